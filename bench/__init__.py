@@ -1,0 +1,1 @@
+"""What it costs: forms, workloads, clocks and traces, and the command line."""

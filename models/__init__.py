@@ -1,0 +1,1 @@
+"""What is computed: heads, routers, losses, backbones, data, training, checkpoints and their cost."""

@@ -1,0 +1,158 @@
+"""What decides a model's logits, validated: heads, backbones and their presets.
+
+Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from models.errors import ModelError
+
+Activation = Literal["relu", "gelu", "silu"]
+HeadKind = Literal["dense", "soft", "sparse"]
+HEAD_KINDS: tuple[HeadKind, ...] = ("dense", "soft", "sparse")
+
+Width = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+T = TypeVar("T")
+
+
+class ConfigError(ModelError):
+    """A configuration that cannot be built."""
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DenseConfig(_Config):
+    """A two-layer perceptron D -> H -> C."""
+
+    kind: Literal["dense"] = "dense"
+    features: Width
+    hidden: Width
+    classes: Width
+    activation: Activation = "relu"
+    dropout: Share = 0.0
+
+
+class _MoEConfig(_Config):
+    features: Width
+    hidden: Width
+    classes: Width
+    experts: Width
+    activation: Activation = "relu"
+    dropout: Share = 0.0
+    gate_dropout: Share = 0.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+
+class SoftConfig(_MoEConfig):
+    """E experts D -> H -> C, every one weighted by a softmax gate."""
+
+    kind: Literal["soft"] = "soft"
+
+
+class SparseConfig(_MoEConfig):
+    """E experts D -> H -> C, of which noisy top-k routing runs k per row (Shazeer et al. 2017).
+
+    `weights_over` says over which scores the softmax that weighs the k experts runs. With `selected` the
+    executed weights sum to one; with k = 1 that weight is the constant 1 and the gate would learn nothing from
+    the task, so k = 1 takes `all`, the chosen expert's share among all E (Fedus et al. 2021).
+    """
+
+    kind: Literal["sparse"] = "sparse"
+    k: Width
+    policy: Literal["top_k"] = "top_k"
+    standardise: bool = True
+    noise_floor: Annotated[float, Field(ge=0)] = 0.3
+    weights_over: Literal["selected", "all"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_weights(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("weights_over") is None:
+            return {**data, "weights_over": "all" if data.get("k") == 1 else "selected"}
+        return data
+
+    @model_validator(mode="after")
+    def _check_routing(self) -> Self:
+        if self.k > self.experts:
+            raise ValueError(f"k = {self.k} is more than experts = {self.experts}; choose k from 1 to {self.experts}")
+        if self.k == 1 < self.experts and self.weights_over == "selected":
+            raise ValueError("k = 1 with weights_over = selected gives the gate no gradient; use weights_over = all")
+        return self
+
+
+HeadConfig = Annotated[DenseConfig | SoftConfig | SparseConfig, Field(discriminator="kind")]
+
+
+class BackboneConfig(_Config):
+    """The network from inputs to features.
+
+    `identity` takes ready-made features; `resnet18` is the paper's; `small` is a fast one for CPUs whose last
+    width is `width`.
+    """
+
+    name: Literal["identity", "resnet18", "small"] = "identity"
+    channels: Width = 3
+    width: Width = 128
+
+
+class ModelConfig(_Config):
+    """Everything needed to rebuild a model: `config.json` of a checkpoint holds it under `model`."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    head: HeadConfig
+
+
+PAPER_FEATURES, PAPER_CLASSES = 512, 10
+_PAPER_MOE = {"hidden": 64, "experts": 8, "activation": "relu", "dropout": 0.1, "temperature": 1.0}
+HEAD_PRESETS: dict[str, dict[HeadKind, dict[str, Any]]] = {
+    "paper": {
+        "dense": {"hidden": 512, "activation": "relu", "dropout": 0.1},
+        "soft": {**_PAPER_MOE, "gate_dropout": 0.1},
+        "sparse": {**_PAPER_MOE, "gate_dropout": 0.1, "k": 2, "standardise": True, "noise_floor": 0.3},
+    },
+}
+"""Settings of arXiv 2601.15021, section on heads: E = 8 experts of 512 -> 64 -> 10, top-2 with noise floor 0.3."""
+
+
+def head_config(
+    kind: str, preset: str = "paper", *, features: int = PAPER_FEATURES, classes: int = PAPER_CLASSES, **changes: Any
+) -> DenseConfig | SoftConfig | SparseConfig:
+    """Return the head `kind` of a preset for D = `features` and C = `classes`, with single fields changed.
+
+    Raises `ConfigError` for an unknown kind, preset or field, or a value out of range.
+    """
+    if kind not in HEAD_KINDS:
+        raise ConfigError(f"unknown head {kind!r}; choose one of {', '.join(HEAD_KINDS)}")
+    if preset not in HEAD_PRESETS:
+        raise ConfigError(f"unknown head preset {preset!r}; choose one of {', '.join(HEAD_PRESETS)}")
+    settings = {**HEAD_PRESETS[preset][kind], "features": features, "classes": classes, **changes}
+    return validated(TypeAdapter(HeadConfig), {"kind": kind, **settings}, f"{kind} head")
+
+
+def equal_capacity(moe: SoftConfig | SparseConfig) -> DenseConfig:
+    """Return the dense head whose hidden width is E x H: the same expert parameters in one block."""
+    return DenseConfig(
+        features=moe.features,
+        hidden=moe.experts * moe.hidden,
+        classes=moe.classes,
+        activation=moe.activation,
+        dropout=moe.dropout,
+    )
+
+
+def validated(adapter: TypeAdapter[T], data: Any, what: str) -> T:
+    """Return `data` validated, or raise `ConfigError` with the first problem as one sentence about `what`."""
+    try:
+        return adapter.validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"] if part not in HEAD_KINDS)
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{what}: {field + ': ' if field else ''}{message}") from None

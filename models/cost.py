@@ -1,0 +1,77 @@
+"""What each head costs, as formulas: parameters, floating-point operations, least bytes.
+
+Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+A multiply-add counts as two operations; biases, activations, softmax and the selection are not counted, as is
+usual for products that dwarf them. Costs are those of evaluation: the noise layer of the sparse head is a
+parameter that is neither read nor multiplied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.config import DenseConfig, SoftConfig, SparseConfig
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations by part of a head, for all N rows together."""
+
+    gate: int
+    experts: int
+    combine: int
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.gate + self.experts + self.combine
+
+
+def parameters(config: DenseConfig | SoftConfig | SparseConfig) -> int:
+    """Return the number of trained values of the head, biases included."""
+    expert = (config.features + 1) * config.hidden + (config.hidden + 1) * config.classes
+    if isinstance(config, DenseConfig):
+        return expert
+    gates = 2 if isinstance(config, SparseConfig) else 1  # the sparse head's noise layer is a second gate
+    return config.experts * expert + gates * (config.features + 1) * config.experts
+
+
+def flops(config: DenseConfig | SoftConfig | SparseConfig, rows: int) -> Flops:
+    """Return the operations of the head for N = `rows`.
+
+    Experts: 2 (D H + H C) per row and executed expert. Gate: 2 D E per row. Combine: 2 C per row and executed
+    expert, a multiplication by its weight and an addition.
+    """
+    executed = executed_experts(config)
+    experts = 2 * (config.features * config.hidden + config.hidden * config.classes) * executed * rows
+    if isinstance(config, DenseConfig):
+        return Flops(gate=0, experts=experts, combine=0)
+    gate = 2 * config.features * config.experts * rows
+    return Flops(gate=gate, experts=experts, combine=2 * config.classes * executed * rows)
+
+
+def least_bytes(
+    config: DenseConfig | SoftConfig | SparseConfig, rows: int, element_size: int, distinct_experts: int | None = None
+) -> int:
+    """Return the bytes that any execution must move: features and weights read once, logits written once.
+
+    `element_size` is in bytes. `distinct_experts` is how many experts the rows really use; without it, as many as
+    N rows can reach.
+    """
+    expert = (config.features + 1) * config.hidden + (config.hidden + 1) * config.classes
+    activations = rows * (config.features + config.classes)
+    if rows == 0:
+        return 0
+    if isinstance(config, DenseConfig):
+        return element_size * (expert + activations)
+    if distinct_experts is None:
+        distinct_experts = min(config.experts, rows * executed_experts(config))
+    gate = (config.features + 1) * config.experts
+    return element_size * (distinct_experts * expert + gate + activations)
+
+
+def executed_experts(config: DenseConfig | SoftConfig | SparseConfig) -> int:
+    """Return how many experts run for one row: 1 for dense, E for soft, k for sparse."""
+    if isinstance(config, DenseConfig):
+        return 1
+    return config.k if isinstance(config, SparseConfig) else config.experts

@@ -1,0 +1,97 @@
+"""The result record: what one measured (or unmeasurable) case says of itself, flat and versioned.
+
+A result is a pytest-benchmark JSON file. Each benchmark's `extra_info` is a `CaseRecord`; its `stats.data` holds the
+raw samples in seconds, in the order taken, and `CaseRecord.blocks` the block of each sample. Cases without a time
+(they cannot run here, or gave wrong logits) have no benchmark entry: they stand as records in the file's top-level
+list `moegap_not_measured`. Nothing here is derived: speed-ups, intervals and verdicts are computed from it.
+
+Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+NOT_MEASURED_KEY = "moegap_not_measured"
+
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Status(StrEnum):
+    """What became of a case."""
+
+    MEASURED = "measured"
+    WRONG = "wrong"  # the logits missed their tolerance: it has no time
+    UNAVAILABLE = "unavailable"  # this form cannot run this head here; `reason` says why
+    SKIPPED = "skipped"  # it could run, and was not measured: no memory, no time left; `reason` says why
+    FAILED = "failed"  # it raised; `reason` holds the message
+
+
+class CaseRecord(BaseModel):
+    """One case: a head in a form, at a shape, dtype, device, routing and clock. Times in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    case_id: str  # unique in a result: head-form-part-n<rows>-dtype-device-clock, prefixed by the checkpoint's name
+    group_id: str  # cases measured interleaved in one go share it; only these are paired by block
+    suite: str
+    status: Status
+    reason: str = ""  # one sentence, for every status but measured
+
+    checkpoint: str  # its folder's name, or `preset:paper` for freshly initialised heads
+    weights: Literal["trained", "initialised"]
+    data: str  # what the head was trained on; "" when initialised
+    test_accuracy: float | None = None  # 0 to 1
+    head: Literal["dense", "soft", "sparse"]
+    form: str
+    part: Literal["head", "classifier"]  # the head alone, or backbone and head
+    backbone: str
+    rows: Count  # N
+    features: Count  # D
+    hidden: Count  # H
+    experts: Count  # E; 1 for dense
+    k: Count  # experts run per row: 1 dense, E soft, k sparse
+    classes: Count  # C
+    activation: str
+    dtype: Literal["float32", "float16", "bfloat16"]
+    device: Literal["cpu", "cuda"]
+    clock: Literal["wall", "device"]
+
+    routing: str  # where the rows come from: "features" (real ones, kept with the checkpoint) or "normal" (drawn)
+    rows_per_expert: list[int] = []  # (E,) assignments of these N rows; empty for dense
+
+    parameters: Count  # of the part measured
+    flops: Count  # of the part measured, for N rows, counted, padding not included
+    least_bytes: Count | None  # that the head must move for N rows; None for a whole classifier
+
+    error: float | None = None  # greatest relative deviation from the float64 reference
+    tolerance: float | None = None
+    ambiguous_rows: Count = 0  # rows whose routing float32 cannot decide; left out of `error`
+
+    cold_start: Seconds | None = None  # preparing the form and its first call: compilation, export, loading
+    peak_memory: Count | None = None  # bytes above the resting level in one call, from a pass of its own
+    blocks: list[int] = []  # block of each sample
+    stopped_by: Literal["", "blocks", "time"] = ""  # what ended the sampling
+    runs_on: dict[str, str] = {}  # what the runner says it ran on: device, provider, library version, kernel options
+
+    measured_at: str  # ISO 8601, UTC
+    device_name: str  # the GPU's name, or the CPU's
+    cpu: str
+    threads: Count
+    load_1m: float | None = None  # the machine's load average when the group began
+    gpu_clock_mhz: float | None = None
+    gpu_temperature_c: float | None = None
+    driver: str = ""
+    versions: dict[str, str] = {}  # python, torch, triton, onnxruntime, numpy, moegap
+    commit: str = ""
+    dirty: bool | None = None
+
+    def same_shape(self) -> tuple[Any, ...]:
+        """Return what must agree for two cases to be compared: all but the head, its form and its weights."""
+        return (self.suite, self.part, self.rows, self.dtype, self.device, self.clock)
