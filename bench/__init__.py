@@ -1,1 +1,10 @@
-"""What it costs: forms, workloads, clocks and traces, and the command line."""
+"""What it costs: forms, workloads, clocks and traces, and the command line.
+
+Importing this package sets what must stand in the environment before torch is imported: threads that wait asleep, not
+spinning, since a spinning thread slows whatever else runs on the machine; and a profiler that keeps its log to itself.
+"""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")

@@ -1,0 +1,1 @@
+"""Triton kernels of the sparse head, each beside its plain-PyTorch reference."""

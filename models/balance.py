@@ -16,7 +16,8 @@ from models.routing import Routing
 def kl_to_uniform(weights: Tensor) -> Tensor:
     """Return KL(p || uniform) in nats for p the mean over rows of gate weights (N, E) that sum to one per row."""
     p = weights.mean(dim=0)  # (E,)
-    return torch.xlogy(p, p).sum() + math.log(weights.shape[-1])
+    logarithm = p.clamp_min(torch.finfo(p.dtype).tiny).log()  # finite, and so is its gradient, for an unused expert
+    return (p * logarithm).sum() + math.log(weights.shape[-1])
 
 
 def importance_loss(routing: Routing) -> Tensor:
@@ -44,7 +45,8 @@ def expected_load(routing: Routing) -> Tensor:
     top = torch.topk(routing.noisy, k + 1, dim=-1).values  # (N, k + 1)
     selected = torch.zeros_like(routing.scores, dtype=torch.bool).scatter(-1, routing.ids.long(), True)
     bar = torch.where(selected, top[:, k:], top[:, k - 1 : k])  # (N, E): the score that e has to pass
-    return torch.special.ndtr((routing.scores - bar) / routing.noise_std).sum(dim=0)
+    passes: Tensor = torch.special.ndtr((routing.scores - bar) / routing.noise_std)  # (N, E)
+    return passes.sum(dim=0)
 
 
 def cv_squared(amounts: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, k exper
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -14,6 +15,7 @@ from models.errors import ModelError
 Activation = Literal["relu", "gelu", "silu"]
 HeadKind = Literal["dense", "soft", "sparse"]
 HEAD_KINDS: tuple[HeadKind, ...] = ("dense", "soft", "sparse")
+BackboneName = Literal["identity", "resnet18", "small"]
 
 Width = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -24,11 +26,13 @@ class ConfigError(ModelError):
     """A configuration that cannot be built."""
 
 
-class _Config(BaseModel):
+class Config(BaseModel):
+    """The base of every configuration: frozen, without unknown fields, without infinities or NaN."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DenseConfig(_Config):
+class DenseConfig(Config):
     """A two-layer perceptron D -> H -> C."""
 
     kind: Literal["dense"] = "dense"
@@ -39,7 +43,7 @@ class DenseConfig(_Config):
     dropout: Share = 0.0
 
 
-class _MoEConfig(_Config):
+class _MoEConfig(Config):
     features: Width
     hidden: Width
     classes: Width
@@ -87,22 +91,35 @@ class SparseConfig(_MoEConfig):
         return self
 
 
+_HEADS: dict[str, type[Config]] = {"dense": DenseConfig, "soft": SoftConfig, "sparse": SparseConfig}
 HeadConfig = Annotated[DenseConfig | SoftConfig | SparseConfig, Field(discriminator="kind")]
 
 
-class BackboneConfig(_Config):
-    """The network from inputs to features.
+class BackboneConfig(Config):
+    """The network from images to features; `models.backbones` says what each is.
 
-    `identity` takes ready-made features; `resnet18` is the paper's; `small` is a fast one for CPUs whose last
-    width is `width`.
+    `width` is the number of features of `small`; the others have theirs from the images or the paper.
     """
 
-    name: Literal["identity", "resnet18", "small"] = "identity"
-    channels: Width = 3
-    width: Width = 128
+    name: BackboneName = "identity"
+    width: Annotated[int, Field(ge=8)] = 128
 
 
-class ModelConfig(_Config):
+class InputConfig(Config):
+    """The images a model takes: their shape (C, H, W), and mean and standard deviation (C,) of values in [0, 1]."""
+
+    shape: tuple[Width, Width, Width]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.shape[0]:
+            raise ValueError(f"mean and std need one value for each of the {self.shape[0]} channels")
+        return self
+
+
+class ModelConfig(Config):
     """Everything needed to rebuild a model: `config.json` of a checkpoint holds it under `model`."""
 
     backbone: BackboneConfig = BackboneConfig()
@@ -116,7 +133,7 @@ HEAD_PRESETS: dict[str, dict[HeadKind, dict[str, Any]]] = {
         "dense": {"hidden": 512, "activation": "relu", "dropout": 0.1},
         "soft": {**_PAPER_MOE, "gate_dropout": 0.1},
         "sparse": {**_PAPER_MOE, "gate_dropout": 0.1, "k": 2, "standardise": True, "noise_floor": 0.3},
-    },
+    }
 }
 """Settings of arXiv 2601.15021, section on heads: E = 8 experts of 512 -> 64 -> 10, top-2 with noise floor 0.3."""
 
@@ -128,12 +145,19 @@ def head_config(
 
     Raises `ConfigError` for an unknown kind, preset or field, or a value out of range.
     """
-    if kind not in HEAD_KINDS:
-        raise ConfigError(f"unknown head {kind!r}; choose one of {', '.join(HEAD_KINDS)}")
-    if preset not in HEAD_PRESETS:
-        raise ConfigError(f"unknown head preset {preset!r}; choose one of {', '.join(HEAD_PRESETS)}")
+    check_choice("head", kind, HEAD_KINDS)
+    check_choice("head preset", preset, HEAD_PRESETS)
+    known = _HEADS[kind].model_fields.keys() - {"kind"}
+    if unknown := sorted(changes.keys() - known):
+        raise ConfigError(f"the {kind} head has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
     settings = {**HEAD_PRESETS[preset][kind], "features": features, "classes": classes, **changes}
     return validated(TypeAdapter(HeadConfig), {"kind": kind, **settings}, f"{kind} head")
+
+
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Raise `ConfigError` naming the choices where `value` is not among them."""
+    if value not in (known := tuple(choices)):
+        raise ConfigError(f"unknown {what} {value!r}; choose one of {', '.join(known)}")
 
 
 def equal_capacity(moe: SoftConfig | SparseConfig) -> DenseConfig:
@@ -155,4 +179,5 @@ def validated(adapter: TypeAdapter[T], data: Any, what: str) -> T:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"] if part not in HEAD_KINDS)
         message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{what}: {field + ': ' if field else ''}{message}") from None
+        given = f", not {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
+        raise ConfigError(f"{what}: {field + ': ' if field else ''}{message}{given}") from None

@@ -19,5 +19,6 @@ class DenseHead(Experts):
         self.config = config
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, C) of x (N, D)."""
         h = self.hidden(x, self.w1, self.b1)  # (N, H)
         return h @ self.w2 + self.b2  # (N, C)

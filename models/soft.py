@@ -32,6 +32,7 @@ class SoftMoEHead(Experts):
         return Routing(ids=ids, weights=weights, scores=scores)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, C) of x (N, D)."""
         return self.mix(x, self.routing(x))
 
     def mix(self, x: Tensor, routing: Routing) -> Tensor:

@@ -45,6 +45,7 @@ class SparseMoEHead(Experts):
         return Routing(ids.to(torch.int32), weights, scores, noisy, noise_std)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, C) of x (N, D)."""
         return self.mix(x, self.routing(x))
 
     def mix(self, x: Tensor, routing: Routing) -> Tensor:

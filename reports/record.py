@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 NOT_MEASURED_KEY = "moegap_not_measured"
+COMMAND_KEY = "moegap_command"  # beside it, optional: the command line that measured, shown so that it can be repeated
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -46,8 +47,9 @@ class CaseRecord(BaseModel):
 
     checkpoint: str  # its folder's name, or `preset:paper` for freshly initialised heads
     weights: Literal["trained", "initialised"]
+    weights_sha256: str = ""  # of a checkpoint's model.safetensors; "" for initialised heads
     data: str  # what the head was trained on; "" when initialised
-    test_accuracy: float | None = None  # 0 to 1
+    test_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
     head: Literal["dense", "soft", "sparse"]
     form: str
     part: Literal["head", "classifier"]  # the head alone, or backbone and head
@@ -63,7 +65,7 @@ class CaseRecord(BaseModel):
     device: Literal["cpu", "cuda"]
     clock: Literal["wall", "device"]
 
-    routing: str  # where the rows come from: "features" (real ones, kept with the checkpoint) or "normal" (drawn)
+    routing: str  # where the rows come from: "features" (real ones, kept with the checkpoint) or "noise" (drawn)
     rows_per_expert: list[int] = []  # (E,) assignments of these N rows; empty for dense
 
     parameters: Count  # of the part measured

@@ -14,15 +14,17 @@ from torch import Tensor
 def standardise(scores: Tensor) -> Tensor:
     """Return scores (N, E) shifted to mean 0 and scaled to standard deviation 1 (n - 1) per row.
 
-    A row of equal scores, and so any row when E = 1, becomes zeros. Dividing by the largest deviation first
-    keeps the squares of huge scores finite.
+    A row of equal scores, and so any row when E = 1, becomes exactly zero and has a finite gradient. Subtracting
+    the largest score first makes that exact; dividing by the largest deviation keeps the squares of huge scores
+    finite.
     """
-    deviation = scores - scores.mean(dim=-1, keepdim=True)
-    largest = deviation.detach().abs().amax(dim=-1, keepdim=True)
-    tiny = torch.finfo(scores.dtype).tiny
-    deviation = deviation / largest.clamp_min(tiny)  # within [-1, 1]
+    below = scores - scores.detach().amax(dim=-1, keepdim=True)  # (N, E), at most 0
+    deviation = below - below.mean(dim=-1, keepdim=True)
+    largest = deviation.detach().abs().amax(dim=-1, keepdim=True)  # (N, 1)
+    spread = largest >= torch.finfo(scores.dtype).tiny
+    deviation = deviation / torch.where(spread, largest, 1)  # within [-1, 1]
     variance = deviation.square().sum(dim=-1, keepdim=True) / max(scores.shape[-1] - 1, 1)
-    return deviation / variance.clamp_min(tiny).sqrt()
+    return deviation / torch.where(spread, variance, 1).sqrt()
 
 
 def select(scores: Tensor, k: int) -> Tensor:

@@ -1,0 +1,13 @@
+"""Every head in every form, as pytest-benchmark tests: `pytest bench --suite demo --benchmark-json result.json`."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.replay import REPLAY
+
+
+@pytest.mark.benchmark(timer=REPLAY)
+@pytest.mark.usefixtures("replay")
+def bench_head(case: str) -> None:
+    """The samples of one case; its name says checkpoint, head, form, part, rows, dtype, device and clock."""

@@ -1,0 +1,178 @@
+"""Where the time of a call went, read back from a trace: stages, launches, gaps and the longest operators.
+
+On a CPU a stage takes the wall time of its ranges, without that of ranges nested in it. On a GPU it takes the time
+for which the work it launched keeps the device busy, wherever on the time line that work ran. Everything else in
+the call is `other`, so that stages and `other` sum to the call. Times are those of a profiled run, which is slower
+than a timed one: shares say where time goes, not how long a call takes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.spans import Span, Timeline, read_spans
+from bench.stages import CALL, PREFIX, STAGES
+
+OTHER = "other"
+RANGES, OPERATORS = "user_annotation", "cpu_op"
+LAUNCHES = ("cuda_runtime", "cuda_driver")
+DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
+_STAGES = {PREFIX + stage: stage for stage in STAGES}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stage's share of a call: seconds, and how many pieces of work it started.
+
+    A piece of work is a kernel, copy or fill on a GPU, each node of a replayed graph included, and on a CPU an
+    operator that no other operator called.
+    """
+
+    seconds: float
+    launches: float
+
+
+@dataclass(frozen=True)
+class Operator:
+    """All work of one name: seconds of its own and number of executions, per call.
+
+    `where` is `cpu` for torch's operators, `gpu` for kernels, copies and fills, else the provider of a node.
+    """
+
+    name: str
+    where: str
+    seconds: float
+    count: float
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Means over the `calls` of a trace; `parts` has every stage and `other`, `operators` the longest first."""
+
+    calls: int
+    parts: dict[str, Part]
+    operators: tuple[Operator, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds per call."""
+        return sum(part.seconds for part in self.parts.values())
+
+    @property
+    def busy(self) -> float:
+        """Seconds per call in which any kernel runs (GPU) or any operator (CPU)."""
+        return sum(operator.seconds for operator in self.operators)
+
+    @property
+    def gap(self) -> float:
+        """Seconds per call in which none does: the host between launches, Python between operators."""
+        return self.seconds - self.busy
+
+    @property
+    def launches(self) -> float:
+        """Pieces of work started per call."""
+        return sum(part.launches for part in self.parts.values())
+
+
+@dataclass
+class _Totals:
+    """Nanoseconds and counts over all calls: parts by stage, operators by (name, where)."""
+
+    parts: Counter[str] = field(default_factory=Counter)
+    launches: Counter[str] = field(default_factory=Counter)
+    operators: Counter[tuple[str, str]] = field(default_factory=Counter)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def breakdown(path: Path) -> Breakdown:
+    """Return the breakdown of the calls in the trace at `path`, written by `bench.trace`.
+
+    Raises `BenchError` for a file that is no trace or holds no call.
+    """
+    spans = read_spans(path)
+    calls = [span for span in spans if span.category == RANGES and span.name == CALL]
+    if not calls:
+        raise BenchError(f"{path} holds no {CALL} range; write the trace with `moegap profile`")
+    work = _work_by_call(spans, calls) if any(span.category in DEVICE_WORK for span in spans) else None
+    totals = _Totals()
+    for place, call in enumerate(calls):
+        inside = [span.within(call) for span in spans if span.thread == call.thread and call.holds(span)]
+        stages = Timeline([call, *(span for span in inside if span.category == RANGES and span.name in _STAGES)])
+        if work is None:
+            _add_host(totals, call, stages, [span for span in inside if span.category == OPERATORS])
+        else:
+            _add_device(totals, call, stages, work[place])
+    return _means(totals, len(calls))
+
+
+def _add_host(totals: _Totals, call: Span, stages: Timeline, operators: list[Span]) -> None:
+    """Add a call on a CPU, whose stages and operators ran in the call's own thread."""
+    for span, own in zip(stages.spans, stages.own(), strict=True):
+        totals.parts[_stage(span)] += own
+    _add_operators(totals, operators, "cpu")
+    end = call.start
+    for operator in sorted(operators, key=lambda span: (span.start, -span.end)):
+        if operator.start >= end:
+            totals.launches[_stage(stages.at(operator.start))] += 1
+            end = operator.end
+
+
+def _add_device(totals: _Totals, call: Span, stages: Timeline, work: list[tuple[Span, Span | None]]) -> None:
+    """Add a call on a GPU with its device work and, where the trace tells, what on the host launched it."""
+    call = replace(call, end=max([call.end, *(done.end for done, _ in work)]))
+    done = [span.within(call) for span, _ in work]
+    busy = _add_operators(totals, done, "gpu")
+    for (_, launch), own in zip(work, busy, strict=True):
+        stage = _stage(stages.at(launch.start) if launch else None)
+        totals.launches[stage] += 1
+        totals.parts[stage] += own
+    totals.parts[OTHER] += call.end - call.start - sum(busy)
+
+
+def _add_operators(totals: _Totals, spans: list[Span], where: str) -> list[int]:
+    """Add operators or device work by name, and return the nanoseconds of each."""
+    nanoseconds = Timeline(spans).own()
+    for span, own in zip(spans, nanoseconds, strict=True):
+        totals.operators[span.name, where] += own
+        totals.counts[span.name, where] += 1
+    return nanoseconds
+
+
+def _stage(span: Span | None) -> str:
+    return _STAGES.get(span.name, OTHER) if span else OTHER
+
+
+def _work_by_call(spans: list[Span], calls: list[Span]) -> list[list[tuple[Span, Span | None]]]:
+    """Return, for each call, its device work and the host's span that launched it.
+
+    That span is the CUDA call with the same correlation, or else the operator with the same external id. Work
+    without either belongs to the call in which it starts, and to no stage.
+    """
+    launches = {span.args.get("correlation"): span for span in spans if span.category in LAUNCHES}
+    operators = {span.args.get("External id"): span for span in spans if span.category in (OPERATORS, RANGES)}
+    work: list[list[tuple[Span, Span | None]]] = [[] for _ in calls]
+    for span in spans:
+        if span.category not in DEVICE_WORK:
+            continue
+        correlation, external = span.args.get("correlation"), span.args.get("External id")
+        launch = launches.get(correlation) if correlation else None
+        launch = launch or (operators.get(external) if external else None)
+        for call, belonging in zip(calls, work, strict=True):
+            if call.holds(launch or span):
+                belonging.append((span, launch))
+    return work
+
+
+def _means(totals: _Totals, calls: int) -> Breakdown:
+    def seconds(nanoseconds: int) -> float:
+        return nanoseconds / calls * 1e-9
+
+    parts = {name: Part(seconds(totals.parts[name]), totals.launches[name] / calls) for name in (*STAGES, OTHER)}
+    operators = tuple(
+        Operator(name, where, seconds(own), totals.counts[name, where] / calls)
+        for (name, where), own in totals.operators.most_common()
+    )
+    return Breakdown(calls, parts, operators)

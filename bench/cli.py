@@ -1,0 +1,63 @@
+"""The command line: `moegap doctor | train | infer | bench | profile | report`."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from bench.commands.bench import bench
+from bench.commands.doctor import doctor
+from bench.commands.infer import infer
+from bench.commands.profile import profile
+from bench.commands.report import report
+from bench.commands.train import train
+from bench.errors import BenchError
+from bench.rooms import check_rooms
+from models.errors import ModelError
+from reports.errors import ReportError
+
+app = typer.Typer(
+    name="moegap",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="How much of a Mixture-of-Experts layer's FLOP saving reaches your machine, and where the rest went.\n\n"
+    "Start with `moegap doctor`. Then train the three heads, measure them in every form, and build the report:\n\n"
+    "moegap train --head sparse --data digits --out runs/sparse\n\n"
+    "moegap bench runs/dense runs/soft runs/sparse --suite demo --out runs/result.json\n\n"
+    "moegap report runs/result.json --out runs/report",
+)
+for command in (doctor, train, infer, bench, profile, report):
+    app.command()(command)
+
+FAILED, INTERRUPTED = 1, 130
+
+
+def main() -> None:
+    """Run the command line; bad input ends it with one sentence and a non-zero status."""
+    try:
+        check_rooms()
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (BenchError, ModelError, ReportError) as error:
+        _fail(str(error), FAILED)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", FAILED)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped; what was finished is kept: start `train` again, or `bench` with --resume", INTERRUPTED)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(error.format_message(), getattr(error, "exit_code", 2))
+
+
+def _fail(sentence: str, status: int) -> NoReturn:
+    typer.echo(f"moegap: {sentence}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

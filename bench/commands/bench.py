@@ -1,0 +1,149 @@
+"""`moegap bench`: measure heads in every form and write a result, group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from reports.record import Status
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.result import Outcome, ResultFile
+    from bench.workloads import Case, Subject
+
+OUT = Path("runs/result.json")
+
+
+def bench(
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of trained models. Without any: the paper's heads, freshly initialised."),
+    ] = None,
+    suite: Annotated[str, typer.Option(help="demo, paper or batch.")] = "demo",
+    form: Annotated[list[str] | None, typer.Option(help="A form; may be repeated. By default all.")] = None,
+    out: Annotated[Path, typer.Option(help="The result, a pytest-benchmark JSON file.")] = OUT,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with OUT; measure only what it lacks.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[list[str] | None, typer.Option(help="A dtype; may be repeated. By default float32.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.01, help="Sampling time per case; by default the suite's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides input rows and the order within blocks.")] = 0,
+) -> None:
+    """Measure heads in every form that runs here.
+
+    All forms of one shape are measured interleaved, in randomly ordered blocks, after their logits agreed with a
+    float64 reference. The result is written after every shape, so an interrupted run loses at most one.
+    """
+    from bench.measure import measure_group
+    from bench.result import ResultFile
+    from bench.workloads import (
+        chosen_forms,
+        groups,
+        load_subjects,
+        preset_subjects,
+        resolve_dtype,
+        suite_named,
+    )
+    from models.device import pick_device
+    from models.storage import make_folder
+
+    chosen, place = suite_named(suite), pick_device(device)
+    subjects = load_subjects(checkpoints) if checkpoints else preset_subjects()
+    dtypes = [resolve_dtype(name) for name in dtype or ["float32"]]
+    make_folder(out.parent)
+    result = ResultFile.resume(out) if resume else ResultFile.create(out)
+    wanted = list(groups(chosen, subjects, chosen_forms(form or ()), place, dtypes))
+    missing = _missing(result, wanted, subjects, place)
+    per_case = chosen.seconds_per_case if seconds is None else seconds
+    _announce(wanted, missing, per_case)
+    with _progress() as bar:
+        total = bar.add_task("all shapes", total=len(missing))
+        for number, cases in enumerate(missing):
+            current = bar.add_task(f"{cases[0].shape.part}, {cases[0].shape.rows:,} rows", total=1.0)
+            outcomes = measure_group(cases, suite, per_case, seed, partial(_advance, bar, current))
+            result.add(outcomes)
+            bar.remove_task(current)
+            bar.update(total, completed=number + 1)
+            _report_group(bar.console, outcomes)
+    typer.echo(f"result: {out}")
+
+
+def _missing(
+    result: ResultFile, wanted: Sequence[list[Case]], subjects: Sequence[Subject], device: torch.device
+) -> list[list[Case]]:
+    """Return the groups without the cases that `result` holds.
+
+    Raises `BenchError` where the result is of other weights or of another device.
+    """
+    from bench.errors import BenchError
+    from models.device import device_name
+
+    name = device_name(device)
+    weights = {subject.name: subject.weights_sha256 for subject in subjects}
+    done = set()
+    for record in result.records():
+        if weights.get(record.checkpoint, record.weights_sha256) != record.weights_sha256:
+            raise BenchError(f"{result.path} measured other weights of {record.checkpoint}; choose another --out")
+        if record.device == device.type and record.device_name != name:
+            raise BenchError(f"{result.path} was measured on {record.device_name}, not {name}; choose another --out")
+        done.add(record.case_id)
+    remaining = ([case for case in group if case.id not in done] for group in wanted)
+    return [group for group in remaining if group]
+
+
+def _announce(wanted: Sequence[list[Case]], missing: Sequence[list[Case]], seconds: float) -> None:
+    """Say how much there is to do and about how long sampling may take; preparing and checking come on top."""
+    cases, all_cases = sum(map(len, missing)), sum(map(len, wanted))
+    if not cases:
+        typer.echo(f"all {all_cases} cases are there already")
+        return
+    resumed = f", {all_cases - cases} of {all_cases} are there already" if cases < all_cases else ""
+    typer.echo(f"{cases} cases at {len(missing)} shapes{resumed}; sampling takes up to {cases * seconds / 60:.0f} min")
+
+
+def _advance(bar: Progress, task: TaskID, share: float) -> None:
+    bar.update(task, completed=share)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(highlight=False),
+        transient=True,
+    )
+
+
+def _report_group(console: Console, outcomes: Sequence[Outcome]) -> None:
+    """Print the median of every form at one shape, and what went wrong; a form that cannot run here is no news."""
+    first = outcomes[0].record
+    console.print(f"{first.part}, {first.rows:,} rows, {first.dtype}, {first.device}")
+    for outcome in outcomes:
+        record = outcome.record
+        name = escape(f"  {record.checkpoint:<12} {record.form:<12} {record.clock:<6}")
+        if record.status is Status.MEASURED:
+            console.print(f"{name} {median(outcome.samples) * 1e6:>12,.1f} us   n = {len(outcome.samples)}")
+        elif record.status is not Status.UNAVAILABLE:
+            console.print(f"{name} {record.status}: {escape(record.reason)}")

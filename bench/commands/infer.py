@@ -1,0 +1,116 @@
+"""`moegap infer`: the logits of a trained head, in a form of choice."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.checkpoint import Checkpoint
+
+IMAGES_AT_ONCE = 256
+
+
+def infer(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
+    inputs: Annotated[Path, typer.Argument(help="Features (N, D), or images with --images, as a .npy file.")],
+    out: Annotated[Path, typer.Option(help="Where to write the logits (N, C), a .npy file of float32.")],
+    form: Annotated[str, typer.Option(help="The form to run; `moegap doctor` lists them.")] = "eager",
+    images: Annotated[
+        bool, typer.Option("--images", help="INPUTS holds images (N, channels, height, width), uint8 or in [0, 1].")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
+) -> None:
+    """Run a trained head on features, or the whole model on images, and write its logits."""
+    from bench.clock import synchronise
+    from bench.errors import BenchError
+    from bench.forms import form as form_named
+    from bench.workloads import resolve_dtype
+    from models.checkpoint import load
+    from models.device import device_name, pick_device
+    from models.storage import write_atomically
+
+    chosen, place, precision = form_named(form), pick_device(device), resolve_dtype(dtype)
+    loaded = load(checkpoint)
+    model = loaded.model.to(place, precision).requires_grad_(False)
+    reason = chosen.unavailable(model.head.config, place, precision)
+    if reason is not None:
+        raise BenchError(f"form {form} cannot run here: {reason}")
+    x = _image_features(loaded, inputs).to(place, precision) if images else _features(loaded, inputs)
+    x = x.to(place, precision)
+    runner = chosen.prepare(model.head, x)
+    logits = runner(x)
+    synchronise(place)
+    buffer = io.BytesIO()
+    _save(buffer, logits)
+    write_atomically(out, buffer.getvalue())
+    ran_on = ", ".join(f"{key} {value}" for key, value in runner.runs_on.items() if key != "device")
+    typer.echo(f"{len(logits)} rows of logits in {out}: {form} on {device_name(place)}, {dtype}, {ran_on}")
+
+
+def _features(loaded: Checkpoint, path: Path) -> Tensor:
+    """Return features (N, D) float32; raises `BenchError` for another shape or type."""
+    from bench.errors import BenchError
+
+    array = _array(path)
+    width = loaded.model.head.config.features
+    if array.ndim != 2 or array.shape[1] != width:
+        raise BenchError(f"{path} has shape {array.shape}; the head of {loaded.path} takes features (N, {width})")
+    return array.float()
+
+
+def _image_features(loaded: Checkpoint, path: Path) -> Tensor:
+    """Return the features (N, D) of images; raises `BenchError` for another shape or type."""
+    import torch
+
+    from bench.errors import BenchError
+
+    array = _array(path)
+    shape = tuple(loaded.config.input.shape)
+    if array.ndim != 4 or tuple(array.shape[1:]) != shape:
+        wanted = ", ".join(str(size) for size in shape)
+        raise BenchError(f"{path} has shape {tuple(array.shape)}; {loaded.path} takes images (N, {wanted})")
+    if array.dtype != torch.uint8:
+        array = array.float()
+    parameter = next(loaded.model.parameters())
+    with torch.inference_mode():
+        batches = [
+            loaded.model.features(_pixels(batch).to(parameter.device, parameter.dtype))
+            for batch in array.split(IMAGES_AT_ONCE)
+        ]
+    return torch.cat(batches)
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """Return images as floats in [0, 1]."""
+    return images / 255 if not images.is_floating_point() else images
+
+
+def _array(path: Path) -> Tensor:
+    """Return the numbers in a .npy file; raises `BenchError` for a file that holds none."""
+    import numpy as np
+    import torch
+
+    from bench.errors import BenchError
+
+    if not path.is_file():
+        raise BenchError(f"{path} is no file; give a .npy file written by numpy.save")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise BenchError(f"{path} is no readable .npy file; write it with numpy.save") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise BenchError(f"{path} holds {getattr(array, 'dtype', 'several arrays')}, not one array of real numbers")
+    return torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
+
+
+def _save(buffer: io.BytesIO, logits: Tensor) -> None:
+    import numpy as np
+
+    np.save(buffer, logits.float().cpu().numpy())

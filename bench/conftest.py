@@ -1,0 +1,86 @@
+"""pytest-benchmark's view of the suite: one test per case, replaying samples that were taken interleaved.
+
+All selected cases of one shape are measured together when the first of them runs; each test then replays its own
+samples through pytest-benchmark under a timer that reads them back, so that its statistics, JSON, comparison and
+histogram work as usual.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.measure import measure_group
+from bench.replay import REPLAY
+from bench.result import Outcome, group_name
+from bench.workloads import SUITES, Case, Suite, chosen_forms, groups, load_subjects, preset_subjects, resolve_dtype
+from models.device import DEVICES, pick_device
+from reports.record import NOT_MEASURED_KEY, Status
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `moegap bench` takes too."""
+    group = parser.getgroup("moegap")
+    group.addoption("--suite", choices=tuple(SUITES), default="demo", help="what to measure (demo)")
+    group.addoption("--checkpoint", action="append", type=Path, default=[], help="a trained model; may be repeated")
+    group.addoption("--device", choices=DEVICES, default="auto", help="where to measure (auto)")
+    group.addoption("--dtype", action="append", default=[], help="a dtype; may be repeated (float32)")
+    group.addoption("--form", action="append", default=[], help="a form; may be repeated (all)")
+    group.addoption("--seconds", type=float, default=None, help="sampling time per case (the suite's)")
+    group.addoption("--seed", type=int, default=0, help="decides input rows and the order within blocks (0)")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make every case of the suite a parameter."""
+    if "case" not in metafunc.fixturenames:
+        return
+    option = metafunc.config.option
+    subjects = load_subjects(option.checkpoint) if option.checkpoint else preset_subjects()
+    dtypes = [resolve_dtype(name) for name in option.dtype or ["float32"]]
+    shapes = groups(SUITES[option.suite], subjects, chosen_forms(option.form), pick_device(option.device), dtypes)
+    cases = [case for shape in shapes for case in shape]
+    metafunc.parametrize("case", [case.id for case in cases])
+    metafunc.config.stash[_CASES] = {case.id: case for case in cases}
+
+
+_CASES = pytest.StashKey[dict[str, Case]]()
+_OUTCOMES = pytest.StashKey[dict[str, Outcome]]()
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest, case: str) -> Outcome:
+    """What became of `case`; measures it with all other selected cases of its shape the first time."""
+    config = request.config
+    outcomes = config.stash.setdefault(_OUTCOMES, {})
+    if case not in outcomes:
+        cases, shape = config.stash[_CASES], config.stash[_CASES][case].shape
+        selected = {item.callspec.params["case"] for item in request.session.items if isinstance(item, pytest.Function)}
+        together = [other for other in cases.values() if other.shape == shape and other.id in selected]
+        suite: Suite = SUITES[config.option.suite]
+        seconds = config.option.seconds or suite.seconds_per_case
+        for found in measure_group(together, suite.name, seconds, config.option.seed, lambda share: None):
+            outcomes[found.record.case_id] = found
+    return outcomes[case]
+
+
+@pytest.fixture
+def replay(benchmark: Any, outcome: Outcome) -> None:
+    """Give pytest-benchmark the samples of the case; skip what cannot run, fail what is wrong."""
+    record = outcome.record
+    if record.status in (Status.UNAVAILABLE, Status.SKIPPED):
+        pytest.skip(record.reason)
+    if record.status is not Status.MEASURED:
+        pytest.fail(f"{record.status}: {record.reason}", pytrace=False)
+    benchmark.group = group_name(record)
+    benchmark.extra_info.update(record.model_dump(mode="json"))
+    REPLAY.load(outcome.samples)
+    benchmark.pedantic(REPLAY.step, rounds=len(outcome.samples), iterations=1)
+
+
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Keep the cases without a time in the result, with their reasons."""
+    outcomes = config.stash.get(_OUTCOMES, {}).values()
+    unmeasured = [found.record for found in outcomes if found.record.status is not Status.MEASURED]
+    output_json[NOT_MEASURED_KEY] = [record.model_dump(mode="json") for record in unmeasured]

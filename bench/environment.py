@@ -1,0 +1,87 @@
+"""What the measurement ran on: machine, device, versions, commit, and what changes from minute to minute."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import warnings
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from models.device import device_name
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARIES = ("torch", "triton", "onnxruntime-gpu", "onnxruntime", "numpy", "pytest-benchmark", "moegap")
+
+
+def snapshot(device: torch.device) -> dict[str, Any]:
+    """Return the environment fields of a `CaseRecord`, as they are now."""
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device_name": device_name(device),
+        "cpu": device_name(torch.device("cpu")),
+        "threads": torch.get_num_threads(),
+        "load_1m": os.getloadavg()[0],
+        "versions": versions(),
+        **commit(),
+        **_gpu_state(device),
+    }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that are timed."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def commit() -> dict[str, Any]:
+    """Return the checkout's commit and whether it has uncommitted changes; empty outside a checkout."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return {"commit": head, "dirty": bool(_git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": "", "dirty": None}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - all fixed
+
+
+def available_memory(device: torch.device) -> int:
+    """Return the bytes that an allocation on `device` may still take."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def _gpu_state(device: torch.device) -> dict[str, Any]:
+    if device.type != "cuda":
+        return {}
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
+        return {
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+            "gpu_clock_mhz": float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
+            "gpu_temperature_c": float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
+        }
+    except pynvml.NVMLError as error:
+        warnings.warn(f"NVML tells neither clock nor temperature of this GPU: {error}", stacklevel=2)
+        return {}

@@ -1,0 +1,65 @@
+"""The equivalence gate: no time counts before the logits agree with the float64 reference.
+
+Letters: N rows, C output width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.reference import Reference, reference
+from models.heads import Head
+
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+"""Greatest relative deviation a form may show. Rounding stays a factor of several below; running a wrong expert,
+dropping a row or ignoring a weight deviates by the size of the logits themselves."""
+MOST_AMBIGUOUS = 0.01
+"""Greatest share of rows that may be left out because float32 cannot decide their routing."""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far logits are from the reference: `error` relative, over the rows whose routing is decidable."""
+
+    error: float
+    tolerance: float
+    ambiguous_rows: int
+    rows: int
+
+    @property
+    def acceptable(self) -> bool:
+        """True when the form computes the same function."""
+        return self.error <= self.tolerance and self.ambiguous_rows <= max(1, MOST_AMBIGUOUS * self.rows)
+
+
+def head_reference(head: Head, x: Tensor) -> Reference:
+    """Return the float64 reference for x (N, D) under the head's parameters in the dtype they have."""
+    weights = {name: value.detach().cpu().double().numpy() for name, value in head.state_dict().items()}
+    return reference(head.config, weights, x.detach().cpu().double().numpy())
+
+
+def deviation(logits: Tensor, expected: Reference) -> Deviation:
+    """Return how far `logits` (N, C) deviate, by the largest entry, relative to the row's largest logit.
+
+    A row whose logits are all small is held to the median row. NaN and infinities must stand where they do in the
+    reference; where they do not, the error is infinite.
+    """
+    got, want = logits.detach().cpu().double().numpy(), expected.logits
+    tolerance = TOLERANCE[logits.dtype]
+    decidable = ~expected.ambiguous
+    left_out = int(expected.ambiguous.sum())
+    if got.shape != want.shape:
+        return Deviation(float("inf"), tolerance, left_out, len(want))
+    got, want = got[decidable], want[decidable]
+    finite = np.isfinite(want)
+    if not np.array_equal(got[~finite], want[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
+        return Deviation(float("inf"), tolerance, left_out, len(expected.logits))
+    difference = np.abs(np.where(finite, got, 0) - np.where(finite, want, 0)).max(axis=1, initial=0)
+    size = np.abs(np.where(finite, want, 0)).max(axis=1, initial=0)  # (N,)
+    scale = np.maximum(size, np.median(size) if len(size) else 1.0)
+    error = float((difference / np.where(scale > 0, scale, 1.0)).max(initial=0))
+    return Deviation(error, tolerance, left_out, len(expected.logits))

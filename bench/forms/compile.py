@@ -1,0 +1,58 @@
+"""torch.compile of the whole head as one graph, specialised to its batch size.
+
+Letters: N rows, D input width, C output width.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable
+
+import torch
+import torch._dynamo.config
+from torch import Tensor
+
+from bench.forms.eager import wide_soft
+from bench.forms.form import Form, HeadConfig, Runner, torch_runner
+from models.heads import Head
+from models.soft import SoftMoEHead
+
+
+def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type == "cpu" and not any(shutil.which(compiler) for compiler in ("g++", "clang++", "c++")):
+        return "torch.compile needs a C++ compiler on a CPU and finds none; install g++"
+    return None
+
+
+def _prepare(head: Head, example: Tensor) -> Runner:
+    function = _isolated(wide_soft(head) if isinstance(head, SoftMoEHead) else head.forward)
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True), torch.inference_mode():
+        compiled = torch.compile(function, fullgraph=True, dynamic=False)
+        compiled(example)
+
+    def run(x: Tensor) -> Tensor:
+        with torch.compiler.set_stance("fail_on_recompile"):
+            return compiled(x)
+
+    return torch_runner(run, example, options="fullgraph, dynamic=False")
+
+
+def _isolated(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return `function` under a code object of its own.
+
+    Dynamo keeps what it compiled with the code object: sharing one, the heads and shapes of a run would lengthen
+    each other's guard checks and soon reach the recompile limit.
+    """
+
+    def isolated(x: Tensor) -> Tensor:
+        return function(x)
+
+    isolated.__code__ = isolated.__code__.replace(co_name=f"isolated_{next(_numbers)}")
+    return isolated
+
+
+_numbers = itertools.count()
+
+
+FORM = Form("compile", 2, "torch.compile, one graph", _unavailable, _prepare)

@@ -1,0 +1,62 @@
+"""What a form is and what running one takes.
+
+Letters: N rows, D input width, C output width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bench.breakdown import Operator
+from models.config import DenseConfig, SoftConfig, SparseConfig
+from models.heads import Head
+
+HeadConfig = DenseConfig | SoftConfig | SparseConfig
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A prepared head: features x (N, D) -> logits (N, C), on x's device and in its dtype.
+
+    `runs_on` says on what: at least `device` and `library`, as far as they apply `provider` and `options`.
+    `reused_s` is the seconds of preparation that an earlier shape of the same head already paid; cold start is
+    that and what this preparation took.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    runs_on: dict[str, str] = field(default_factory=dict)
+    reused_s: float = 0.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the logits (N, C) of x (N, D)."""
+        with torch.inference_mode():
+            return self.run(x)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way of executing a head.
+
+    `unavailable` returns why the form cannot run a head here, as one sentence, or None when it can. `prepare` takes
+    a head in evaluation mode, without gradients, on the device and in the dtype of an example x (N, D), and returns
+    its runner; whatever preparing costs (compilation, export) is cold start, never part of a timed call.
+    `untimeable` says why a run here shows correctness alone, or returns None. `nodes`, of an engine with a profile
+    of its own, returns what that shows of a number of calls, per call and longest first.
+    """
+
+    name: str
+    rank: int
+    summary: str
+    unavailable: Callable[[HeadConfig, torch.device, torch.dtype], str | None]
+    prepare: Callable[[Head, Tensor], Runner]
+    untimeable: Callable[[torch.device], str | None] = field(default=lambda device: None)
+    nodes: Callable[[Head, Tensor, int], tuple[Operator, ...]] | None = None
+
+
+def torch_runner(run: Callable[[Tensor], Tensor], example: Tensor, **runs_on: str) -> Runner:
+    """Return the runner of a form that torch itself executes."""
+    return Runner(run, {"device": str(example.device), "library": f"torch {torch.__version__}", **runs_on})

@@ -1,0 +1,188 @@
+"""ONNX Runtime on the head exported by torch.onnx, inputs and outputs bound to torch's own memory.
+
+The sparse head exports as true sparse computation: NonZero, Gather and one product per expert on its own rows.
+
+Letters: N rows, D input width, C output width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import tempfile
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from bench.breakdown import Operator
+from bench.errors import BenchError
+from bench.forms.eager import wide_soft
+from bench.forms.form import Form, HeadConfig, Runner
+from models.heads import Head
+from models.soft import SoftMoEHead
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+ELEMENT_TYPES = {torch.float32: onnx.TensorProto.FLOAT, torch.float16: onnx.TensorProto.FLOAT16}
+
+
+def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    if dtype not in ELEMENT_TYPES:
+        return f"this form binds float32 and float16 only, not {str(dtype).removeprefix('torch.')}"
+    if device.type == "cpu" and dtype is not torch.float32:
+        return "ONNX Runtime's CPU provider computes half precision by casting to float32, so it would not be float16"
+    if PROVIDERS[device.type] not in onnxruntime.get_available_providers():
+        return f"this onnxruntime has no {PROVIDERS[device.type]}; install onnxruntime-gpu[cuda,cudnn]"
+    return None
+
+
+def _prepare(head: Head, example: Tensor) -> Runner:
+    model, reused_s = _exported(head, example)
+    provider = PROVIDERS[example.device.type]
+    if example.device.type == "cuda":
+        onnxruntime.preload_dlls()
+    session = _session(model, provider)
+    if session.get_providers()[0] != provider:
+        raise BenchError(f"ONNX Runtime gave {session.get_providers()[0]} where {provider} was asked for")
+    C = head.config.classes
+
+    def run(x: Tensor) -> Tensor:
+        x = x.contiguous()
+        out = torch.empty(x.shape[0], C, dtype=x.dtype, device=x.device)
+        if x.shape[0] == 0:
+            return out
+        binding = session.io_binding()
+        place = (x.device.type, x.device.index or 0, ELEMENT_TYPES[x.dtype])
+        binding.bind_input("x", *place, tuple(x.shape), x.data_ptr())
+        binding.bind_output("logits", *place, tuple(out.shape), out.data_ptr())
+        if x.is_cuda:
+            torch.cuda.current_stream().synchronize()
+        session.run_with_iobinding(binding)
+        return out
+
+    runs_on = {
+        "device": str(example.device),
+        "provider": provider,
+        "library": f"onnxruntime {onnxruntime.__version__}",
+        "options": f"{torch.get_num_threads()} threads, no spinning, no TF32",
+    }
+    if len(session.get_providers()) > 1 and example.shape[0]:
+        nodes = _nodes_by_provider(model, provider, example)
+        runs_on["nodes"] = ", ".join(f"{count} on {name}" for name, count in nodes.items())
+    return Runner(run, runs_on, reused_s)
+
+
+_exports: WeakKeyDictionary[Head, tuple[bytes, float]] = WeakKeyDictionary()
+
+
+def _exported(head: Head, example: Tensor) -> tuple[bytes, float]:
+    """Return the exported head, made once for all its shapes, and the seconds that an earlier export took."""
+    if head in _exports:
+        return _exports[head]
+    start = time.perf_counter()
+    model = export(head, example)
+    _exports[head] = model, time.perf_counter() - start
+    return model, 0.0
+
+
+class _Exported(nn.Module):
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head
+        self.function = wide_soft(head) if isinstance(head, SoftMoEHead) else head.forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def export(head: Head, example: Tensor) -> bytes:
+    """Return `head` as a serialised ONNX model with input `x` (N, D), output `logits` (N, C) and a free N.
+
+    A stable descending sort becomes TopK, which ranks equal values by lowest index as the routing does.
+    """
+    rows = torch.zeros(4, example.shape[1], dtype=example.dtype, device=example.device)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            _Exported(head).eval(),
+            (rows,),
+            dynamo=True,
+            input_names=["x"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
+            verbose=False,
+        )
+    assert program is not None
+    model: bytes = program.model_proto.SerializeToString()
+    return model
+
+
+def _stable_sort() -> Any:
+    """Return the translation of aten.sort.stable along the last dimension."""
+    from onnxscript import opset18 as op
+
+    def sort_stable(self: Any, *, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
+        size = op.Shape(self, start=-1)
+        return op.TopK(self, size, axis=dim, largest=descending, sorted=1)
+
+    return sort_stable
+
+
+def _session(model: bytes, provider: str, profile: str | None = None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    settings = [(provider, {"use_tf32": "0"} if provider == PROVIDERS["cuda"] else {})]
+    return onnxruntime.InferenceSession(model, options, providers=settings)
+
+
+def _nodes_by_provider(model: bytes, provider: str, example: Tensor) -> Counter[str]:
+    """Return how many nodes each provider ran in one call."""
+    return Counter(event["args"]["provider"] for event in _node_events(model, provider, example, calls=1))
+
+
+def _nodes(head: Head, x: Tensor, calls: int) -> tuple[Operator, ...]:
+    """Return what ONNX Runtime's own profile says of its nodes, by type of operator and provider.
+
+    A node of a GPU's provider shows the host's time to launch it; its kernels are in the trace.
+    """
+    if x.shape[0] == 0:
+        return ()
+    model, _ = _exported(head, x)
+    microseconds: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
+    for event in _node_events(model, PROVIDERS[x.device.type], x, calls):
+        key = event["args"]["op_name"], event["args"]["provider"]
+        microseconds[key] += event["dur"]
+        counts[key] += 1
+    return tuple(Operator(*key, total / calls * 1e-6, counts[key] / calls) for key, total in microseconds.most_common())
+
+
+def _node_events(model: bytes, provider: str, x: Tensor, calls: int) -> list[dict[str, Any]]:
+    """Return the events of every node in the last `calls` of ONNX Runtime's own profile, after as many to warm up."""
+    feed = {"x": x.cpu().numpy()}
+    with tempfile.TemporaryDirectory() as folder:
+        session = _session(model, provider, profile=str(Path(folder) / "profile"))
+        for _ in range(2 * calls):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    start = sorted(event["ts"] for event in events if event["name"] == "model_run")[calls]
+    return [event for event in events if event["ts"] >= start and event.get("args", {}).get("provider")]
+
+
+FORM = Form("onnxruntime", 5, "ONNX Runtime on the exported head", _unavailable, _prepare, nodes=_nodes)

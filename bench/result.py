@@ -1,0 +1,113 @@
+"""Writing results: a pytest-benchmark JSON file that grows group by group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest_benchmark
+from pydantic import ValidationError
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
+from pytest_benchmark.stats import Stats
+from pytest_benchmark.utils import get_commit_info
+
+from bench.errors import BenchError
+from models.storage import write_atomically
+from reports.record import NOT_MEASURED_KEY, CaseRecord, Status
+
+SOURCE = "bench/bench_heads.py"
+TEST = "bench_head"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A case's record and, when it was measured, its samples in seconds in the order taken."""
+
+    record: CaseRecord
+    samples: tuple[float, ...] = ()
+
+
+class ResultFile:
+    """A result on disk that always holds every group added so far; a kill loses none of them."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self.path = path
+        self._document = document
+
+    @classmethod
+    def create(cls, path: Path) -> ResultFile:
+        """Return an empty result for `path`; raises `BenchError` when something is there."""
+        if path.exists():
+            raise BenchError(f"{path} exists already; pass --resume to go on with it, or choose another --out")
+        return cls(path, _empty_document())
+
+    @classmethod
+    def resume(cls, path: Path) -> ResultFile:
+        """Return the result at `path` to go on with, or an empty one; raises `BenchError` for another file."""
+        if not path.exists():
+            return cls.create(path)
+        try:
+            result = cls(path, json.loads(path.read_bytes()))
+            result.records()
+        except (ValueError, KeyError, TypeError, ValidationError):
+            raise BenchError(f"{path} is no result that can be resumed; move it away or choose another --out") from None
+        return result
+
+    def records(self) -> list[CaseRecord]:
+        """Return the record of every case in the file."""
+        measured = [entry["extra_info"] for entry in self._document["benchmarks"]]
+        return [CaseRecord.model_validate(record) for record in measured + self._document[NOT_MEASURED_KEY]]
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """Append a group's cases and write the whole file in one step; raises `StorageError` where it cannot."""
+        for outcome in outcomes:
+            if outcome.record.status is Status.MEASURED:
+                self._document["benchmarks"].append(benchmark_entry(outcome))
+            else:
+                self._document[NOT_MEASURED_KEY].append(outcome.record.model_dump(mode="json"))
+        write_atomically(self.path, json.dumps(self._document, indent=1).encode())
+
+
+def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
+    """Return a measured case as pytest-benchmark writes one."""
+    record = outcome.record
+    stats = Stats()
+    for sample in outcome.samples:
+        stats.update(sample)
+    return {
+        "group": group_name(record),
+        "name": f"{TEST}[{record.case_id}]",
+        "fullname": f"{SOURCE}::{TEST}[{record.case_id}]",
+        "params": {"case": record.case_id},
+        "param": record.case_id,
+        "extra_info": record.model_dump(mode="json"),
+        "options": {"disable_gc": True, "timer": "replayed", "warmup": True},
+        "stats": {**stats.as_dict(), "data": list(outcome.samples), "iterations": 1},
+    }
+
+
+def group_name(record: CaseRecord) -> str:
+    """Return the pytest-benchmark group of a case: its shape, so that forms stand side by side."""
+    return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}-{record.clock}"
+
+
+def _empty_document() -> dict[str, Any]:
+    return {
+        "machine_info": _machine_info(),
+        "commit_info": get_commit_info(),
+        "benchmarks": [],
+        NOT_MEASURED_KEY: [],
+        "datetime": datetime.now(UTC).isoformat(),
+        "version": pytest_benchmark.__version__,
+    }
+
+
+@cache
+def _machine_info() -> dict[str, Any]:
+    info: dict[str, Any] = pytest_benchmark_generate_machine_info()
+    return info

@@ -1,0 +1,105 @@
+"""The spans of a trace in Chrome's JSON format, and to which of them each instant belongs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Span:
+    """A complete event of a trace, in nanoseconds."""
+
+    name: str
+    category: str
+    thread: tuple[Any, Any]
+    start: int
+    end: int
+    args: dict[str, Any]
+
+    def holds(self, other: Span) -> bool:
+        """True when `other` starts inside this span."""
+        return self.start <= other.start < self.end
+
+    def within(self, outer: Span) -> Span:
+        """Return this span cut to `outer`, whose limits a clock of another device may overstep."""
+        start = min(max(self.start, outer.start), outer.end)
+        return replace(self, start=start, end=min(max(self.end, start), outer.end))
+
+
+def read_spans(path: Path) -> list[Span]:
+    """Return the complete events of a trace in Chrome's JSON format, gzipped or not.
+
+    Raises `BenchError` for a file that is none.
+    """
+    try:
+        content = path.read_bytes()
+        trace = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        return [_span(event) for event in trace["traceEvents"] if event["ph"] == "X"]
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise BenchError(f"{path} is no readable trace ({problem}); write it again with `moegap profile`") from None
+
+
+def _span(event: dict[str, Any]) -> Span:
+    start = round(event["ts"] * 1000)
+    return Span(
+        name=event["name"],
+        category=event.get("cat", ""),
+        thread=(event["pid"], event["tid"]),
+        start=start,
+        end=start + round(event["dur"] * 1000),
+        args=event.get("args", {}),
+    )
+
+
+class Timeline:
+    """The instants in which any of `spans` runs, each given to the running span that started last.
+
+    Of nested spans that is the innermost; of any spans the shares sum to the length of their union.
+    """
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self.spans = spans
+        self._pieces: list[tuple[int, int, int]] = []  # start, end, place in `spans`
+        running: list[int] = []
+        now = 0
+        for place in sorted(range(len(spans)), key=lambda place: (spans[place].start, -spans[place].end)):
+            self._advance(running, now, spans[place].start)
+            now = spans[place].start
+            running.append(place)
+        self._advance(running, now, max((span.end for span in spans), default=0))
+
+    def _advance(self, running: list[int], now: int, until: int) -> None:
+        """Give the time from `now` to `until` to the last of `running`, and drop those that end."""
+        while running:
+            end = self.spans[running[-1]].end
+            stop = min(end, until)
+            if stop > now:
+                self._pieces.append((now, stop, running[-1]))
+                now = stop
+            if end > until:
+                return
+            running.pop()
+
+    def own(self) -> list[int]:
+        """Return the nanoseconds given to each span."""
+        nanoseconds = [0] * len(self.spans)
+        for start, end, place in self._pieces:
+            nanoseconds[place] += end - start
+        return nanoseconds
+
+    def at(self, instant: int) -> Span | None:
+        """Return the span to which `instant` is given."""
+        before = bisect_right(self._pieces, instant, key=lambda piece: piece[0]) - 1
+        if before < 0 or instant >= self._pieces[before][1]:
+            return None
+        return self.spans[self._pieces[before][2]]

@@ -1,0 +1,240 @@
+"""What is measured: the heads, their input rows, and the suites of shapes.
+
+Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.clock import ClockName, clocks
+from bench.errors import BenchError
+from bench.forms import form, forms
+from models.checkpoint import load
+from models.classifier import Classifier
+from models.config import (
+    HEAD_KINDS,
+    PAPER_CLASSES,
+    PAPER_FEATURES,
+    BackboneConfig,
+    InputConfig,
+    ModelConfig,
+    SoftConfig,
+    SparseConfig,
+    head_config,
+)
+from models.heads import Head
+
+Part = Literal["head", "classifier"]
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model whose head is measured, with what a reader must know about where it comes from.
+
+    `features` are real rows (n, D) to route on, or None where none exist and rows are drawn from a normal
+    distribution.
+    """
+
+    name: str
+    model: Classifier
+    images: InputConfig
+    weights: Literal["trained", "initialised"]
+    data: str = ""
+    test_accuracy: float | None = None
+    features: Tensor | None = None
+    weights_sha256: str = ""
+
+    @property
+    def head(self) -> Head:
+        """The head, in evaluation mode, float32, on the CPU."""
+        return self.model.head
+
+    @cached_property
+    def backbone_flops(self) -> int:
+        """Operations of the backbone for one image, by torch's own counter; a multiply-add counts as two."""
+        image = torch.empty(1, *self.images.shape)
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            self.model.features(image)
+        return int(counter.get_total_flops())
+
+    @cache  # noqa: B019 - subjects live as long as the run, and a form may keep what it made for a head
+    def on(self, device: torch.device, dtype: torch.dtype) -> Classifier:
+        """Return the model for running: a copy on `device`, in `dtype`, in evaluation mode, without gradients."""
+        return copy.deepcopy(self.model).to(device, dtype).eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all cases measured together share."""
+
+    part: Part
+    rows: int
+    dtype: torch.dtype
+    device: torch.device
+
+    def __str__(self) -> str:
+        return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A head in a form at a shape, seen by a clock."""
+
+    subject: Subject
+    form: str
+    shape: Shape
+    clock: ClockName
+
+    @property
+    def id(self) -> str:
+        """The case's name in a result: checkpoint, head, form, shape and clock."""
+        return f"{self.subject.name}-{self.subject.head.config.kind}-{self.form}-{self.shape}-{self.clock}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set of shapes, and how long its sampling may go on."""
+
+    name: str
+    summary: str
+    head_rows: tuple[int, ...]
+    classifier_rows: tuple[int, ...]
+    classifier_forms: tuple[str, ...]
+    seconds_per_case: float
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("demo", "a first answer in a minute or two", (1, 32, 256, 2048, 8192), (), (), 1.0),
+        Suite(
+            "paper",
+            "batch 256, the head alone and the whole classifier, with the columns of the paper's efficiency table",
+            (256,),
+            (256,),
+            ("loop", "eager"),
+            6.0,
+        ),
+        Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), (), (), 3.0),
+    )
+}
+
+
+def suite_named(name: str) -> Suite:
+    """Return the suite `name`, or raise `BenchError` naming those there are."""
+    try:
+        return SUITES[name]
+    except KeyError:
+        raise BenchError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}") from None
+
+
+def groups(
+    suite: Suite,
+    subjects: Sequence[Subject],
+    form_names: Sequence[str],
+    device: torch.device,
+    dtypes: Sequence[torch.dtype],
+) -> Iterator[list[Case]]:
+    """Yield the suite's cases, those measured interleaved together, small shapes first."""
+    for dtype in dtypes:
+        for part, every_rows in (("head", suite.head_rows), ("classifier", suite.classifier_rows)):
+            for rows in every_rows:
+                shape = Shape("head" if part == "head" else "classifier", rows, dtype, device)
+                names = [name for name in form_names if part == "head" or name in suite.classifier_forms]
+                yield [
+                    Case(subject, name, shape, clock)
+                    for subject in subjects
+                    for name in names
+                    for clock in clocks(device)
+                ]
+
+
+def chosen_forms(names: Sequence[str]) -> list[str]:
+    """Return `names`, or every form when there are none; raises `BenchError` for an unknown one."""
+    return [form(name).name for name in names] or list(forms())
+
+
+def load_subjects(checkpoints: Iterable[Path]) -> list[Subject]:
+    """Return the trained models of `checkpoints`, named after their folders.
+
+    Raises `ModelError` for a folder that is no checkpoint and `BenchError` for two of one name.
+    """
+    subjects = [_trained(path) for path in checkpoints]
+    names = [subject.name for subject in subjects]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise BenchError(f"two checkpoints are named {min(doubled)!r}; results are told apart by folder name")
+    return subjects
+
+
+def _trained(path: Path) -> Subject:
+    checkpoint = load(path)
+    return Subject(
+        name=path.resolve().name,
+        model=checkpoint.model.requires_grad_(False),
+        images=checkpoint.config.input,
+        weights="trained",
+        data=checkpoint.config.data,
+        test_accuracy=checkpoint.metrics["test_accuracy"],
+        features=checkpoint.features,
+        weights_sha256=checkpoint.config.sha256["model.safetensors"],
+    )
+
+
+def preset_subjects(seed: int = 0) -> list[Subject]:
+    """Return the paper's three classifiers with seeded, untrained weights: right for time, not for routing."""
+    subjects = []
+    images = InputConfig(shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+    for kind in HEAD_KINDS:
+        torch.manual_seed(seed)
+        config = ModelConfig(
+            backbone=BackboneConfig(name="resnet18"),
+            head=head_config(kind, "paper", features=PAPER_FEATURES, classes=PAPER_CLASSES),
+        )
+        model = Classifier(config, images).eval().requires_grad_(False)
+        subjects.append(Subject(f"paper-{kind}", model, images, "initialised"))
+    return subjects
+
+
+def feature_rows(features: Tensor | None, width: int, rows: int, seed: int = 0) -> Tensor:
+    """Return rows (N, D) float32 on the CPU: the real ones, resampled by `seed` when N is more, or normal ones."""
+    generator = torch.Generator().manual_seed(seed)
+    if features is None or len(features) == 0:
+        return torch.randn(rows, width, generator=generator)
+    if rows <= len(features):
+        return features[torch.randperm(len(features), generator=generator)[:rows]]
+    return features[torch.randint(len(features), (rows,), generator=generator)]
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """Return the dtype named float32, float16 or bfloat16, or raise `BenchError`."""
+    try:
+        return DTYPES[name]
+    except KeyError:
+        raise BenchError(f"unknown dtype {name!r}; choose one of {', '.join(DTYPES)}") from None
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of `dtype` without `torch.`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def working_set(head: Head, rows: int, dtype: torch.dtype) -> int:
+    """Return the bytes that the form most in need of memory takes for N rows.
+
+    Inputs, hidden values of all E experts before and after the activation, and outputs, with a copy in float32.
+    """
+    config = head.config
+    experts = config.experts if isinstance(config, SoftConfig | SparseConfig) else 1
+    values = rows * (3 * config.features + 3 * experts * config.hidden + 2 * experts * config.classes)
+    return values * (dtype.itemsize + 4)

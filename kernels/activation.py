@@ -1,0 +1,38 @@
+"""The activation between the two products, applied in the epilogue of the first."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.nn.functional import gelu, silu
+
+Activation = Literal["relu", "gelu", "silu"]
+
+
+@triton.jit
+def activate(x, name: tl.constexpr) -> tl.tensor:
+    """Return activation `name` of an fp32 tile, x itself for None; NaN stays NaN, gelu is the exact form."""
+    if name == "relu":
+        x = tl.where(x < 0.0, 0.0, x)
+    elif name == "gelu":
+        x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
+    elif name == "silu":
+        x = x / (1.0 + tl.exp(-x))
+    return x
+
+
+_REFERENCES: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "gelu": gelu, "silu": silu}
+
+
+def activate_reference(x: Tensor, name: str | None) -> Tensor:
+    """Return activation `name`, or none for None, of x, of any shape."""
+    return x if name is None else _REFERENCES[name](x)
+
+
+def check_activation(name: str | None) -> None:
+    """Raise ValueError unless `name` is an activation or None."""
+    if name is not None and name not in _REFERENCES:
+        raise ValueError(f"activation must be one of {', '.join(_REFERENCES)}, not {name!r}")

@@ -1,0 +1,34 @@
+"""Random variations of training images, as one gather on the images' own device.
+
+Letters: N images, C channels, H and W their height and width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def augment(images: Tensor, shift: int, flip: bool) -> Tensor:
+    """Return images (N, C, H, W), each moved by up to `shift` pixels either way and, if `flip`, half of them mirrored.
+
+    Pixels that come into view mirror those at the edge. Draws from the default generator of the images' device.
+    The result is laid out channels last.
+    """
+    count, _, height, width = images.shape
+    rows = _moved(height, shift, count, images.device)  # (N, H)
+    columns = _moved(width, shift, count, images.device)  # (N, W)
+    if flip:
+        mirrored = torch.rand(count, 1, device=images.device) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    channels_last = images.permute(0, 2, 3, 1)  # (N, H, W, C)
+    which = torch.arange(count, device=images.device)
+    return channels_last[which[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _moved(length: int, shift: int, count: int, device: torch.device) -> Tensor:
+    """Return source positions (count, length) for images moved by a random whole number of pixels."""
+    reach = min(shift, length - 1)  # the mirror image of an edge is no longer than the image
+    moves = torch.randint(-reach, reach + 1, (count, 1), device=device)
+    positions = (torch.arange(length, device=device) + moves).abs()
+    return (length - 1) - (length - 1 - positions).abs()

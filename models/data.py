@@ -1,0 +1,111 @@
+"""Data ready for training: three parts of one source and the statistics of the first.
+
+Letters: N images, C channels, H and W their height and width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.cifar10 import cifar10
+from models.digits import digits
+from models.image_folder import image_folder
+from models.images import DataError, LabelledImages, Source
+from models.progress import SILENT, Progress
+
+CACHE = Path("runs/cache")
+"""Where downloads and decoded images are kept, below the folder that a command runs in."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Parts to train on, to choose the best epoch by, and to report on; disjoint.
+
+    `mean` and `std` (C,) are those of the training part's values in [0, 1]; `digest` changes with any image or
+    label of the training and validation parts.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: LabelledImages
+    val: LabelledImages
+    test: LabelledImages
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    digest: str
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def load_data(
+    source: str, *, val_share: float = 0.1, split_seed: int = 42, cache: Path = CACHE, progress: Progress = SILENT
+) -> Dataset:
+    """Return the data named `source`: `digits`, `cifar10` or a folder with train/<class>/ and test/<class>/.
+
+    The validation part is a random `val_share` of the source's training images, drawn with `split_seed`. Raises
+    `DataError` for an unknown, unreachable or unusable source.
+    """
+    return split(_read(source, cache, progress), val_share, split_seed)
+
+
+def _read(source: str, cache: Path, progress: Progress) -> Source:
+    if source == "digits":
+        return digits()
+    if source == "cifar10":
+        return cifar10(cache, progress)
+    if Path(source).is_dir():
+        return image_folder(Path(source), cache, progress)
+    raise DataError(f"unknown data {source!r}; choose digits, cifar10 or a folder with train/ and test/ inside")
+
+
+def split(source: Source, val_share: float, seed: int) -> Dataset:
+    """Return the source with `val_share` of its training images set aside for validation."""
+    total = len(source.train)
+    held_out = round(total * val_share)
+    if held_out < 1 or total - held_out < 2:
+        raise DataError(
+            f"{source.name} has {total} training images, of which a validation share of {val_share:g} takes "
+            f"{held_out}; at least 1 must go and 2 must stay: change --val-share or add images"
+        )
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    train = source.train[order[held_out:]]
+    mean, std = channel_statistics(train.images)
+    return Dataset(
+        name=source.name,
+        classes=source.classes,
+        train=train,
+        val=source.train[order[:held_out]],
+        test=source.test,
+        mean=mean,
+        std=std,
+        digest=_digest(source.train),
+    )
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation (C,) of images (N, C, H, W) uint8 on the scale [0, 1], exactly counted.
+
+    The deviation is at least 1/255, one step of uint8, so that a channel of one colour can be divided by it.
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.stack([channel.flatten().bincount(minlength=256) for channel in images.unbind(1)])  # (C, 256)
+    shares = counts / counts.sum(dim=1, keepdim=True, dtype=torch.float64)
+    mean = shares @ levels  # (C,)
+    variance = (shares * (levels - mean[:, None]).square()).sum(dim=1)
+    return tuple(mean.tolist()), tuple(variance.sqrt().clamp_min(1 / 255).tolist())
+
+
+def _digest(images: LabelledImages) -> str:
+    hasher = hashlib.sha256(repr(tuple(images.images.shape)).encode())
+    for tensor in (images.images, images.labels):
+        hasher.update(tensor.contiguous().numpy().data)
+    return hasher.hexdigest()

@@ -1,0 +1,45 @@
+"""Labelled images, the common form of every data source.
+
+Letters: N images, C channels, H and W their height and width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.errors import ModelError
+
+
+class DataError(ModelError):
+    """Data that cannot be had or cannot be learned from."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images (N, C, H, W) uint8 and the number of each one's class, labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, ids: Tensor) -> LabelledImages:
+        return LabelledImages(self.images[ids], self.labels[ids])
+
+    def to(self, device: torch.device) -> LabelledImages:
+        """Return them on `device`."""
+        return LabelledImages(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a data source offers: class names, and images to learn from and to test on."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: LabelledImages
+    test: LabelledImages

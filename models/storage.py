@@ -1,0 +1,36 @@
+"""Writing files so that no reader, and no killed run, ever meets half of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from models.errors import ModelError
+
+
+class StorageError(ModelError):
+    """A file or folder that cannot be written."""
+
+
+def make_folder(path: Path) -> Path:
+    """Create the folder and its parents where missing, and return it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot create the folder {path}: {error.strerror}; choose another one") from None
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path` in one step: a reader finds the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}; choose a folder that you may write to, with space left"
+        ) from None

@@ -1,0 +1,277 @@
+"""The charts, one function each: measured values in, an Altair chart out.
+
+Lines and text that belong to no form are drawn in `currentColor`, so a chart in a page takes that page's ink, light
+or dark. Charts carry no legend: a page shows one for all of them, from the same styles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
+from typing import Any
+
+import altair as alt
+
+from reports import units
+from reports.compare import Comparison, Speedup
+from reports.load import Case
+from reports.record import CaseRecord
+from reports.stats import Estimate
+from reports.styles import Style
+
+HEIGHT = 260
+INK = "currentColor"
+_DURATION = (
+    "datum.value >= 1 ? format(datum.value, '~g') + ' s'"
+    " : datum.value >= 0.001 ? format(datum.value * 1000, '~g') + ' ms'"
+    " : format(datum.value * 1000000, '~g') + ' µs'"
+)
+
+
+def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.LayerChart:
+    """Draw the speed-up of one MoE head over the best dense form by rows, with the theoretical one above it.
+
+    `speedups` of one head in one setting. The shaded gap lies between theory and the best form. Forms stand a little
+    apart, so that their intervals do not hide one another.
+    """
+    sizes = [speedup.rows for speedup in speedups]
+    apart = (max(sizes) / min(sizes) * 2) ** 0.008
+    shown = {comparison.case.record.form for speedup in speedups for comparison in speedup.against_best}
+    forms = [style.form for style in styles if style.form in shown]
+    measured = [
+        {**point, "x": point["rows"] * apart ** (forms.index(point["form"]) - (len(forms) - 1) / 2)}
+        for speedup in speedups
+        for point in map(_speedup_point, speedup.against_best)
+    ]
+    bests = [
+        {
+            "rows": speedup.rows,
+            "theoretical": speedup.best.theoretical,
+            "realised": speedup.best.realised.value,
+        }
+        for speedup in speedups
+    ]
+    x, dodged = _rows_axis(sizes), _rows_axis(sizes, field="x")
+    ends = [1.0, *(point["theoretical"] for point in bests)]
+    ends += [point[end] for point in measured for end in ("speedup", "low", "high") if point[end] is not None]
+    y = _factor_axis(_bounds(ends, max(1.004, (max(ends) / min(ends)) ** 0.06)))
+    gap = alt.Chart(_data(bests)).mark_area(color=INK, opacity=0.07)
+    theory = alt.Chart(_data(bests)).mark_line(color=INK, strokeDash=[6, 4], strokeWidth=1.5)
+    base = alt.Chart(_data(measured))
+    tooltip = [*_TOOLTIP_CASE, "speed-up:N", "interval:N", "verdict:N"]
+    return _finished(
+        _one_line(1.0),
+        gap.encode(x=x, y=alt.Y("theoretical:Q"), y2="realised:Q"),
+        theory.encode(x=x, y="theoretical:Q"),
+        base.mark_rule(strokeWidth=1.5).encode(x=dodged, y=alt.Y("low:Q"), y2="high:Q", color=_colour(styles)),
+        *_lines(base, dodged, y, styles, tooltip),
+    )
+
+
+def latency_chart(
+    cases: Sequence[Case],
+    latencies: Mapping[Case, Estimate],
+    styles: Sequence[Style],
+    seconds: tuple[float, float],
+    dense: Sequence[Case] = (),
+) -> alt.LayerChart:
+    """Draw the median time of one head's forms by rows, both axes logarithmic, with bands for the intervals.
+
+    `seconds` bounds the vertical axis, so that the charts of several heads can share it. The fastest of the `dense`
+    cases at each number of rows is drawn as a reference.
+    """
+    points = [_latency_point(case, latencies[case]) for case in cases]
+    reference = [{"rows": rows, "seconds": value} for rows, value in fastest(dense, latencies).items()]
+    x = _rows_axis([point["rows"] for point in points] + [point["rows"] for point in reference])
+    y = _duration(alt.Y, "seconds:Q", "median time of a call", seconds)
+    base = alt.Chart(_data(points))
+    band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=_colour(styles))
+    line = alt.Chart(_data(reference)).mark_line(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(x=x, y=y)
+    tooltip = [*_TOOLTIP_CASE, "median:N", "interval:N", "samples:Q"]
+    return _finished(line, band, *_lines(base, x, y, styles, tooltip))
+
+
+def accuracy_chart(
+    cases: Sequence[Case], latencies: Mapping[Case, Estimate], names: Mapping[Case, str], styles: Sequence[Style]
+) -> alt.LayerChart:
+    """Draw test accuracy against median time: one point for each of `cases`, the fastest of each head named.
+
+    `cases` of one number of rows, all with a test accuracy; `names` the head of each.
+    """
+    points = [
+        {
+            **_latency_point(case, latencies[case]),
+            "head": names[case],
+            "accuracy": 100 * (case.record.test_accuracy or 0),
+        }
+        for case in cases
+    ]
+    firsts: dict[str, dict[str, Any]] = {}
+    for point in sorted(points, key=lambda point: point["seconds"]):
+        firsts.setdefault(point["head"], point)
+    low, high = min(point["accuracy"] for point in points), max(point["accuracy"] for point in points)
+    margin = max(0.25 * (high - low), 0.2)
+    scale = alt.Scale(domain=[low - margin, high + margin], nice=False, zero=False)
+    y = alt.Y("accuracy:Q", scale=scale, axis=alt.Axis(format=".1f", title="test accuracy, %", tickCount=5))
+    x = _duration(alt.X, "seconds:Q", "median time of a call", _bounds([point["seconds"] for point in points]))
+    base = alt.Chart(_data(points))
+    tooltip = ["head:N", *_TOOLTIP_CASE, "accuracy:Q", "median:N"]
+    ranked = sorted(firsts.values(), key=lambda point: -point["accuracy"])
+    return _finished(
+        base.mark_point(filled=True, size=90, opacity=1).encode(
+            x=x, y=y, color=_colour(styles), shape=_symbol(styles), tooltip=tooltip
+        ),
+        *(_names(ranked[side::2], dy).encode(x=x, y=y, text="head:N") for side, dy in enumerate((-9, 14))),
+    )
+
+
+def routing_chart(record: CaseRecord) -> alt.LayerChart:
+    """Draw the share of all assignments that each expert serves, and the line of an even split.
+
+    `record` of an MoE head with `rows_per_expert` (E,).
+    """
+    total = sum(record.rows_per_expert)
+    shares = [
+        {"expert": expert, "rows": rows, "share": rows / total} for expert, rows in enumerate(record.rows_per_expert)
+    ]
+    labels = alt.Axis(title="expert", labelAngle=0, labelOverlap="greedy", ticks=False)
+    x = alt.X("expert:O", axis=labels, scale=alt.Scale(paddingInner=0.25))
+    y = alt.Y("share:Q", axis=alt.Axis(format="~%", title="share of assignments", tickCount=5))
+    bars = alt.Chart(_data(shares)).mark_bar(color="#0072B2")
+    even = alt.Chart(_data([{"share": 1 / len(shares)}]))
+    return _finished(
+        bars.encode(x=x, y=y, tooltip=["expert:O", alt.Tooltip("share:Q", format=".1%"), "rows:Q"]),
+        even.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(y="share:Q"),
+    )
+
+
+def fastest(cases: Sequence[Case], latencies: Mapping[Case, Estimate]) -> dict[int, float]:
+    """Return the least median in seconds for each number of rows, fewest rows first."""
+    least: dict[int, float] = {}
+    for case in sorted(cases, key=lambda case: case.record.rows):
+        rows, value = case.record.rows, latencies[case].value
+        least[rows] = min(value, least.get(rows, value))
+    return least
+
+
+_TOOLTIP_CASE = ["form:N", alt.Tooltip("rows:Q", format=",")]
+
+
+def _speedup_point(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "form": comparison.case.record.form,
+        "rows": comparison.case.record.rows,
+        "speedup": comparison.realised.value,
+        "low": comparison.realised.low,
+        "high": comparison.realised.high,
+        "speed-up": units.factor(comparison.realised.value),
+        "interval": units.factor_interval(comparison.realised),
+        "verdict": comparison.verdict,
+    }
+
+
+def _latency_point(case: Case, median: Estimate) -> dict[str, Any]:
+    return {
+        "form": case.record.form,
+        "rows": case.record.rows,
+        "seconds": median.value,
+        "low": median.low,
+        "high": median.high,
+        "median": units.seconds(median.value),
+        "interval": units.seconds_interval(median),
+        "samples": median.samples,
+    }
+
+
+def _lines(
+    base: alt.Chart, x: alt.X, y: alt.Y, styles: Sequence[Style], tooltip: Sequence[Any]
+) -> tuple[alt.Chart, alt.Chart]:
+    """Return the line of each form and the points on it."""
+    return (
+        base.mark_line(strokeWidth=2).encode(x=x, y=y, color=_colour(styles), strokeDash=_dash(styles)),
+        base.mark_point(filled=True, size=55, opacity=1).encode(
+            x=x, y=y, color=_colour(styles), shape=_symbol(styles), tooltip=list(tooltip)
+        ),
+    )
+
+
+def _names(points: Sequence[Mapping[str, Any]], dy: int) -> alt.Chart:
+    """Return labels `dy` pixels below their points."""
+    names: alt.Chart = alt.Chart(_data(points)).mark_text(color=INK, align="left", dx=6, dy=dy)
+    return names
+
+
+def _factor_axis(bounds: tuple[float, float]) -> alt.Y:
+    powers = [2.0**power for power in range(-20, 20)]
+    title = "times faster than the best dense form"
+    label = f"datum.label + '{units.TIMES}'"
+    axis = alt.Axis(title=title, values=_ticks(powers, bounds), format="~g", labelExpr=label)
+    return alt.Y("speedup:Q", scale=alt.Scale(type="log", base=2, domain=list(bounds), nice=False), axis=axis)
+
+
+def _rows_axis(rows: Sequence[int], field: str = "rows") -> alt.X:
+    ticks = sorted(set(rows))
+    axis = alt.Axis(title="rows in a batch", values=ticks, format=",d", labelOverlap="greedy", grid=False)
+    return alt.X(
+        f"{field}:Q",
+        scale=alt.Scale(type="log", base=2, domain=_bounds(ticks, 1.2 * (ticks[-1] / ticks[0]) ** 0.03), nice=False),
+        axis=axis,
+    )
+
+
+def _duration(channel: type[Any], field: str, title: str, domain: tuple[float, float]) -> Any:
+    powers = [10.0**power for power in range(-9, 5)]
+    steps = [step * power for power in powers for step in (1, 2, 5)]
+    values = _ticks(powers if domain[1] / domain[0] > 3e3 else steps, domain)
+    axis = alt.Axis(title=title, labelExpr=_DURATION, labelOverlap="greedy", values=values)
+    return channel(field, scale=alt.Scale(type="log", domain=list(domain), nice=False), axis=axis)
+
+
+def _ticks(candidates: Sequence[float], bounds: tuple[float, float]) -> list[float]:
+    """Return the candidates within `bounds`, or evenly spaced round numbers where fewer than three are."""
+    low, high = bounds
+    found = [value for value in candidates if low <= value <= high]
+    if len(found) >= 3:
+        return found
+    rough = (high - low) / 5
+    power = 10.0 ** floor(log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
+    return [round(place * step, 12) for place in range(ceil(low / step), floor(high / step) + 1)]
+
+
+def _bounds(values: Sequence[float], margin: float = 1.4) -> tuple[float, float]:
+    return min(values) / margin, max(values) * margin
+
+
+def _one_line(value: float) -> alt.Chart:
+    """Return a line at equal speed."""
+    line: alt.Chart = alt.Chart(_data([{"y": value}])).mark_rule(color=INK, opacity=0.6).encode(y="y:Q")
+    return line
+
+
+def _colour(styles: Sequence[Style]) -> alt.Color:
+    return alt.Color("form:N", scale=_scale(styles, [style.colour for style in styles]), legend=None)
+
+
+def _symbol(styles: Sequence[Style]) -> alt.Shape:
+    return alt.Shape("form:N", scale=_scale(styles, [style.symbol for style in styles]), legend=None)
+
+
+def _dash(styles: Sequence[Style]) -> alt.StrokeDash:
+    return alt.StrokeDash("form:N", scale=_scale(styles, [list(style.dash or (1, 0)) for style in styles]), legend=None)
+
+
+def _scale(styles: Sequence[Style], values: Sequence[Any]) -> alt.Scale:
+    return alt.Scale(domain=[style.form for style in styles], range=list(values))
+
+
+def _data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    return alt.InlineData(values=[dict(row) for row in rows])
+
+
+def _finished(*layers: alt.Chart) -> alt.LayerChart:
+    colours = {f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")}
+    faint = {"gridOpacity": 0.12, "domainOpacity": 0.5, "tickOpacity": 0.5}
+    letters = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "titlePadding": 8}
+    config = {"font": "system-ui, sans-serif", "view": {"stroke": None}, "axis": colours | faint | letters}
+    return alt.LayerChart(layer=list(layers), width="container", height=HEIGHT, background="transparent", config=config)

@@ -1,0 +1,200 @@
+"""Result files read into immutable cases; whatever is wrong with a file is said in one sentence.
+
+Several files make one set of results. A case that stands in more than one of them, measured on the same machine
+with as many threads, counts once: the record with the latest `measured_at` wins, whatever became of it, and
+`Results.replaced` names the ones it replaced, so that the report can say so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from reports.errors import ReportError
+from reports.record import COMMAND_KEY, NOT_MEASURED_KEY, SCHEMA_VERSION, CaseRecord, Status
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One measured case.
+
+    `samples` (n,) in seconds in the order taken, `blocks` (n,) the block of each, both read-only; `source` the file.
+    """
+
+    record: CaseRecord
+    samples: NDArray[np.float64]
+    blocks: NDArray[np.int64]
+    source: Path
+
+    def interleaved_with(self, other: Case) -> bool:
+        """Return whether both were measured in the same blocks, so that their samples are pairs."""
+        return self.source == other.source and self.record.group_id == other.record.group_id
+
+
+@dataclass(frozen=True)
+class Results:
+    """All cases of all files, in the order read, and the `commands` that measured them where a file says so."""
+
+    sources: tuple[Path, ...]
+    cases: tuple[Case, ...]
+    not_measured: tuple[CaseRecord, ...]
+    replaced: tuple[CaseRecord, ...]
+    commands: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> tuple[CaseRecord, ...]:
+        """Every record that counts, measured or not."""
+        return tuple(case.record for case in self.cases) + self.not_measured
+
+
+Entry = Case | CaseRecord
+Identity = tuple[str, str, str, int]  # of a case across files: its id, and the machine with its threads
+
+
+def load(paths: Sequence[Path]) -> Results:
+    """Read result files.
+
+    Raises `ReportError` where a file is missing, is no result, is broken, or was written by a newer moegap, and
+    where the files together hold no case.
+    """
+    sources = tuple({path.resolve(): path for path in paths}.values())
+    if not sources:
+        raise ReportError("No result file was given: name at least one JSON file written by a benchmark run.")
+    latest: dict[Identity, Entry] = {}
+    replaced: list[CaseRecord] = []
+    commands: dict[str, None] = {}
+    for source in sources:
+        content = _content(source)
+        commands[content.get(COMMAND_KEY, "")] = None
+        for identity, entry in _entries(source, content).items():
+            older = latest.pop(identity, None)
+            if older is not None and measured_at(_record(older)) > measured_at(_record(entry)):
+                older, entry = entry, older
+            latest[identity] = entry
+            if older is not None:
+                replaced.append(_record(older))
+    return Results(
+        sources=sources,
+        cases=tuple(entry for entry in latest.values() if isinstance(entry, Case)),
+        not_measured=tuple(entry for entry in latest.values() if isinstance(entry, CaseRecord)),
+        replaced=tuple(replaced),
+        commands=tuple(filter(None, commands)),
+    )
+
+
+def measured_at(record: CaseRecord) -> datetime:
+    """Return when a loaded case was measured; a time without a zone is taken as UTC."""
+    moment = datetime.fromisoformat(record.measured_at)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
+    """Return the cases of one file by what identifies them across files: the case and the machine."""
+    benchmarks = [item for item in content["benchmarks"] if "case_id" in (item.get("extra_info") or {})]
+    unmeasured = content.get(NOT_MEASURED_KEY, [])
+    if content["benchmarks"] and not benchmarks and not unmeasured:
+        raise ReportError(f"{source} is a pytest-benchmark file without moegap records: give a file of moegap's own.")
+    if not benchmarks and not unmeasured:
+        raise ReportError(f"{source} holds no case: nothing was selected, or the run was killed before its first one.")
+    entries: dict[Identity, Entry] = {}
+    found: list[Entry] = [_case(source, benchmark) for benchmark in benchmarks]
+    found += [_unmeasured(source, raw) for raw in unmeasured]
+    for entry in found:
+        record = _record(entry)
+        identity = (record.case_id, record.device_name, record.cpu, record.threads)
+        if identity in entries:
+            raise ReportError(f"{source} holds the case {record.case_id} twice: remove one of them.")
+        entries[identity] = entry
+    return entries
+
+
+def _content(source: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReportError(f"{source} does not exist: check the path, or run a benchmark first.") from None
+    except OSError as error:
+        raise ReportError(f"{source} cannot be read ({error.strerror}): give a readable result file.") from None
+    except (ValueError, RecursionError):
+        raise ReportError(
+            f"{source} is not JSON, or was cut off: run the benchmark again or repair the file."
+        ) from None
+    if not isinstance(content, dict) or not _are_objects(content.get("benchmarks")):
+        raise ReportError(f"{source} is not a pytest-benchmark file: give one written with --benchmark-json.")
+    if not _are_objects(content.get(NOT_MEASURED_KEY, [])):
+        raise ReportError(f"{source} has a broken list {NOT_MEASURED_KEY}: each entry must be a record.")
+    command = content.get(COMMAND_KEY, "")
+    if not isinstance(command, str) or not command.isprintable():
+        raise ReportError(f"{source} has a broken {COMMAND_KEY}: it must be one printable line.")
+    return content
+
+
+def _are_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _case(source: Path, entry: dict[str, Any]) -> Case:
+    record = _validated(source, entry["extra_info"])
+    if record.status is not Status.MEASURED:
+        raise ReportError(f"{source}: {record.case_id} has samples though it is {record.status}: remove them.")
+    try:
+        samples = np.array(entry["stats"]["data"], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        raise ReportError(f"{source}: {record.case_id} has no raw samples: run without --benchmark-disable.") from None
+    blocks = np.array(record.blocks, dtype=np.int64)
+    if samples.shape != blocks.shape:
+        counts = f"{samples.size} samples and {blocks.size} block numbers"
+        raise ReportError(f"{source}: {record.case_id} has {counts}, one for each is needed: measure it again.")
+    if not samples.size:
+        raise ReportError(f"{source}: {record.case_id} is measured but has no sample: measure it again.")
+    if not np.all(np.isfinite(samples)) or np.any(samples <= 0):
+        raise ReportError(f"{source}: {record.case_id} has a sample that is no positive time: measure it again.")
+    samples.setflags(write=False)
+    blocks.setflags(write=False)
+    return Case(record=record, samples=samples, blocks=blocks, source=source)
+
+
+def _unmeasured(source: Path, raw: dict[str, Any]) -> CaseRecord:
+    record = _validated(source, raw)
+    if record.status is Status.MEASURED:
+        raise ReportError(f"{source}: {record.case_id} is said to be measured but has no samples: measure it again.")
+    return record
+
+
+def _validated(source: Path, raw: dict[str, Any]) -> CaseRecord:
+    version = raw.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        versions = f"record version {version}, this one reads {SCHEMA_VERSION}"
+        raise ReportError(f"{source} was written by a newer moegap ({versions}): upgrade moegap.")
+    try:
+        record = CaseRecord.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ReportError(
+            f"{source}: the record {raw.get('case_id', 'without a case_id')} is broken at `{field}` "
+            f"({first['msg']}): measure it again."
+        ) from None
+    try:
+        record.model_dump_json()
+    except ValueError:
+        raise ReportError(f"{source}: a record holds text that is no Unicode: measure it again.") from None
+    try:
+        measured_at(record)
+    except ValueError:
+        raise ReportError(
+            f"{source}: {record.case_id} was measured at `{record.measured_at}`, which is no ISO 8601 time: correct it."
+        ) from None
+    return record
+
+
+def _record(entry: Entry) -> CaseRecord:
+    return entry.record if isinstance(entry, Case) else entry

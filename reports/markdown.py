@@ -1,0 +1,39 @@
+"""The findings in Markdown, fit for a pull request; text from result files shows as it is and does nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+
+def render(content: dict[str, Any]) -> str:
+    """Return the report as Markdown; `content` is what `reports.page` gathers for both its templates."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        finalize=text,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code"] = code
+    return environment.get_template("report.md").render(content)
+
+
+def text(value: object) -> str:
+    """Return `value` as Markdown that shows exactly it: one line, no markup, no mention of a user."""
+    if isinstance(value, Markup):
+        return value
+    line = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", line).replace("@", "@\u200b")
+
+
+def code(value: str) -> Markup:
+    """Return `value` as a Markdown code span."""
+    line = " ".join(value.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return Markup(f"{fence} {line} {fence}") if "`" in line else Markup(f"`{line}`")

@@ -1,0 +1,160 @@
+"""Which charts a report shows, each with the sentence it makes visible; that sentence is also its alternative text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+from reports import figures, units, verdicts
+from reports.compare import KINDS, Analysis, Head, Setting
+from reports.load import Case
+from reports.record import CaseRecord
+from reports.styles import Style
+
+PAPER_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A Vega-Lite specification, the head it is about, and what it shows."""
+
+    heading: str
+    spec: dict[str, Any]
+    message: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Charts of one setting, side by side."""
+
+    title: str
+    machine: str
+    charts: list[Chart]
+
+
+def speedup_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
+    """Return theoretical against realised speed-up: one panel for each setting, one chart for each MoE head."""
+    panels = []
+    for setting in analysis.settings:
+        charts = []
+        for head in _heads(analysis, analysis.cases(setting)):
+            speedups = analysis.of(setting, head)
+            if speedups:
+                label = analysis.labels[head]
+                chart = figures.speedup_chart(speedups, styles)
+                charts.append(Chart(label, chart.to_dict(), verdicts.message(speedups, label)))
+        panels.append(_panel(setting, charts))
+    return _filled(panels)
+
+
+def latency_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
+    """Return latency against batch: one panel for each setting, one chart for each head, on one scale of time."""
+    panels = []
+    for setting in analysis.settings:
+        cases = analysis.cases(setting)
+        dense = [case for case in cases if case.record.head == "dense"]
+        times = [analysis.latencies[case].value for case in cases]
+        bounds = (min(times, default=1) / 1.5, max(times, default=1) * 1.5)
+        charts = []
+        for head in _heads(analysis, cases):
+            own = [case for case in cases if Head.of(case.record) == head]
+            reference = [] if head.kind == "dense" else dense
+            chart = figures.latency_chart(own, analysis.latencies, styles, bounds, reference)
+            charts.append(Chart(analysis.labels[head], chart.to_dict(), _latency_message(analysis, own)))
+        panels.append(_panel(setting, charts))
+    return _filled(panels)
+
+
+def accuracy_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
+    """Return accuracy against latency: one panel for each setting with trained heads, near a batch of 256."""
+    panels = []
+    for setting in analysis.settings:
+        trained = [case for case in analysis.cases(setting) if case.record.test_accuracy is not None]
+        if not trained:
+            continue
+        batch = nearest_batch(trained)
+        cases = [case for case in trained if case.record.rows == batch]
+        names = {case: analysis.labels[Head.of(case.record)] for case in cases}
+        chart = figures.accuracy_chart(cases, analysis.latencies, names, styles)
+        heading = f"batch of {units.count(batch)}"
+        panels.append(_panel(setting, [Chart(heading, chart.to_dict(), _accuracy_message(analysis, cases, batch))]))
+    return panels
+
+
+def routing_charts(analysis: Analysis) -> list[Chart]:
+    """Return how evenly each sparse head spreads its rows: one chart a head, from real rows if any, the most."""
+    largest: dict[Head, CaseRecord] = {}
+    for record in analysis.results.records:
+        head = Head.of(record)
+        if record.head == "sparse" and any(record.rows_per_expert):
+            largest[head] = max(largest.get(head, record), record, key=_telling)
+    charts = [
+        Chart(analysis.labels[head], figures.routing_chart(record).to_dict(), _routing_message(record))
+        for head, record in largest.items()
+    ]
+    return sorted(charts, key=lambda chart: chart.heading)
+
+
+def nearest_batch(cases: Sequence[Case]) -> int:
+    """Return the number of rows nearest to the paper's batch among those at which most heads were measured."""
+    heads: dict[int, set[Head]] = {}
+    for case in cases:
+        heads.setdefault(case.record.rows, set()).add(Head.of(case.record))
+    most = max(len(found) for found in heads.values())
+    shared = [rows for rows, found in heads.items() if len(found) == most]
+    return min(shared, key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows))
+
+
+def _heads(analysis: Analysis, cases: Sequence[Case]) -> list[Head]:
+    heads = {Head.of(case.record) for case in cases}
+    return sorted(heads, key=lambda head: (KINDS.index(head.kind), analysis.labels[head]))
+
+
+def _panel(setting: Setting, charts: list[Chart]) -> Panel:
+    return Panel(verdicts.title(setting), verdicts.machine(setting), charts)
+
+
+def _filled(panels: Sequence[Panel]) -> list[Panel]:
+    return [panel for panel in panels if panel.charts]
+
+
+def _telling(record: CaseRecord) -> tuple[bool, int]:
+    return (record.routing == "features", record.rows)
+
+
+def _latency_message(analysis: Analysis, cases: Sequence[Case]) -> str:
+    """Say which form is the fastest at the fewest and at the most rows, and how fast."""
+    sizes = sorted({case.record.rows for case in cases})
+    clauses = []
+    for rows in dict.fromkeys((sizes[0], sizes[-1])):
+        best = min(
+            (case for case in cases if case.record.rows == rows), key=lambda case: analysis.latencies[case].value
+        )
+        time = units.seconds(analysis.latencies[best].value)
+        clauses.append(f"{time} at {units.plural(rows, 'row')} ({best.record.form})")
+    label = analysis.labels[Head.of(cases[0].record)]
+    return f"The fastest forms of the {label} take {units.listing(clauses)}."
+
+
+def _accuracy_message(analysis: Analysis, cases: Sequence[Case], batch: int) -> str:
+    clauses = []
+    for head in _heads(analysis, cases):
+        own = [case for case in cases if Head.of(case.record) == head]
+        best = min(own, key=lambda case: analysis.latencies[case].value)
+        accuracy, time = units.percent(best.record.test_accuracy or 0), units.seconds(analysis.latencies[best].value)
+        clauses.append(f"{analysis.labels[head]} {accuracy} in {time} ({best.record.form})")
+    return f"Test accuracy, and the time of the fastest form, at {units.plural(batch, 'row')}: {'; '.join(clauses)}."
+
+
+def _routing_message(record: CaseRecord) -> str:
+    served = record.rows_per_expert
+    total = sum(served)
+    most, least = max(range(len(served)), key=served.__getitem__), min(range(len(served)), key=served.__getitem__)
+    times = units.factor(served[most] * len(served) / total)
+    return (
+        f"Of {units.plural(total, 'assignment')} from {units.plural(record.rows, 'row')} ({record.routing}), "
+        f"expert {most} serves most, {units.percent(served[most] / total)}, {times} an even share; "
+        f"expert {least} serves least, {units.percent(served[least] / total)}."
+    )

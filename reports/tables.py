@@ -1,0 +1,308 @@
+"""The tables of a report, as text ready to be set: numbers with their units, in the order they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports import units, verdicts
+from reports.compare import KINDS, Analysis, Comparison, Head, Setting, Speedup
+from reports.load import Case, measured_at
+from reports.panels import nearest_batch
+from reports.record import CaseRecord, Status
+
+BYTES_PER_FLOAT32 = 4
+_GRAVEST_FIRST = (Status.WRONG, Status.FAILED, Status.UNAVAILABLE, Status.SKIPPED)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, and whether numbers stand below it."""
+
+    title: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under columns; the first cell of a row is its heading."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Cases that have no time, for one and the same reason."""
+
+    status: Status
+    reason: str
+    cases: tuple[str, ...]
+
+
+def environment(analysis: Analysis) -> list[Table]:
+    """Return one table for each machine: what the numbers were measured on, with and when."""
+    machines: dict[str, list[CaseRecord]] = {}
+    measured: dict[str, list[Case]] = {}
+    for record in sorted(analysis.results.records, key=lambda record: Setting.of(record).rank()):
+        machines.setdefault(verdicts.machine(Setting.of(record)), []).append(record)
+    for case in analysis.results.cases:
+        measured.setdefault(verdicts.machine(Setting.of(case.record)), []).append(case)
+    columns = (Column("fact", numeric=False), Column("value", numeric=False))
+    return [Table(name, columns, tuple(_facts(records, measured.get(name, [])))) for name, records in machines.items()]
+
+
+def speedups(analysis: Analysis) -> list[Table]:
+    """Return, for each setting and MoE head, theoretical and best realised speed-up by rows."""
+    columns = (
+        Column("rows"),
+        Column("theoretical"),
+        Column("realised"),
+        Column("95 % interval"),
+        Column("verdict", numeric=False),
+        Column("form", numeric=False),
+        Column("dense form", numeric=False),
+        Column("n"),
+    )
+    groups = {(speedup.setting, speedup.head): None for speedup in analysis.speedups}
+    order = sorted(groups, key=lambda group: (group[0].rank(), KINDS.index(group[1].kind), analysis.labels[group[1]]))
+    return [
+        Table(
+            f"{verdicts.title(setting)}, {analysis.labels[head]}; {verdicts.machine(setting)}",
+            columns,
+            tuple(_speedup_row(speedup) for speedup in analysis.of(setting, head)),
+        )
+        for setting, head in order
+    ]
+
+
+def efficiency(analysis: Analysis) -> list[Table]:
+    """Return the paper's efficiency table for each setting of the suite `paper`, at the batch nearest to its 256."""
+    tables = []
+    for setting in analysis.settings:
+        cases = analysis.cases(setting) if setting.suite == "paper" else []
+        if cases:
+            batch = nearest_batch(cases)
+            rows = tuple(_efficiency_row(analysis, case) for case in cases if case.record.rows == batch)
+            caption = f"{verdicts.title(setting)}, batch of {units.count(batch)}; {verdicts.machine(setting)}"
+            tables.append(Table(caption, _EFFICIENCY, rows))
+    return tables
+
+
+def cold_start(analysis: Analysis) -> list[Table]:
+    """Return, for each setting, what preparing a form costs and how much memory a call takes, over all its rows."""
+    columns = (
+        Column("head", numeric=False),
+        Column("form", numeric=False),
+        Column("cold start, least"),
+        Column("cold start, most"),
+        Column("peak memory"),
+        Column("at rows"),
+        Column("runs on", numeric=False),
+    )
+    tables = []
+    for setting in analysis.settings:
+        groups: dict[tuple[Head, str], list[CaseRecord]] = {}
+        for case in analysis.cases(setting):
+            groups.setdefault((Head.of(case.record), case.record.form), []).append(case.record)
+        rows = [_cold_start_row(analysis, head, form, records) for (head, form), records in groups.items()]
+        told = tuple(row for row in rows if any(row[2:5]))
+        if told:
+            tables.append(Table(f"{verdicts.title(setting)}; {verdicts.machine(setting)}", columns, told))
+    return tables
+
+
+def cases(analysis: Analysis) -> list[Table]:
+    """Return every measured case, one table for each setting."""
+    against_best = {item.case: item for speedup in analysis.speedups for item in speedup.against_best}
+    same_form = {item.case: item for speedup in analysis.speedups for item in speedup.same_form}
+    return [
+        Table(
+            f"{verdicts.title(setting)}; {verdicts.machine(setting)}",
+            _CASES,
+            tuple(
+                _case_row(analysis, case, against_best.get(case), same_form.get(case))
+                for case in analysis.cases(setting)
+            ),
+        )
+        for setting in analysis.settings
+    ]
+
+
+def reasons(analysis: Analysis) -> list[Reason]:
+    """Return what has no time and why, the gravest first, each reason once."""
+    groups: dict[tuple[Status, str], list[CaseRecord]] = {}
+    for record in analysis.results.not_measured:
+        groups.setdefault((record.status, record.reason or "No reason was recorded."), []).append(record)
+    order = sorted(groups.items(), key=lambda item: _GRAVEST_FIRST.index(item[0][0]))
+    return [Reason(status, reason, tuple(_scopes(analysis, records))) for (status, reason), records in order]
+
+
+_EFFICIENCY = (
+    Column("head", numeric=False),
+    Column("form", numeric=False),
+    Column("parameters"),
+    Column("in fp32"),
+    Column("peak memory"),
+    Column("mean"),
+    Column("std"),
+    Column("median"),
+    Column("n"),
+    Column("images/s"),
+)
+_CASES = (
+    Column("head", numeric=False),
+    Column("form", numeric=False),
+    Column("rows"),
+    Column("median"),
+    Column("95 % interval"),
+    Column("n"),
+    Column("theoretical"),
+    Column("speed-up over best dense"),
+    Column("verdict", numeric=False),
+    Column("over dense, same form"),
+    Column("error / tolerance"),
+    Column("ambiguous rows"),
+)
+
+
+def _facts(records: Sequence[CaseRecord], cases: Sequence[Case]) -> Iterable[tuple[str, str]]:
+    """Return what the records say of the machine and the run, several values joined; what none says is left out."""
+    versions = sorted({f"{name}\u00a0{version}" for record in records for name, version in record.versions.items()})
+    times = sorted(measured_at(record) for record in records)
+    facts = {
+        "device": _joined(record.device_name for record in records),
+        "CPU": _joined(record.cpu for record in records),
+        "threads": _joined(str(record.threads) for record in records),
+        "load, 1 minute": units.span((record.load_1m for record in records), decimals=1),
+        "GPU clock, MHz": units.span(record.gpu_clock_mhz for record in records),
+        "GPU temperature, °C": units.span(record.gpu_temperature_c for record in records),
+        "driver": _joined(record.driver for record in records),
+        "versions": _joined(versions),
+        "commit": _joined(_commit(record) for record in records),
+        "measured": " to ".join(dict.fromkeys(units.moment(time) for time in (times[0], times[-1]))),
+        "clocks": _joined(record.clock for record in records),
+        "samples": _samples(cases),
+        "heads": _joined(f"{record.checkpoint} ({record.weights})" for record in records),
+        "trained on": _joined(record.data for record in records),
+        "rows from": _joined(record.routing for record in records),
+    }
+    return ((name, value) for name, value in facts.items() if value)
+
+
+def _name(analysis: Analysis, head: Head) -> str:
+    """Return a head's label for a column of heads."""
+    return analysis.labels[head].replace(" head", "", 1)
+
+
+def _commit(record: CaseRecord) -> str:
+    state = {True: " with uncommitted changes", False: "", None: ""}[record.dirty]
+    return f"{record.commit[:12]}{state}" if record.commit else ""
+
+
+def _samples(cases: Sequence[Case]) -> str:
+    if not cases:
+        return "none"
+    sizes = [case.samples.size for case in cases]
+    return f"{units.count(sum(sizes))} in {units.plural(len(cases), 'case')}, {units.span(sizes)} each"
+
+
+def _joined(values: Iterable[str]) -> str:
+    return ", ".join(sorted({value for value in values if value}))
+
+
+def _speedup_row(speedup: Speedup) -> tuple[str, ...]:
+    best = speedup.best
+    return (
+        units.count(speedup.rows),
+        units.factor(best.theoretical),
+        units.factor(best.realised.value),
+        _interval(best),
+        best.verdict,
+        best.case.record.form,
+        best.base.record.form,
+        units.count(best.realised.samples),
+    )
+
+
+def _interval(comparison: Comparison) -> str:
+    notes = [] if comparison.realised.paired else ["unpaired"]
+    notes += [] if comparison.matched else ["unmatched"]
+    return ", ".join([units.factor_interval(comparison.realised), *notes])
+
+
+def _speedup(comparison: Comparison) -> str:
+    return f"{units.factor(comparison.realised.value)} ({_interval(comparison)})"
+
+
+def _efficiency_row(analysis: Analysis, case: Case) -> tuple[str, ...]:
+    record = case.record
+    mean = float(np.mean(case.samples))
+    std = units.seconds(float(np.std(case.samples, ddof=1))) if case.samples.size > 1 else ""
+    return (
+        _name(analysis, Head.of(record)),
+        record.form,
+        units.count(record.parameters),
+        units.megabytes(record.parameters * BYTES_PER_FLOAT32),
+        "" if record.peak_memory is None else units.megabytes(record.peak_memory),
+        units.seconds(mean),
+        std,
+        units.seconds(analysis.latencies[case].value),
+        units.count(case.samples.size),
+        units.count(round(record.rows / mean)),
+    )
+
+
+def _cold_start_row(analysis: Analysis, head: Head, form: str, records: Sequence[CaseRecord]) -> tuple[str, ...]:
+    starts = [record.cold_start for record in records if record.cold_start is not None]
+    memory = max(
+        (record for record in records if record.peak_memory is not None),
+        key=lambda record: record.peak_memory or 0,
+        default=None,
+    )
+    runs_on = {f"{key} {value}" for record in records for key, value in record.runs_on.items() if key != "device"}
+    return (
+        _name(analysis, head),
+        form,
+        units.seconds(min(starts)) if starts else "",
+        units.seconds(max(starts)) if starts else "",
+        units.megabytes(memory.peak_memory or 0) if memory else "",
+        units.count(memory.rows) if memory else "",
+        _joined(runs_on),
+    )
+
+
+def _case_row(
+    analysis: Analysis, case: Case, against_best: Comparison | None, same_form: Comparison | None
+) -> tuple[str, ...]:
+    record, median = case.record, analysis.latencies[case]
+    return (
+        _name(analysis, Head.of(record)),
+        record.form,
+        units.count(record.rows),
+        units.seconds(median.value),
+        units.seconds_interval(median),
+        units.count(case.samples.size),
+        units.factor(against_best.theoretical) if against_best else "",
+        _speedup(against_best) if against_best else "",
+        against_best.verdict if against_best else "",
+        _speedup(same_form) if same_form else "",
+        " / ".join(filter(None, (units.deviation(record.error), units.deviation(record.tolerance)))),
+        units.count(record.ambiguous_rows),
+    )
+
+
+def _scopes(analysis: Analysis, records: Sequence[CaseRecord]) -> Iterable[str]:
+    """Name the cases of one reason, those that differ only in rows together."""
+    scopes: dict[tuple[str, ...], set[int]] = {}
+    for record in records:
+        label = _name(analysis, Head.of(record))
+        scope = (label, record.form, record.part, record.dtype, record.device, f"{record.clock} clock", record.suite)
+        scopes.setdefault(scope, set()).add(record.rows)
+    for (label, form, *details, suite), rows in scopes.items():
+        sizes = units.listing([units.count(size) for size in sorted(rows)])
+        noun = "row" if rows == {1} else "rows"
+        yield f"{label}, {form} ({', '.join(details)}, suite {suite}): {sizes} {noun}"

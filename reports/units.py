@@ -1,0 +1,98 @@
+"""Numbers as a reader wants them: few digits, a unit, one way everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from math import floor, log10
+
+from reports.stats import Estimate
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def count(value: int) -> str:
+    """Return a whole number with thousands separated."""
+    return f"{value:,}"
+
+
+def factor(value: float) -> str:
+    """Return a ratio such as 1.92x: two decimals or three digits, whichever is shorter, and at least two digits."""
+    return f"{_digits(value)}{TIMES}"
+
+
+def factor_interval(ratio: Estimate) -> str:
+    """Return the interval of a ratio, such as 1.85 to 2.00, or what it lacks."""
+    if ratio.low is None or ratio.high is None:
+        return f"no interval from {plural(ratio.blocks, 'block')}"
+    return f"{_digits(ratio.low)} to {_digits(ratio.high)}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration to three digits in the unit that suits it, µs to s."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size * 0.9995:
+            return f"{_rounded(value / size, 3)} {unit}"
+    return f"{_rounded(value / 1e-6, 3)} µs"
+
+
+def seconds_interval(median: Estimate) -> str:
+    """Return the interval of a median duration, or "" where it has none."""
+    if median.low is None or median.high is None:
+        return ""
+    low, high = seconds(median.low).split(), seconds(median.high).split()
+    return " ".join([*(low[:1] if low[1] == high[1] else low), "to", *high])
+
+
+def megabytes(value: float) -> str:
+    """Return a number of bytes in MB, a million bytes."""
+    return f"{_rounded(value / 1e6, 3)} MB"
+
+
+def percent(share: float) -> str:
+    """Return a share between 0 and 1 as a percentage."""
+    return f"{100 * share:.1f} %"
+
+
+def deviation(value: float | None) -> str:
+    """Return an error or a tolerance, or "" where there is none."""
+    return "" if value is None else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace(".0e", "e")
+
+
+def moment(time: datetime) -> str:
+    """Return a time in UTC to the minute."""
+    return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def plural(number: int, noun: str, nouns: str = "") -> str:
+    """Return a number with its noun."""
+    return f"{count(number)} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def span(values: Iterable[float | None], decimals: int = 0) -> str:
+    """Return the least and the greatest of the values there are, or "" where there are none."""
+    known = sorted({round(value, decimals) for value in values if value is not None})
+    if not known:
+        return ""
+    ends = [f"{value:,.{decimals}f}" for value in (known[0], known[-1])]
+    return ends[0] if len(known) == 1 else " to ".join(ends)
+
+
+def listing(items: Collection[str]) -> str:
+    """Return items as in a sentence: a, b and c."""
+    *most, last = items
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _digits(value: float) -> str:
+    if value < 0.1:
+        return _rounded(value, 2)
+    return f"{value:.2f}" if value < 9.995 else _rounded(value, 3)
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Return `value` to as many significant digits, whole from there on."""
+    if value <= 0:
+        return "0"
+    magnitude = floor(log10(float(f"{value:.{digits - 1}e}")))
+    return f"{value:,.{max(0, digits - 1 - magnitude)}f}"
