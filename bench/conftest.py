@@ -7,6 +7,7 @@ histogram work as usual.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bench.replay import REPLAY
 from bench.result import Outcome, group_name
 from bench.workloads import SUITES, Case, Suite, chosen_forms, groups, load_subjects, preset_subjects, resolve_dtype
 from models.device import DEVICES, pick_device
-from reports.record import NOT_MEASURED_KEY, Status
+from reports.record import COMMAND_KEY, NOT_MEASURED_KEY, Status
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,4 +84,5 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     """Keep the cases without a time in the result, with their reasons."""
     outcomes = config.stash.get(_OUTCOMES, {}).values()
     unmeasured = [found.record for found in outcomes if found.record.status is not Status.MEASURED]
+    output_json[COMMAND_KEY] = shlex.join(["pytest", *map(str, config.invocation_params.args)])
     output_json[NOT_MEASURED_KEY] = [record.model_dump(mode="json") for record in unmeasured]

@@ -18,7 +18,7 @@ from pytest_benchmark.utils import get_commit_info
 
 from bench.errors import BenchError
 from models.storage import write_atomically
-from reports.record import NOT_MEASURED_KEY, CaseRecord, Status
+from reports.record import COMMAND_KEY, NOT_MEASURED_KEY, CaseRecord, Status
 
 SOURCE = "bench/bench_heads.py"
 TEST = "bench_head"
@@ -40,17 +40,17 @@ class ResultFile:
         self._document = document
 
     @classmethod
-    def create(cls, path: Path) -> ResultFile:
-        """Return an empty result for `path`; raises `BenchError` when something is there."""
+    def create(cls, path: Path, command: str = "") -> ResultFile:
+        """Return an empty result for `path`, made by `command`; raises `BenchError` when something is there."""
         if path.exists():
             raise BenchError(f"{path} exists already; pass --resume to go on with it, or choose another --out")
-        return cls(path, _empty_document())
+        return cls(path, _empty_document(command))
 
     @classmethod
-    def resume(cls, path: Path) -> ResultFile:
+    def resume(cls, path: Path, command: str = "") -> ResultFile:
         """Return the result at `path` to go on with, or an empty one; raises `BenchError` for another file."""
         if not path.exists():
-            return cls.create(path)
+            return cls.create(path, command)
         try:
             result = cls(path, json.loads(path.read_bytes()))
             result.records()
@@ -96,8 +96,9 @@ def group_name(record: CaseRecord) -> str:
     return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}-{record.clock}"
 
 
-def _empty_document() -> dict[str, Any]:
+def _empty_document(command: str) -> dict[str, Any]:
     return {
+        **({COMMAND_KEY: command} if command else {}),
         "machine_info": _machine_info(),
         "commit_info": get_commit_info(),
         "benchmarks": [],

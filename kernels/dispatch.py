@@ -49,7 +49,7 @@ class Dispatch:
 
 
 @triton.jit(do_not_specialize=["M"])
-def _count_kernel(ids, counts, M, E, block_m: tl.constexpr, block_e: tl.constexpr):
+def _count_kernel(ids, counts, M, E: tl.constexpr, block_m: tl.constexpr, block_e: tl.constexpr):
     """Store counts[e, b], the assignments to expert e in block b."""
     block = tl.program_id(0)
     m = block * block_m + tl.arange(0, block_m)

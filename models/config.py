@@ -128,7 +128,7 @@ class ModelConfig(Config):
 
 PAPER_FEATURES, PAPER_CLASSES = 512, 10
 _PAPER_MOE = {"hidden": 64, "experts": 8, "activation": "relu", "dropout": 0.1, "temperature": 1.0}
-HEAD_PRESETS: dict[str, dict[HeadKind, dict[str, Any]]] = {
+HEAD_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "dense": {"hidden": 512, "activation": "relu", "dropout": 0.1},
         "soft": {**_PAPER_MOE, "gate_dropout": 0.1},

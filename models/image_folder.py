@@ -84,7 +84,8 @@ def _decode(files: list[list[Path]], progress: Progress, description: str) -> La
     paths = [path for group in files for path in group]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            images = [*progress.track(pool.map(_pixels, paths), len(paths), description)]
+            with progress.track(pool.map(_pixels, paths), len(paths), description) as decoded:
+                images = list(decoded)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
+import rich.progress
 from rich.console import Console
-from rich.progress import track
 
 T = TypeVar("T")
 
@@ -17,10 +18,12 @@ class Progress:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
 
-    def track(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
-        """Yield the items under a bar that disappears at the end."""
+    @contextmanager
+    def track(self, items: Iterable[T], total: int, description: str) -> Iterator[Iterable[T]]:
+        """Yield the items to iterate over, under a bar that disappears at the end or on an error."""
         hidden = not self.console.is_terminal
-        yield from track(items, description, total, console=self.console, transient=True, disable=hidden)
+        with rich.progress.Progress(console=self.console, transient=True, disable=hidden) as bar:
+            yield bar.track(items, total, description=description)
 
     def say(self, line: str) -> None:
         """Print one line that stays."""

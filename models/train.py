@@ -41,7 +41,7 @@ def train(
     data = load_data(
         config.data, val_share=config.val_share, split_seed=config.split_seed, cache=cache, progress=progress
     )
-    make_folder(out)
+    make_folder(out / FOLDER)
     trainer = Trainer(config, data, where, progress)
     if state is not None:
         if state.data != data.digest:

@@ -1,12 +1,16 @@
 """Settings that must be in place before the first `import triton` or `import torch`."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
+
+from models.recipes import train_config
+from models.train import train
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,3 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a small trained checkpoint of each head by its kind; do not write into them."""
+    folder = tmp_path_factory.mktemp("trained")
+    kinds = ("dense", "soft", "sparse")
+    for kind in kinds:
+        train(train_config("digits", kind, epochs=2), folder / kind, device="cpu")
+    return {kind: folder / kind for kind in kinds}

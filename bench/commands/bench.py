@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -70,7 +72,8 @@ def bench(
     subjects = load_subjects(checkpoints) if checkpoints else preset_subjects()
     dtypes = [resolve_dtype(name) for name in dtype or ["float32"]]
     make_folder(out.parent)
-    result = ResultFile.resume(out) if resume else ResultFile.create(out)
+    command = shlex.join(["moegap", *(argument for argument in sys.argv[1:] if argument != "--resume")])
+    result = ResultFile.resume(out, command) if resume else ResultFile.create(out, command)
     wanted = list(groups(chosen, subjects, chosen_forms(form or ()), place, dtypes))
     missing = _missing(result, wanted, subjects, place)
     per_case = chosen.seconds_per_case if seconds is None else seconds

@@ -1,0 +1,148 @@
+"""The breakdown of traces as CUPTI fills them: the host's ranges, and the device's work on a time line of its own."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.breakdown import OTHER, Part, breakdown
+from bench.errors import BenchError
+from bench.stages import CALL
+
+
+def write(path: Path, *spans: dict[str, Any]) -> Path:
+    """Write a trace of raw events."""
+    path.write_bytes(gzip.compress(json.dumps({"schemaVersion": 1, "traceEvents": spans}).encode()))
+    return path
+
+
+def event(name: str, category: str, start: float, duration: float, thread: int = 1, **args: int) -> dict[str, Any]:
+    """Return a raw event; microseconds."""
+    shared = {"ph": "X", "cat": category, "name": name, "pid": thread, "tid": thread, "args": args}
+    return {**shared, "ts": start, "dur": duration}
+
+
+def microseconds(parts: dict[str, Part]) -> dict[str, float]:
+    """Return each part's time where there is any."""
+    return {name: round(part.seconds * 1e6, 6) for name, part in parts.items() if part.seconds}
+
+
+def test_work_belongs_to_the_stage_that_launched_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 100),
+        event("moegap::route", "user_annotation", 5, 10),
+        event("moegap::experts", "user_annotation", 20, 10),
+        event("cudaLaunchKernel", "cuda_runtime", 6, 2, correlation=1),
+        event("cuLaunchKernelEx", "cuda_driver", 21, 2, correlation=2),
+        event("cudaMemsetAsync", "cuda_runtime", 31, 2, correlation=3),
+        event("gate", "kernel", 22, 8, thread=7, correlation=1),  # while the host is in `experts`
+        event("gemm", "kernel", 30, 40, thread=7, correlation=2),
+        event("Memset (Device)", "gpu_memset", 75, 5, thread=7, correlation=3),
+    )
+    seen = breakdown(path)
+    assert microseconds(seen.parts) == {"route": 8, "experts": 40, OTHER: 52}
+    assert {name: part.launches for name, part in seen.parts.items() if part.launches} == {
+        "route": 1,
+        "experts": 1,
+        OTHER: 1,
+    }
+    assert [(operator.name, operator.where) for operator in seen.operators] == [
+        ("gemm", "gpu"),
+        ("gate", "gpu"),
+        ("Memset (Device)", "gpu"),
+    ]
+    assert (seen.launches, round(seen.busy * 1e6, 6), round(seen.gap * 1e6, 6)) == (3, 53, 47)
+
+
+def test_the_external_id_stands_in_for_a_missing_launch(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 50, **{"External id": 1}),
+        event("moegap::combine", "user_annotation", 10, 10, **{"External id": 2}),
+        event("aten::add", "cpu_op", 12, 5, **{"External id": 3}),
+        event("add", "kernel", 30, 10, thread=7, correlation=9, **{"External id": 3}),
+        event("unknown", "kernel", 41, 4, thread=7, correlation=0),
+        event("before", "kernel", -9, 4, thread=7, correlation=0),
+    )
+    seen = breakdown(path)
+    assert microseconds(seen.parts) == {"combine": 10, OTHER: 40}
+    assert seen.launches == 2
+
+
+def test_a_replayed_graph_counts_each_of_its_kernels(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 50),
+        event("cudaGraphLaunch", "cuda_runtime", 5, 5, correlation=4),
+        *(event("node", "kernel", 20 + 5 * place, 4, thread=7, correlation=4) for place in range(3)),
+    )
+    seen = breakdown(path)
+    assert (microseconds(seen.parts), seen.launches, seen.operators[0].count) == ({OTHER: 50}, 3, 3)
+
+
+def test_overlapping_kernels_count_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 100),
+        event("moegap::experts", "user_annotation", 0, 20),
+        event("moegap::combine", "user_annotation", 20, 20),
+        event("cudaLaunchKernel", "cuda_runtime", 1, 1, correlation=1),
+        event("cudaLaunchKernel", "cuda_runtime", 21, 1, correlation=2),
+        event("gemm", "kernel", 30, 30, thread=7, correlation=1),
+        event("gather", "kernel", 50, 20, thread=8, correlation=2),
+    )
+    seen = breakdown(path)
+    assert round(seen.busy * 1e6, 6) == 40
+    assert microseconds(seen.parts) == {"experts": 20, "combine": 20, OTHER: 60}
+
+
+def test_a_kernel_that_ends_after_the_call_lengthens_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 10, 20),
+        event("cudaLaunchKernel", "cuda_runtime", 12, 1, correlation=1),
+        event("late", "kernel", 9, 26, thread=7, correlation=1),  # the device's clock is off
+    )
+    seen = breakdown(path)
+    assert (round(seen.seconds * 1e6, 6), round(seen.gap * 1e6, 6)) == (25, 0)
+
+
+def test_calls_are_averaged(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        *(event(CALL, "user_annotation", start, length) for start, length in ((0, 10), (100, 30))),
+        event("cudaLaunchKernel", "cuda_runtime", 101, 1, correlation=1),
+        event("gemm", "kernel", 105, 6, thread=7, correlation=1),
+    )
+    seen = breakdown(path)
+    assert (seen.calls, seen.launches) == (2, 0.5)
+    assert (round(seen.seconds * 1e6, 6), round(seen.busy * 1e6, 6)) == (20, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "EOFError"),
+        (b"no gzip", "BadGzipFile"),
+        (gzip.compress(b"{}")[:-9], "EOFError"),
+        (gzip.compress(b'{"traceEvents": [{"ph": "X"'), "JSONDecodeError"),
+        (gzip.compress(b'{"events": []}'), "KeyError: 'traceEvents'"),
+        (gzip.compress(b'{"traceEvents": [{"ph": "X", "name": "a"}]}'), "KeyError: 'ts'"),
+        (gzip.compress(b"[]"), "TypeError"),
+    ],
+)
+def test_a_file_that_is_no_trace_is_named(content: bytes, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.pt.trace.json.gz"
+    path.write_bytes(content)
+    with pytest.raises(BenchError, match=rf"broken\.pt\.trace\.json\.gz is no readable trace \({problem}"):
+        breakdown(path)
+
+
+def test_a_missing_trace_and_one_without_calls_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="is no readable trace"):
+        breakdown(tmp_path / "absent.json.gz")
+    with pytest.raises(BenchError, match="holds no moegap::call range"):
+        breakdown(write(tmp_path / "a.json.gz", event("aten::add", "cpu_op", 0, 1)))

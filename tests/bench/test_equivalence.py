@@ -1,0 +1,146 @@
+"""The equivalence gate lets rounding through and stops every mutant."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from bench.equivalence import TOLERANCE, Deviation, deviation, head_reference
+from bench.forms import form
+from bench.reference import Reference
+from models.heads import Head, build_head
+from tests.bench import oracle
+
+DTYPES = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
+PAPER = {"features": 512, "hidden": 64, "classes": 10, "experts": 8}
+
+
+def reconfigured(head: Head, **changes: Any) -> Head:
+    """Return the same weights under another configuration."""
+    config = type(head.config).model_validate({**head.config.model_dump(), **changes})
+    other = build_head(config).to(head.w1.dtype).eval().requires_grad_(False)
+    other.load_state_dict(head.state_dict())
+    return other
+
+
+def reweighted(head: Head, **weights: Tensor) -> Head:
+    """Return the same head with some of its weights replaced."""
+    other = copy.deepcopy(head)
+    for name, value in weights.items():
+        getattr(other, name).copy_(value)
+    return other
+
+
+def swapped(head: Head) -> Head:
+    """Return the head whose gate takes its first two experts for each other."""
+    order = [1, 0, *range(2, head.config.experts)]
+    return reweighted(head, **{name: getattr(head, name)[order] for name in ("w1", "b1", "w2", "b2")})
+
+
+MUTANTS: dict[str, Callable[[Head], Head]] = {
+    "two experts swapped": swapped,
+    "first bias forgotten": lambda head: reweighted(head, b1=torch.zeros_like(head.b1)),
+    "second bias forgotten": lambda head: reweighted(head, b2=torch.zeros_like(head.b2)),
+    "wrong activation": lambda head: reconfigured(head, activation="gelu"),
+    "weights ignored": lambda head: reconfigured(head, temperature=1e6),
+    "one expert more": lambda head: reconfigured(head, k=3),
+    "one expert less": lambda head: reconfigured(head, k=1, weights_over="all"),
+    "scores not standardised": lambda head: reconfigured(head, standardise=False),
+    "weights over all experts": lambda head: reconfigured(head, weights_over="all"),
+}
+"""Ways to compute another function; all of them fit a sparse head with k = 2 and relu."""
+
+
+@DTYPES
+@pytest.mark.parametrize("mutant", MUTANTS)
+@pytest.mark.parametrize("changes", [{}, PAPER], ids=["small", "paper"])
+def test_a_mutant_is_stopped(mutant: str, changes: dict[str, int], dtype: torch.dtype) -> None:
+    head = oracle.new_head("sparse", dtype=dtype, **changes)
+    x = oracle.rows(head, 257)
+    found = deviation(MUTANTS[mutant](head)(x), head_reference(head, x))
+    assert not found.acceptable
+    assert found.error > 1.5 * found.tolerance
+
+
+@DTYPES
+@pytest.mark.parametrize("mutant", ["two experts swapped", "second bias forgotten", "wrong activation"])
+def test_a_mutant_of_the_soft_head_is_stopped(mutant: str, dtype: torch.dtype) -> None:
+    head = oracle.new_head("soft", dtype=dtype)
+    x = oracle.rows(head, 257)
+    assert not deviation(MUTANTS[mutant](head)(x), head_reference(head, x)).acceptable
+
+
+@DTYPES
+@pytest.mark.parametrize("row", [0, 100, 256])
+def test_one_wrong_row_is_enough(row: int, dtype: torch.dtype) -> None:
+    head = oracle.new_head("sparse", dtype=dtype)
+    x = oracle.rows(head, 257)
+    expected = head_reference(head, x)
+    logits = head(x)
+    for wrong in (torch.zeros(5, dtype=dtype), logits[row - 1], logits[row] * torch.nan, logits[row] * 1.5):
+        broken = logits.clone()
+        broken[row] = wrong
+        assert not deviation(broken, expected).acceptable
+
+
+@DTYPES
+@pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
+@pytest.mark.parametrize("name", ["loop", "eager", "grouped_mm"])
+def test_rounding_passes_with_room_to_spare(name: str, kind: str, dtype: torch.dtype) -> None:
+    head = oracle.new_head(kind, dtype=dtype, **(PAPER if kind != "dense" else {}))
+    if form(name).unavailable(head.config, torch.device("cpu"), dtype):
+        return
+    for count in (0, 1, 7, 257):
+        x = oracle.rows(head, count)
+        found = deviation(form(name).prepare(head, x)(x), head_reference(head, x))
+        assert found.acceptable
+        assert found.error < found.tolerance / 3
+
+
+def test_float32_tells_the_two_gelus_apart() -> None:
+    head = oracle.new_head("dense", activation="gelu")
+    x = oracle.rows(head, 257)
+    approximate = copy.copy(head)
+    approximate.activation = torch.nn.GELU("tanh")
+    assert not deviation(approximate(x), head_reference(head, x)).acceptable
+
+
+def test_nan_and_infinity_are_right_only_where_the_reference_has_them() -> None:
+    nan, inf = np.nan, np.inf
+    expected = Reference(np.array([[1.0, 2.0], [nan, nan], [inf, 1.0]]), np.zeros(3, dtype=bool))
+    right = torch.tensor([[1.0, 2.0], [nan, nan], [inf, 1.0]])
+    assert deviation(right, expected).error == 0
+    for row, column, value in ((0, 0, nan), (0, 1, inf), (1, 0, 0.0), (2, 0, -inf), (2, 0, nan)):
+        wrong = right.clone()
+        wrong[row, column] = value
+        assert not deviation(wrong, expected).acceptable
+
+
+def test_another_shape_is_wrong() -> None:
+    expected = Reference(np.ones((3, 2)), np.zeros(3, dtype=bool))
+    for shape in ((2, 2), (3, 1), (6,), (1, 3, 2)):
+        assert deviation(torch.ones(shape), expected).error == np.inf
+
+
+def test_rows_that_float32_cannot_route_are_left_out_and_counted() -> None:
+    expected = Reference(np.ones((200, 2)), np.arange(200) < 2)
+    logits = torch.ones(200, 2)
+    logits[:2] = 7
+    found = deviation(logits, expected)
+    assert (found.error, found.ambiguous_rows, found.rows, found.acceptable) == (0, 2, 200, True)
+    assert not Deviation(error=0, tolerance=1e-4, ambiguous_rows=3, rows=200).acceptable
+
+
+def test_a_row_of_small_logits_is_held_to_the_median_row() -> None:
+    want = np.ones((5, 2))
+    want[0] = 1e-9
+    expected = Reference(want, np.zeros(5, dtype=bool))
+    logits = torch.ones(5, 2)
+    logits[0] = 2e-9
+    assert deviation(logits, expected).acceptable
+    logits[0] = 0.5
+    assert not deviation(logits, expected).acceptable

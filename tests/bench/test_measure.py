@@ -1,0 +1,164 @@
+"""Measuring a group: the gate before the clock, interleaving, and what becomes of a case that has no time."""
+
+import random
+
+import pytest
+import torch
+
+from bench import measure
+from bench.forms import form, forms
+from bench.forms.form import Form, Runner
+from bench.measure import LEAST_BLOCKS, measure_group
+from bench.workloads import Case, Shape, Subject
+from models.classifier import Classifier
+from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
+from reports.record import Status
+
+CPU = torch.device("cpu")
+IMAGES = InputConfig(shape=(1, 4, 4), mean=(0.0,), std=(1.0,))
+
+
+def subject(kind="sparse", **changes):
+    torch.manual_seed(0)
+    sizes = {} if kind == "dense" else {"experts": 4}
+    head = head_config(kind, features=16, classes=3, hidden=8, **{**sizes, **changes})
+    model = Classifier(ModelConfig(backbone=BackboneConfig(name="identity"), head=head), IMAGES)
+    return Subject(kind, model.eval().requires_grad_(False), IMAGES, "initialised")
+
+
+def group(subjects, names, rows=5, part="head", dtype=torch.float32):
+    return [Case(one, name, Shape(part, rows, dtype, CPU), "wall") for one in subjects for name in names]
+
+
+def run(cases, seconds=0.02, seed=0):
+    return {found.record.form: found for found in measure_group(cases, "demo", seconds, seed, lambda share: None)}
+
+
+def with_form(monkeypatch, name, run_head, **more):
+    """Register a form that runs `run_head(head, x)`."""
+    made = Form(
+        name, 9, "", lambda *a: None, lambda head, x: Runner(lambda x: run_head(head, x), {"device": "cpu"}), **more
+    )
+    monkeypatch.setattr(measure, "form", lambda wanted: made if wanted == name else form(wanted))
+
+
+def test_samples_come_in_blocks_of_all_forms():
+    found = run(group([subject()], ["loop", "eager", "grouped_mm"]))
+    assert {outcome.record.status for outcome in found.values()} == {Status.MEASURED}
+    assert len({outcome.record.group_id for outcome in found.values()}) == 1
+    for outcome in found.values():
+        record = outcome.record
+        assert len(outcome.samples) == len(record.blocks)
+        assert record.blocks == sorted(record.blocks)
+        assert set(record.blocks) == set(range(max(record.blocks) + 1))
+        assert max(record.blocks) + 1 >= LEAST_BLOCKS
+        assert all(sample > 0 for sample in outcome.samples)
+        assert record.error is not None
+        assert record.error <= record.tolerance
+        assert sum(record.rows_per_expert) == record.rows * record.k
+        assert record.cold_start > 0
+        assert record.runs_on["device"] == "cpu"
+
+
+def test_the_order_within_blocks_is_shuffled(monkeypatch):
+    calls = []
+    for name in ("first", "second"):
+        monkeypatch.setitem(forms(), name, forms()["eager"])
+    monkeypatch.setattr(measure, "_take_block", lambda item, block, calls_: calls.append((block, item.case.form)))
+    run(group([subject()], ["loop", "eager", "grouped_mm"]), seconds=0.001, seed=3)
+    blocks = {block: [name for other, name in calls if other == block] for block, _ in calls}
+    assert all(sorted(order) == ["eager", "grouped_mm", "loop"] for order in blocks.values())
+    assert len({tuple(order) for order in blocks.values()}) > 1
+
+
+def test_the_time_cap_stops_the_sampling(monkeypatch):
+    monkeypatch.setattr(measure, "MOST_BLOCKS", 10_000)
+    assert run(group([subject()], ["eager"]), seconds=0.05)["eager"].record.stopped_by == "time"
+    monkeypatch.setattr(measure, "MOST_BLOCKS", 9)
+    assert run(group([subject()], ["eager"]), seconds=60)["eager"].record.stopped_by == "blocks"
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        lambda head, x: head(x).roll(1, dims=0),
+        lambda head, x: head(x) * 1.01,
+        lambda head, x: head(x)[:-1],
+        lambda head, x: torch.where(torch.arange(len(x))[:, None] == 2, torch.nan, head(x)),
+        lambda head, x: torch.zeros(len(x), 3),
+    ],
+)
+def test_wrong_logits_get_no_time(monkeypatch, mutant):
+    with_form(monkeypatch, "mutant", mutant)
+    found = run(group([subject()], ["mutant", "loop"]))
+    assert found["mutant"].record.status is Status.WRONG
+    assert found["mutant"].samples == ()
+    assert "deviate" in found["mutant"].record.reason
+    assert found["loop"].record.status is Status.MEASURED
+
+
+def test_a_form_that_raises_fails_alone(monkeypatch):
+    def raising(head, x):
+        raise RuntimeError("no such instruction\nlong trace")
+
+    with_form(monkeypatch, "broken", raising)
+    found = run(group([subject()], ["broken", "eager"]))
+    assert found["broken"].record.status is Status.FAILED
+    assert found["broken"].record.reason == "RuntimeError: no such instruction"
+    assert found["eager"].record.status is Status.MEASURED
+
+
+def test_a_form_that_raises_while_timed_has_no_time(monkeypatch):
+    calls = []
+
+    def tiring(head, x):
+        calls.append(1)
+        if len(calls) > 8:
+            raise RuntimeError("tired")
+        return head(x)
+
+    with_form(monkeypatch, "tiring", tiring)
+    found = run(group([subject()], ["tiring", "eager"]))
+    assert found["tiring"].record.status is Status.FAILED
+    assert found["tiring"].samples == ()
+
+
+def test_what_cannot_run_or_be_timed_says_why(monkeypatch):
+    with_form(monkeypatch, "shown", lambda head, x: head(x), untimeable=lambda device: "for show only")
+    found = run([*group([subject()], ["shown"]), *group([subject("dense")], ["loop"])])
+    assert found["shown"].record.status is Status.UNAVAILABLE
+    assert found["shown"].record.reason == "for show only"
+    assert "no experts" in found["loop"].record.reason
+
+
+def test_too_many_rows_for_the_memory_are_skipped(monkeypatch):
+    monkeypatch.setattr(measure.environment, "available_memory", lambda device: 1000)
+    record = run(group([subject()], ["eager"], rows=4096))["eager"].record
+    assert record.status is Status.SKIPPED
+    assert "4,096 rows" in record.reason
+
+
+def test_a_recompilation_while_timed_fails_the_case(monkeypatch):
+    compiled = torch.compile(lambda x: x * 2, dynamic=False, backend="eager")
+
+    def recompiling(head, x):
+        with torch.compiler.set_stance("fail_on_recompile"):
+            compiled(torch.ones(random.randint(2, 1000)))
+        return head(x)
+
+    compiled(torch.ones(1))
+    with_form(monkeypatch, "recompiling", recompiling)
+    assert run(group([subject()], ["recompiling"]))["recompiling"].record.status is Status.FAILED
+
+
+def test_the_whole_classifier_counts_its_backbone():
+    found = run(group([subject()], ["eager"], part="classifier"))["eager"].record
+    assert found.status is Status.MEASURED
+    assert found.part == "classifier"
+    assert found.least_bytes is None
+    assert found.routing == "noise"
+
+
+def test_the_same_seed_gives_the_same_rows():
+    first, second = (run(group([subject()], ["eager"], rows=50), seed=4)["eager"].record for _ in range(2))
+    assert first.rows_per_expert == second.rows_per_expert

@@ -1,0 +1,271 @@
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from models import checkpoint
+from models.checkpoint import CheckpointError, load
+from models.classifier import Classifier
+from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
+from models.data import load_data
+from models.errors import ModelError
+
+IMAGES = InputConfig(shape=(1, 8, 8), mean=(0.5,), std=(0.25,))
+
+
+def model(seed: int = 0, backbone: str = "small") -> Classifier:
+    torch.manual_seed(seed)
+    features = 64 if backbone == "identity" else 16
+    head = head_config("sparse", features=features, hidden=5, classes=3, experts=4)
+    config = ModelConfig(backbone=BackboneConfig(name=backbone, width=16), head=head)
+    return Classifier(config, IMAGES).eval()
+
+
+def save(path: Path, trained: Classifier, features: torch.Tensor | None = None, **metrics: Any) -> None:
+    checkpoint.save(
+        path,
+        trained,
+        images=IMAGES,
+        data="digits",
+        classes=("a", "b", "c"),
+        training={"lr": 0.1},
+        metrics=metrics,
+        environment={"python": "3"},
+        features=features,
+    )
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Return the folder of a small checkpoint that a test may spoil."""
+    save(tmp_path / "saved", model(), torch.randn(6, 16))
+    return tmp_path / "saved"
+
+
+@pytest.mark.parametrize("backbone", ["small", "identity"])
+def test_round_trip(tmp_path: Path, backbone: str) -> None:
+    trained, features = model(backbone=backbone), torch.randn(6, 16)
+    images = torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8)
+    trained.train()(images)  # moves the statistics of batch normalisation
+    trained.eval()
+    save(tmp_path, trained, features, test_accuracy=0.5)
+    state = torch.get_rng_state()
+    found = load(tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not found.model.training
+    assert torch.equal(found.model(images), trained(images))
+    assert found.features is not None
+    assert torch.equal(found.features, features)
+    assert (found.path, found.config.data, found.config.classes) == (tmp_path, "digits", ("a", "b", "c"))
+    assert (found.config.model, found.config.input) == (trained.config, IMAGES)
+    assert (found.metrics, found.environment) == ({"test_accuracy": 0.5}, {"python": "3"})
+    found.model.train()(images).sum().backward()  # a loaded model can be trained on
+
+
+def test_features_may_be_absent(tmp_path: Path) -> None:
+    save(tmp_path, model())
+    assert load(tmp_path).features is None
+
+
+def test_parameter_names(saved: Path) -> None:
+    names = load_file(saved / "model.safetensors").keys()
+    head = {"gate.weight", "gate.bias", "noise.weight", "noise.bias", "w1", "b1", "w2", "b2"}
+    assert {name.removeprefix("head.") for name in names if name.startswith("head.")} == head
+    assert all(name.startswith(("head.", "backbone.")) for name in names)
+
+
+def test_logits_follow_from_the_files_as_the_docstring_says(demo: Path) -> None:
+    """A stranger's computation in float64 NumPy, from model.safetensors and config.json alone."""
+    config = json.loads((demo / "config.json").read_text())
+    p = {name: tensor.astype(np.float64) for name, tensor in load_file(demo / "model.safetensors").items()}
+    m, mean, std = config["model"]["head"], config["input"]["mean"][0], config["input"]["std"][0]
+    images = load_data("digits").test.images
+    x = (images.double().numpy().reshape(len(images), -1) / 255 - mean) / std
+
+    def expert(e: Any) -> np.ndarray[Any, Any]:
+        hidden = np.maximum(x @ p["head.w1"][e] + p["head.b1"][e], 0)
+        return hidden @ p["head.w2"][e] + p["head.b2"][e]
+
+    def softmax(scores: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        heights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return heights / heights.sum(axis=-1, keepdims=True)
+
+    assert (config["model"]["backbone"]["name"], m["activation"]) == ("identity", "relu")
+    if m["kind"] == "dense":
+        logits = expert(...)
+    else:
+        y = np.stack([expert(e) for e in range(m["experts"])], axis=1)
+        scores = x @ p["head.gate.weight"].T + p["head.gate.bias"]
+        if m["kind"] == "sparse":
+            scores = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, ddof=1, keepdims=True)
+            chosen = np.argsort(-scores, axis=1, kind="stable")[:, : m["k"]]
+            mask = np.full_like(scores, -math.inf)
+            np.put_along_axis(mask, chosen, 0, axis=1)
+            assert m["weights_over"] == "selected"
+            scores = scores + mask
+        logits = np.einsum("ne,nec->nc", softmax(scores / m["temperature"]), y)
+    with torch.inference_mode():
+        found = load(demo).model(images).double().numpy()
+    assert np.abs(found - logits).max() < 1e-4
+    metrics = json.loads((demo / "metrics.json").read_text())
+    assert (logits.argmax(1) == load_data("digits").test.labels.numpy()).mean() == metrics["test_accuracy"]
+
+
+def test_features_are_those_of_the_saved_model(demo: Path) -> None:
+    found = load(demo)
+    with torch.inference_mode():
+        every = found.model.features(load_data("digits").test.images)
+    assert found.features is not None
+    assert sorted(found.features.tolist()) == sorted(every.tolist())
+
+
+class Killed(BaseException):
+    """Nothing in `models` catches it, so it leaves on disk what SIGKILL would."""
+
+
+@pytest.mark.parametrize("files_written", range(5))
+@pytest.mark.parametrize("over_another", [False, True])
+def test_a_killed_write_leaves_nothing_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files_written: int, over_another: bool
+) -> None:
+    if over_another:
+        save(tmp_path, model(seed=1), torch.zeros(2, 16))
+    left = iter([True] * files_written)
+
+    def replace(source: Path, target: Path) -> Path:
+        if not next(left, False):
+            raise Killed
+        return real(source, target)
+
+    real = Path.replace
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(Killed):
+        save(tmp_path, model(), torch.ones(2, 16))
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"holds no config.json, so it is no finished checkpoint"):
+        load(tmp_path)
+    save(tmp_path, model(), torch.ones(2, 16))
+    assert load(tmp_path).features is not None
+
+
+def edit_config(saved: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    change(config)
+    (saved / "config.json").write_text(json.dumps(config))
+
+
+def edit_weights(saved: Path, change: Callable[[dict[str, np.ndarray[Any, Any]]], None]) -> None:
+    """Change the weights and the checksum with them, as a careful hand would."""
+    tensors = load_file(saved / "model.safetensors")
+    change(tensors)
+    save_file(tensors, saved / "model.safetensors")
+    digest = hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest()
+    edit_config(saved, lambda config: config["sha256"].update({"model.safetensors": digest}))
+
+
+def truncate(file: Path, keep: float) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * keep)])
+
+
+def flip_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no config": (lambda p: (p / "config.json").unlink(), r"holds no config\.json, so it is no finished checkpoint"),
+    "empty config": (lambda p: truncate(p / "config.json", 0), r"config\.json is not readable as JSON"),
+    "half a config": (lambda p: truncate(p / "config.json", 0.5), r"config\.json is not readable as JSON"),
+    "binary config": (lambda p: (p / "config.json").write_bytes(b"\xff\xfe"), r"config\.json is not readable as JSON"),
+    "a list": (lambda p: (p / "config.json").write_text("[]"), r"config\.json is no valid configuration"),
+    "format": (
+        lambda p: edit_config(p, lambda c: c.update(format=2)),
+        r"has checkpoint format 2, but this moegap reads format 1",
+    ),
+    "head kind": (
+        lambda p: edit_config(p, lambda c: c["model"]["head"].update(kind="wide")),
+        r"config\.json is no valid configuration \(.*'wide'",
+    ),
+    "k too large": (
+        lambda p: edit_config(p, lambda c: c["model"]["head"].update(k=99)),
+        r"config\.json is no valid configuration \(.*k = 99 is more than experts = 4",
+    ),
+    "no model": (
+        lambda p: edit_config(p, lambda c: c.pop("model")),
+        r"no valid configuration \(.*model: Field required",
+    ),
+    "unknown file": (
+        lambda p: edit_config(p, lambda c: c["sha256"].update({"../secret": "0"})),
+        r"config\.json is no valid configuration",
+    ),
+    "unlisted weights": (
+        lambda p: edit_config(p, lambda c: c["sha256"].pop("model.safetensors")),
+        r"config\.json lists no model\.safetensors",
+    ),
+    "classes": (
+        lambda p: edit_config(p, lambda c: c["classes"].append("d")),
+        r"config\.json names 4 classes for a head of 3",
+    ),
+    "features width": (
+        lambda p: edit_config(p, lambda c: c["model"]["head"].update(features=99)),
+        r"config\.json describes no model \(the head takes 99 features",
+    ),
+    "huge head": (
+        lambda p: edit_config(p, lambda c: c["model"]["head"].update(hidden=10**12)),
+        r"model\.safetensors holds head\.\w+ as .* where config\.json asks for .*1000000000000",
+    ),
+    "no weights": (lambda p: (p / "model.safetensors").unlink(), r"model\.safetensors cannot be read \(No such file"),
+    "half the weights": (lambda p: truncate(p / "model.safetensors", 0.5), r"model\.safetensors is not the file"),
+    "altered weights": (lambda p: flip_bit(p / "model.safetensors"), r"model\.safetensors is not the file"),
+    "altered metrics": (lambda p: flip_bit(p / "metrics.json"), r"metrics\.json is not the file"),
+    "half the features": (lambda p: truncate(p / "features.npy", 0.5), r"features\.npy is not the file"),
+    "missing tensor": (
+        lambda p: edit_weights(p, lambda t: t.pop("head.w2")),
+        r"model\.safetensors lacks tensor head\.w2",
+    ),
+    "extra tensor": (
+        lambda p: edit_weights(p, lambda t: t.update(more=np.zeros(2))),
+        r"model\.safetensors has an extra tensor more",
+    ),
+    "wrong shape": (
+        lambda p: edit_weights(p, lambda t: t.update({"head.b1": np.zeros((4, 6), np.float32)})),
+        r"holds head\.b1 as \(4, 6\) torch\.float32 where config\.json asks for \(4, 5\) torch\.float32",
+    ),
+    "wrong dtype": (
+        lambda p: edit_weights(p, lambda t: t.update({"head.b1": np.zeros((4, 5), np.float64)})),
+        r"holds head\.b1 as \(4, 5\) torch\.float64",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILT.values(), ids=SPOILT.keys())
+def test_a_spoilt_checkpoint_is_refused_in_one_sentence(saved: Path, spoil: Callable[[Path], Any], words: str) -> None:
+    spoil(saved)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        load(saved)
+    message = str(caught.value)
+    assert isinstance(caught.value, ModelError)
+    assert "\n" not in message
+    assert str(saved) in message
+
+
+def test_weights_that_are_no_safetensors_are_refused(saved: Path) -> None:
+    (saved / "model.safetensors").write_bytes(b"pickle")
+    digest = hashlib.sha256(b"pickle").hexdigest()
+    edit_config(saved, lambda config: config["sha256"].update({"model.safetensors": digest}))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is no safetensors file"):
+        load(saved)
+
+
+def test_a_missing_folder_is_refused_with_the_command(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint folder .*nowhere; train one with `moegap train"):
+        load(tmp_path / "nowhere")

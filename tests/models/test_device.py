@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from models.config import ConfigError
+from models.device import DeviceError, device_name, pick_device
+
+
+def test_cpu() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    assert device_name(torch.device("cpu"))
+
+
+def test_unknown_device_is_refused_with_the_choices() -> None:
+    with pytest.raises(ConfigError, match="unknown device 'tpu'; choose one of auto, cpu, cuda"):
+        pick_device("tpu")
+
+
+def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto").type == "cpu"
+    with pytest.raises(DeviceError, match="cuda is not available here; choose --device cpu"):
+        pick_device("cuda")
+
+
+@pytest.mark.gpu
+def test_with_a_gpu() -> None:
+    assert pick_device("auto").type == "cuda"
+    assert device_name(pick_device("cuda"))

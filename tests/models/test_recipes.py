@@ -1,0 +1,75 @@
+import pytest
+
+from models.config import ConfigError
+from models.recipes import PRESETS, TrainConfig, learning_rate, train_config
+
+
+def test_defaults_by_data() -> None:
+    assert train_config("digits", "dense").preset == "demo"
+    assert train_config("cifar10", "dense").preset == "quick"
+    assert train_config("some/folder", "dense").preset == "quick"
+
+
+def test_paper_recipe() -> None:
+    config = train_config("cifar10", "sparse", "paper")
+    assert config.backbone.name == "resnet18"
+    assert (config.lr, config.momentum, config.weight_decay, config.batch, config.epochs) == (0.1, 0.9, 5e-4, 128, 50)
+    assert set(config.balance.model_dump().values()) == {0.2}
+    assert (config.shift, config.flip, config.label_smoothing, config.split_seed) == (0, False, 0, 42)
+    fixed = train_config("cifar10", "sparse", "paper-fixed")
+    changes = {"preset": "paper-fixed", "shift": 4, "flip": True}
+    assert fixed == config.model_copy(update=changes)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_digits_are_not_mirrored(preset: str) -> None:
+    assert not train_config("digits", "soft", preset).flip
+
+
+def test_step_schedule_drops_at_epochs_30_and_40_of_50() -> None:
+    config = train_config("cifar10", "dense", "paper")
+    rates = [learning_rate(config, epoch / 50) for epoch in range(50)]
+    assert rates == pytest.approx([0.1] * 30 + [0.01] * 10 + [0.001] * 10)
+
+
+def test_triangle_schedule() -> None:
+    config = train_config("digits", "dense", lr=1.0, schedule="triangle")
+    assert [learning_rate(config, done) for done in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0.2, 0.6, 1, 0.5, 0])
+
+
+def test_constant_schedule() -> None:
+    config = train_config("digits", "dense", lr=0.3, schedule="constant")
+    assert {learning_rate(config, done) for done in (0, 0.5, 1)} == {0.3}
+
+
+@pytest.mark.parametrize(
+    ("head", "preset", "changes", "words"),
+    [
+        ("mixture", None, {}, ["'mixture'", "dense, soft, sparse"]),
+        ("dense", "best", {}, ["'best'", "paper, paper-fixed, quick, demo"]),
+        ("dense", None, {"epochs": 0}, ["epochs", "1", "0"]),
+        ("dense", None, {"batch": 1}, ["batch", "2", "1"]),
+        ("dense", None, {"lr": -1.0}, ["lr", "greater than 0", "-1"]),
+        ("dense", None, {"val_share": 1.0}, ["val_share", "less than 1"]),
+        ("dense", None, {"backbone": {"name": "vit"}}, ["backbone.name", "'small'", "'vit'"]),
+        ("dense", None, {"head_changes": {"experts": 3}}, ["dense head", "'experts'"]),
+        ("sparse", None, {"head_changes": {"k": 9}}, ["k = 9", "experts = 8"]),
+        ("soft", None, {"head_changes": {"activation": "tanh"}}, ["activation", "'tanh'"]),
+        ("soft", None, {"momentum": 0.0}, ["nesterov", "momentum"]),
+        ("soft", None, {"seed": -1}, ["seed", "0", "-1"]),
+        ("soft", None, {"seed": 2**63}, ["seed"]),
+    ],
+)
+def test_bad_recipes_are_refused_in_one_sentence(
+    head: str, preset: str | None, changes: dict[str, object], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        train_config("digits", head, preset, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == []
+
+
+def test_a_recipe_survives_json() -> None:
+    config = train_config("digits", "sparse", head_changes={"k": 1, "activation": "gelu"})
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
