@@ -20,6 +20,14 @@ OTHER = "other"
 RANGES, OPERATORS = "user_annotation", "cpu_op"
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
+KERNELS = {
+    "_top_k_kernel": "route",
+    "_count_kernel": "dispatch",
+    "_place_kernel": "dispatch",
+    "_grouped_gemm_kernel": "experts",
+    "_combine_kernel": "combine",
+}
+"""Our own kernels, whose names tell the stage where no range of one does: in one fused call or a replayed graph."""
 _STAGES = {PREFIX + stage: stage for stage in STAGES}
 
 
@@ -125,8 +133,9 @@ def _add_device(totals: _Totals, call: Span, stages: Timeline, work: list[tuple[
     call = replace(call, end=max([call.end, *(done.end for done, _ in work)]))
     done = [span.within(call) for span, _ in work]
     busy = _add_operators(totals, done, "gpu")
-    for (_, launch), own in zip(work, busy, strict=True):
+    for (span, launch), own in zip(work, busy, strict=True):
         stage = _stage(stages.at(launch.start) if launch else None)
+        stage = KERNELS.get(span.name, OTHER) if stage == OTHER else stage
         totals.launches[stage] += 1
         totals.parts[stage] += own
     totals.parts[OTHER] += call.end - call.start - sum(busy)

@@ -35,23 +35,22 @@ for command in (doctor, train, infer, bench, profile, report):
 FAILED, INTERRUPTED = 1, 130
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line; bad input ends it with one sentence and a non-zero status."""
     try:
         check_rooms()
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        status = app(standalone_mode=False)
     except (BenchError, ModelError, ReportError) as error:
         _fail(str(error), FAILED)
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}", FAILED)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped; what was finished is kept: start `train` again, or `bench` with --resume", INTERRUPTED)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message(), getattr(error, "exit_code", 2))
+    if status == INTERRUPTED:
+        _fail("stopped; what was finished is kept: start `train` again, or `bench` with --resume", INTERRUPTED)
+    sys.exit(status)
 
 
 def _fail(sentence: str, status: int) -> NoReturn:

@@ -119,7 +119,7 @@ def _by_runner(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 def _inputs(subject: Subject, shape: Shape, seed: int) -> _Input:
-    """Return the rows that every form of the subject gets; raises `_UnmeasurableError` where memory would not suffice."""
+    """Return the rows that every form of the subject gets; raises `_UnmeasurableError` where memory is too small."""
     needed = working_set(subject.head, shape.rows, shape.dtype)
     free = environment.available_memory(shape.device)
     if needed > MEMORY_SHARE * free:

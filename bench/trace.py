@@ -23,8 +23,6 @@ from models.heads import Head
 
 WAIT, WARMUP = 1, 3
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's notes on its own progress, on stderr
-
 
 @dataclass(frozen=True)
 class Profile:

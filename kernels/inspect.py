@@ -65,10 +65,11 @@ class Case:
 CASES = (
     Case(N=256, D=512, H=64, E=8, k=2, C=10, activation="gelu", dtypes=FLOATS),
     Case(N=65536, D=512, H=64, E=8, k=2, C=10, activation="gelu", dtypes=FLOATS),
+    Case(N=4096, D=577, H=859, E=8, k=2, C=10, activation="relu", dtypes=(torch.bfloat16,)),
     Case(N=128, D=2048, H=768, E=64, k=8, C=2048, activation="relu", dtypes=(torch.float32, torch.bfloat16)),
     Case(N=32768, D=2048, H=768, E=64, k=8, C=2048, activation="silu", dtypes=(torch.float32, torch.bfloat16)),
 )
-"""The paper's head and a language-model layer: narrow and wide tiles of every height that is a default.
+"""The paper's head, odd widths, and a language-model layer: narrow and wide tiles of every height in use.
 
 The layer is spared fp16, which compiles as bf16 does: the whole set is to take less than a minute.
 """

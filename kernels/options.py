@@ -62,10 +62,13 @@ def default_options(dtype: torch.dtype, *, rows_per_expert: float, features: int
 
 
 def _product(dtype: torch.dtype, tile_rows: int, inputs: int, outputs: int) -> ProductOptions:
-    """Return options for (tile_rows, inputs) x (inputs, outputs)."""
-    widest, deepest = (64, 32) if dtype == torch.float32 else (128, 64)
-    columns = _clamp(triton.next_power_of_2(outputs), 16, widest)
-    depth = _clamp(triton.next_power_of_2(inputs), 16, deepest)
+    """Return options for (tile_rows, inputs) x (inputs, outputs).
+
+    Widths that are no multiple of 16 are read element by element, through registers: only a shallow tile fits.
+    """
+    columns = _clamp(triton.next_power_of_2(outputs), 16, 64 if dtype == torch.float32 else 128)
+    shallow = dtype == torch.float32 or (columns > 64 and (inputs % 16 or outputs % 16))
+    depth = _clamp(triton.next_power_of_2(inputs), 16, 32 if shallow else 64)
     warps = 8 if tile_rows * columns > 64 * 128 else 4
     stages = min(3, triton.cdiv(inputs, depth))
     return ProductOptions(columns=columns, depth=depth, warps=warps, stages=stages)

@@ -90,9 +90,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "demo": {
         "backbone": {"name": "identity"},
-        "epochs": 20,
-        "batch": 32,
-        "lr": 0.1,
+        "epochs": 16,
+        "batch": 48,
+        "lr": 0.2,
         "nesterov": True,
         "schedule": "triangle",
     },

@@ -64,7 +64,10 @@ def profile(
     console.print(_operator_table(profiles))
     for name, reason in refusals.items():
         console.print(f"{name} was left out: {reason}")
-    console.print(f"\nTraces: tensorboard --logdir {out}, or open one of these in https://ui.perfetto.dev")
+    console.print(
+        f"\nTo look closer: `tensorboard --logdir {out}`, whose page loads its charts from the web,", soft_wrap=True
+    )
+    console.print("or open one of these traces in https://ui.perfetto.dev:")
     for profiled in profiles.values():
         console.print(f"  {profiled.trace}", soft_wrap=True)
 

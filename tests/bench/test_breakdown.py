@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from bench.breakdown import OTHER, Part, breakdown
+import kernels.combine
+import kernels.dispatch
+import kernels.grouped_gemm
+import kernels.routing
+from bench.breakdown import KERNELS, OTHER, Part, breakdown
 from bench.errors import BenchError
 from bench.stages import CALL
 
@@ -83,6 +87,23 @@ def test_a_replayed_graph_counts_each_of_its_kernels(tmp_path: Path) -> None:
     assert (microseconds(seen.parts), seen.launches, seen.operators[0].count) == ({OTHER: 50}, 3, 3)
 
 
+def test_our_own_kernels_tell_their_stage_in_a_replayed_graph(tmp_path: Path) -> None:
+    names = ["_top_k_kernel", "memset", "_count_kernel", "_place_kernel", "_grouped_gemm_kernel", "_combine_kernel"]
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 50),
+        event("cudaGraphLaunch", "cuda_runtime", 5, 5, correlation=4),
+        *(event(name, "kernel", 10 + 5 * place, 4, thread=7, correlation=4) for place, name in enumerate(names)),
+    )
+    assert microseconds(breakdown(path).parts) == {"route": 4, "dispatch": 8, "experts": 4, "combine": 4, OTHER: 30}
+
+
+def test_our_own_kernels_have_the_names_that_tell_their_stage() -> None:
+    modules = (kernels.combine, kernels.dispatch, kernels.grouped_gemm, kernels.routing)
+    named = {name for module in modules for name in vars(module) if name.endswith("_kernel")}
+    assert named == set(KERNELS)
+
+
 def test_overlapping_kernels_count_once(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.json.gz",
@@ -125,7 +146,7 @@ def test_calls_are_averaged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "EOFError"),
+        (b"", "JSONDecodeError"),
         (b"no gzip", "BadGzipFile"),
         (gzip.compress(b"{}")[:-9], "EOFError"),
         (gzip.compress(b'{"traceEvents": [{"ph": "X"'), "JSONDecodeError"),

@@ -136,8 +136,9 @@ def test_compile_is_one_graph_for_one_number_of_rows(kind: str, changes: dict[st
     with named_stages():
         run(x)
     assert compiled_graphs() == before
-    with pytest.raises(RuntimeError, match="recompile"):
-        run(oracle.rows(head, count + 1))
+    for other in (oracle.rows(head, count + 1), oracle.rows(head, 2 * count)[::2]):
+        with pytest.raises(BenchError, match=f"compiled for {count} rows"):
+            run(other)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import click.testing
 import pytest
 import torch
 from typer import Typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from bench.breakdown import OTHER
 from bench.commands.profile import profile
@@ -17,7 +16,7 @@ from models.classifier import Classifier
 from models.config import InputConfig, ModelConfig, head_config
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sparse classifier of 4 x 6 images without a backbone."""
     images = InputConfig(shape=(1, 4, 6), mean=(0.5,), std=(0.25,))
@@ -37,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(*arguments: object) -> Any:
+def run(*arguments: object) -> Result:
     """Run the command with these arguments."""
     app = Typer()
     app.command()(profile)
@@ -46,7 +45,7 @@ def run(*arguments: object) -> Any:
 
 def test_prints_stages_and_leaves_traces(checkpoint: Path, tmp_path: Path) -> None:
     options = ["--rows", 16, "--out", tmp_path / "log", "--device", "cpu", "--form", "loop", "--form", "grouped_mm"]
-    done = self.run(checkpoint, *options)
+    done = run(checkpoint, *options)
     assert done.exit_code == 0, done.output
     for shown in ("sparse head of", "16 rows, float32", *STAGES, OTHER, "loop", "grouped_mm", "tensorboard", "%"):
         assert shown in done.output
@@ -56,13 +55,13 @@ def test_prints_stages_and_leaves_traces(checkpoint: Path, tmp_path: Path) -> No
 
 def test_says_why_a_form_was_left_out(checkpoint: Path, tmp_path: Path) -> None:
     options = ["--out", tmp_path, "--device", "cpu", "--dtype", "bfloat16", "--form", "eager"]
-    done = self.run(checkpoint, *options, "--form", "onnxruntime")
+    done = run(checkpoint, *options, "--form", "onnxruntime")
     assert done.exit_code == 0, done.output
     assert "onnxruntime was left out: this form binds float32 and float16 only" in " ".join(done.output.split())
 
 
 def test_fails_where_nothing_can_run(checkpoint: Path, tmp_path: Path) -> None:
     options = ["--out", tmp_path, "--device", "cpu", "--dtype", "float16", "--form", "onnxruntime"]
-    done = self.run(checkpoint, *options)
+    done = run(checkpoint, *options)
     assert isinstance(done.exception, BenchError)
     assert "no form of those asked for can run here (onnxruntime: " in str(done.exception)

@@ -39,11 +39,10 @@ def events(path: Path) -> list[dict[str, Any]]:
 
 
 def inside(event: dict[str, Any], other: dict[str, Any]) -> bool:
-    """True when `event` is another event that `other` encloses."""
+    """True when `event` is another event of the same thread that `other` encloses."""
     if event is other or event["tid"] != other["tid"]:
         return False
-    ends = event["ts"] + event["dur"], other["ts"] + other["dur"]
-    return bool(other["ts"] <= event["ts"] and ends[0] <= ends[1] and not math.isclose(ends[0] - ends[1], 1))
+    return bool(other["ts"] <= event["ts"] and event["ts"] + event["dur"] <= other["ts"] + other["dur"])
 
 
 def test_the_trace_lies_where_tensorboard_looks(looped: Profile) -> None:
@@ -106,9 +105,8 @@ def test_operators_are_those_of_the_profiler(looped: Profile) -> None:
     assert seen.busy == pytest.approx(outermost * 1e-6 / STEPS, rel=1e-4)
     assert seen.gap == pytest.approx(seen.seconds - seen.busy)
     assert 0 < seen.gap < seen.seconds
-    assert [operator.seconds for operator in seen.operators] == sorted(
-        (operator.seconds for operator in seen.operators), reverse=True
-    )
+    own = [operator.seconds for operator in seen.operators]
+    assert own == sorted(own, reverse=True)
 
 
 def test_a_form_without_stages_is_all_other(tmp_path: Path) -> None:
@@ -123,27 +121,28 @@ def test_nested_stages_own_their_time_once(tmp_path: Path) -> None:
         with stage("experts"):
             y = x @ x.T
             with stage("route"):
-                y = y @ y
-            return y
+                return y @ y
 
     nested = Form("nested", 0, "", lambda *_: None, lambda head, x: torch_runner(run, x))
     x = torch.ones(64, 64)
     made = profile_form(nested, oracle.new_head("dense"), x, tmp_path, name="nested", steps=2)
-    durations = Counter[str]()
+    durations: Counter[str] = Counter()
     for found in events(made.trace):
-        durations[found["name"]] += found.get("dur", 0) / 2
-    seen = microseconds(made.breakdown.parts)
-    assert seen["route"] == pytest.approx(durations["moegap::route"], rel=1e-3)
-    assert seen["experts"] == pytest.approx(durations["moegap::experts"] - durations["moegap::route"], rel=1e-3)
+        durations[found["name"]] += found.get("dur", 0) / 2e6
+    parts = made.breakdown.parts
+    assert parts["route"].seconds == pytest.approx(durations["moegap::route"], rel=1e-3)
+    assert parts["experts"].seconds == pytest.approx(
+        durations["moegap::experts"] - durations["moegap::route"], rel=1e-3
+    )
 
 
 def test_onnxruntime_shows_its_nodes_and_their_provider(tmp_path: Path) -> None:
-    head = oracle.new_head("sparse", experts=2)
+    head = oracle.new_head("dense")
     found = profile_form(form("onnxruntime"), head, oracle.rows(head, 8), tmp_path, name="onnx", steps=2)
     assert found.breakdown.parts[OTHER].seconds == found.breakdown.seconds
     assert {node.where for node in found.nodes} == {"CPUExecutionProvider"}
-    assert {"TopK", "GatherND"} <= {node.name for node in found.nodes}
-    assert all(node.seconds >= 0 and node.count == int(node.count) >= 1 for node in found.nodes)
+    assert {node.name: node.count for node in found.nodes} == {"FusedGemm": 1, "Gemm": 1}
+    assert all(node.seconds > 0 for node in found.nodes)
 
 
 def test_what_cannot_run_is_refused(tmp_path: Path) -> None:

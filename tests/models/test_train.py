@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from models import checkpoint
+from models.data import load_data
 from models.errors import ModelError
 from models.images import DataError
-from models.progress import Progress
+from models.progress import SILENT, Progress
 from models.recipes import TrainConfig, train_config
 from models.storage import StorageError
 from models.train import train
+from models.trainer import Trainer
 from models.training_state import FOLDER, ResumeError, read_state
 from tests.models.pictures import write_folder
 
@@ -92,6 +94,21 @@ def test_a_run_leaves_a_checkpoint_and_nothing_else(folder: Path, cache: Path, t
     assert found.features is not None
     assert found.features.shape == (12, 16)
     assert found.config.classes == ("blue", "red")
+
+
+def test_the_checkpoint_holds_the_epoch_that_validated_best(cache: Path, tmp_path: Path) -> None:
+    config = train_config("digits", "dense", epochs=6, lr=1.0, schedule="constant")
+    trainer = Trainer(config, load_data("digits"), torch.device("cpu"), SILENT)
+    weights = []
+    for _ in range(6):
+        trainer.run_epoch()
+        weights.append(trainer.model.head.w1.detach().clone())
+    metrics = train(config, tmp_path, device="cpu", cache=cache)
+    assert metrics["best_epoch"] != 6
+    saved = checkpoint.load(tmp_path).model.head.w1
+    assert torch.equal(saved, weights[metrics["best_epoch"] - 1])
+    accuracies = [row["val_accuracy"] for row in metrics["history"]]
+    assert accuracies[metrics["best_epoch"] - 1] == max(accuracies)
 
 
 KILLED_IN_AN_EPOCH = """

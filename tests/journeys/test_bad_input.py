@@ -1,0 +1,131 @@
+"""Bad input: one sentence on stderr that names the thing, a non-zero status, no traceback."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from bench import cli
+
+
+@pytest.fixture
+def moegap(monkeypatch, capsys):
+    """Run the command line and return its status and what it said on stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["moegap", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def place(trained, tmp_path):
+    """A folder with a good checkpoint, damaged ones, and files of many kinds."""
+    for name in ("good", "truncated-weights", "truncated-config", "no-weights", "other-config"):
+        shutil.copytree(trained["sparse"], tmp_path / name)
+    weights = tmp_path / "truncated-weights" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    config = tmp_path / "truncated-config" / "config.json"
+    config.write_text(config.read_text()[:200])
+    (tmp_path / "no-weights" / "model.safetensors").unlink()
+    other = tmp_path / "other-config" / "config.json"
+    document = json.loads(other.read_text())
+    document["model"]["head"]["k"] = 99
+    other.write_text(json.dumps(document))
+    width = json.loads((tmp_path / "good" / "config.json").read_text())["model"]["head"]["features"]
+    np.save(tmp_path / "x.npy", np.zeros((3, width), dtype=np.float32))
+    np.save(tmp_path / "wide.npy", np.zeros((3, width + 1), dtype=np.float32))
+    np.save(tmp_path / "flat.npy", np.zeros(width, dtype=np.float32))
+    np.save(tmp_path / "text.npy", np.array(["a", "b"]))
+    np.savez(tmp_path / "several.npz", a=np.zeros(3))
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:90])
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "broken.json").write_text('{"benchmarks": [')
+    (tmp_path / "foreign.json").write_text('{"answer": 42}')
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half" / "train" / "cat").mkdir(parents=True)
+    return tmp_path
+
+
+INFER = [
+    ("missing x.npy", "no checkpoint"),
+    ("file x.npy", "file"),
+    ("empty x.npy", "empty"),
+    ("truncated-weights x.npy", "model.safetensors"),
+    ("truncated-config x.npy", "config.json"),
+    ("no-weights x.npy", "model.safetensors"),
+    ("other-config x.npy", "k = 99"),
+    ("good missing.npy", "missing.npy"),
+    ("good wide.npy", "takes features"),
+    ("good flat.npy", "takes features"),
+    ("good text.npy", "real numbers"),
+    ("good several.npz", "several.npz"),
+    ("good cut.npy", "cut.npy"),
+    ("good file", "numpy.save"),
+    ("good x.npy --form jax", "loop, eager"),
+    ("good x.npy --device tpu", "tpu"),
+    ("good x.npy --dtype fp8", "float32, float16, bfloat16"),
+    ("good x.npy --images", "takes images"),
+    ("good x.npy --form onnxruntime --dtype bfloat16", "bfloat16"),
+    ("good x.npy --out file/y.npy", "file/y.npy"),
+    ("good x.npy --out nowhere/y.npy", "nowhere/y.npy"),
+]
+OTHER = [
+    ("train --head tiny --data digits --out t", "dense, soft, sparse"),
+    ("train --head sparse --data digits --k 9 --out t", "k = 9"),
+    ("train --head sparse --data digits --k 0 --out t", "k"),
+    ("train --head sparse --data digits --epochs 0 --out t", "epochs"),
+    ("train --head sparse --data digits --preset huge --out t", "huge"),
+    ("train --head sparse --data missing --out t", "missing"),
+    ("train --head sparse --data empty --out t", "empty"),
+    ("train --head sparse --data half --out t", "half"),
+    ("train --head sparse --data digits --epochs 1 --out file", "file"),
+    ("train --head sparse --data digits --epochs 1 --out good", "good"),
+    ("train --data digits --out t", "--head"),
+    ("bench good --suite huge --out r.json", "demo, paper, batch"),
+    ("bench good --form jax --out r.json", "loop, eager"),
+    ("bench missing --out r.json", "missing"),
+    ("bench good --out x.npy", "--resume"),
+    ("bench good --out broken.json --resume", "broken.json"),
+    ("bench good --out file/r.json", "file"),
+    ("bench good --seconds -1 --out r.json", "seconds"),
+    ("report missing.json", "missing.json"),
+    ("report broken.json", "broken.json"),
+    ("report foreign.json", "foreign.json"),
+    ("report empty", "empty"),
+    ("report", "results"),
+    ("profile missing", "missing"),
+    ("profile good --form jax", "loop, eager"),
+    ("profile good --rows 0", "rows"),
+    ("unheard-of", "unheard-of"),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [(f"infer {line}" + ("" if "--out" in line else " --out y.npy"), named) for line, named in INFER] + OTHER,
+)
+def test_one_sentence_and_a_status(place, moegap, monkeypatch, line, named):
+    monkeypatch.chdir(place)
+    before = sorted(path for path in place.rglob("*") if path.is_file())
+    status, said = moegap(*line.split())
+    assert status not in (0, None)
+    assert said.startswith("moegap: ")
+    assert said.count("\n") == 1, said
+    assert named in said
+    assert "Traceback" not in said
+    assert [path for path in before if not path.exists()] == []
+
+
+def test_help_is_there_for_every_command(moegap, monkeypatch, capsys):
+    for command in ("doctor", "train", "infer", "bench", "profile", "report"):
+        monkeypatch.setattr(sys, "argv", ["moegap", command, "--help"])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+        assert "Usage" in capsys.readouterr().out

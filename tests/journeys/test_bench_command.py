@@ -1,0 +1,76 @@
+"""`moegap bench`: killed and resumed it loses nothing, and its result is a pytest-benchmark file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bench.rooms import ROOT
+from reports.record import NOT_MEASURED_KEY
+
+
+def moegap(*arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench.cli", *map(str, arguments)],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+@pytest.fixture
+def command(trained, tmp_path):
+    forms = ["--form", "loop", "--form", "eager", "--form", "grouped_mm"]
+    out = tmp_path / "result.json"
+    return ["bench", *trained.values(), "--suite", "demo", "--seconds", "0.05", *forms, "--out", out], out
+
+
+def test_a_killed_run_resumes_with_what_is_missing(command):
+    arguments, out = command
+    process = moegap(*arguments)
+    deadline = time.monotonic() + 200
+    while not out.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    before = json.loads(out.read_text())
+    assert 0 < len(before["benchmarks"]) < 30
+
+    status, _, errors = finish(moegap(*arguments))
+    assert status == 1
+    assert "--resume" in errors
+    assert json.loads(out.read_text()) == before
+
+    status, output, errors = finish(moegap(*arguments, "--resume"))
+    assert (status, errors) == (0, "")
+    assert "are there already" in output
+    after = json.loads(out.read_text())
+    assert after["benchmarks"][: len(before["benchmarks"])] == before["benchmarks"]
+    names = [entry["param"] for entry in after["benchmarks"]]
+    skipped = [record["case_id"] for record in after[NOT_MEASURED_KEY]]
+    assert len(set(names + skipped)) == len(names + skipped) == 3 * 3 * 5
+    assert len(names) == 6 * 5
+
+    status, output, _ = finish(moegap(*arguments, "--resume"))
+    assert status == 0
+    assert "all 45 cases are there already" in output
+    assert json.loads(out.read_text()) == after
+
+
+def test_an_interrupt_says_how_to_go_on(command):
+    arguments, out = command
+    process = moegap(*arguments[:-2], "--seconds", "60", "--out", out)
+    assert "cases at" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    status, _, errors = finish(process)
+    assert status == 130
+    assert "--resume" in errors
+    assert "Traceback" not in errors

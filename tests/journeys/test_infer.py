@@ -1,0 +1,113 @@
+"""`moegap infer`: every form's logits against float64 from model.safetensors and config.json alone."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from bench import cli
+from bench.forms import forms
+
+# onnxscript, torch.onnx and their like warn of their own deprecations; the interpreter's NumPy warns of NaN rows
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore:All-NaN:RuntimeWarning",
+    "ignore:invalid value:RuntimeWarning",
+)
+
+
+SLOW = ("compile", "triton", "onnxruntime")
+"""Forms whose every call compiles, interprets or exports; tests/bench/test_forms.py gives them more shapes."""
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["moegap", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code
+
+
+def softmax(z):
+    e = np.exp(z - z.max())
+    return e / e.sum()
+
+
+def logits_of(folder, x):
+    """The formula of models/checkpoint.py's docstring, row by row, for the demo recipe's relu heads."""
+    m = json.loads((folder / "config.json").read_text())["model"]["head"]
+    p = {name: value.astype(np.float64) for name, value in load_file(folder / "model.safetensors").items()}
+    assert m["activation"] == "relu"
+    out = []
+    for row in x.astype(np.float64):
+        if m["kind"] == "dense":
+            out.append(np.maximum(row @ p["head.w1"] + p["head.b1"], 0) @ p["head.w2"] + p["head.b2"])
+            continue
+        g = p["head.gate.weight"] @ row + p["head.gate.bias"]
+        experts = [
+            np.maximum(row @ p["head.w1"][e] + p["head.b1"][e], 0) @ p["head.w2"][e] + p["head.b2"][e]
+            for e in range(m["experts"])
+        ]
+        if m["kind"] == "soft":
+            weights, chosen = softmax(g / m["temperature"]), range(m["experts"])
+        else:
+            s = (g - g.mean()) / g.std(ddof=1) if m["standardise"] else g
+            chosen = sorted(range(m["experts"]), key=lambda e: (-s[e], e))[: m["k"]]
+            weights = np.zeros(m["experts"])
+            weights[chosen] = softmax(s[chosen] / m["temperature"])
+        out.append(sum(weights[e] * experts[e] for e in chosen))
+    return np.array(out).reshape(len(x), m["classes"])
+
+
+def awkward(rows, width):
+    x = np.random.default_rng(rows).normal(size=(rows, width)).astype(np.float32)
+    if rows > 5:
+        x[1], x[2], x[4] = np.nan, 0, x[3]
+        x[5] *= 1e12
+    return x
+
+
+@pytest.mark.parametrize("form", list(forms()))
+@pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
+def test_every_form_gives_the_logits_of_the_formula(trained, tmp_path, monkeypatch, capsys, kind, form):
+    config = json.loads((trained[kind] / "config.json").read_text())["model"]["head"]
+    for rows in (0, 7) if form in SLOW else (0, 1, 7, 257):
+        x = awkward(rows, config["features"])
+        np.save(tmp_path / "x.npy", x)
+        arguments = ("infer", trained[kind], tmp_path / "x.npy", "--form", form, "--out", tmp_path / "y.npy")
+        reason = _refusal(kind, form, config)
+        if reason:
+            assert run(monkeypatch, *arguments) == 1
+            assert reason in capsys.readouterr().err
+            return
+        assert not run(monkeypatch, *arguments)
+        found, wanted = np.load(tmp_path / "y.npy"), logits_of(trained[kind], x)
+        assert found.dtype == np.float32
+        assert found.shape == wanted.shape
+        nan = np.isnan(x).any(axis=1)
+        assert np.isnan(found[nan]).all()
+        scale = np.abs(wanted[~nan]).max(axis=1, keepdims=True, initial=0)
+        assert (np.abs(found[~nan] - wanted[~nan]) <= 2e-5 * scale).all()
+    torch._dynamo.reset()
+
+
+def _refusal(kind, form, config):
+    if kind == "dense" and form == "loop":
+        return "no experts"
+    if kind != "sparse" and form in ("grouped_mm", "triton"):
+        return f"a {kind} head" if form == "grouped_mm" else "dispatch rows to experts"
+    return ""
+
+
+def test_images_go_through_the_backbone(trained, tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, size=(9, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    arguments = ("infer", trained["dense"], tmp_path / "images.npy", "--images", "--out", tmp_path / "y.npy")
+    assert not run(monkeypatch, *arguments)
+    statistics = json.loads((trained["dense"] / "config.json").read_text())["input"]
+    mean, std = (np.array(statistics[name]).reshape(-1, 1, 1) for name in ("mean", "std"))
+    x = ((images / 255 - mean) / std).reshape(9, -1)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), logits_of(trained["dense"], x), rtol=1e-4, atol=1e-4)
