@@ -33,7 +33,8 @@ class Deviation:
     @property
     def acceptable(self) -> bool:
         """True when the form computes the same function."""
-        return self.error <= self.tolerance and self.ambiguous_rows <= max(1, MOST_AMBIGUOUS * self.rows)
+        compared = self.ambiguous_rows < self.rows or self.rows == 0
+        return compared and self.error <= self.tolerance and self.ambiguous_rows <= max(1, MOST_AMBIGUOUS * self.rows)
 
 
 def head_reference(head: Head, x: Tensor) -> Reference:

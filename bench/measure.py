@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch._dynamo.utils
 from torch import Tensor
 
 from bench import environment
@@ -254,7 +255,7 @@ def _calls_per_block(item: _Timed, seconds: float) -> int:
 
 def _take_block(item: _Timed, block: int, calls: int) -> None:
     """Time `calls` calls, after an untimed one that brings the case's own data back into the caches if it is short."""
-    device = item.case.shape.device
+    device, compiled = item.case.shape.device, _frames_compiled()
     try:
         if item.quickest < LONG:
             item.call()
@@ -263,6 +264,13 @@ def _take_block(item: _Timed, block: int, calls: int) -> None:
             item.blocks.append(block)
     except Exception as error:
         item.failure = f"{type(error).__name__}: {_first_line(error)}"
+    if _frames_compiled() != compiled:
+        item.failure = "torch.compile compiled again while the form was timed"
+
+
+def _frames_compiled() -> int:
+    """Return how many frames torch.compile has looked at in this process."""
+    return int(torch._dynamo.utils.counters["frames"]["total"])
 
 
 @contextmanager

@@ -53,22 +53,23 @@ def default_options(dtype: torch.dtype, *, rows_per_expert: float, features: int
         hidden: H.
         outputs: C.
     """
-    tile_rows = 16 if rows_per_expert <= 32 else 64 if rows_per_expert < 128 or dtype == torch.float32 else 128
-    return Options(
-        tile_rows=tile_rows,
-        first=_product(dtype, tile_rows, features, hidden),
-        second=_product(dtype, tile_rows, hidden, outputs),
-    )
+    products = ((features, hidden), (hidden, outputs))
+    small = any(_small(dtype, *product) for product in products)
+    tile_rows = 16 if rows_per_expert <= 32 else 64 if rows_per_expert < 128 or small else 128
+    first, second = (_product(dtype, tile_rows, *product) for product in products)
+    return Options(tile_rows=tile_rows, first=first, second=second)
+
+
+def _small(dtype: torch.dtype, inputs: int, outputs: int) -> bool:
+    """Tell whether large tiles would spill: fp32 is twice as wide, and ragged rows are read value by value."""
+    return dtype == torch.float32 or inputs % 16 > 0 or (outputs > 64 and outputs % 16 > 0)
 
 
 def _product(dtype: torch.dtype, tile_rows: int, inputs: int, outputs: int) -> ProductOptions:
-    """Return options for (tile_rows, inputs) x (inputs, outputs).
-
-    Widths that are no multiple of 16 are read element by element, through registers: only a shallow tile fits.
-    """
-    columns = _clamp(triton.next_power_of_2(outputs), 16, 64 if dtype == torch.float32 else 128)
-    shallow = dtype == torch.float32 or (columns > 64 and (inputs % 16 or outputs % 16))
-    depth = _clamp(triton.next_power_of_2(inputs), 16, 32 if shallow else 64)
+    """Return options for (tile_rows, inputs) x (inputs, outputs)."""
+    widest, deepest = (64, 32) if _small(dtype, inputs, outputs) else (128, 64)
+    columns = _clamp(triton.next_power_of_2(outputs), 16, widest)
+    depth = _clamp(triton.next_power_of_2(inputs), 16, deepest)
     warps = 8 if tile_rows * columns > 64 * 128 else 4
     stages = min(3, triton.cdiv(inputs, depth))
     return ProductOptions(columns=columns, depth=depth, warps=warps, stages=stages)

@@ -69,5 +69,5 @@ def test_a_foreign_package_of_our_name_is_refused(tmp_path, monkeypatch):
     (tmp_path / "kernels" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "kernels", raising=False)
-    with pytest.raises(BenchError, match="kernels.*instead of"):
+    with pytest.raises(BenchError, match=r"kernels.*instead of"):
         check_rooms()

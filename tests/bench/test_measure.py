@@ -1,6 +1,5 @@
 """Measuring a group: the gate before the clock, interleaving, and what becomes of a case that has no time."""
 
-import random
 
 import pytest
 import torch
@@ -140,15 +139,17 @@ def test_too_many_rows_for_the_memory_are_skipped(monkeypatch):
 
 def test_a_recompilation_while_timed_fails_the_case(monkeypatch):
     compiled = torch.compile(lambda x: x * 2, dynamic=False, backend="eager")
+    sizes = iter(range(2, 1000))
 
     def recompiling(head, x):
-        with torch.compiler.set_stance("fail_on_recompile"):
-            compiled(torch.ones(random.randint(2, 1000)))
+        compiled(torch.ones(next(sizes)))
         return head(x)
 
-    compiled(torch.ones(1))
     with_form(monkeypatch, "recompiling", recompiling)
-    assert run(group([subject()], ["recompiling"]))["recompiling"].record.status is Status.FAILED
+    found = run(group([subject()], ["recompiling", "eager"]))
+    assert found["recompiling"].record.status is Status.FAILED
+    assert "compiled again" in found["recompiling"].record.reason
+    assert found["eager"].record.status is Status.MEASURED
 
 
 def test_the_whole_classifier_counts_its_backbone():

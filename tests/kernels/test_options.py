@@ -32,6 +32,17 @@ def test_tiles_are_no_wider_than_needed() -> None:
     assert (options.second.columns, options.second.depth, options.second.stages) == (16, 64, 1)
 
 
+@pytest.mark.parametrize(
+    ("features", "hidden", "outputs", "tile_rows"),
+    [(512, 1024, 10, 128), (500, 1024, 10, 64), (512, 859, 10, 64), (512, 1024, 577, 64)],
+)
+def test_ragged_widths_get_small_tiles(features: int, hidden: int, outputs: int, tile_rows: int) -> None:
+    options = default_options(torch.bfloat16, rows_per_expert=1e4, features=features, hidden=hidden, outputs=outputs)
+    ragged = features % 16 > 0 or hidden % 16 > 0
+    assert options.tile_rows == tile_rows
+    assert (options.first.columns, options.first.depth) == ((64, 32) if ragged else (128, 64))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_defaults_fit_in_96_kib_of_shared_memory(dtype: torch.dtype) -> None:
     for rows, D, H, C in product((1, 64, 1000), (1, 47, 512, 14336), (1, 64, 4096), (1, 10, 4096)):
