@@ -27,7 +27,7 @@ KERNELS = {
     "_grouped_gemm_kernel": "experts",
     "_combine_kernel": "combine",
 }
-"""Our own kernels, whose names tell the stage where no range of one does: in one fused call or a replayed graph."""
+"""Our own kernels, whose names tell the stage where no range of one does: in a replayed graph, for one."""
 _STAGES = {PREFIX + stage: stage for stage in STAGES}
 
 

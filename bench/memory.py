@@ -31,7 +31,9 @@ def _cuda_peak(call: Call, device: torch.device) -> int:
 
 def _cpu_peak(call: Call) -> int:
     """Return the peak of the running sum of allocations and frees in a profile of the call."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profile:
         call()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "memory.json.gz"

@@ -3,6 +3,9 @@
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M = N k.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -14,6 +17,13 @@ from kernels.grouped_gemm import grouped_gemm, grouped_gemm_reference
 from kernels.launch import require_device
 from kernels.options import Options, default_options
 from kernels.routing import WeightsOver, top_k_routing, top_k_routing_reference
+
+Stage = Callable[[str], AbstractContextManager[object]]
+
+
+def _unnamed(name: str) -> AbstractContextManager[object]:
+    return nullcontext()
+
 
 EXACT_COLUMNS = 128
 """Up to this C the experts' outputs stay fp32 until they are combined; beyond, that would cost bandwidth."""
@@ -33,6 +43,7 @@ def sparse_moe(
     standardise: bool,
     weights_over: WeightsOver,
     options: Options | None = None,
+    stage: Stage = _unnamed,
 ) -> Tensor:
     """Return the logits (N, C) of the k best of E experts per row, in the dtype of `x`.
 
@@ -49,6 +60,7 @@ def sparse_moe(
         standardise: Shift and scale each row's scores to mean 0 and standard deviation 1 first.
         weights_over: Softmax over the "selected" k, or over "all" E and not renormalised.
         options: Tile sizes; by default chosen by dtype and rows per expert.
+        stage: Names the steps route, dispatch, experts and combine for a profiler; by default they go unnamed.
 
     Inference only. Never waits for the device, so a CUDA graph of it may be replayed with other routing;
     repeated runs are bit-identical.
@@ -70,16 +82,20 @@ def sparse_moe(
         b2=(b2, "E C"),
     ).values()
     options = options or default_options(x.dtype, rows_per_expert=N * k / E, features=D, hidden=H, outputs=C)
-    ids, weights = top_k_routing(
-        scores, k, temperature=temperature, standardise=standardise, weights_over=weights_over
-    )  # (N, k), (N, k)
-    dispatch = dispatch_rows(ids, E, tile_rows=options.tile_rows)
-    hidden = grouped_gemm(x, w1, b1, dispatch, gather=True, activation=activation, options=options.first)  # (M, H)
     y_dtype = torch.float32 if C <= EXACT_COLUMNS else x.dtype
-    y = grouped_gemm(
-        hidden, w2, b2, dispatch, gather=False, activation=None, options=options.second, out_dtype=y_dtype
-    )  # (M, C)
-    return combine(y, weights, dispatch.slots, out_dtype=x.dtype)
+    with stage("route"):
+        ids, weights = top_k_routing(
+            scores, k, temperature=temperature, standardise=standardise, weights_over=weights_over
+        )  # (N, k), (N, k)
+    with stage("dispatch"):
+        dispatch = dispatch_rows(ids, E, tile_rows=options.tile_rows)
+    with stage("experts"):
+        hidden = grouped_gemm(x, w1, b1, dispatch, gather=True, activation=activation, options=options.first)  # (M, H)
+        y = grouped_gemm(
+            hidden, w2, b2, dispatch, gather=False, activation=None, options=options.second, out_dtype=y_dtype
+        )  # (M, C)
+    with stage("combine"):
+        return combine(y, weights, dispatch.slots, out_dtype=x.dtype)
 
 
 def sparse_moe_reference(

@@ -117,7 +117,7 @@ class Trainer:
             loss = F.cross_entropy(logits, batch.labels, label_smoothing=config.label_smoothing)
             loss = loss + balance_loss(config.head, routing, config.balance)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return loss.item(), logits.detach()
 

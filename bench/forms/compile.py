@@ -6,6 +6,7 @@ Letters: N rows, D input width, C output width.
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ from bench.forms.eager import wide_soft
 from bench.forms.form import Form, HeadConfig, Runner, torch_runner
 from models.heads import Head
 from models.soft import SoftMoEHead
+
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA compiler without a GPU
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:

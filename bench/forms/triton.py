@@ -54,6 +54,7 @@ def _prepare(head: Head, example: Tensor) -> Runner:
             temperature=config.temperature,
             standardise=config.standardise,
             weights_over=config.weights_over,
+            stage=stage,
         )
 
     interpreted = {"options": "interpreted"} if triton.knobs.runtime.interpret else {}

@@ -62,7 +62,8 @@ def decided(head: Head, x: Tensor) -> np.ndarray:
 def deviation(found: Tensor, head: Head, x: Tensor) -> float:
     """Return the largest deviation of `found` (N, C), relative to its row's largest logit, over decided rows.
 
-    Infinite where shape or dtype are wrong, and where NaN stand in other places.
+    A row whose logits cancel to almost nothing is held to the median row. Infinite where shape or dtype are wrong,
+    and where NaN stand in other places.
     """
     if found.shape != (len(x), head.config.classes) or found.dtype != x.dtype:
         return math.inf
@@ -74,7 +75,8 @@ def deviation(found: Tensor, head: Head, x: Tensor) -> float:
     want, got = want[finite], got[finite]
     if len(want) == 0:
         return 0.0
-    return float((np.abs(got - want).max(axis=1) / np.abs(want).max(axis=1)).max())
+    size = np.abs(want).max(axis=1)
+    return float((np.abs(got - want).max(axis=1) / np.maximum(size, np.median(size))).max())
 
 
 def _row(head: Head, parameters: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Measuring a group: the gate before the clock, interleaving, and what becomes of a case that has no time."""
 
-
 import pytest
 import torch
 

@@ -65,7 +65,7 @@ def test_an_epoch_leaves_its_record(data: Dataset, head: str) -> None:
     if head != "dense":
         expected |= {"load", "importance", "utilisation", "gate_entropy"}
     assert row.keys() == expected
-    assert row["learning_rate"] == pytest.approx(0.02)
+    assert row["learning_rate"] == pytest.approx(run.config.lr / 5)
     assert run.state.momentum.keys() == dict(run.model.named_parameters()).keys()
 
 
