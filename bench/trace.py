@@ -65,6 +65,7 @@ def write_trace(runner: Runner, x: Tensor, folder: Path, steps: int) -> Path:
             activities=activities,
             schedule=schedule(wait=WAIT, warmup=WARMUP, active=steps, repeat=1),
             on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(path)),
+            acc_events=True,  # one cycle only; torch 2.11 warns where it is not said what becomes of the events
         ) as profiler,
     ):
         for _ in range(WAIT + WARMUP + steps):
