@@ -1,6 +1,7 @@
 # Set-up happens once: every target needs the environment, and it is remade only when the pins or the needs change.
 PYTHON ?= python3
 BIN := .venv/bin
+MOEGAP = $(BIN)/python -m bench.cli
 READY := .venv/.ready
 
 # Threads wait asleep, not spinning; set here so that it stands before any process imports torch.
@@ -19,11 +20,11 @@ $(READY): pyproject.toml constraints.txt
 # The main job on data that needs no download: train three heads, measure every form, build the report.
 DEMO := runs/demo
 demo: $(READY)
-	$(BIN)/moegap train --head dense --data digits --out $(DEMO)/dense
-	$(BIN)/moegap train --head soft --data digits --out $(DEMO)/soft
-	$(BIN)/moegap train --head sparse --data digits --out $(DEMO)/sparse
-	$(BIN)/moegap bench $(DEMO)/dense $(DEMO)/soft $(DEMO)/sparse --suite demo --out $(DEMO)/result.json --resume
-	$(BIN)/moegap report $(DEMO)/result.json --out $(DEMO)/report
+	$(MOEGAP) train --head dense --data digits --out $(DEMO)/dense
+	$(MOEGAP) train --head soft --data digits --out $(DEMO)/soft
+	$(MOEGAP) train --head sparse --data digits --out $(DEMO)/sparse
+	$(MOEGAP) bench $(DEMO)/dense $(DEMO)/soft $(DEMO)/sparse --suite demo --out $(DEMO)/result.json --resume
+	$(MOEGAP) report $(DEMO)/result.json --out $(DEMO)/report
 
 test: lint
 	$(BIN)/python -m pytest
@@ -34,12 +35,13 @@ lint: $(READY)
 	$(BIN)/mypy
 
 # On a machine with a GPU: its tests first, then the quick suite; results go to $$OUT, or to runs/gpu.
+# Where nothing can be installed, `make gpu READY= BIN=/folder/of/python` uses a Python that has what is needed.
 GPU_OUT := $(if $(OUT),$(OUT),runs/gpu)
 gpu: $(READY)
 	TRITON_INTERPRET=0 $(BIN)/python -m pytest -m gpu
-	$(BIN)/moegap bench --suite demo --device cuda --dtype bfloat16 --dtype float32 --out $(GPU_OUT)/demo.json --resume
-	$(BIN)/moegap bench --suite paper --device cuda --dtype float32 --out $(GPU_OUT)/paper.json --resume
-	$(BIN)/moegap report $(GPU_OUT)/demo.json $(GPU_OUT)/paper.json --out $(GPU_OUT)/report
+	$(MOEGAP) bench --suite demo --device cuda --dtype bfloat16 --dtype float32 --out $(GPU_OUT)/demo.json --resume
+	$(MOEGAP) bench --suite paper --device cuda --dtype float32 --out $(GPU_OUT)/paper.json --resume
+	$(MOEGAP) report $(GPU_OUT)/demo.json $(GPU_OUT)/paper.json --out $(GPU_OUT)/report
 
 clean:
 	rm -rf .venv runs build *.egg-info

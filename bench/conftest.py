@@ -7,17 +7,20 @@ histogram work as usual.
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.errors import BenchError
 from bench.measure import measure_group
 from bench.replay import REPLAY
 from bench.result import Outcome, group_name
-from bench.workloads import SUITES, Case, Suite, chosen_forms, groups, load_subjects, preset_subjects, resolve_dtype
+from bench.workloads import SUITES, Case, Suite, chosen_dtypes, chosen_forms, groups, load_subjects, preset_subjects
 from models.device import DEVICES, pick_device
+from models.errors import ModelError
 from reports.record import COMMAND_KEY, NOT_MEASURED_KEY, Status
 
 
@@ -37,13 +40,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make every case of the suite a parameter."""
     if "case" not in metafunc.fixturenames:
         return
-    option = metafunc.config.option
-    subjects = load_subjects(option.checkpoint) if option.checkpoint else preset_subjects()
-    dtypes = [resolve_dtype(name) for name in option.dtype or ["float32"]]
-    shapes = groups(SUITES[option.suite], subjects, chosen_forms(option.form), pick_device(option.device), dtypes)
-    cases = [case for shape in shapes for case in shape]
+    try:
+        cases = _cases(metafunc.config.option)
+    except (BenchError, ModelError) as error:
+        raise pytest.UsageError(str(error)) from None
     metafunc.parametrize("case", [case.id for case in cases])
     metafunc.config.stash[_CASES] = {case.id: case for case in cases}
+
+
+def _cases(option: argparse.Namespace) -> list[Case]:
+    """Return every case that the options ask for; raises `BenchError` or `ModelError` for bad ones."""
+    if option.seconds is not None and option.seconds <= 0:
+        raise BenchError(f"--seconds must be above 0, not {option.seconds:g}")
+    subjects = load_subjects(option.checkpoint) if option.checkpoint else preset_subjects()
+    device, dtypes = pick_device(option.device), chosen_dtypes(option.dtype)
+    shapes = groups(SUITES[option.suite], subjects, chosen_forms(option.form), device, dtypes)
+    return [case for shape in shapes for case in shape]
 
 
 _CASES = pytest.StashKey[dict[str, Case]]()
@@ -60,7 +72,7 @@ def outcome(request: pytest.FixtureRequest, case: str) -> Outcome:
         selected = {item.callspec.params["case"] for item in request.session.items if isinstance(item, pytest.Function)}
         together = [other for other in cases.values() if other.shape == shape and other.id in selected]
         suite: Suite = SUITES[config.option.suite]
-        seconds = config.option.seconds or suite.seconds_per_case
+        seconds = suite.seconds_per_case if config.option.seconds is None else config.option.seconds
         for found in measure_group(together, suite.name, seconds, config.option.seed, lambda share: None):
             outcomes[found.record.case_id] = found
     return outcomes[case]

@@ -31,7 +31,7 @@ def snapshot(device: torch.device) -> dict[str, Any]:
         "load_1m": os.getloadavg()[0],
         "versions": versions(),
         **commit(),
-        **_gpu_state(device),
+        **gpu_state(device),
     }
 
 
@@ -65,18 +65,20 @@ def _git(*arguments: str) -> str:
 def available_memory(device: torch.device) -> int:
     """Return the bytes that an allocation on `device` may still take."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
     return int(psutil.virtual_memory().available)
 
 
-def _gpu_state(device: torch.device) -> dict[str, Any]:
+def gpu_state(device: torch.device) -> dict[str, Any]:
+    """Return driver, clock and temperature of a GPU as they are now; nothing for a CPU."""
     if device.type != "cuda":
         return {}
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         return {
             "driver": pynvml.nvmlSystemGetDriverVersion(),
             "gpu_clock_mhz": float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),

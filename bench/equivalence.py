@@ -43,17 +43,17 @@ def head_reference(head: Head, x: Tensor) -> Reference:
     return reference(head.config, weights, x.detach().cpu().double().numpy())
 
 
-def deviation(logits: Tensor, expected: Reference) -> Deviation:
-    """Return how far `logits` (N, C) deviate, by the largest entry, relative to the row's largest logit.
+def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
+    """Return how far the `logits` (N, C) of x (N, D) deviate, by the largest entry, relative to the row's largest.
 
     A row whose logits are all small is held to the median row. NaN and infinities must stand where they do in the
-    reference; where they do not, the error is infinite.
+    reference; where they do not, or where dtype or device are not those of x, the error is infinite.
     """
     got, want = logits.detach().cpu().double().numpy(), expected.logits
-    tolerance = TOLERANCE[logits.dtype]
+    tolerance = TOLERANCE[x.dtype]
     decidable = ~expected.ambiguous
     left_out = int(expected.ambiguous.sum())
-    if got.shape != want.shape:
+    if got.shape != want.shape or (logits.dtype, logits.device) != (x.dtype, x.device):
         return Deviation(float("inf"), tolerance, left_out, len(want))
     got, want = got[decidable], want[decidable]
     finite = np.isfinite(want)

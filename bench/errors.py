@@ -1,5 +1,15 @@
-"""The base of every error that bad input to `bench` can cause."""
+"""The base of every error that bad input to `bench` can cause, and how other libraries' errors are told."""
 
 
 class BenchError(Exception):
     """Bad input; the message is one sentence that names the thing and the fix, fit to be shown to a user."""
+
+
+def told(error: BaseException) -> str:
+    """Return another library's error as one line."""
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    return (str(error).strip().splitlines() or [""])[0]

@@ -22,8 +22,10 @@ from torch import Tensor
 from bench import environment
 from bench.clock import Call, synchronise, timed
 from bench.equivalence import deviation, head_reference
+from bench.errors import first_line, told
 from bench.forms import Runner, form
 from bench.memory import peak_memory
+from bench.precision import exact_float32
 from bench.reference import Reference
 from bench.result import Outcome
 from bench.workloads import Case, Part, Shape, Subject, dtype_name, feature_rows, working_set
@@ -65,6 +67,7 @@ def measure_group(cases: Sequence[Case], suite: str, seconds: float, seed: int, 
 
     `seconds` is the time for sampling per case; preparing and checking come on top.
     """
+    exact_float32()
     shape = cases[0].shape
     shared = {"group_id": uuid.uuid4().hex[:12], "suite": suite, **environment.snapshot(shape.device)}
     outcomes: list[Outcome] = []
@@ -83,7 +86,8 @@ def measure_group(cases: Sequence[Case], suite: str, seconds: float, seed: int, 
         else:
             ready += [_Timed(case, prepared.call, {**shared, **prepared.fields}) for case in clocked]
     stopped_by = _sample(ready, seconds, random.Random(seed), lambda share: progress(0.5 + 0.5 * share))
-    return outcomes + [_finished(timed_case, stopped_by) for timed_case in ready]
+    after = environment.gpu_state(shape.device)
+    return outcomes + [_finished(timed_case, stopped_by, after) for timed_case in ready]
 
 
 class _UnmeasurableError(Exception):
@@ -128,8 +132,8 @@ def _inputs(subject: Subject, shape: Shape, seed: int) -> _Input:
             Status.SKIPPED,
             f"{shape.rows:,} rows may need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free",
         )
-    model = subject.on(shape.device, shape.dtype)
     with _failures(), torch.inference_mode():
+        model = subject.on(shape.device, shape.dtype)
         if shape.part == "head":
             x = feature_rows(subject.features, subject.head.config.features, shape.rows, seed)
             features = x = x.to(shape.device, shape.dtype)
@@ -159,9 +163,9 @@ def _prepare(case: Case, given: _Input) -> _Prepared:
             "cold_start": cold_start,
             "runs_on": runner.runs_on,
             "rows_per_expert": _rows_per_expert(head, given.features),
-            **_check(logits, given.expected),
+            **_check(logits, given),
         }
-        if case.form != "onnxruntime":
+        if chosen.memory_seen:
             fields["peak_memory"] = peak_memory(call, shape.device)
     return _Prepared(call, fields)
 
@@ -173,14 +177,10 @@ def _failures() -> Iterator[None]:
         yield
     except _UnmeasurableError:
         raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _UnmeasurableError(Status.SKIPPED, f"out of memory: {_first_line(error)}") from error
     except Exception as error:
-        raise _UnmeasurableError(Status.FAILED, f"{type(error).__name__}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise _UnmeasurableError(Status.SKIPPED, f"out of memory: {first_line(error)}") from error
+        raise _UnmeasurableError(Status.FAILED, told(error)) from error
 
 
 def _call(runner: Runner, model: Classifier, x: Tensor, part: Part) -> Callable[[], Tensor]:
@@ -196,9 +196,9 @@ def _call(runner: Runner, model: Classifier, x: Tensor, part: Part) -> Callable[
     return classify
 
 
-def _check(logits: Tensor, expected: Reference) -> dict[str, Any]:
+def _check(logits: Tensor, given: _Input) -> dict[str, Any]:
     """Return the fields of the equivalence gate; raises `_UnmeasurableError` for wrong logits."""
-    found = deviation(logits, expected)
+    found = deviation(logits, given.expected, given.features)
     fields = {
         "error": found.error if math.isfinite(found.error) else None,
         "tolerance": found.tolerance,
@@ -248,7 +248,7 @@ def _calls_per_block(item: _Timed, seconds: float) -> int:
             if time.perf_counter() - start > LONG:
                 break
     except Exception as error:
-        item.failure = f"{type(error).__name__}: {_first_line(error)}"
+        item.failure = told(error)
         return 0
     return max(1, min(MOST_CALLS, int(seconds / MOST_BLOCKS / max(item.quickest, 1e-7))))
 
@@ -263,7 +263,7 @@ def _take_block(item: _Timed, block: int, calls: int) -> None:
             item.samples.append(timed(item.call, item.case.clock, device))
             item.blocks.append(block)
     except Exception as error:
-        item.failure = f"{type(error).__name__}: {_first_line(error)}"
+        item.failure = told(error)
     if _frames_compiled() != compiled:
         item.failure = "torch.compile compiled again while the form was timed"
 
@@ -284,10 +284,10 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _finished(item: _Timed, stopped_by: str) -> Outcome:
+def _finished(item: _Timed, stopped_by: str, gpu_state: dict[str, Any]) -> Outcome:
     if item.failure:
         return Outcome(_record(item.case, item.fields, status=Status.FAILED, reason=item.failure))
-    sampling = {"blocks": item.blocks, "stopped_by": stopped_by}
+    sampling = {"blocks": item.blocks, "stopped_by": stopped_by, **gpu_state}
     return Outcome(_record(item.case, item.fields, status=Status.MEASURED, **sampling), tuple(item.samples))
 
 
@@ -297,7 +297,9 @@ def _unmeasured(case: Case, shared: dict[str, Any], why: _UnmeasurableError) -> 
 
 def _record(case: Case, fields: dict[str, Any], **more: Any) -> CaseRecord:
     """Return the record of `case`: what it is, what it costs, and what was found out."""
-    return CaseRecord.model_validate({**_identity(case), **_cost(case), **fields, **more})
+    counts = fields.get("rows_per_expert")
+    distinct_experts = sum(count > 0 for count in counts) if counts else None
+    return CaseRecord.model_validate({**_identity(case), **_cost(case, distinct_experts), **fields, **more})
 
 
 def _identity(case: Case) -> dict[str, Any]:
@@ -328,15 +330,15 @@ def _identity(case: Case) -> dict[str, Any]:
     }
 
 
-def _cost(case: Case) -> dict[str, int | None]:
-    """Return the counted cost of the part measured."""
+def _cost(case: Case, distinct_experts: int | None) -> dict[str, int | None]:
+    """Return the counted cost of the part measured, when its rows use so many experts."""
     subject, shape, config = case.subject, case.shape, case.subject.head.config
     head_flops = flops(config, shape.rows).total
     if shape.part == "head":
         return {
             "parameters": parameters(config),
             "flops": head_flops,
-            "least_bytes": least_bytes(config, shape.rows, shape.dtype.itemsize),
+            "least_bytes": least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts),
         }
     return {
         "parameters": sum(value.numel() for value in subject.model.parameters()),

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
-from models.config import DenseConfig, SoftConfig, SparseConfig
+from models.config import DenseConfig, HeadConfig, SoftConfig, SparseConfig
 
 Float64 = NDArray[np.float64]
-HeadConfig = DenseConfig | SoftConfig | SparseConfig
 
 ACTIVATIONS: dict[str, Callable[[Float64], Float64]] = {
     "relu": lambda x: np.maximum(x, 0.0),

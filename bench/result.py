@@ -41,10 +41,15 @@ class ResultFile:
 
     @classmethod
     def create(cls, path: Path, command: str = "") -> ResultFile:
-        """Return an empty result for `path`, made by `command`; raises `BenchError` when something is there."""
+        """Write an empty result at `path`, made by `command`.
+
+        Raises `BenchError` when something is there and `StorageError` where it cannot be written.
+        """
         if path.exists():
             raise BenchError(f"{path} exists already; pass --resume to go on with it, or choose another --out")
-        return cls(path, _empty_document(command))
+        result = cls(path, _empty_document(command))
+        result.add(())
+        return result
 
     @classmethod
     def resume(cls, path: Path, command: str = "") -> ResultFile:
@@ -64,7 +69,14 @@ class ResultFile:
         return [CaseRecord.model_validate(record) for record in measured + self._document[NOT_MEASURED_KEY]]
 
     def add(self, outcomes: Iterable[Outcome]) -> None:
-        """Append a group's cases and write the whole file in one step; raises `StorageError` where it cannot."""
+        """Append a group's cases and write the whole file in one step; raises `StorageError` where it cannot.
+
+        A case without a time gives way to what a new try brought.
+        """
+        outcomes = list(outcomes)
+        tried = {outcome.record.case_id for outcome in outcomes}
+        left = [record for record in self._document[NOT_MEASURED_KEY] if record["case_id"] not in tried]
+        self._document[NOT_MEASURED_KEY] = left
         for outcome in outcomes:
             if outcome.record.status is Status.MEASURED:
                 self._document["benchmarks"].append(benchmark_entry(outcome))

@@ -162,7 +162,7 @@ def groups(
 
 def chosen_forms(names: Sequence[str]) -> list[str]:
     """Return `names`, or every form when there are none; raises `BenchError` for an unknown one."""
-    return [form(name).name for name in names] or list(forms())
+    return [form(name).name for name in dict.fromkeys(names)] or list(forms())
 
 
 def load_subjects(checkpoints: Iterable[Path]) -> list[Subject]:
@@ -216,6 +216,11 @@ def feature_rows(features: Tensor | None, width: int, rows: int, seed: int = 0) 
     return features[torch.randint(len(features), (rows,), generator=generator)]
 
 
+def chosen_dtypes(names: Sequence[str]) -> list[torch.dtype]:
+    """Return the dtypes of `names`, or float32 when there are none; raises `BenchError` for an unknown one."""
+    return [resolve_dtype(name) for name in dict.fromkeys(names)] or [torch.float32]
+
+
 def resolve_dtype(name: str) -> torch.dtype:
     """Return the dtype named float32, float16 or bfloat16, or raise `BenchError`."""
     try:
@@ -230,7 +235,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def working_set(head: Head, rows: int, dtype: torch.dtype) -> int:
-    """Return the bytes that the form most in need of memory takes for N rows.
+    """Return about how many bytes a call may take for N rows that are spread over the experts.
 
     Inputs, hidden values of all E experts before and after the activation, and outputs, with a copy in float32.
     """

@@ -92,7 +92,8 @@ class SparseConfig(_MoEConfig):
 
 
 _HEADS: dict[str, type[Config]] = {"dense": DenseConfig, "soft": SoftConfig, "sparse": SparseConfig}
-HeadConfig = Annotated[DenseConfig | SoftConfig | SparseConfig, Field(discriminator="kind")]
+HeadConfig = DenseConfig | SoftConfig | SparseConfig
+_AnyHead = Annotated[HeadConfig, Field(discriminator="kind")]
 
 
 class BackboneConfig(Config):
@@ -123,7 +124,7 @@ class ModelConfig(Config):
     """Everything needed to rebuild a model: `config.json` of a checkpoint holds it under `model`."""
 
     backbone: BackboneConfig = BackboneConfig()
-    head: HeadConfig
+    head: _AnyHead
 
 
 PAPER_FEATURES, PAPER_CLASSES = 512, 10
@@ -140,7 +141,7 @@ HEAD_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 def head_config(
     kind: str, preset: str = "paper", *, features: int = PAPER_FEATURES, classes: int = PAPER_CLASSES, **changes: Any
-) -> DenseConfig | SoftConfig | SparseConfig:
+) -> HeadConfig:
     """Return the head `kind` of a preset for D = `features` and C = `classes`, with single fields changed.
 
     Raises `ConfigError` for an unknown kind, preset or field, or a value out of range.
@@ -151,7 +152,7 @@ def head_config(
     if unknown := sorted(changes.keys() - known):
         raise ConfigError(f"the {kind} head has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
     settings = {**HEAD_PRESETS[preset][kind], "features": features, "classes": classes, **changes}
-    return validated(TypeAdapter(HeadConfig), {"kind": kind, **settings}, f"{kind} head")
+    return validated(TypeAdapter(_AnyHead), {"kind": kind, **settings}, f"{kind} head")
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.config import DenseConfig, SoftConfig, SparseConfig
+from models.config import DenseConfig, HeadConfig, SparseConfig
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Flops:
         return self.gate + self.experts + self.combine
 
 
-def parameters(config: DenseConfig | SoftConfig | SparseConfig) -> int:
+def parameters(config: HeadConfig) -> int:
     """Return the number of trained values of the head, biases included."""
     expert = (config.features + 1) * config.hidden + (config.hidden + 1) * config.classes
     if isinstance(config, DenseConfig):
@@ -36,7 +36,7 @@ def parameters(config: DenseConfig | SoftConfig | SparseConfig) -> int:
     return config.experts * expert + gates * (config.features + 1) * config.experts
 
 
-def flops(config: DenseConfig | SoftConfig | SparseConfig, rows: int) -> Flops:
+def flops(config: HeadConfig, rows: int) -> Flops:
     """Return the operations of the head for N = `rows`.
 
     Experts: 2 (D H + H C) per row and executed expert. Gate: 2 D E per row. Combine: 2 C per row and executed
@@ -50,9 +50,7 @@ def flops(config: DenseConfig | SoftConfig | SparseConfig, rows: int) -> Flops:
     return Flops(gate=gate, experts=experts, combine=2 * config.classes * executed * rows)
 
 
-def least_bytes(
-    config: DenseConfig | SoftConfig | SparseConfig, rows: int, element_size: int, distinct_experts: int | None = None
-) -> int:
+def least_bytes(config: HeadConfig, rows: int, element_size: int, distinct_experts: int | None = None) -> int:
     """Return the bytes that any execution must move: features and weights read once, logits written once.
 
     `element_size` is in bytes. `distinct_experts` is how many experts the rows really use; without it, as many as
@@ -70,7 +68,7 @@ def least_bytes(
     return element_size * (distinct_experts * expert + gate + activations)
 
 
-def executed_experts(config: DenseConfig | SoftConfig | SparseConfig) -> int:
+def executed_experts(config: HeadConfig) -> int:
     """Return how many experts run for one row: 1 for dense, E for soft, k for sparse."""
     if isinstance(config, DenseConfig):
         return 1

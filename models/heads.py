@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.config import DenseConfig, SoftConfig, SparseConfig
+from models.config import DenseConfig, HeadConfig, SoftConfig, SparseConfig
 from models.dense import DenseHead
 from models.soft import SoftMoEHead
 from models.sparse import SparseMoEHead
@@ -10,7 +10,7 @@ from models.sparse import SparseMoEHead
 Head = DenseHead | SoftMoEHead | SparseMoEHead
 
 
-def build_head(config: DenseConfig | SoftConfig | SparseConfig) -> Head:
+def build_head(config: HeadConfig) -> Head:
     """Return a freshly initialised head; its parameters come from torch's global generator."""
     match config:
         case DenseConfig():

@@ -39,4 +39,5 @@ class SoftMoEHead(Experts):
         """Return the experts' outputs for x (N, D) weighted by `routing`, as logits (N, C)."""
         h = self.hidden(x, self.w1, self.b1[:, None, :])  # (E, N, H)
         y = h @ self.w2 + self.b2[:, None, :]  # (E, N, C)
-        return torch.einsum("ne,enc->nc", routing.weights, y.to(routing.weights.dtype)).to(x.dtype)
+        logits = (routing.weights.T[:, :, None] * y).sum(dim=0)  # (N, C), as wide as the weights
+        return logits.to(torch.promote_types(x.dtype, self.w1.dtype))

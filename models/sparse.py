@@ -56,4 +56,4 @@ class SparseMoEHead(Experts):
             h = self.hidden(x[rows], self.w1[e], self.b1[e])  # (m, H)
             y = h @ self.w2[e] + self.b2[e]  # (m, C)
             out = out.index_add(0, rows, y * routing.weights[rows, slots, None])
-        return out.to(x.dtype)
+        return out.to(torch.promote_types(x.dtype, self.w1.dtype))

@@ -34,6 +34,7 @@ def train(
     where = pick_device(device)
     if (metrics := _finished(config, out)) is not None:
         progress.say(f"the training in {out} is already finished")
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
         return metrics
     state = read_state(out)
     if state is not None:

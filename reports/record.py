@@ -11,7 +11,7 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, k exper
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,7 +45,7 @@ class CaseRecord(BaseModel):
     status: Status
     reason: str = ""  # one sentence, for every status but measured
 
-    checkpoint: str  # its folder's name, or `preset:paper` for freshly initialised heads
+    checkpoint: str  # its folder's name; `paper-dense` and the like for freshly initialised heads
     weights: Literal["trained", "initialised"]
     weights_sha256: str = ""  # of a checkpoint's model.safetensors; "" for initialised heads
     data: str  # what the head was trained on; "" when initialised
@@ -93,7 +93,3 @@ class CaseRecord(BaseModel):
     versions: dict[str, str] = {}  # python, torch, triton, onnxruntime, numpy, moegap
     commit: str = ""
     dirty: bool | None = None
-
-    def same_shape(self) -> tuple[Any, ...]:
-        """Return what must agree for two cases to be compared: all but the head, its form and its weights."""
-        return (self.suite, self.part, self.rows, self.dtype, self.device, self.clock)

@@ -92,10 +92,17 @@ def message(speedups: Sequence[Speedup], label: str) -> str:
     )
 
 
-def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, float]:
-    setting = speedup.setting
-    best = speedup.best
-    return (best.matched, setting.part == "head", setting.clock == "wall", best.realised.value)
+def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, float]:
+    """Return a key by which the answer is chosen: a comparable, paired and clearly faster pair comes first."""
+    setting, best = speedup.setting, speedup.best
+    return (
+        best.matched,
+        setting.part == "head",
+        setting.clock == "wall",
+        best.realised.paired,
+        best.verdict is Verdict.FASTER,
+        best.realised.value,
+    )
 
 
 def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:

@@ -23,7 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from reports.record import Status
+from reports.record import CaseRecord, Status
 
 if TYPE_CHECKING:
     import torch
@@ -55,14 +55,15 @@ def bench(
     All forms of one shape are measured interleaved, in randomly ordered blocks, after their logits agreed with a
     float64 reference. The result is written after every shape, so an interrupted run loses at most one.
     """
+    from bench.cold_start import empty_compiler_caches
     from bench.measure import measure_group
     from bench.result import ResultFile
     from bench.workloads import (
+        chosen_dtypes,
         chosen_forms,
         groups,
         load_subjects,
         preset_subjects,
-        resolve_dtype,
         suite_named,
     )
     from models.device import pick_device
@@ -70,15 +71,14 @@ def bench(
 
     chosen, place = suite_named(suite), pick_device(device)
     subjects = load_subjects(checkpoints) if checkpoints else preset_subjects()
-    dtypes = [resolve_dtype(name) for name in dtype or ["float32"]]
     make_folder(out.parent)
     command = shlex.join(["moegap", *(argument for argument in sys.argv[1:] if argument != "--resume")])
     result = ResultFile.resume(out, command) if resume else ResultFile.create(out, command)
-    wanted = list(groups(chosen, subjects, chosen_forms(form or ()), place, dtypes))
+    wanted = list(groups(chosen, subjects, chosen_forms(form or ()), place, chosen_dtypes(dtype or ())))
     missing = _missing(result, wanted, subjects, place)
     per_case = chosen.seconds_per_case if seconds is None else seconds
     _announce(wanted, missing, per_case)
-    with _progress() as bar:
+    with _progress() as bar, empty_compiler_caches():
         total = bar.add_task("all shapes", total=len(missing))
         for number, cases in enumerate(missing):
             current = bar.add_task(f"{cases[0].shape.part}, {cases[0].shape.rows:,} rows", total=1.0)
@@ -93,24 +93,47 @@ def bench(
 def _missing(
     result: ResultFile, wanted: Sequence[list[Case]], subjects: Sequence[Subject], device: torch.device
 ) -> list[list[Case]]:
-    """Return the groups without the cases that `result` holds.
+    """Return the groups without the cases that `result` holds; what failed or did not fit is tried again.
 
-    Raises `BenchError` where the result is of other weights or of another device.
+    Raises `BenchError` where the result is of other weights or was measured under other conditions.
     """
     from bench.errors import BenchError
-    from models.device import device_name
 
-    name = device_name(device)
     weights = {subject.name: subject.weights_sha256 for subject in subjects}
-    done = set()
-    for record in result.records():
+    records = {record.case_id: record for record in result.records()}
+    for record in records.values():
         if weights.get(record.checkpoint, record.weights_sha256) != record.weights_sha256:
             raise BenchError(f"{result.path} measured other weights of {record.checkpoint}; choose another --out")
-        if record.device == device.type and record.device_name != name:
-            raise BenchError(f"{result.path} was measured on {record.device_name}, not {name}; choose another --out")
-        done.add(record.case_id)
-    remaining = ([case for case in group if case.id not in done] for group in wanted)
+        if record.device == device.type and (change := _changed(record, device)):
+            raise BenchError(f"{result.path} was measured with {change}; choose another --out")
+    remaining = ([case for case in group if not _is_done(case, records.get(case.id))] for group in wanted)
     return [group for group in remaining if group]
+
+
+def _changed(record: CaseRecord, device: torch.device) -> str:
+    """Return what of the conditions of `record` is no longer so, as `then, not now`; "" where nothing changed."""
+    import torch
+
+    from bench.environment import versions
+    from models.device import device_name
+
+    now = {"device": device_name(device), "threads": str(torch.get_num_threads()), **versions()}
+    then = {"device": record.device_name, "threads": str(record.threads), **record.versions}
+    changes = [f"{name} {then[name]}, not {now[name]}" for name in now if name in then and then[name] != now[name]]
+    return changes[0] if changes else ""
+
+
+def _is_done(case: Case, record: CaseRecord | None) -> bool:
+    """Return whether another try of `case` would bring nothing new."""
+    from bench.forms import form
+
+    if record is None or record.status in (Status.FAILED, Status.SKIPPED):
+        return False
+    if record.status is not Status.UNAVAILABLE:
+        return True
+    chosen, shape = form(case.form), case.shape
+    refused = chosen.unavailable(case.subject.head.config, shape.device, shape.dtype)
+    return bool(refused or chosen.untimeable(shape.device))
 
 
 def _announce(wanted: Sequence[list[Case]], missing: Sequence[list[Case]], seconds: float) -> None:

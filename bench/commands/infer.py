@@ -29,8 +29,9 @@ def infer(
 ) -> None:
     """Run a trained head on features, or the whole model on images, and write its logits."""
     from bench.clock import synchronise
-    from bench.errors import BenchError
+    from bench.errors import BenchError, told
     from bench.forms import form as form_named
+    from bench.precision import exact_float32
     from bench.workloads import resolve_dtype
     from models.checkpoint import load
     from models.device import device_name, pick_device
@@ -42,11 +43,18 @@ def infer(
     reason = chosen.unavailable(model.head.config, place, precision)
     if reason is not None:
         raise BenchError(f"form {form} cannot run here: {reason}")
-    x = _image_features(loaded, inputs).to(place, precision) if images else _features(loaded, inputs)
-    x = x.to(place, precision)
-    runner = chosen.prepare(model.head, x)
-    logits = runner(x)
-    synchronise(place)
+    if not out.parent.is_dir():
+        raise BenchError(f"cannot write {out}: there is no folder {out.parent}; create it or choose another --out")
+    exact_float32()
+    x = (_image_features if images else _features)(loaded, inputs).to(place, precision)
+    try:
+        runner = chosen.prepare(model.head, x)
+        logits = runner(x)
+        synchronise(place)
+    except Exception as error:
+        raise BenchError(
+            f"form {form} failed on features {tuple(x.shape)}: {told(error)}; try another --form"
+        ) from None
     buffer = io.BytesIO()
     _save(buffer, logits)
     write_atomically(out, buffer.getvalue())
@@ -76,20 +84,12 @@ def _image_features(loaded: Checkpoint, path: Path) -> Tensor:
     if array.ndim != 4 or tuple(array.shape[1:]) != shape:
         wanted = ", ".join(str(size) for size in shape)
         raise BenchError(f"{path} has shape {tuple(array.shape)}; {loaded.path} takes images (N, {wanted})")
-    if array.dtype != torch.uint8:
-        array = array.float()
-    parameter = next(loaded.model.parameters())
+    if array.dtype != torch.uint8 and (not array.is_floating_point() or ((array < 0) | (array > 1)).any()):
+        raise BenchError(f"{path} holds {array.dtype} values; give images as uint8, or as floats from 0 to 1")
+    device = next(loaded.model.parameters()).device
     with torch.inference_mode():
-        batches = [
-            loaded.model.features(_pixels(batch).to(parameter.device, parameter.dtype))
-            for batch in array.split(IMAGES_AT_ONCE)
-        ]
+        batches = [loaded.model.features(batch.to(device)) for batch in array.split(IMAGES_AT_ONCE)]
     return torch.cat(batches)
-
-
-def _pixels(images: Tensor) -> Tensor:
-    """Return images as floats in [0, 1]."""
-    return images / 255 if not images.is_floating_point() else images
 
 
 def _array(path: Path) -> Tensor:
@@ -103,11 +103,11 @@ def _array(path: Path) -> Tensor:
         raise BenchError(f"{path} is no file; give a .npy file written by numpy.save")
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+    except (ValueError, EOFError, OSError, MemoryError):
         raise BenchError(f"{path} is no readable .npy file; write it with numpy.save") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise BenchError(f"{path} holds {getattr(array, 'dtype', 'several arrays')}, not one array of real numbers")
-    return torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))))
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
 
 
 def _save(buffer: io.BytesIO, logits: Tensor) -> None:

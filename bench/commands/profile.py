@@ -34,12 +34,14 @@ def profile(
     """
     from rich.console import Console
 
-    from bench.errors import BenchError
+    from bench.errors import BenchError, told
     from bench.forms import form as form_named
+    from bench.precision import exact_float32
     from bench.trace import profile_form
     from bench.workloads import chosen_forms, feature_rows, load_subjects, resolve_dtype
     from models.device import device_name, pick_device
 
+    exact_float32()
     (subject,) = load_subjects([checkpoint])
     place, precision = pick_device(device), resolve_dtype(dtype)
     head = subject.on(place, precision).head
@@ -55,7 +57,10 @@ def profile(
                 continue
             status.update(f"profiling {chosen.name}")
             name = f"{subject.name}-{chosen.name}-n{rows}-{dtype}-{place.type}"
-            profiles[chosen.name] = profile_form(chosen, head, x, out, name=name)
+            try:
+                profiles[chosen.name] = profile_form(chosen, head, x, out, name=name)
+            except (BenchError, RuntimeError) as error:
+                refusals[chosen.name] = told(error)
     if not profiles:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
         raise BenchError(f"no form of those asked for can run here ({reasons}); choose another --form or --device")

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.forms.eager import wide_soft
-from bench.forms.form import Form, HeadConfig, Runner, torch_runner
+from bench.forms.form import Form, Runner, torch_runner
+from models.config import HeadConfig
 from models.heads import Head
 from models.soft import SoftMoEHead
 

@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.forms.form import Form, HeadConfig, Runner, torch_runner
+from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, sort_by_expert
 from bench.stages import stage
+from models.config import HeadConfig
 from models.dense import DenseHead
 from models.heads import Head
 from models.soft import SoftMoEHead

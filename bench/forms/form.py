@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from bench.breakdown import Operator
-from models.config import DenseConfig, SoftConfig, SparseConfig
+from models.config import HeadConfig
 from models.heads import Head
-
-HeadConfig = DenseConfig | SoftConfig | SparseConfig
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Form:
     `unavailable` returns why the form cannot run a head here, as one sentence, or None when it can. `prepare` takes
     a head in evaluation mode, without gradients, on the device and in the dtype of an example x (N, D), and returns
     its runner; whatever preparing costs (compilation, export) is cold start, never part of a timed call.
+    `memory_seen` is False for an engine whose allocations torch does not see.
     `untimeable` says why a run here shows correctness alone, or returns None. `nodes`, of an engine with a profile
     of its own, returns what that shows of a number of calls, per call and longest first.
     """
@@ -53,6 +52,7 @@ class Form:
     summary: str
     unavailable: Callable[[HeadConfig, torch.device, torch.dtype], str | None]
     prepare: Callable[[Head, Tensor], Runner]
+    memory_seen: bool = True
     untimeable: Callable[[torch.device], str | None] = field(default=lambda device: None)
     nodes: Callable[[Head, Tensor, int], tuple[Operator, ...]] | None = None
 

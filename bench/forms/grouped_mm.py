@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.forms.form import Form, HeadConfig, Runner, torch_runner
+from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, sort_by_expert
 from bench.stages import stage
-from models.config import SparseConfig
+from models.config import HeadConfig, SparseConfig
 from models.heads import Head
 from models.sparse import SparseMoEHead
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.forms.form import Form, HeadConfig, Runner, torch_runner
+from bench.forms.form import Form, Runner, torch_runner
 from bench.stages import stage
-from models.config import DenseConfig
+from models.config import DenseConfig, HeadConfig
 from models.heads import Head
 from models.soft import SoftMoEHead
 from models.sparse import SparseMoEHead

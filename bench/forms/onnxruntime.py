@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from bench.breakdown import Operator
 from bench.errors import BenchError
 from bench.forms.eager import wide_soft
-from bench.forms.form import Form, HeadConfig, Runner
+from bench.forms.form import Form, Runner
+from models.config import HeadConfig
 from models.heads import Head
 from models.soft import SoftMoEHead
 
@@ -76,8 +77,7 @@ def _prepare(head: Head, example: Tensor) -> Runner:
         "options": f"{torch.get_num_threads()} threads, no spinning, no TF32",
     }
     if len(session.get_providers()) > 1 and example.shape[0]:
-        nodes = _nodes_by_provider(model, provider, example)
-        runs_on["nodes"] = ", ".join(f"{count} on {name}" for name, count in nodes.items())
+        runs_on["nodes"] = _placement(model, provider, example)
     return Runner(run, runs_on, reused_s)
 
 
@@ -151,9 +151,20 @@ def _session(model: bytes, provider: str, profile: str | None = None) -> onnxrun
     return onnxruntime.InferenceSession(model, options, providers=settings)
 
 
-def _nodes_by_provider(model: bytes, provider: str, example: Tensor) -> Counter[str]:
-    """Return how many nodes each provider ran in one call."""
-    return Counter(event["args"]["provider"] for event in _node_events(model, provider, example, calls=1))
+def _placement(model: bytes, provider: str, example: Tensor) -> str:
+    """Return how many nodes each provider ran in one call.
+
+    Arithmetic on shapes may run on the CPU. Raises `BenchError` where a matrix product does.
+    """
+    nodes = [event["args"] for event in _node_events(model, provider, example, calls=1)]
+    if astray := [node["op_name"] for node in nodes if node["provider"] != provider and _is_product(node["op_name"])]:
+        raise BenchError(f"ONNX Runtime ran {len(astray)} products ({astray[0]}) outside {provider}")
+    counts = Counter(node["provider"] for node in nodes)
+    return ", ".join(f"{count} on {name}" for name, count in counts.items())
+
+
+def _is_product(operator: str) -> bool:
+    return "MatMul" in operator or "Gemm" in operator
 
 
 def _nodes(head: Head, x: Tensor, calls: int) -> tuple[Operator, ...]:
@@ -185,4 +196,12 @@ def _node_events(model: bytes, provider: str, x: Tensor, calls: int) -> list[dic
     return [event for event in events if event["ts"] >= start and event.get("args", {}).get("provider")]
 
 
-FORM = Form("onnxruntime", 5, "ONNX Runtime on the exported head", _unavailable, _prepare, nodes=_nodes)
+FORM = Form(
+    "onnxruntime",
+    5,
+    "ONNX Runtime on the exported head",
+    _unavailable,
+    _prepare,
+    memory_seen=False,
+    nodes=_nodes,
+)

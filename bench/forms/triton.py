@@ -9,10 +9,10 @@ import torch
 import triton
 from torch import Tensor
 
-from bench.forms.form import Form, HeadConfig, Runner, torch_runner
+from bench.forms.form import Form, Runner, torch_runner
 from bench.stages import stage
 from kernels.moe import sparse_moe
-from models.config import SparseConfig
+from models.config import HeadConfig, SparseConfig
 from models.heads import Head
 from models.routing import router_scores
 from models.sparse import SparseMoEHead
@@ -61,4 +61,4 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     return torch_runner(run, example, kernels=f"triton {triton.__version__}", **interpreted)
 
 
-FORM = Form("triton", 4, "our Triton kernels", _unavailable, _prepare, _untimeable)
+FORM = Form("triton", 4, "our Triton kernels", _unavailable, _prepare, untimeable=_untimeable)

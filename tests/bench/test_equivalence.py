@@ -61,7 +61,7 @@ MUTANTS: dict[str, Callable[[Head], Head]] = {
 def test_a_mutant_is_stopped(mutant: str, changes: dict[str, int], dtype: torch.dtype) -> None:
     head = oracle.new_head("sparse", dtype=dtype, **changes)
     x = oracle.rows(head, 257)
-    found = deviation(MUTANTS[mutant](head)(x), head_reference(head, x))
+    found = deviation(MUTANTS[mutant](head)(x), head_reference(head, x), x)
     assert not found.acceptable
     assert found.error > 1.5 * found.tolerance
 
@@ -71,7 +71,7 @@ def test_a_mutant_is_stopped(mutant: str, changes: dict[str, int], dtype: torch.
 def test_a_mutant_of_the_soft_head_is_stopped(mutant: str, dtype: torch.dtype) -> None:
     head = oracle.new_head("soft", dtype=dtype)
     x = oracle.rows(head, 257)
-    assert not deviation(MUTANTS[mutant](head)(x), head_reference(head, x)).acceptable
+    assert not deviation(MUTANTS[mutant](head)(x), head_reference(head, x), x).acceptable
 
 
 @DTYPES
@@ -84,7 +84,7 @@ def test_one_wrong_row_is_enough(row: int, dtype: torch.dtype) -> None:
     for wrong in (torch.zeros(5, dtype=dtype), logits[row - 1], logits[row] * torch.nan, logits[row] * 1.5):
         broken = logits.clone()
         broken[row] = wrong
-        assert not deviation(broken, expected).acceptable
+        assert not deviation(broken, expected, x).acceptable
 
 
 @DTYPES
@@ -96,7 +96,7 @@ def test_rounding_passes_with_room_to_spare(name: str, kind: str, dtype: torch.d
         return
     for count in (0, 1, 7, 257):
         x = oracle.rows(head, count)
-        found = deviation(form(name).prepare(head, x)(x), head_reference(head, x))
+        found = deviation(form(name).prepare(head, x)(x), head_reference(head, x), x)
         assert found.acceptable
         assert found.error < found.tolerance / 3
 
@@ -106,31 +106,41 @@ def test_float32_tells_the_two_gelus_apart() -> None:
     x = oracle.rows(head, 257)
     approximate = copy.copy(head)
     approximate.activation = torch.nn.GELU("tanh")
-    assert not deviation(approximate(x), head_reference(head, x)).acceptable
+    assert not deviation(approximate(x), head_reference(head, x), x).acceptable
+
+
+LIKE = torch.empty(0)
+"""Rows whose dtype and device the logits must have."""
 
 
 def test_nan_and_infinity_are_right_only_where_the_reference_has_them() -> None:
     nan, inf = np.nan, np.inf
     expected = Reference(np.array([[1.0, 2.0], [nan, nan], [inf, 1.0]]), np.zeros(3, dtype=bool))
     right = torch.tensor([[1.0, 2.0], [nan, nan], [inf, 1.0]])
-    assert deviation(right, expected).error == 0
+    assert deviation(right, expected, LIKE).error == 0
     for row, column, value in ((0, 0, nan), (0, 1, inf), (1, 0, 0.0), (2, 0, -inf), (2, 0, nan)):
         wrong = right.clone()
         wrong[row, column] = value
-        assert not deviation(wrong, expected).acceptable
+        assert not deviation(wrong, expected, LIKE).acceptable
 
 
 def test_another_shape_is_wrong() -> None:
     expected = Reference(np.ones((3, 2)), np.zeros(3, dtype=bool))
     for shape in ((2, 2), (3, 1), (6,), (1, 3, 2)):
-        assert deviation(torch.ones(shape), expected).error == np.inf
+        assert deviation(torch.ones(shape), expected, LIKE).error == np.inf
+
+
+def test_another_dtype_than_that_of_the_rows_is_wrong() -> None:
+    expected = Reference(np.ones((3, 2)), np.zeros(3, dtype=bool))
+    assert deviation(torch.ones(3, 2, dtype=torch.float16), expected, LIKE).error == np.inf
+    assert deviation(torch.ones(3, 2), expected, LIKE).error == 0
 
 
 def test_rows_that_float32_cannot_route_are_left_out_and_counted() -> None:
     expected = Reference(np.ones((200, 2)), np.arange(200) < 2)
     logits = torch.ones(200, 2)
     logits[:2] = 7
-    found = deviation(logits, expected)
+    found = deviation(logits, expected, LIKE)
     assert (found.error, found.ambiguous_rows, found.rows, found.acceptable) == (0, 2, 200, True)
     assert not Deviation(error=0, tolerance=1e-4, ambiguous_rows=3, rows=200).acceptable
 
@@ -141,6 +151,6 @@ def test_a_row_of_small_logits_is_held_to_the_median_row() -> None:
     expected = Reference(want, np.zeros(5, dtype=bool))
     logits = torch.ones(5, 2)
     logits[0] = 2e-9
-    assert deviation(logits, expected).acceptable
+    assert deviation(logits, expected, LIKE).acceptable
     logits[0] = 0.5
-    assert not deviation(logits, expected).acceptable
+    assert not deviation(logits, expected, LIKE).acceptable

@@ -28,6 +28,14 @@ def test_a_result_grows_and_stays_readable(tmp_path):
     assert stats["stddev"] == pytest.approx(statistics.stdev(stats["data"]))
 
 
+def test_a_new_try_replaces_a_case_without_a_time(tmp_path):
+    path = tmp_path / "result.json"
+    result = ResultFile.create(path)
+    result.add([Outcome(record("a", status=Status.FAILED, reason="no compiler"))])
+    result.add([Outcome(record("a", blocks=[0]), (1.0,))])
+    assert [(found.case_id, found.status) for found in result.records()] == [("a", Status.MEASURED)]
+
+
 def test_resuming_reads_what_is_there(tmp_path):
     path = tmp_path / "result.json"
     ResultFile.create(path).add([Outcome(record("a", blocks=[0]), (1.0,))])

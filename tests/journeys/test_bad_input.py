@@ -41,6 +41,10 @@ def place(trained, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((3, width), dtype=np.float32))
     np.save(tmp_path / "wide.npy", np.zeros((3, width + 1), dtype=np.float32))
     np.save(tmp_path / "flat.npy", np.zeros(width, dtype=np.float32))
+    shape = json.loads((tmp_path / "good" / "config.json").read_text())["input"]["shape"]
+    np.save(tmp_path / "integers.npy", np.full((2, *shape), 200))
+    np.save(tmp_path / "bright.npy", np.full((2, *shape), 200.0))
+    np.save(tmp_path / "long.npy", np.zeros((3, width), dtype=np.longdouble))
     np.save(tmp_path / "text.npy", np.array(["a", "b"]))
     np.savez(tmp_path / "several.npz", a=np.zeros(3))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:90])
@@ -71,6 +75,9 @@ INFER = [
     ("good x.npy --device tpu", "tpu"),
     ("good x.npy --dtype fp8", "float32, float16, bfloat16"),
     ("good x.npy --images", "takes images"),
+    ("good integers.npy --images", "uint8"),
+    ("good bright.npy --images", "uint8"),
+    ("good long.npy", "real numbers"),
     ("good x.npy --form onnxruntime --dtype bfloat16", "bfloat16"),
     ("good x.npy --out file/y.npy", "file/y.npy"),
     ("good x.npy --out nowhere/y.npy", "nowhere/y.npy"),

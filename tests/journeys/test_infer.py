@@ -111,3 +111,6 @@ def test_images_go_through_the_backbone(trained, tmp_path, monkeypatch):
     mean, std = (np.array(statistics[name]).reshape(-1, 1, 1) for name in ("mean", "std"))
     x = ((images / 255 - mean) / std).reshape(9, -1)
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), logits_of(trained["dense"], x), rtol=1e-4, atol=1e-4)
+    np.save(tmp_path / "images.npy", images / 255)
+    assert not run(monkeypatch, *arguments)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), logits_of(trained["dense"], x), rtol=1e-4, atol=1e-4)

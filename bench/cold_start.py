@@ -1,0 +1,29 @@
+"""Cold starts that are cold: compilers find nothing that an earlier run left."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
+
+@contextmanager
+def empty_compiler_caches() -> Iterator[None]:
+    """Give torch.compile and Triton empty cache folders, removed at the end.
+
+    Kernels that one shape compiled may still serve the next shape of the same run.
+    """
+    before = {name: os.environ.get(name) for name in CACHES}
+    with tempfile.TemporaryDirectory(prefix="moegap-", ignore_cleanup_errors=True) as folder:
+        os.environ.update({name: os.path.join(folder, name.lower()) for name in CACHES})  # noqa: PTH118 - a string
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
