@@ -32,7 +32,7 @@ app = typer.Typer(
 for command in (doctor, train, infer, bench, profile, report):
     app.command()(command)
 
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 
 
 def main() -> NoReturn:
@@ -48,8 +48,6 @@ def main() -> NoReturn:
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message(), getattr(error, "exit_code", 2))
-    if status == INTERRUPTED:
-        _fail("stopped; what was finished is kept: start `train` again, or `bench` with --resume", INTERRUPTED)
     sys.exit(status)
 
 

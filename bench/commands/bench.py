@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bench.workloads import Case, Subject
 
 OUT = Path("runs/result.json")
+INTERRUPTED = 130
 
 
 def bench(
@@ -71,23 +72,35 @@ def bench(
 
     chosen, place = suite_named(suite), pick_device(device)
     subjects = load_subjects(checkpoints) if checkpoints else preset_subjects()
+    wanted = list(groups(chosen, subjects, chosen_forms(form or ()), place, chosen_dtypes(dtype or ())))
     make_folder(out.parent)
     command = shlex.join(["moegap", *(argument for argument in sys.argv[1:] if argument != "--resume")])
     result = ResultFile.resume(out, command) if resume else ResultFile.create(out, command)
-    wanted = list(groups(chosen, subjects, chosen_forms(form or ()), place, chosen_dtypes(dtype or ())))
     missing = _missing(result, wanted, subjects, place)
     per_case = chosen.seconds_per_case if seconds is None else seconds
-    _announce(wanted, missing, per_case)
-    with _progress() as bar, empty_compiler_caches():
-        total = bar.add_task("all shapes", total=len(missing))
-        for number, cases in enumerate(missing):
-            current = bar.add_task(f"{cases[0].shape.part}, {cases[0].shape.rows:,} rows", total=1.0)
-            outcomes = measure_group(cases, suite, per_case, seed, partial(_advance, bar, current))
-            result.add(outcomes)
-            bar.remove_task(current)
-            bar.update(total, completed=number + 1)
-            _report_group(bar.console, outcomes)
+    measure = partial(measure_group, suite=suite, seconds=per_case, seed=seed)
+    try:
+        _announce(wanted, missing, per_case)
+        with _progress() as bar, empty_compiler_caches():
+            _measure(missing, measure, result, bar)
+    except KeyboardInterrupt:
+        typer.echo(f"stopped: {out} keeps {len(result.records())} cases; go on with --resume", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"result: {out}")
+
+
+def _measure(
+    missing: Sequence[list[Case]], measure: Callable[..., list[Outcome]], result: ResultFile, bar: Progress
+) -> None:
+    """Measure group after group into `result`, with a bar for all and one for the current shape."""
+    total = bar.add_task("all shapes", total=len(missing))
+    for number, cases in enumerate(missing):
+        current = bar.add_task(f"{cases[0].shape.part}, {cases[0].shape.rows:,} rows", total=1.0)
+        outcomes = measure(cases, progress=partial(_advance, bar, current))
+        result.add(outcomes)
+        bar.remove_task(current)
+        bar.update(total, completed=number + 1)
+        _report_group(bar.console, outcomes)
 
 
 def _missing(
