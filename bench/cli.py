@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -13,7 +14,7 @@ from bench.commands.infer import infer
 from bench.commands.profile import profile
 from bench.commands.report import report
 from bench.commands.train import train
-from bench.errors import BenchError
+from bench.errors import BenchError, told
 from bench.rooms import check_rooms
 from models.errors import ModelError
 from reports.errors import ReportError
@@ -45,9 +46,11 @@ def main() -> NoReturn:
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}", FAILED)
     except Exception as error:
-        if not hasattr(error, "format_message"):
+        if hasattr(error, "format_message"):
+            _fail(error.format_message(), getattr(error, "exit_code", 2))
+        if os.environ.get("MOEGAP_DEBUG"):
             raise
-        _fail(error.format_message(), getattr(error, "exit_code", 2))
+        _fail(f"{told(error)} (unexpected; MOEGAP_DEBUG=1 shows where)", FAILED)
     sys.exit(status)
 
 

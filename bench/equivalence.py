@@ -47,7 +47,8 @@ def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
     """Return how far the `logits` (N, C) of x (N, D) deviate, by the largest entry, relative to the row's largest.
 
     A row whose logits are all small is held to the median row. NaN and infinities must stand where they do in the
-    reference; where they do not, or where dtype or device are not those of x, the error is infinite.
+    reference; where they do not, where the reference has no finite logit to compare, or where dtype or device are
+    not those of x, the error is infinite.
     """
     got, want = logits.detach().cpu().double().numpy(), expected.logits
     tolerance = TOLERANCE[x.dtype]
@@ -57,6 +58,8 @@ def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
         return Deviation(float("inf"), tolerance, left_out, len(want))
     got, want = got[decidable], want[decidable]
     finite = np.isfinite(want)
+    if len(want) and not finite.any():
+        return Deviation(float("inf"), tolerance, left_out, len(expected.logits))
     if not np.array_equal(got[~finite], want[~finite], equal_nan=True) or not np.isfinite(got[finite]).all():
         return Deviation(float("inf"), tolerance, left_out, len(expected.logits))
     difference = np.abs(np.where(finite, got, 0) - np.where(finite, want, 0)).max(axis=1, initial=0)

@@ -25,6 +25,9 @@ def make_folder(path: Path) -> Path:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Put `data` at `path` in one step: a reader finds the old file or the whole new one."""
+    path = path.resolve()  # through a link, to the file it names
+    if path.exists() and not path.is_file():
+        raise StorageError(f"cannot write {path}: it is no regular file; choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:

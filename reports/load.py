@@ -76,6 +76,8 @@ def load(paths: Sequence[Path]) -> Results:
         commands[content.get(COMMAND_KEY, "")] = None
         for identity, entry in _entries(source, content).items():
             older = latest.pop(identity, None)
+            if older is not None:
+                _check_same_weights(_record(older), _record(entry))
             if older is not None and measured_at(_record(older)) > measured_at(_record(entry)):
                 older, entry = entry, older
             latest[identity] = entry
@@ -114,6 +116,14 @@ def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
             raise ReportError(f"{source} holds the case {record.case_id} twice: remove one of them.")
         entries[identity] = entry
     return entries
+
+
+def _check_same_weights(older: CaseRecord, newer: CaseRecord) -> None:
+    if older.weights_sha256 != newer.weights_sha256:
+        raise ReportError(
+            f"two of these files hold different heads under the name {newer.checkpoint!r}: report them apart, "
+            "or rename one checkpoint folder and measure it again."
+        )
 
 
 def _content(source: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Answer:
     realised: str
     interval: str
     verdict: Verdict
+    matched: bool  # the dense head it is held against has the same size
     summary: str  # the first sentence, fit for a terminal
     sentence: str
 
@@ -61,8 +62,8 @@ def headline(analysis: Analysis) -> list[str]:
     found = answers(analysis)
     lines = []
     for kind in ("sparse", "soft"):
-        own = [answer.summary for answer in found if answer.kind == kind]
-        lines.append(own[0] if own else f"No {kind} head was measured beside a dense one.")
+        own = sorted((answer for answer in found if answer.kind == kind), key=lambda answer: not answer.matched)
+        lines.append(own[0].summary if own else f"No {kind} head was measured beside a dense one.")
     return [*lines, tally(analysis)]
 
 
@@ -116,6 +117,7 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
     warning = "" if best.matched else " The dense head it is held against has another size, so this says little."
     summary = (
         f"The {label} {_operations(best)}; {_realised(best, where)} ({_certainty(best)}) at {_rows(best)} ({details})."
+        f"{warning}"
     )
     beyond = _range(analysis.of(speedup.setting, speedup.head))
     return Answer(
@@ -127,8 +129,9 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
         realised=units.factor(best.realised.value),
         interval=units.factor_interval(best.realised),
         verdict=best.verdict,
+        matched=best.matched,
         summary=summary,
-        sentence=f"{summary} {beyond[0].upper()}{beyond[1:]}.{warning}",
+        sentence=f"{summary} {beyond[0].upper()}{beyond[1:]}.",
     )
 
 

@@ -57,6 +57,7 @@ def bench(
     float64 reference. The result is written after every shape, so an interrupted run loses at most one.
     """
     from bench.cold_start import empty_compiler_caches
+    from bench.errors import BenchError
     from bench.measure import measure_group
     from bench.result import ResultFile
     from bench.workloads import (
@@ -86,6 +87,9 @@ def bench(
     except KeyboardInterrupt:
         typer.echo(f"stopped: {out} keeps {len(result.records())} cases; go on with --resume", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    records = result.records()
+    if not any(record.status is Status.MEASURED for record in records):
+        raise BenchError(f"nothing could be measured, as {out} says in full; first of all, {records[0].reason}")
     typer.echo(f"result: {out}")
 
 

@@ -43,8 +43,8 @@ def infer(
     reason = chosen.unavailable(model.head.config, place, precision)
     if reason is not None:
         raise BenchError(f"form {form} cannot run here: {reason}")
-    if not out.parent.is_dir():
-        raise BenchError(f"cannot write {out}: there is no folder {out.parent}; create it or choose another --out")
+    if not out.parent.is_dir() or out.is_dir():
+        raise BenchError(f"cannot write {out}: name a file in a folder that exists with --out")
     exact_float32()
     x = (_image_features if images else _features)(loaded, inputs).to(place, precision)
     try:
@@ -69,7 +69,9 @@ def _features(loaded: Checkpoint, path: Path) -> Tensor:
     array = _array(path)
     width = loaded.model.head.config.features
     if array.ndim != 2 or array.shape[1] != width:
-        raise BenchError(f"{path} has shape {array.shape}; the head of {loaded.path} takes features (N, {width})")
+        raise BenchError(
+            f"{path} has shape {tuple(array.shape)}; the head of {loaded.path} takes features (N, {width})"
+        )
     return array.float()
 
 

@@ -1,11 +1,13 @@
 """Bad input: one sentence on stderr that names the thing, a non-zero status, no traceback."""
 
+import hashlib
 import json
 import shutil
 import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from bench import cli
 
@@ -26,8 +28,9 @@ def moegap(monkeypatch, capsys):
 @pytest.fixture
 def place(trained, tmp_path):
     """A folder with a good checkpoint, damaged ones, and files of many kinds."""
-    for name in ("good", "truncated-weights", "truncated-config", "no-weights", "other-config"):
+    for name in ("good", "truncated-weights", "truncated-config", "no-weights", "other-config", "nan"):
         shutil.copytree(trained["sparse"], tmp_path / name)
+    spoil(tmp_path / "nan")
     weights = tmp_path / "truncated-weights" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     config = tmp_path / "truncated-config" / "config.json"
@@ -56,6 +59,15 @@ def place(trained, tmp_path):
     return tmp_path
 
 
+def spoil(folder):
+    """Make every weight of a checkpoint NaN and its hash true."""
+    weights = {name: np.full_like(value, np.nan) for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    config["sha256"]["model.safetensors"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 INFER = [
     ("missing x.npy", "no checkpoint"),
     ("file x.npy", "file"),
@@ -81,6 +93,7 @@ INFER = [
     ("good x.npy --form onnxruntime --dtype bfloat16", "bfloat16"),
     ("good x.npy --out file/y.npy", "file/y.npy"),
     ("good x.npy --out nowhere/y.npy", "nowhere/y.npy"),
+    ("good x.npy --out empty", "cannot write empty"),
 ]
 OTHER = [
     ("train --head tiny --data digits --out t", "dense, soft, sparse"),
@@ -100,6 +113,8 @@ OTHER = [
     ("bench good --out x.npy", "--resume"),
     ("bench good --out broken.json --resume", "broken.json"),
     ("bench good --out file/r.json", "file"),
+    ("bench nan --form eager --seconds 0.01 --out r.json", "deviate"),
+    ("bench good --form triton --out r.json", "nothing could be measured"),
     ("bench good --seconds -1 --out r.json", "seconds"),
     ("report missing.json", "missing.json"),
     ("report broken.json", "broken.json"),
