@@ -28,6 +28,7 @@ def snapshot(device: torch.device) -> dict[str, Any]:
         "device_name": device_name(device),
         "cpu": device_name(torch.device("cpu")),
         "threads": torch.get_num_threads(),
+        "thread_wait": os.environ.get("OMP_WAIT_POLICY", ""),
         "load_1m": os.getloadavg()[0],
         "versions": versions(),
         **commit(),

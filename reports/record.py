@@ -86,6 +86,7 @@ class CaseRecord(BaseModel):
     device_name: str  # the GPU's name, or the CPU's
     cpu: str
     threads: Count
+    thread_wait: str = ""  # OMP_WAIT_POLICY: PASSIVE threads sleep between products, ACTIVE ones spin
     load_1m: float | None = None  # the machine's load average when the group began
     gpu_clock_mhz: float | None = None
     gpu_temperature_c: float | None = None

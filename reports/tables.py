@@ -176,7 +176,7 @@ def _facts(records: Sequence[CaseRecord], cases: Sequence[Case]) -> Iterable[tup
     facts = {
         "device": _joined(record.device_name for record in records),
         "CPU": _joined(record.cpu for record in records),
-        "threads": _joined(str(record.threads) for record in records),
+        "threads": _joined(f"{record.threads} {record.thread_wait.lower()}".strip() for record in records),
         "load, 1 minute": units.span((record.load_1m for record in records), decimals=1),
         "GPU clock, MHz": units.span(record.gpu_clock_mhz for record in records),
         "GPU temperature, °C": units.span(record.gpu_temperature_c for record in records),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -134,8 +135,19 @@ def _changed(record: CaseRecord, device: torch.device) -> str:
     from bench.environment import versions
     from models.device import device_name
 
-    now = {"device": device_name(device), "threads": str(torch.get_num_threads()), **versions()}
-    then = {"device": record.device_name, "threads": str(record.threads), **record.versions}
+    wait = os.environ.get("OMP_WAIT_POLICY", "")
+    now = {
+        "device": device_name(device),
+        "threads": str(torch.get_num_threads()),
+        "OMP_WAIT_POLICY": wait,
+        **versions(),
+    }
+    then = {
+        "device": record.device_name,
+        "threads": str(record.threads),
+        "OMP_WAIT_POLICY": record.thread_wait,
+        **record.versions,
+    }
     changes = [f"{name} {then[name]}, not {now[name]}" for name in now if name in then and then[name] != now[name]]
     return changes[0] if changes else ""
 
