@@ -18,6 +18,7 @@ def moegap(*arguments):
     return subprocess.Popen(
         [sys.executable, "-m", "bench.cli", *map(str, arguments)],
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )  # fmt: skip
 
 
