@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
@@ -18,7 +19,7 @@ def empty_compiler_caches() -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in CACHES}
     with tempfile.TemporaryDirectory(prefix="moegap-", ignore_cleanup_errors=True) as folder:
-        os.environ.update({name: os.path.join(folder, name.lower()) for name in CACHES})  # noqa: PTH118 - a string
+        os.environ.update({name: str(Path(folder) / name.lower()) for name in CACHES})
         try:
             yield
         finally:
