@@ -27,21 +27,31 @@ demo: $(READY)
 	$(MOEGAP) report $(DEMO)/result.json --out $(DEMO)/report
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# On a machine with a GPU: its tests first, then the quick suite; results go to $$OUT, or to runs/gpu.
+# On a machine with a GPU, in nine minutes: its tests (170 s at most), the kernels' targets beside their peers (240 s),
+# the demo and the paper's suites (50 s each), the report (25 s). Each step runs whatever became of
+# the one before; the status at the end is non-zero if any failed. Results go to $$OUT, or to runs/gpu.
 # Where nothing can be installed, `make gpu READY= BIN=/folder/of/python` uses a Python that has what is needed.
 GPU_OUT := $(if $(OUT),$(OUT),runs/gpu)
+GPU_FORMS := --form loop --form eager --form grouped_mm --form triton
+SIDE_BY_SIDE = $(if $(shell $(BIN)/python -c "import xdist" 2>/dev/null && echo yes),-n 12)
+WITHIN = timeout --foreground --signal=INT --kill-after=10
 gpu: $(READY)
-	TRITON_INTERPRET=0 $(BIN)/python -m pytest -m gpu
-	$(MOEGAP) bench --suite demo --device cuda --dtype bfloat16 --dtype float32 --out $(GPU_OUT)/demo.json --resume
-	$(MOEGAP) bench --suite paper --device cuda --dtype float32 --out $(GPU_OUT)/paper.json --resume
-	$(MOEGAP) report $(GPU_OUT)/demo.json $(GPU_OUT)/paper.json --out $(GPU_OUT)/report
+	mkdir -p $(GPU_OUT); failed=; \
+	TRITON_INTERPRET=0 $(WITHIN) 170 $(BIN)/python -m pytest -m gpu $(SIDE_BY_SIDE) --junit-xml=$(GPU_OUT)/tests.xml || failed="$$failed tests"; \
+	$(WITHIN) 240 $(MOEGAP) targets --minutes 3.5 --out $(GPU_OUT)/targets || failed="$$failed targets"; \
+	$(WITHIN) 50 $(MOEGAP) bench --suite demo --device cuda --dtype bfloat16 --dtype float32 $(GPU_FORMS) --seconds 0.1 \
+		--out $(GPU_OUT)/demo.json --resume || failed="$$failed demo"; \
+	$(WITHIN) 50 $(MOEGAP) bench --suite paper --device cuda --dtype float32 $(GPU_FORMS) --seconds 0.5 \
+		--out $(GPU_OUT)/paper.json --resume || failed="$$failed paper"; \
+	$(WITHIN) 25 $(MOEGAP) report $(GPU_OUT)/demo.json $(GPU_OUT)/paper.json --out $(GPU_OUT)/report || failed="$$failed report"; \
+	[ -z "$$failed" ] || { echo "gpu: failed:$$failed" >&2; exit 1; }
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -21,11 +21,13 @@ RANGES, OPERATORS = "user_annotation", "cpu_op"
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 KERNELS = {
-    "_top_k_kernel": "route",
+    "_route_kernel": "route",
     "_count_kernel": "dispatch",
-    "_place_kernel": "dispatch",
+    "_dispatch_kernel": "dispatch",
     "_grouped_gemm_kernel": "experts",
     "_combine_kernel": "combine",
+    "_fused_tiles_kernel": "fused",
+    "_fused_rows_kernel": "fused",
 }
 """Our own kernels, whose names tell the stage where no range of one does: in a replayed graph, for one."""
 _STAGES = {PREFIX + stage: stage for stage in STAGES}

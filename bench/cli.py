@@ -1,4 +1,4 @@
-"""The command line: `moegap doctor | train | infer | bench | profile | report`."""
+"""The command line: `moegap doctor | train | infer | bench | profile | report | targets`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bench.commands.doctor import doctor
 from bench.commands.infer import infer
 from bench.commands.profile import profile
 from bench.commands.report import report
+from bench.commands.targets import targets
 from bench.commands.train import train
 from bench.errors import BenchError, told
 from bench.rooms import check_rooms
@@ -30,7 +31,7 @@ app = typer.Typer(
     "moegap bench runs/dense runs/soft runs/sparse --suite demo --out runs/result.json\n\n"
     "moegap report runs/result.json --out runs/report",
 )
-for command in (doctor, train, infer, bench, profile, report):
+for command in (doctor, train, infer, bench, profile, report, targets):
     app.command()(command)
 
 FAILED = 1

@@ -159,11 +159,13 @@ def _prepare(case: Case, given: _Input) -> _Prepared:
         logits = call()
         synchronise(shape.device)
         cold_start = time.perf_counter() - start + runner.reused_s
+        rows_per_expert = _rows_per_expert(head, given.features)
         fields: dict[str, Any] = {
             "cold_start": cold_start,
             "runs_on": runner.runs_on,
-            "rows_per_expert": _rows_per_expert(head, given.features),
+            "rows_per_expert": rows_per_expert,
             **_check(logits, given),
+            **(runner.work(rows_per_expert) if runner.work and shape.part == "head" else {}),
         }
         if chosen.memory_seen:
             fields["peak_memory"] = peak_memory(call, shape.device)
@@ -225,7 +227,7 @@ def _sample(ready: list[_Timed], seconds: float, rng: random.Random, progress: P
     """Fill the samples of every case, block by block, and return what ended it."""
     calls = {id(item): _calls_per_block(item, seconds) for item in ready}
     budget, start = seconds * len(ready), time.perf_counter()
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for block in range(MOST_BLOCKS):
             gc.collect()
             order = [item for item in ready if not item.failure]
@@ -255,7 +257,7 @@ def _calls_per_block(item: _Timed, seconds: float) -> int:
 
 def _take_block(item: _Timed, block: int, calls: int) -> None:
     """Time `calls` calls, after an untimed one that brings the case's own data back into the caches if it is short."""
-    device, compiled = item.case.shape.device, _frames_compiled()
+    device, compiled = item.case.shape.device, frames_compiled()
     try:
         if item.quickest < LONG:
             item.call()
@@ -264,17 +266,18 @@ def _take_block(item: _Timed, block: int, calls: int) -> None:
             item.blocks.append(block)
     except Exception as error:
         item.failure = told(error)
-    if _frames_compiled() != compiled:
+    if frames_compiled() != compiled:
         item.failure = "torch.compile compiled again while the form was timed"
 
 
-def _frames_compiled() -> int:
+def frames_compiled() -> int:
     """Return how many frames torch.compile has looked at in this process."""
     return int(torch._dynamo.utils.counters["frames"]["total"])
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Keep Python's garbage collector from running inside."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-STAGES = ("route", "dispatch", "experts", "combine")
+STAGES = ("route", "dispatch", "experts", "combine", "fused")
 PREFIX = "moegap::"
 """Every stage appears in a trace as this prefix and its name."""
 CALL = PREFIX + "call"

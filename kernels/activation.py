@@ -1,4 +1,7 @@
-"""The activation between the two products, applied in the epilogue of the first."""
+"""The activation between the two products, applied in the epilogue of the first.
+
+H hidden width of one expert.
+"""
 
 from collections.abc import Callable
 from typing import Literal
@@ -9,7 +12,12 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
-Activation = Literal["relu", "gelu", "silu"]
+Activation = Literal["relu", "gelu", "silu", "swiglu"]
+
+
+def halves(name: str | None) -> int:
+    """Return how many column blocks of H make one hidden value: 2 for swiglu, gate before up, else 1."""
+    return 2 if name == "swiglu" else 1
 
 
 @triton.jit
@@ -24,11 +32,27 @@ def activate(x, name: tl.constexpr) -> tl.tensor:
     return x
 
 
-_REFERENCES: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "gelu": gelu, "silu": silu}
+@triton.jit
+def swiglu(gate, up) -> tl.tensor:
+    """Return silu(gate) * up of fp32 tiles; a gate far below 0 gives 0 of either sign."""
+    return activate(gate, "silu") * up
+
+
+def _swiglu_reference(x: Tensor) -> Tensor:
+    gate, up = x.chunk(2, dim=-1)
+    return silu(gate) * up
+
+
+_REFERENCES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "gelu": gelu,
+    "silu": silu,
+    "swiglu": _swiglu_reference,
+}
 
 
 def activate_reference(x: Tensor, name: str | None) -> Tensor:
-    """Return activation `name`, or none for None, of x, of any shape."""
+    """Return activation `name`, or none for None, of x (..., H), or (..., 2H) for swiglu: (..., H)."""
     return x if name is None else _REFERENCES[name](x)
 
 

@@ -1,8 +1,9 @@
-"""What the compiler makes of every kernel, without a GPU: `python -m kernels.inspect [--json PATH]`.
+"""What the compiler makes of every kernel, without a GPU: `python -m kernels.inspect [--target sm_90] [--json PATH]`.
 
-Records the launches of `sparse_moe` under its default options, compiles each ahead of time for every target,
-and tells registers, spills, shared memory and the tensor-core instruction. Exit status 1 if anything spills,
-exceeds the target's shared memory or fails to compile.
+Records the launches of `moe` under every option that `kernels.choice` reaches for the layers below, compiles each
+ahead of time for every target, and tells registers, spills, shared memory, the tensor-core instruction, and how rows
+are read. Exit status 1 if anything spills, exceeds the target's shared memory, misses the target's tensor core or
+fails to compile.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -14,9 +15,9 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,54 +25,62 @@ from typing import Any
 import torch
 import triton
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.activation import Activation
-from kernels.checks import FLOATS
 from kernels.launch import Launch, recording
-from kernels.moe import sparse_moe
+from kernels.machine import A100, B200, H100, Machine, assuming
+from kernels.options import Options
+from kernels.problem import Problem
+from kernels.routes import Flat, Gate, Routing, TopK
 
-SHARED_LIMITS = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024}
-"""Bytes of shared memory one program may use, by target (CUDA C++ programming guide)."""
+TARGETS: dict[str, Machine] = {"sm_80": A100, "sm_90": H100, "sm_100": B200}
+"""The machine for which options are chosen, by compilation target."""
 
 TENSOR_CORES = {"wgmma": "wgmma.mma_async", "tcgen05": "tcgen05.mma", "mma": "mma.sync"}
 """Name of each tensor-core instruction and how it reads in PTX."""
+
+OWN = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05"}
+"""The fastest tensor-core instruction of each target."""
+
+COPIES = {"tma": "cp.async.bulk.tensor", "cp.async": "cp.async.c"}
+"""Asynchronous copies to shared memory, and how they read in PTX: by descriptor, or 4 to 16 bytes by a thread."""
 
 DTYPES = {
     torch.float32: "fp32",
     torch.float16: "fp16",
     torch.bfloat16: "bf16",
     torch.int32: "i32",
+    torch.int64: "i64",
 }
 
-
-@dataclass(frozen=True)
-class Case:
-    """A sparse head whose launches are inspected."""
-
-    N: int
-    D: int
-    H: int
-    E: int
-    k: int
-    C: int
-    activation: Activation
-    dtypes: tuple[torch.dtype, ...]
-
-
-CASES = (
-    Case(N=256, D=512, H=64, E=8, k=2, C=10, activation="gelu", dtypes=FLOATS),
-    Case(N=65536, D=512, H=64, E=8, k=2, C=10, activation="gelu", dtypes=FLOATS),
-    Case(N=4096, D=577, H=859, E=8, k=2, C=10, activation="relu", dtypes=(torch.bfloat16,)),
-    Case(N=128, D=2048, H=768, E=64, k=8, C=2048, activation="relu", dtypes=(torch.float32, torch.bfloat16)),
-    Case(N=32768, D=2048, H=768, E=64, k=8, C=2048, activation="silu", dtypes=(torch.float32, torch.bfloat16)),
+_PAPER = Problem(
+    N=1, D=512, H=64, E=8, C=10, k=2, M=2, dtype=torch.bfloat16, activation="gelu", described=(True, False)
 )
-"""The paper's head, odd widths, and a language-model layer: narrow and wide tiles of every height in use.
+_LAYER = Problem(N=1, D=2048, H=768, E=128, C=2048, k=8, M=8, dtype=torch.bfloat16, activation="swiglu")
+LAYERS = (
+    replace(_PAPER, dtype=torch.float16),
+    replace(_PAPER, dtype=torch.float32),
+    replace(_PAPER, k=8),
+    replace(_PAPER, D=577, H=859, described=(False, False)),
+    _LAYER,
+    replace(_LAYER, D=4096, H=14336, E=8, C=4096, k=2),
+    replace(_LAYER, E=64, H=1024, activation="gelu", routing="top_k"),
+    replace(_LAYER, E=64, H=1024, activation="gelu", routing="flat", dtype=torch.float32),
+    replace(_LAYER, E=64, H=1024, activation="gelu", dtype=torch.float32, precision="tf32"),
+    replace(_PAPER, E=256, k=8),
+    replace(_PAPER, E=384, k=8, D=1024),
+    replace(_PAPER, E=512, k=512),
+    replace(_PAPER, E=512, k=8, dtype=torch.float32),
+)
+"""The paper's head and as a soft mixture, odd widths, layers of language models, and many experts.
 
-The layer is spared fp16, which compiles as bf16 does: the whole set is to take less than a minute.
+fp16 and bf16 take the same options and compile alike, so a configuration is compiled in one of them; of the
+activations gelu takes most registers.
 """
 
 
@@ -91,7 +100,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one job; memory in bytes, registers and spills per thread."""
+    """What became of one job; memory in bytes, registers and spills per thread.
+
+    Attributes:
+        aligned: Whether every row of every tensor starts at a multiple of 16 elements.
+        products: Whether the kernel multiplies 16-bit matrices, which the target's own tensor core should do.
+        tensor_cores: The tensor-core instructions found, "none" without any.
+        copies: The asynchronous copies found, "none" without any.
+        widest_load: Bytes that one thread reads at once at most.
+    """
 
     kernel: str
     configuration: str
@@ -101,33 +118,54 @@ class Row:
     spill_bytes: int | None = None
     shared_bytes: int | None = None
     shared_limit: int | None = None
-    tensor_core: str | None = None
+    aligned: bool = False
+    products: bool = False
+    tensor_cores: str = "none"
+    copies: str = "none"
+    widest_load: int = 0
     error: str | None = None
 
     @property
     def good(self) -> bool:
-        """Whether it compiled, nothing spills and shared memory suffices."""
+        """Whether it compiled, nothing spills, shared memory suffices, and 16-bit products are on the right unit."""
         if self.error or self.shared_bytes is None or self.shared_limit is None:
             return False
-        return self.spill_bytes == 0 and self.shared_bytes <= self.shared_limit
+        right_unit = not self.products or self.target == "sm_100" or self.tensor_cores == OWN[self.target]
+        return self.spill_bytes == 0 and self.shared_bytes <= self.shared_limit and right_unit
 
 
-def launches(case: Case, dtype: torch.dtype) -> list[Launch]:
-    """Return the launches of a case, made with tensors on the meta device."""
-    N, D, H, E, C = case.N, case.D, case.H, case.E, case.C
-    shapes = {"x": (N, D), "w1": (E, D, H), "b1": (E, H), "w2": (E, H, C), "b2": (E, C)}
-    tensors: dict[str, Any] = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes.items()}
+def launches(problem: Problem, options: Options) -> list[Launch]:
+    """Return the launches of a call, made with tensors on the meta device."""
+    from kernels.paths import run
+
+    def empty(*shape: int, dtype: torch.dtype = problem.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    N, D, H, E, C, wide = problem.N, problem.D, problem.H, problem.E, problem.C, problem.halves * problem.H
+    routing: Routing
+    if problem.routing == "gate":
+        routing = Gate(empty(E, D), empty(E), problem.k)
+    elif problem.routing == "top_k":
+        routing = TopK(empty(N, problem.k, dtype=torch.int32), empty(N, problem.k))
+    else:
+        rows, experts = empty(problem.M, dtype=torch.int32), empty(problem.M, dtype=torch.int32)
+        routing = Flat(rows, experts, empty(problem.M), ordered=True)
+    weights = (empty(E, D, wide), empty(E, wide), empty(E, H, C), empty(E, C))
     with recording() as records:
-        sparse_moe(
-            **tensors,
-            scores=torch.empty(N, E, device="meta"),
-            k=case.k,
-            activation=case.activation,
-            temperature=1.0,
-            standardise=True,
-            weights_over="selected",
-        )
+        x = empty(N, D)
+        run(x, routing, *weights, activation=problem.activation, precision=problem.precision, options=options)
     return records
+
+
+def recorded(target: str) -> Iterator[Launch]:
+    """Yield the launches of every layer under every option that is chosen for it on the target's machine."""
+    from kernels.choice import reachable
+
+    machine = TARGETS[target]
+    with assuming(machine):
+        for layer in LAYERS:
+            for N, options in reachable(layer, machine):
+                yield from launches(replace(layer, N=N, M=N * layer.k), options)
 
 
 def specialise(launch: Launch, target: str) -> Job:
@@ -139,11 +177,14 @@ def specialise(launch: Launch, target: str) -> Job:
         name = parameter.name
         value = launch.arguments[name]
         fixed = not parameter.do_not_specialize and isinstance(value, int)
-        if parameter.is_constexpr or (fixed and value == 1):
+        if parameter.is_constexpr or value is None or (fixed and value == 1):
             signature.append((name, "constexpr"))
             constants.append((name, value))
             continue
-        if isinstance(value, Tensor):
+        if isinstance(value, TensorDescriptor):
+            block = ",".join(map(str, value.block_shape))
+            signature.append((name, f"tensordesc<{DTYPES[value.base.dtype]}[{block}]>"))
+        elif isinstance(value, Tensor):
             signature.append((name, f"*{DTYPES[value.dtype]}"))
         elif isinstance(value, float):
             signature.append((name, "fp32"))
@@ -165,7 +206,6 @@ def specialise(launch: Launch, target: str) -> Job:
 
 def inspect(job: Job) -> Row:
     """Compile one job and return what came out; a failure to compile is a row with an error."""
-    limit = SHARED_LIMITS[job.target]
     row: dict[str, Any] = {
         "kernel": job.kernel,
         "configuration": _configuration(job),
@@ -176,16 +216,32 @@ def inspect(job: Job) -> Row:
         compiled = _compile(job)
     except Exception as error:  # whatever the compiler raises belongs in the table
         return Row(**row, error=f"{type(error).__name__}: {error}".splitlines()[0])
-    registers, spill = _resources(compiled.asm["cubin"])
+    registers, stack = _resources(compiled.asm["cubin"])
     ptx = compiled.asm["ptx"]
     return Row(
         **row,
         registers=registers,
-        spill_bytes=spill,
+        spill_bytes=stack if stack and _spills(compiled.asm["cubin"]) else 0,
         shared_bytes=compiled.metadata.shared,
-        shared_limit=limit,
-        tensor_core=next((name for name, text in TENSOR_CORES.items() if text in ptx), "none"),
+        shared_limit=TARGETS[job.target].shared_bytes,
+        aligned=_aligned(job),
+        products="tt.dot" in compiled.asm["ttir"] and row["dtype"] in ("fp16", "bf16"),
+        tensor_cores=_found(TENSOR_CORES, ptx),
+        copies=_found(COPIES, ptx),
+        widest_load=_widest_load(ptx),
     )
+
+
+def _found(names: dict[str, str], ptx: str) -> str:
+    return " ".join(name for name, text in names.items() if text in ptx) or "none"
+
+
+def _widest_load(ptx: str) -> int:
+    """Return the bytes of the widest read of global memory by a thread, to registers or to shared memory."""
+    loads = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.[bufs](\d+)", ptx)
+    copied = re.findall(r"cp\.async\.c[ag]\.shared\.global[^;]*\], *(?:0x)?([0-9a-f]+)", ptx)
+    sizes = [int(count or 1) * int(bits) // 8 for count, bits in loads]
+    return max([*sizes, *(int(size, 16) for size in copied)], default=0)
 
 
 def _compile(job: Job) -> Any:
@@ -204,73 +260,119 @@ def _compile(job: Job) -> Any:
 
 def _resources(cubin: bytes) -> tuple[int, int]:
     """Return registers and bytes of stack and local memory per thread, which hold what spills."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own command
+    text = _dump(cubin, "-res-usage")
     usage = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
     return usage["REG"], usage["STACK"] + usage["LOCAL"]
 
 
+def _spills(cubin: bytes) -> bool:
+    """Return whether the machine code uses local memory: a stack may be reserved and left alone."""
+    return re.search(r"\b(STL|LDL)\b", _dump(cubin, "-sass")) is not None
+
+
+def _dump(cubin: bytes, what: str) -> str:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [triton.knobs.nvidia.cuobjdump.path, what, file.name]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own command
+
+
+SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks", "group"}
+"""Constants that a kernel is specialised for and that choose no other code."""
+
+FEW_EXPERTS = ("_grouped_gemm_kernel",)
+"""Kernels in which the number of experts decides only how a program finds its own."""
+
+
 def _configuration(job: Job) -> str:
-    shown = [f"{name}={value}" for name, value in job.constants if not name.startswith("stride_")]
+    """Return what decides the code of a job: tiles, switches, warps and stages, without sizes and strides."""
+    left_out = SIZES | {"block_e"} if job.kernel in FEW_EXPERTS else SIZES
+    shown = [
+        f"{name}={value}"
+        for name, value in job.constants
+        if value is not None and not name.startswith("stride_") and name not in left_out
+    ]
     return " ".join([*shown, f"warps={job.warps}", f"stages={job.stages}"])
+
+
+def _aligned(job: Job) -> bool:
+    """Return whether every stride that is not 1 is a multiple of 16 elements."""
+    return all(name in job.aligned for name, kind in job.signature if "stride" in name and kind != "constexpr")
 
 
 def _dtype(job: Job) -> str:
     """Return the dtype of the kernel's first tensor."""
-    return next(kind for _, kind in job.signature if kind.startswith("*")).removeprefix("*")
+    first = next(kind for _, kind in job.signature if kind.startswith(("*", "tensordesc")))
+    return re.split(r"[*<\[]", first)[1]
 
 
-def inspect_all() -> list[Row]:
-    """Return the rows of every case, dtype and target, each distinct job compiled once, in two processes."""
-    recorded = [launch for case in CASES for dtype in case.dtypes for launch in launches(case, dtype)]
-    jobs = dict.fromkeys(specialise(launch, target) for target in SHARED_LIMITS for launch in recorded)
+def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
+    """Return one job for each kernel, configuration, width of values, target and alignment among all launches."""
+    found: dict[tuple[object, ...], Job] = {}
+    for target in targets:
+        for launch in recorded(target):
+            job = specialise(launch, target)
+            width = {"fp16": "half", "bf16": "half"}.get(_dtype(job), _dtype(job))
+            found.setdefault((job.kernel, _configuration(job), width, target, _aligned(job)), job)
+    return list(found.values())
+
+
+def inspect_all(targets: Sequence[str]) -> list[Row]:
+    """Return the rows of every job for `targets`, compiled in two processes; progress goes to standard error."""
+    todo = jobs(targets)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(inspect, jobs))
+        results = pool.map(inspect, todo)
+        return list(track(results, "Compiling", total=len(todo), console=Console(stderr=True), transient=True))
+
+
+COLUMNS = (
+    *("kernel", "configuration", "dtype", "target", "registers", "spill", "shared"),
+    *("tensor core", "copies", "widest load"),
+)
+
+
+def cells(row: Row) -> list[str]:
+    """Return the cells of a row of the table, an error in place of what it prevented."""
+    told = [row.kernel.strip("_").removesuffix("_kernel"), row.configuration, row.dtype, row.target]
+    if row.error is not None:
+        return [*told, row.error]
+    numbers = [str(value) for value in (row.registers, row.spill_bytes, row.shared_bytes)]
+    return [*told, *numbers, row.tensor_cores, row.copies, str(row.widest_load)]
 
 
 def table(rows: Sequence[Row]) -> Table:
     """Return `rows` as a table, the wrong ones in red."""
-    columns = (
-        "kernel",
-        "configuration",
-        "dtype",
-        "target",
-        "registers",
-        "spill",
-        "shared",
-        "limit",
-        "tensor core",
-    )
-    view = Table(*columns, title="Kernels compiled ahead of time")
+    view = Table(*COLUMNS, title="Kernels compiled ahead of time")
     for row in rows:
-        memory = [str(value) for value in (row.registers, row.spill_bytes, row.shared_bytes, row.shared_limit)]
-        result = [*memory, row.tensor_core] if row.error is None else [row.error]
-        view.add_row(
-            row.kernel,
-            row.configuration,
-            row.dtype,
-            row.target,
-            *result,
-            style=None if row.good else "bold red",
-        )
+        view.add_row(*cells(row), style=None if row.good else "bold red")
     return view
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return `rows` as a Markdown table."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compile, print and save; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m kernels.inspect", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
-    path: Path | None = parser.parse_args(arguments).json
+    parser.add_argument("--target", action="append", choices=list(TARGETS), help="may be repeated; by default all")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    chosen = parser.parse_args(arguments)
+    path: Path | None = chosen.json
     if triton.knobs.runtime.interpret:
         Console(stderr=True).print("kernels.inspect compiles for a GPU, so run it with TRITON_INTERPRET unset.")
         return 2
-    rows = inspect_all()
-    Console(width=None if sys.stdout.isatty() else 200).print(table(rows))
+    rows = inspect_all(chosen.target or list(TARGETS))
+    if chosen.markdown:
+        sys.stdout.write(markdown(rows) + "\n")
+    else:
+        Console(width=None if sys.stdout.isatty() else 260).print(table(rows))
     if path is not None:
-        path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        path.write_text(json.dumps([{**asdict(row), "good": row.good} for row in rows], indent=2) + "\n")
     return 0 if all(row.good for row in rows) else 1
 
 

@@ -1,129 +1,101 @@
-"""The sparse head from features and scores to logits: routing, dispatch, two grouped products, combine.
+"""The operation of this room: features and a routing to the outputs of a mixture of experts.
 
-N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M = N k.
+N rows, D input width, H hidden width of one expert, E experts, C output width.
 """
-
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
-from kernels.activation import Activation, check_activation
-from kernels.checks import FLOATS, bind_shapes, require_dtype
-from kernels.combine import combine, combine_reference
-from kernels.dispatch import dispatch_reference, dispatch_rows
-from kernels.grouped_gemm import grouped_gemm, grouped_gemm_reference
-from kernels.launch import require_device
-from kernels.options import Options, default_options
-from kernels.routing import WeightsOver, top_k_routing, top_k_routing_reference
-
-Stage = Callable[[str], AbstractContextManager[object]]
+from kernels.activation import Activation, activate_reference
+from kernels.operator import call
+from kernels.options import Options, Precision
+from kernels.router import route_reference
+from kernels.routes import Gate, Routing, TopK, tensors_of
 
 
-def _unnamed(name: str) -> AbstractContextManager[object]:
-    return nullcontext()
-
-
-EXACT_COLUMNS = 128
-"""Up to this C the experts' outputs stay fp32 until they are combined; beyond, that would cost bandwidth."""
-
-
-def sparse_moe(
+def moe(
     x: Tensor,
-    scores: Tensor,
+    routing: Routing,
     w1: Tensor,
-    b1: Tensor,
+    b1: Tensor | None,
     w2: Tensor,
-    b2: Tensor,
+    b2: Tensor | None,
     *,
-    k: int,
     activation: Activation,
-    temperature: float,
-    standardise: bool,
-    weights_over: WeightsOver,
+    precision: Precision = "ieee",
     options: Options | None = None,
-    stage: Stage = _unnamed,
 ) -> Tensor:
-    """Return the logits (N, C) of the k best of E experts per row, in the dtype of `x`.
+    """Return, for each row, the weighted sum of its experts' outputs: (N, C) in the dtype of `x`.
+
+    An expert's output is activation(x w1_e + b1_e) w2_e + b2_e. For "swiglu" the first H columns of w1 are the gate
+    of the others: silu(x w1_e[:, :H] + b1_e[:H]) * (x w1_e[:, H:] + b1_e[H:]).
 
     Args:
-        x: (N, D) fp32, fp16 or bf16, any strides; N may be 0.
-        scores: (N, E) fp32.
-        w1: (E, D, H) in the dtype of `x`, any strides, as the next three.
-        b1: (E, H).
+        x: (N, D) fp32, fp16 or bf16; N may be 0. Any strides, as for all others.
+        routing: A gate to apply, ids and weights of k experts per row, or a flat list of assignments.
+        w1: (E, D, H) in the dtype of `x`, as the next three; (E, D, 2H) for "swiglu".
+        b1: (E, H), (E, 2H) for "swiglu", or None.
         w2: (E, H, C).
-        b2: (E, C).
-        k: Experts per row, 1 to E.
-        activation: "relu", "gelu" (exact, with erf) or "silu".
-        temperature: Divides the scores in the softmax; above 0.
-        standardise: Shift and scale each row's scores to mean 0 and standard deviation 1 first.
-        weights_over: Softmax over the "selected" k, or over "all" E and not renormalised.
-        options: Tile sizes; by default chosen by dtype and rows per expert.
-        stage: Names the steps route, dispatch, experts and combine for a profiler; by default they go unnamed.
+        b2: (E, C) or None.
+        activation: "relu", "gelu" (exact, with erf), "silu" or "swiglu".
+        precision: How fp32 operands are multiplied where no `options` say it: "ieee", or rounded to "tf32".
+        options: Path and tiles; by default those tuned for the device, else the cost model's (`kernels.choice`).
 
-    Inference only. Never waits for the device, so a CUDA graph of it may be replayed with other routing;
-    repeated runs are bit-identical.
+    Sums are fp32. Inference only; autocast casts nothing, so `x` and the weights must share a dtype there too. Never
+    waits for the device, so a CUDA graph of it may be replayed with other values and other routing; repeated runs are
+    bit-identical. Inside, it is the operator `moegap::moe`: it lives in torch.compile(fullgraph=True), and torch's
+    flop counter knows it.
 
     Raises:
         ValueError: An argument has the wrong shape, dtype, range or device, or needs a gradient.
     """
-    tensors = {"x": x, "w1": w1, "b1": b1, "w2": w2, "b2": b2}
-    require_device(**tensors, scores=scores)
-    require_dtype(*FLOATS, **tensors)
-    _require_no_gradient(**tensors, scores=scores)
-    check_activation(activation)
-    N, D, E, H, C = bind_shapes(
-        x=(x, "N D"),
-        scores=(scores, "N E"),
-        w1=(w1, "E D H"),
-        b1=(b1, "E H"),
-        w2=(w2, "E H C"),
-        b2=(b2, "E C"),
-    ).values()
-    options = options or default_options(x.dtype, rows_per_expert=N * k / E, features=D, hidden=H, outputs=C)
-    y_dtype = torch.float32 if C <= EXACT_COLUMNS else x.dtype
-    with stage("route"):
-        ids, weights = top_k_routing(
-            scores, k, temperature=temperature, standardise=standardise, weights_over=weights_over
-        )  # (N, k), (N, k)
-    with stage("dispatch"):
-        dispatch = dispatch_rows(ids, E, tile_rows=options.tile_rows)
-    with stage("experts"):
-        hidden = grouped_gemm(x, w1, b1, dispatch, gather=True, activation=activation, options=options.first)  # (M, H)
-        y = grouped_gemm(
-            hidden, w2, b2, dispatch, gather=False, activation=None, options=options.second, out_dtype=y_dtype
-        )  # (M, C)
-    with stage("combine"):
-        return combine(y, weights, dispatch.slots, out_dtype=x.dtype)
+    if torch.is_grad_enabled():
+        _require_no_gradient({"x": x, **tensors_of(routing), "w1": w1, "b1": b1, "w2": w2, "b2": b2})
+    return call(x, routing, w1, b1, w2, b2, activation, precision, options)
 
 
-def sparse_moe_reference(
+def moe_reference(
     x: Tensor,
-    scores: Tensor,
+    routing: Routing,
     w1: Tensor,
-    b1: Tensor,
+    b1: Tensor | None,
     w2: Tensor,
-    b2: Tensor,
+    b2: Tensor | None,
     *,
-    k: int,
     activation: Activation,
-    temperature: float,
-    standardise: bool,
-    weights_over: WeightsOver,
 ) -> Tensor:
-    """Return what `sparse_moe` does, step by step in plain PyTorch on any device; fp64 operands stay fp64."""
-    ids, weights = top_k_routing_reference(
-        scores, k, temperature=temperature, standardise=standardise, weights_over=weights_over
-    )
-    dispatch = dispatch_reference(ids, w1.shape[0], tile_rows=1)
-    hidden = grouped_gemm_reference(x, w1, b1, dispatch, gather=True, activation=activation)
+    """Return what `moe` does, expert by expert in plain PyTorch on any device; fp64 operands stay fp64."""
+    rows, experts, weights = _assignments(x, routing)  # (M,) each
     exact = torch.promote_types(x.dtype, torch.float32)
-    y = grouped_gemm_reference(hidden, w2, b2, dispatch, gather=False, activation=None, out_dtype=exact)
-    return combine_reference(y, weights, dispatch.slots, out_dtype=x.dtype)
+    out = torch.zeros(x.shape[0], w2.shape[2], dtype=exact, device=x.device)
+    for e in range(w1.shape[0]):
+        (chosen,) = torch.where(experts == e)
+        mine = rows[chosen]  # (m,)
+        h = activate_reference(_linear(x[mine], w1[e], None if b1 is None else b1[e]), activation)  # (m, H)
+        y = _linear(h.to(x.dtype), w2[e], None if b2 is None else b2[e])  # (m, C)
+        out.index_add_(0, mine, y * weights[chosen, None].to(exact))
+    return out.to(x.dtype)
 
 
-def _require_no_gradient(**tensors: Tensor) -> None:
+def _assignments(x: Tensor, routing: Routing) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows, experts and weights, (M,) each."""
+    if isinstance(routing, Gate):
+        routing = TopK(*route_reference(x, routing))
+    if isinstance(routing, TopK):
+        k = routing.ids.shape[1]
+        rows = torch.arange(x.shape[0], device=x.device).repeat_interleave(k)
+        return rows, routing.ids.flatten(), routing.weights.flatten()
+    return routing.rows.long(), routing.experts, routing.weights
+
+
+def _linear(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """Return x w + bias in fp32, or fp64 for fp64 operands."""
+    exact = torch.promote_types(x.dtype, torch.float32)
+    y = x.to(exact) @ w.to(exact)
+    return y if bias is None else y + bias.to(exact)
+
+
+def _require_no_gradient(tensors: dict[str, Tensor | None]) -> None:
     for name, tensor in tensors.items():
-        if torch.is_grad_enabled() and tensor.requires_grad:
-            raise ValueError(f"sparse_moe is inference only, but {name} requires a gradient: use torch.no_grad()")
+        if tensor is not None and tensor.requires_grad:
+            raise ValueError(f"moe is inference only, but {name} requires a gradient: use torch.no_grad()")

@@ -72,6 +72,7 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "routings": panels.routing_charts(analysis),
         "efficiency": tables.efficiency(analysis),
         "cold_start": tables.cold_start(analysis),
+        "work": tables.work(analysis),
         "cases": tables.cases(analysis),
         "reasons": tables.reasons(analysis),
         "missing": _missing(analysis),

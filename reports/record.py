@@ -72,6 +72,10 @@ class CaseRecord(BaseModel):
     flops: Count  # of the part measured, for N rows, counted, padding not included
     least_bytes: Count | None  # that the head must move for N rows; None for a whole classifier
 
+    launches: Count | None = None  # kernels one call starts; this and the next two only where a form counts its work
+    executed_flops: Count | None = None  # padding of tiles included
+    requested_bytes: Count | None = None  # read and written by all programs, whichever memory serves them
+
     error: float | None = None  # greatest relative deviation from the float64 reference
     tolerance: float | None = None
     ambiguous_rows: Count = 0  # rows whose routing float32 cannot decide; left out of `error`

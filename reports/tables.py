@@ -115,6 +115,28 @@ def cold_start(analysis: Analysis) -> list[Table]:
     return tables
 
 
+def work(analysis: Analysis) -> list[Table]:
+    """Return, for each setting, what the forms that count their own work execute and request, beside what is needed."""
+    columns = (
+        Column("head", numeric=False),
+        Column("form", numeric=False),
+        Column("rows"),
+        Column("launches"),
+        Column("MFLOP executed"),
+        Column("MFLOP needed"),
+        Column("executed / needed"),
+        Column("requested"),
+        Column("least"),
+    )
+    tables = []
+    for setting in analysis.settings:
+        counted = [case.record for case in analysis.cases(setting) if case.record.launches is not None]
+        if counted:
+            caption = f"{verdicts.title(setting)}; {verdicts.machine(setting)}"
+            tables.append(Table(caption, columns, tuple(_work_row(analysis, record) for record in counted)))
+    return tables
+
+
 def cases(analysis: Analysis) -> list[Table]:
     """Return every measured case, one table for each setting."""
     against_best = {item.case: item for speedup in analysis.speedups for item in speedup.against_best}
@@ -272,6 +294,21 @@ def _cold_start_row(analysis: Analysis, head: Head, form: str, records: Sequence
         units.megabytes(memory.peak_memory or 0) if memory else "",
         units.count(memory.rows) if memory else "",
         _joined(runs_on),
+    )
+
+
+def _work_row(analysis: Analysis, record: CaseRecord) -> tuple[str, ...]:
+    executed, requested, least = record.executed_flops, record.requested_bytes, record.least_bytes
+    return (
+        _name(analysis, Head.of(record)),
+        record.form,
+        units.count(record.rows),
+        units.count(record.launches or 0),
+        "" if executed is None else units.millions(executed),
+        units.millions(record.flops),
+        units.factor(executed / record.flops) if executed is not None and record.flops else "",
+        "" if requested is None else units.megabytes(requested),
+        "" if least is None else units.megabytes(least),
     )
 
 

@@ -49,6 +49,11 @@ def megabytes(value: float) -> str:
     return f"{_rounded(value / 1e6, 3)} MB"
 
 
+def millions(value: float) -> str:
+    """Return a number in millions, without the word."""
+    return _rounded(value / 1e6, 3)
+
+
 def percent(share: float) -> str:
     """Return a share between 0 and 1 as a percentage."""
     return f"{100 * share:.1f} %"

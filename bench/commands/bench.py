@@ -83,7 +83,7 @@ def bench(
     measure = partial(measure_group, suite=suite, seconds=per_case, seed=seed)
     try:
         _announce(wanted, missing, per_case)
-        with _progress() as bar, empty_compiler_caches():
+        with progress_bar() as bar, empty_compiler_caches():
             _measure(missing, measure, result, bar)
     except KeyboardInterrupt:
         typer.echo(f"stopped: {out} keeps {len(result.records())} cases; go on with --resume", err=True)
@@ -179,7 +179,8 @@ def _advance(bar: Progress, task: TaskID, share: float) -> None:
     bar.update(task, completed=share)
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """Return a bar that vanishes when it is done."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

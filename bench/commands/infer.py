@@ -104,7 +104,8 @@ def _array(path: Path) -> Tensor:
     if not path.is_file():
         raise BenchError(f"{path} is no file; give a .npy file written by numpy.save")
     try:
-        array = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
     except (ValueError, EOFError, OSError, MemoryError):
         raise BenchError(f"{path} is no readable .npy file; write it with numpy.save") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:

@@ -31,7 +31,7 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
 
 
 def _prepare(head: Head, example: Tensor) -> Runner:
-    function = _isolated(wide_soft(head) if isinstance(head, SoftMoEHead) else head.forward)
+    function = isolated(wide_soft(head) if isinstance(head, SoftMoEHead) else head.forward)
     with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True), torch.inference_mode():
         compiled = torch.compile(function, fullgraph=True, dynamic=False)
         compiled(example)
@@ -46,7 +46,7 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     return torch_runner(run, example, options="fullgraph, dynamic=False")
 
 
-def _isolated(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def isolated(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Return `function` under a code object of its own.
 
     Dynamo keeps what it compiled with the code object: sharing one, the heads and shapes of a run would lengthen

@@ -22,12 +22,14 @@ class Runner:
 
     `runs_on` says on what: at least `device` and `library`, as far as they apply `provider` and `options`.
     `reused_s` is the seconds of preparation that an earlier shape of the same head already paid; cold start is
-    that and what this preparation took.
+    that and what this preparation took. `work` returns what a call executes when its rows use the E experts so often:
+    the record's `launches`, `executed_flops` and `requested_bytes`.
     """
 
     run: Callable[[Tensor], Tensor]
     runs_on: dict[str, str] = field(default_factory=dict)
     reused_s: float = 0.0
+    work: Callable[[list[int]], dict[str, int]] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits (N, C) of x (N, D)."""

@@ -30,8 +30,8 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
 
 def _prepare(head: Head, example: Tensor) -> Runner:
     assert isinstance(head, SparseMoEHead)
-    w1, b1 = _aligned(head.w1, dims=(1, 2)), _aligned(head.b1, dims=(1,))
-    w2, b2 = _aligned(head.w2, dims=(1, 2)), _aligned(head.b2, dims=(1,))
+    w1, b1 = aligned(head.w1, dims=(1, 2)), aligned(head.b1, dims=(1,))
+    w2, b2 = aligned(head.w2, dims=(1, 2)), aligned(head.b2, dims=(1,))
     C = head.config.classes
 
     def run(x: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def _prepare(head: Head, example: Tensor) -> Runner:
         with stage("dispatch"):
             rows, experts, ends, places = sort_by_expert(routing)
             offsets = ends.to(torch.int32)
-            gathered = _aligned(x, dims=(1,))[rows]  # (M, D)
+            gathered = aligned(x, dims=(1,))[rows]  # (M, D)
         with stage("experts"):
             h = head.activation(F.grouped_mm(gathered, w1, offs=offsets) + b1[experts])  # (M, H)
             y = F.grouped_mm(h, w2, offs=offsets) + b2[experts]  # (M, C)
@@ -52,7 +52,7 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     return torch_runner(run, example)
 
 
-def _aligned(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
+def aligned(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Return `tensor` with zeros appended along `dims` up to the alignment; zero padding never changes a product.
 
     Padded hidden values are activation(0) = 0 for every activation there is.

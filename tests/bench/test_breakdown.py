@@ -9,8 +9,10 @@ import pytest
 
 import kernels.combine
 import kernels.dispatch
+import kernels.fused_rows
+import kernels.fused_tiles
 import kernels.grouped_gemm
-import kernels.routing
+import kernels.router
 from bench.breakdown import KERNELS, OTHER, Part, breakdown
 from bench.errors import BenchError
 from bench.stages import CALL
@@ -88,7 +90,7 @@ def test_a_replayed_graph_counts_each_of_its_kernels(tmp_path: Path) -> None:
 
 
 def test_our_own_kernels_tell_their_stage_in_a_replayed_graph(tmp_path: Path) -> None:
-    names = ["_top_k_kernel", "memset", "_count_kernel", "_place_kernel", "_grouped_gemm_kernel", "_combine_kernel"]
+    names = ["_route_kernel", "memset", "_count_kernel", "_dispatch_kernel", "_grouped_gemm_kernel", "_combine_kernel"]
     path = write(
         tmp_path / "a.json.gz",
         event(CALL, "user_annotation", 0, 50),
@@ -99,7 +101,10 @@ def test_our_own_kernels_tell_their_stage_in_a_replayed_graph(tmp_path: Path) ->
 
 
 def test_our_own_kernels_have_the_names_that_tell_their_stage() -> None:
-    modules = (kernels.combine, kernels.dispatch, kernels.grouped_gemm, kernels.routing)
+    modules = (
+        *(kernels.combine, kernels.dispatch, kernels.grouped_gemm, kernels.router),
+        *(kernels.fused_rows, kernels.fused_tiles),
+    )
     named = {name for module in modules for name in vars(module) if name.endswith("_kernel")}
     assert named == set(KERNELS)
 

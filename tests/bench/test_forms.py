@@ -15,6 +15,7 @@ from bench.errors import BenchError
 from bench.forms import form, forms
 from bench.forms import onnxruntime as onnx_form
 from bench.stages import named_stages
+from models.cost import flops, least_bytes
 from models.heads import Head
 from tests.bench import oracle
 
@@ -200,13 +201,26 @@ def test_every_form_on_a_gpu(dtype: torch.dtype) -> None:
         ("onnxruntime", "sparse", "cpu", torch.bfloat16, "float32 and float16 only"),
         ("onnxruntime", "sparse", "cpu", torch.float16, "would not be float16"),
         ("onnxruntime", "dense", "cpu", torch.float32, None),
-        ("triton", "dense", "cuda", torch.float32, "does not need"),
+        ("triton", "dense", "cuda", torch.float32, "a dense head has none"),
         ("eager", "dense", "cpu", torch.float32, None),
     ],
 )
 def test_unavailable_says_why(name: str, kind: str, device: str, dtype: torch.dtype, reason: str | None) -> None:
     found = form(name).unavailable(oracle.new_head(kind).config, torch.device(device), dtype)
     assert (found is None) if reason is None else (found is not None and reason in found)
+
+
+def test_our_kernels_count_their_work() -> None:
+    head = oracle.new_head("sparse")
+    x = oracle.rows(head, 9)
+    runner = form("triton").prepare(head, x)
+    config = head.config
+    assert runner.work is not None
+    done = runner.work([9 * config.k, *[0] * (config.experts - 1)])  # type: ignore[union-attr]
+    assert set(done) == {"launches", "executed_flops", "requested_bytes"}
+    assert done["launches"] in (1, 5)
+    assert done["executed_flops"] >= flops(config, 9).experts
+    assert done["requested_bytes"] > least_bytes(config, 9, 4, distinct_experts=1)
 
 
 def test_compile_needs_a_compiler_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

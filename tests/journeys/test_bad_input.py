@@ -124,6 +124,8 @@ OTHER = [
     ("profile missing", "missing"),
     ("profile good --form jax", "loop, eager"),
     ("profile good --rows 0", "rows"),
+    ("targets --rehearse --minutes -1 --out t", "minutes"),
+    ("targets --rehearse --out file", "file"),
     ("unheard-of", "unheard-of"),
 ]
 
@@ -145,7 +147,7 @@ def test_one_sentence_and_a_status(place, moegap, monkeypatch, line, named):
 
 
 def test_help_is_there_for_every_command(moegap, monkeypatch, capsys):
-    for command in ("doctor", "train", "infer", "bench", "profile", "report"):
+    for command in ("doctor", "train", "infer", "bench", "profile", "report", "targets"):
         monkeypatch.setattr(sys, "argv", ["moegap", command, "--help"])
         with pytest.raises(SystemExit) as stop:
             cli.main()

@@ -15,6 +15,7 @@ ACTIVATIONS: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda x: np.where(x < 0, 0, x),
     "gelu": lambda x: x * np.vectorize(lambda v: math.erfc(-v / math.sqrt(2)) / 2, otypes=[float])(x),
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "swiglu": lambda x: ACTIVATIONS["silu"](np.split(x, 2, axis=-1)[0]) * np.split(x, 2, axis=-1)[1],
 }
 
 
@@ -31,13 +32,13 @@ def best(z: np.ndarray, k: int) -> list[int]:
 def route(
     scores: np.ndarray, k: int, *, temperature: float, standardise: bool, weights_over: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids (N, k) and weights (N, k) of scores (N, E), row by row."""
+    """Return ids (N, k), best first or for k = E by id, and weights (N, k) of scores (N, E), row by row."""
     ids, weights = np.zeros((len(scores), k), int), np.zeros((len(scores), k))
     for n, z in enumerate(scores):
         if standardise:
             spread = z.std(ddof=1) if len(z) > 1 and not (z == z[0]).all() else 0.0
             z = (z - z.mean()) / spread if spread else z - z
-        ids[n] = best(z, k)
+        ids[n] = best(z, k) if k < len(z) else range(k)
         powers = np.exp((z - z.max()) / temperature)
         total = powers[ids[n]].sum() if weights_over == "selected" else powers.sum()
         weights[n] = powers[ids[n]] / total
@@ -48,7 +49,7 @@ def product(
     rows: np.ndarray, experts: np.ndarray, w: np.ndarray, bias: np.ndarray, activation: str | None
 ) -> np.ndarray:
     """Return activation(rows[m] w[experts[m]] + bias[experts[m]]), one row at a time."""
-    out = np.zeros((len(rows), w.shape[2]))
+    out = np.zeros((len(rows), w.shape[2] // (2 if activation == "swiglu" else 1)))
     for m, e in enumerate(experts):
         out[m] = ACTIVATIONS[activation](rows[m] @ w[e] + bias[e])
     return out

@@ -1,64 +1,46 @@
-"""The kernel options and their defaults."""
+"""The options refuse what no kernel can do, and survive as text."""
 
-from itertools import product
+from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
-from kernels.options import Options, ProductOptions, default_options
+from kernels.options import FusedRows, FusedTiles, Grouped, Options, Product, Router, decode
+
+PART = Product(columns=64, depth=32, warps=4, stages=2)
+ROUTER = Router(tile_rows=16, depth=64, warps=4, stages=2)
+GROUPED = Grouped(tile_rows=16, router=ROUTER, first=PART, second=replace(PART, splits=4, swapped=True))
+TILES = FusedTiles(tile_rows=32, experts=3, slices=5, hidden=64, depth=32, warps=4, stages=2, precision="tf32")
+ROWS = FusedRows(slices=3, hidden=8, depth=32, warps=4)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rows_per_expert", "tile_rows"),
+    ("options", "change", "message"),
     [
-        (torch.bfloat16, 0.0, 16),
-        (torch.bfloat16, 0.25, 16),
-        (torch.bfloat16, 32, 16),
-        (torch.bfloat16, 33, 64),
-        (torch.float16, 127, 64),
-        (torch.float16, 128, 128),
-        (torch.float32, 1e6, 64),
+        (PART, {"columns": 24}, "columns must be a power of two and at least 16, not 24"),
+        (PART, {"columns": 32, "swapped": True}, "columns must be a power of two and at least 64, not 32"),
+        (PART, {"depth": 0}, "depth must be a power of two and at least 16, not 0"),
+        (PART, {"warps": 3}, "warps must be a power of two and at least 1, not 3"),
+        (PART, {"splits": 3}, "splits must be a power of two and at least 1, not 3"),
+        (PART, {"stages": 0}, "stages must be at least 1, not 0"),
+        (PART, {"group": 0}, "group must be at least 1, not 0"),
+        (ROUTER, {"tile_rows": 8}, "tile_rows must be a power of two and at least 16, not 8"),
+        (GROUPED, {"tile_rows": 20}, "tile_rows must be a power of two and at least 16, not 20"),
+        (GROUPED, {"first": replace(PART, splits=2)}, "the first product cannot be split"),
+        (GROUPED, {"precision": "bf16"}, """precision must be "ieee" or "tf32", not 'bf16'"""),
+        (TILES, {"hidden": 8}, "hidden must be a power of two and at least 16, not 8"),
+        (TILES, {"experts": 0}, "experts must be at least 1, not 0"),
+        (ROWS, {"slices": 0}, "slices must be at least 1, not 0"),
+        (ROWS, {"depth": 12}, "depth must be a power of two and at least 1, not 12"),
     ],
 )
-def test_tile_height_follows_the_rows_per_expert(dtype: torch.dtype, rows_per_expert: float, tile_rows: int) -> None:
-    options = default_options(dtype, rows_per_expert=rows_per_expert, features=512, hidden=64, outputs=10)
-    assert options.tile_rows == tile_rows
+def test_what_no_kernel_can_do_is_refused(options: Any, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(options, **change)
 
 
-def test_tiles_are_no_wider_than_needed() -> None:
-    options = default_options(torch.bfloat16, rows_per_expert=64, features=512, hidden=64, outputs=10)
-    assert (options.first.columns, options.first.depth, options.first.stages) == (64, 64, 3)
-    assert (options.second.columns, options.second.depth, options.second.stages) == (16, 64, 1)
-
-
-@pytest.mark.parametrize(
-    ("features", "hidden", "outputs", "tile_rows"),
-    [(512, 1024, 10, 128), (500, 1024, 10, 64), (512, 859, 10, 64), (512, 1024, 577, 64)],
-)
-def test_ragged_widths_get_small_tiles(features: int, hidden: int, outputs: int, tile_rows: int) -> None:
-    options = default_options(torch.bfloat16, rows_per_expert=1e4, features=features, hidden=hidden, outputs=outputs)
-    ragged = features % 16 > 0 or hidden % 16 > 0
-    assert options.tile_rows == tile_rows
-    assert (options.first.columns, options.first.depth) == ((64, 32) if ragged else (128, 64))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_defaults_fit_in_96_kib_of_shared_memory(dtype: torch.dtype) -> None:
-    for rows, D, H, C in product((1, 64, 1000), (1, 47, 512, 14336), (1, 64, 4096), (1, 10, 4096)):
-        options = default_options(dtype, rows_per_expert=rows, features=D, hidden=H, outputs=C)
-        for part in (options.first, options.second):
-            elements = (options.tile_rows + part.columns) * part.depth * part.stages
-            assert elements * dtype.itemsize <= 96 * 1024
-
-
-@pytest.mark.parametrize(
-    "change", [{"columns": 24}, {"columns": 8}, {"depth": 0}, {"warps": 3}, {"stages": 0}, {"group": 0}]
-)
-def test_impossible_tiles_are_refused(change: dict[str, Any]) -> None:
-    right = {"columns": 16, "depth": 16, "warps": 4, "stages": 2}
-    with pytest.raises(ValueError, match=f"{next(iter(change))}.* must be"):
-        ProductOptions(**{**right, **change})
-    part = ProductOptions(**right)
-    with pytest.raises(ValueError, match="tile_rows must be a power of two and at least 16, not 20"):
-        Options(tile_rows=20, first=part, second=part)
+@pytest.mark.parametrize("options", [GROUPED, TILES, ROWS], ids=lambda options: type(options).__name__)
+def test_options_survive_their_code(options: Options) -> None:
+    assert decode(options.code) == options
+    assert decode(options.code).code == options.code
+    assert hash(decode(options.code)) == hash(options)

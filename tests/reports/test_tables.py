@@ -64,6 +64,22 @@ def test_each_reason_stands_once_the_gravest_first(analysis: Analysis) -> None:
     )
 
 
+def test_work_stands_beside_what_is_needed(tmp_path: Path) -> None:
+    counted = record(
+        form="triton",
+        flops=36_000_000,
+        launches=5,
+        executed_flops=72_000_000,
+        requested_bytes=3_000_000,
+        least_bytes=1_500_000,
+    )
+    path = write(tmp_path / "run.json", [benchmark(case, samples(1e-3)) for case in (counted, record(form="eager"))])
+    (table,) = tables.work(analyse(load([path])))
+    assert [row[1:] for row in table.rows] == [
+        ("triton", "256", "5", "72.0", "36.0", f"2.00{TIMES}", "3.00 MB", "1.50 MB"),
+    ]
+
+
 def test_cold_start_and_memory_are_gathered_over_batches(analysis: Analysis) -> None:
     row = tables.cold_start(analysis)[0].rows[0]
     assert row[2:] == ("12.0 ms", "12.0 ms", "8.49 MB", "2,048", "library torch 2.15.0")

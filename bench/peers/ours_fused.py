@@ -1,0 +1,30 @@
+"""Our kernels in one launch, whatever they would choose."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.layers import Layer, Tensors
+from bench.peers.kernel_path import FUSED, best, required, run_of
+from bench.peers.peer import Peer, Prepared, interpreted, triton_unavailable
+
+
+def _unavailable(layer: Layer, dtype: torch.dtype, device: torch.device) -> str | None:
+    if best(layer, 1, dtype, device, FUSED) is None:
+        return "this layer is too large for one launch"
+    return triton_unavailable(layer, dtype, device)
+
+
+def _prepare(tensors: Tensors) -> Prepared:
+    options = required(tensors, FUSED)
+    gate = tensors.routing()
+    run = run_of(tensors, options)
+
+    def call(x: Tensor) -> Tensor:
+        return run(x, gate)
+
+    return Prepared(call, {"options": str(options)})
+
+
+PEER = Peer("ours_fused", "our kernels, one launch", _unavailable, _prepare, interpreted, setup=3.0)

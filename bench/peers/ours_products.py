@@ -1,0 +1,52 @@
+"""The two grouped products of our kernels alone, on rows that were dispatched beforehand.
+
+Letters: N rows, E experts, k experts per row, C output width, M = N k.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bench.layers import Layer, Tensors, expert_outputs
+from bench.peers.kernel_path import GROUPED, chosen, required
+from bench.peers.peer import Peer, Prepared, interpreted, triton_unavailable
+from kernels.dispatch import count, dispatch
+from kernels.grouped import EXACT_COLUMNS
+from kernels.grouped_gemm import grouped_gemm
+from kernels.options import Grouped
+
+
+def _prepare(tensors: Tensors) -> Prepared:
+    layer, x = tensors.layer, tensors.x
+    options = chosen(tensors)
+    if not isinstance(options, Grouped):
+        options = required(tensors, GROUPED)
+        assert isinstance(options, Grouped)
+    ids = tensors.ids.int().flatten()
+    sorted_rows = dispatch(ids, *count(ids, layer.E), k=layer.k, tile_rows=options.tile_rows)
+    out_dtype = torch.float32 if layer.C <= EXACT_COLUMNS else x.dtype
+
+    def run(x: Tensor) -> Tensor:
+        hidden = grouped_gemm(
+            x, tensors.w1, tensors.b1, sorted_rows, gather=True, activation=layer.activation, options=options.first
+        )  # (M, H)
+        y = grouped_gemm(
+            hidden, tensors.w2, tensors.b2, sorted_rows, gather=False, activation=None, options=options.second,
+            out_dtype=out_dtype,
+        )  # fmt: skip
+        return y.sum(dim=0) if y.ndim == 3 else y  # (M, C); a second product in parts is a sum of them
+
+    return Prepared(run, {"options": str(options)}, expected=lambda x: expert_outputs(tensors, x))
+
+
+def _counts(layer: Layer, rows: int, item: int, used: int, device: torch.device) -> tuple[int, int]:
+    M = rows * layer.k
+    weights = used * (layer.halves * layer.H * layer.D + layer.H * layer.C)
+    return layer.product_flops(rows), item * (weights + rows * layer.D + 2 * M * layer.H + M * layer.C)
+
+
+PEER = Peer(
+    "ours_products", "our two grouped products alone", triton_unavailable, _prepare, interpreted, setup=3.0,
+    counts=_counts,
+)  # fmt: skip

@@ -1,0 +1,271 @@
+"""Time the candidates on this GPU and keep the fastest: `python -m kernels.tune [--layers NAME ...] [--minutes 5]`.
+
+For each layer and number of rows: the dozen options of least estimated time, each checked against the reference, then
+replayed as CUDA graphs in blocks of random order; the median of each decides. The file is written after every case, and
+a run that finds it measures only what is missing. `--list` shows the candidates and their estimates without a GPU.
+
+N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import triton
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor
+from triton.errors import TritonError
+
+from kernels.choice import estimate, options_of
+from kernels.machine import Machine, machine_of
+from kernels.moe import moe, moe_reference
+from kernels.options import Options
+from kernels.problem import Problem
+from kernels.routes import Gate
+from kernels.tuning import VERSION, Entry, Layer, Tuned, layer_of, load, merged, path_of, save
+
+_PAPER = Problem(
+    N=1, D=512, H=64, E=8, C=10, k=2, M=2, dtype=torch.bfloat16, activation="gelu", described=(True, False)
+)
+_LANGUAGE = Problem(N=1, D=2048, H=768, E=128, C=2048, k=8, M=8, dtype=torch.bfloat16, activation="swiglu")
+LAYERS: dict[str, Problem] = {
+    "paper": _PAPER,
+    "paper-fp32": replace(_PAPER, dtype=torch.float32),
+    "paper-soft": replace(_PAPER, k=8),
+    "e128": _LANGUAGE,
+    "olmoe": replace(_LANGUAGE, H=1024, E=64),
+    "mixtral": replace(_LANGUAGE, D=4096, H=14336, E=8, C=4096, k=2),
+}
+"""The layers that are timed unless others are named: the paper's head, and language models of many or few experts."""
+
+ROWS = (1, 64, 1024, 16384, 8, 256, 4096, 65536, 4, 16, 32, 128, 512, 2048, 8192, 32768, 2)
+"""N in the order in which they are timed: coarse first, since the minutes may end before all are."""
+
+Name = TypeVar("Name")
+
+MOST_BYTES = 16 * 2**30
+"""A case whose tensors need more is left out."""
+
+CANDIDATES = 12
+BLOCKS = 15
+CALLS = 10
+"""Calls in one graph: enough that the start of a replay does not count."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer at one N, with the options to compare, those of least estimated time first."""
+
+    name: str
+    problem: Problem
+    candidates: tuple[Options, ...]
+
+
+def cases(layers: dict[str, Problem], machine: Machine) -> Iterator[Case]:
+    """Yield the cases of all layers, every layer at one N before the next."""
+    for N in ROWS:
+        for name, layer in layers.items():
+            problem = replace(layer, N=N, M=N * layer.k)
+            if _bytes(problem) > MOST_BYTES:
+                continue
+            found = dict.fromkeys(options_of(problem, machine, each=2))
+            ordered = sorted(found, key=lambda options: estimate(problem, options, machine))
+            yield Case(name, problem, tuple(ordered[:CANDIDATES]))
+
+
+def _bytes(problem: Problem) -> int:
+    wide = problem.D * problem.halves * problem.H + problem.H * problem.C
+    rows = problem.N * (problem.D + problem.C) + problem.M * (problem.H + problem.C)
+    return problem.element_size * (problem.E * wide + rows)
+
+
+def read_layers(names: Sequence[str]) -> dict[str, Problem]:
+    """Return the named layers, or those of a JSON file that maps names to sizes as in `kernels.tuning.Layer`.
+
+    Raises:
+        ValueError: A name is unknown, or the file is not of that form.
+    """
+    if len(names) == 1 and names[0].endswith(".json"):
+        return {name: _problem(name, values) for name, values in json.loads(Path(names[0]).read_text()).items()}
+    unknown = [name for name in names if name not in LAYERS]
+    if unknown:
+        raise ValueError(f"no layer is called {unknown[0]}; there are {', '.join(LAYERS)}, or the path of a .json file")
+    return {name: LAYERS[name] for name in names or LAYERS}
+
+
+def _problem(name: str, values: dict[str, Any]) -> Problem:
+    try:
+        layer = Layer(**values)
+        dtype = getattr(torch, layer.dtype)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"layer {name} needs {', '.join(Layer.__annotations__)} ({error})") from error
+    return Problem(N=1, M=layer.k, **{**values, "dtype": dtype})
+
+
+def listing(found: Iterator[Case], machine: Machine) -> Table:
+    """Return the candidates of every case with their estimated microseconds."""
+    table = Table("layer", "N", "us", "options", title=f"Candidates on {machine.name}, estimated")
+    for case in found:
+        for options in case.candidates:
+            seconds = estimate(case.problem, options, machine)
+            table.add_row(case.name, str(case.problem.N), f"{seconds * 1e6:.1f}", options.code)
+    return table
+
+
+def tensors(problem: Problem, device: torch.device) -> tuple[Tensor, Gate, Tensor, Tensor, Tensor, Tensor]:
+    """Return seeded random arguments of `kernels.moe.moe`, activations and outputs of the order of 1."""
+    generator = torch.Generator(device).manual_seed(0)
+    N, D, H, E, C = problem.N, problem.D, problem.H, problem.E, problem.C
+
+    def normal(*shape: int, scale: float = 1.0) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device, dtype=problem.dtype).mul_(scale)
+
+    wide = problem.halves * H
+    gate = Gate(normal(E, D, scale=D**-0.5), normal(E), problem.k)
+    experts = (normal(E, D, wide, scale=D**-0.5), normal(E, wide), normal(E, H, C, scale=H**-0.5), normal(E, C))
+    return normal(N, D), gate, *experts
+
+
+def measure(case: Case, device: torch.device, console: Console) -> Entry | None:
+    """Return the fastest of the candidates that compute the right thing, None if none does."""
+    problem = case.problem
+    arguments = tensors(problem, device)
+    expected = moe_reference(*arguments, activation=problem.activation).float()
+    replays: dict[Options, Callable[[], None]] = {}
+    for options in case.candidates:
+        call = partial(moe, *arguments, activation=problem.activation, precision=problem.precision, options=options)
+        try:
+            good = right(call(), expected, problem)
+        except (RuntimeError, TritonError) as error:
+            console.print(f"{case.name} with N = {problem.N}: {options.code} does not run ({error})")
+            continue
+        if good:
+            replays[options] = graph(call)
+        else:
+            console.print(f"{case.name} with N = {problem.N}: {options.code} is WRONG")
+    if not replays:
+        return None
+    seconds = timed(replays, event_seconds)
+    best = min(seconds, key=seconds.__getitem__)
+    return Entry(layer_of(problem), problem.N, best, seconds[best])
+
+
+def right(got: Tensor, expected: Tensor, problem: Problem) -> bool:
+    """Return whether a result is the reference's, up to the rounding of its dtype."""
+    most = 2e-2 if problem.element_size == 2 else 5e-3 if problem.precision == "tf32" else 1e-4
+    return bool((got.float() - expected).norm() <= most * expected.norm())
+
+
+def graph(call: Callable[[], object]) -> Callable[[], None]:
+    """Return a function that replays CALLS calls as one CUDA graph."""
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
+        for _ in range(CALLS):
+            call()
+    return captured.replay
+
+
+def event_seconds(replay: Callable[[], None]) -> float:
+    """Return the device seconds of one call in a replay."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    replay()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3 / CALLS
+
+
+def timed(replays: dict[Name, Callable[[], None]], clock: Callable[[Callable[[], None]], float]) -> dict[Name, float]:
+    """Return the median seconds of each, timed once per block, in another order in each; the first block only warms."""
+    order = random.Random(0)
+    samples: dict[Name, list[float]] = {name: [] for name in replays}
+    for block in range(BLOCKS + 1):
+        for name in order.sample(list(replays), len(replays)):
+            seconds = clock(replays[name])
+            if block > 0:
+                samples[name].append(seconds)
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def machine_numbers(device: torch.device) -> dict[str, float]:
+    """Return what can be measured of `kernels.machine.Machine` in a moment: an empty launch, and a copy of 1 GiB."""
+    small = torch.zeros(1, device=device)
+    source = torch.zeros(2**30, dtype=torch.uint8, device=device)
+    target = torch.zeros_like(source)
+    seconds = timed({"launch": graph(small.zero_), "copy": graph(partial(target.copy_, source))}, event_seconds)
+    return {"launch_seconds": seconds["launch"], "dram_rate": 2 * source.numel() / seconds["copy"]}
+
+
+def tune(layers: dict[str, Problem], path: Path, minutes: float, console: Console) -> None:
+    """Time every case that `path` does not hold yet, as far as the minutes allow, and keep the results there."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    name = torch.cuda.get_device_name(device)
+    machine = machine_of(device)
+    contents = load(path, name) if path.exists() else _new(name, device)
+    done = {(entry.layer, entry.N) for entry in contents.entries}
+    missing = [case for case in cases(layers, machine) if (layer_of(case.problem), case.problem.N) not in done]
+    deadline = time.monotonic() + 60 * minutes
+    with Progress(console=console) as progress:
+        task = progress.add_task("cases", total=len(missing))
+        for case in missing:
+            if time.monotonic() > deadline:
+                console.print(f"{minutes:g} minutes are over; run again to go on where this stopped.")
+                return
+            progress.update(task, description=f"{case.name}, N = {case.problem.N}")
+            entry = measure(case, device, console)
+            if entry is None:
+                console.print(f"{case.name} with N = {case.problem.N}: no candidate computes what the reference does.")
+            else:
+                contents = replace(contents, entries=merged(contents.entries, entry))
+                save(path, contents)
+            progress.advance(task)
+
+
+def _new(name: str, device: torch.device) -> Tuned:
+    date, machine = datetime.now(UTC).date().isoformat(), machine_numbers(device)
+    return Tuned(name, triton=VERSION, torch=torch.__version__, date=date, samples=BLOCKS, machine=machine)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Time or list; return the exit status: 2 where nothing can be timed or a name is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m kernels.tune", description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", nargs="*", default=[], metavar="NAME", help="names of layers, or one .json file")
+    parser.add_argument("--out", type=Path, metavar="PATH", help="the file to write; by default the device's in tuned/")
+    parser.add_argument("--minutes", type=float, default=5, help="no case starts after them")
+    parser.add_argument("--list", action="store_true", help="only list the candidates and their estimated times")
+    given = parser.parse_args(arguments)
+    errors = Console(stderr=True)
+    try:
+        layers = read_layers(given.layers)
+    except (OSError, ValueError) as error:
+        errors.print(f"{error}.")
+        return 2
+    if given.list:
+        machine = machine_of(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        Console(width=None if sys.stdout.isatty() else 200).print(listing(cases(layers, machine), machine))
+        return 0
+    if not torch.cuda.is_available():
+        errors.print("kernels.tune times kernels on a GPU, and here is no CUDA device; --list needs none.")
+        return 2
+    if triton.knobs.runtime.interpret:
+        errors.print("kernels.tune times compiled kernels, so run it with TRITON_INTERPRET unset.")
+        return 2
+    path = given.out or path_of(torch.cuda.get_device_name())
+    tune(layers, path, given.minutes, errors)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
