@@ -3,6 +3,7 @@
 N rows, D input width, H hidden width of one expert, E experts, C output width.
 """
 
+from bisect import bisect_left
 from dataclasses import replace
 
 import torch
@@ -41,8 +42,9 @@ def warm_up(
         raise ValueError("warm_up needs an example with at least one row")
     with torch.no_grad():
         problem = problem_of(x, routing, w1, b1, w2, b2, activation, precision)
-        sizes = [N for N in LADDER if most_rows >= N] or [1]
-        found = {options_for(replace(problem, N=N, M=N * problem.k), x.device): None for N in sizes}
+        each = 1 if problem.routing == "flat" else problem.k  # a flat list is chosen for by its length
+        sizes = LADDER[: bisect_left(LADDER, most_rows * problem.k // each) + 1]
+        found = {options_for(replace(problem, N=N, M=N * each), x.device): None for N in sizes}
         for options in found:
             moe(x, routing, w1, b1, w2, b2, activation=activation, precision=precision, options=options)
     return len(found)

@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import kernels
 from kernels.launch import recording
+from kernels.paths import problem_of
+from kernels.tuning import options_for
 from kernels.warm_up import warm_up
 from tests.kernels.calls import new_call
 
@@ -68,6 +71,20 @@ def test_runs_the_example_with_every_option() -> None:
         *("_route_kernel", "_dispatch_kernel", "_grouped_gemm_kernel", "_combine_kernel"),
         *("_fused_tiles_kernel", "_fused_rows_kernel"),
     }
+
+
+@pytest.mark.parametrize("kind", ["gate", "top_k", "flat"])
+@pytest.mark.parametrize("most_rows", [1, 64, 1000])
+def test_every_option_up_to_the_most_rows_is_run(kind: str, most_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = new_call(3, 512, 64, 8, 10, kind=kind, k=3)
+    ran = set()
+    monkeypatch.setattr("kernels.warm_up.moe", lambda *_, options, **__: ran.add(options))
+    number = call.run(warm_up, most_rows=most_rows)
+    assert number == len(ran)
+    example = problem_of(call.x, call.routing, call.w1, call.b1, call.w2, call.b2, "relu", "ieee")
+    for N in range(1, most_rows + 1):
+        for M in range(3 * N - 2, 3 * N + 1) if kind == "flat" else [3 * N]:
+            assert options_for(replace(example, N=N, M=M), call.x.device) in ran, (N, M)
 
 
 def test_an_example_needs_a_row() -> None:
