@@ -22,12 +22,13 @@ from torch import Tensor
 from bench import environment
 from bench.clock import Call, synchronise, timed
 from bench.equivalence import deviation, head_reference
-from bench.errors import first_line, told
+from bench.errors import told
 from bench.forms import Runner, form
 from bench.memory import peak_memory
 from bench.precision import exact_float32
 from bench.reference import Reference
 from bench.result import Outcome
+from bench.unmeasurable import UnmeasurableError, unmeasurable
 from bench.workloads import Case, Part, Shape, Subject, dtype_name, feature_rows, working_set
 from models.classifier import Classifier
 from models.config import DenseConfig
@@ -81,23 +82,13 @@ def measure_group(cases: Sequence[Case], suite: str, seconds: float, seed: int, 
             if subject not in inputs:
                 inputs[subject] = _inputs(subject, shape, seed)
             prepared = _prepare(clocked[0], inputs[subject])
-        except _UnmeasurableError as reason:
+        except UnmeasurableError as reason:
             outcomes += [_unmeasured(case, shared, reason) for case in clocked]
         else:
             ready += [_Timed(case, prepared.call, {**shared, **prepared.fields}) for case in clocked]
     stopped_by = _sample(ready, seconds, random.Random(seed), lambda share: progress(0.5 + 0.5 * share))
     after = environment.gpu_state(shape.device)
     return outcomes + [_finished(timed_case, stopped_by, after) for timed_case in ready]
-
-
-class _UnmeasurableError(Exception):
-    """Why a case gets no time, as one sentence, and what is known of it all the same."""
-
-    def __init__(self, status: Status, reason: str, **fields: Any) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-        self.fields = fields
 
 
 @dataclass(frozen=True)
@@ -124,11 +115,11 @@ def _by_runner(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 def _inputs(subject: Subject, shape: Shape, seed: int) -> _Input:
-    """Return the rows that every form of the subject gets; raises `_UnmeasurableError` where memory is too small."""
+    """Return the rows that every form of the subject gets; raises `UnmeasurableError` where memory is too small."""
     needed = working_set(subject.head, shape.rows, shape.dtype)
     free = environment.available_memory(shape.device)
     if needed > MEMORY_SHARE * free:
-        raise _UnmeasurableError(
+        raise UnmeasurableError(
             Status.SKIPPED,
             f"{shape.rows:,} rows may need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free",
         )
@@ -151,7 +142,7 @@ def _prepare(case: Case, given: _Input) -> _Prepared:
     head: Head = model.head
     reason = chosen.unavailable(head.config, shape.device, shape.dtype) or chosen.untimeable(shape.device)
     if reason is not None:
-        raise _UnmeasurableError(Status.UNAVAILABLE, reason)
+        raise UnmeasurableError(Status.UNAVAILABLE, reason)
     with _failures(), torch.inference_mode():
         start = time.perf_counter()
         runner = chosen.prepare(head, given.features)
@@ -177,12 +168,10 @@ def _failures() -> Iterator[None]:
     """Turn what a library raises into a case that failed or did not fit, so that the others go on."""
     try:
         yield
-    except _UnmeasurableError:
+    except UnmeasurableError:
         raise
     except Exception as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise _UnmeasurableError(Status.SKIPPED, f"out of memory: {first_line(error)}") from error
-        raise _UnmeasurableError(Status.FAILED, told(error)) from error
+        raise unmeasurable(error) from error
 
 
 def _call(runner: Runner, model: Classifier, x: Tensor, part: Part) -> Callable[[], Tensor]:
@@ -199,7 +188,7 @@ def _call(runner: Runner, model: Classifier, x: Tensor, part: Part) -> Callable[
 
 
 def _check(logits: Tensor, given: _Input) -> dict[str, Any]:
-    """Return the fields of the equivalence gate; raises `_UnmeasurableError` for wrong logits."""
+    """Return the fields of the equivalence gate; raises `UnmeasurableError` for wrong logits."""
     found = deviation(logits, given.expected, given.features)
     fields = {
         "error": found.error if math.isfinite(found.error) else None,
@@ -212,7 +201,7 @@ def _check(logits: Tensor, given: _Input) -> dict[str, Any]:
         f"logits deviate by {found.error:.2g} where {found.tolerance:.2g} is allowed, "
         f"with {found.ambiguous_rows} of {found.rows} rows too close to call"
     )
-    raise _UnmeasurableError(Status.WRONG, reason, **fields)
+    raise UnmeasurableError(Status.WRONG, reason, **fields)
 
 
 def _rows_per_expert(head: Head, features: Tensor) -> list[int]:
@@ -294,8 +283,8 @@ def _finished(item: _Timed, stopped_by: str, gpu_state: dict[str, Any]) -> Outco
     return Outcome(_record(item.case, item.fields, status=Status.MEASURED, **sampling), tuple(item.samples))
 
 
-def _unmeasured(case: Case, shared: dict[str, Any], why: _UnmeasurableError) -> Outcome:
-    return Outcome(_record(case, shared, status=why.status, reason=why.reason, **why.fields))
+def _unmeasured(case: Case, shared: dict[str, Any], why: UnmeasurableError) -> Outcome:
+    return Outcome(_record(case, shared, **why.fields))
 
 
 def _record(case: Case, fields: dict[str, Any], **more: Any) -> CaseRecord:

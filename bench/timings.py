@@ -19,12 +19,13 @@ from torch import Tensor
 
 from bench import environment
 from bench.clock import synchronise
-from bench.errors import first_line, told
+from bench.errors import told
 from bench.layers import Tensors, deviation, layer_output, new_tensors, tolerance
 from bench.measure import frames_compiled, no_garbage_collection
 from bench.peers import Peer, Prepared
 from bench.stopwatch import Call, captured, samples
 from bench.timing_plan import Group
+from bench.unmeasurable import UnmeasurableError, unmeasurable
 from reports.record import Status
 from reports.timing import Routing, Timing
 
@@ -66,14 +67,6 @@ def _free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-class _UnmeasurableError(Exception):
-    """Why a case gets no time, as one sentence, and what is known of it all the same."""
-
-    def __init__(self, status: Status, reason: str, **fields: Any) -> None:
-        super().__init__(reason)
-        self.fields = {"status": status, "reason": reason, **fields}
-
-
 def time_group(
     group: Group, device: torch.device, seconds: float, deadline: float, seed: int, progress: Progress
 ) -> list[Timing]:
@@ -87,7 +80,7 @@ def time_group(
     try:
         by_routing = new_tensors(group.layer, group.rows, group.dtype, device, group.routings)
     except Exception as error:
-        why = _told(error)
+        why = unmeasurable(error)
         return [case.model_copy(update=why.fields) for case in planned]
     contests = [
         _Contest(peer, by_routing[routing], [case for case in planned if case.contest == (routing, peer.name)])
@@ -114,17 +107,17 @@ def _ready(
     """Return the cases of a contest that can be timed, and the others with their reasons."""
     try:
         prepared, fields = _prepare(contest, expected, device, deadline)
-    except _UnmeasurableError as why:
+    except UnmeasurableError as why:
         return [], [case.model_copy(update=why.fields) for case in contest.cases]
     plain: list[Call] = [_call(prepared, x) for x in contest.tensors.xs]
-    graphs: list[Call] | _UnmeasurableError | None = None
+    graphs: list[Call] | UnmeasurableError | None = None
     entries, unmeasured = [], []
     for case in (case.model_copy(update=fields) for case in contest.cases):
         calls = plain
         if case.clock == "graph" and device.type == "cuda":
             if graphs is None:
                 graphs = _graphs(contest, prepared, plain, expected)
-            if isinstance(graphs, _UnmeasurableError):
+            if isinstance(graphs, UnmeasurableError):
                 unmeasured.append(case.model_copy(update=graphs.fields))
                 continue
             calls = graphs
@@ -147,9 +140,9 @@ def _prepare(
     peer, tensors = contest.peer, contest.tensors
     reason = peer.unavailable(tensors.layer, tensors.x.dtype, device)
     if reason is not None:
-        raise _UnmeasurableError(Status.UNAVAILABLE, reason)
+        raise UnmeasurableError(Status.UNAVAILABLE, reason)
     if time.monotonic() + peer.setup > deadline:
-        raise _UnmeasurableError(Status.SKIPPED, f"no time left for the {peer.setup:.0f} s that preparing it may take")
+        raise UnmeasurableError(Status.SKIPPED, f"no time left for the {peer.setup:.0f} s that preparing it may take")
     start = time.perf_counter()
     try:
         with torch.inference_mode():
@@ -159,22 +152,22 @@ def _prepare(
         synchronise(device)
         setup = time.perf_counter() - start
         checked = _check(contest, prepared, outputs, expected)
-    except _UnmeasurableError:
+    except UnmeasurableError:
         raise
     except Exception as error:
-        raise _told(error) from error
+        raise unmeasurable(error) from error
     sizes = len(tensors.x), tensors.x.element_size(), tensors.used_experts()
     flops, least_bytes = peer.counts(tensors.layer, *sizes, device)
     fields = {"setup": setup, "runs_on": prepared.runs_on, "flops": flops, "least_bytes": least_bytes, **checked}
     untimeable = peer.untimeable(device)
     if untimeable is not None:
-        raise _UnmeasurableError(Status.UNAVAILABLE, untimeable, **fields)
+        raise UnmeasurableError(Status.UNAVAILABLE, untimeable, **fields)
     return prepared, fields
 
 
 def _graphs(
     contest: _Contest, prepared: Prepared, plain: Sequence[Call], expected: dict[Routing, list[Tensor]]
-) -> list[Call] | _UnmeasurableError:
+) -> list[Call] | UnmeasurableError:
     """Return a graph of each call, its replay found right over poisoned output, or why there is none."""
     try:
         with torch.inference_mode():
@@ -183,17 +176,17 @@ def _graphs(
                 if graph.output is not None:
                     graph.output.fill_(math.nan)
             _check(contest, prepared, [graph() for graph in graphs], expected)
-    except _UnmeasurableError as why:
+    except UnmeasurableError as why:
         return why
     except Exception as error:
-        return _told(error)
+        return unmeasurable(error)
     return [graph.replay for graph in graphs]
 
 
 def _check(
     contest: _Contest, prepared: Prepared, outputs: Sequence[Tensor | None], expected: dict[Routing, list[Tensor]]
 ) -> dict[str, float]:
-    """Return error and tolerance of outputs that are right; raises `_UnmeasurableError` for wrong ones."""
+    """Return error and tolerance of outputs that are right; raises `UnmeasurableError` for wrong ones."""
     present = [output for output in outputs if output is not None]
     if not present:
         return {}
@@ -209,7 +202,7 @@ def _check(
     allowed = tolerance(tensors.x.dtype)
     if error > allowed:
         found = {"tolerance": allowed, **({"error": error} if math.isfinite(error) else {})}
-        raise _UnmeasurableError(Status.WRONG, f"deviates by {error:.2g} where {allowed:.2g} is allowed", **found)
+        raise UnmeasurableError(Status.WRONG, f"deviates by {error:.2g} where {allowed:.2g} is allowed", **found)
     return {"error": error, "tolerance": allowed}
 
 
@@ -217,13 +210,6 @@ def _poison(tensors: Tensors) -> None:
     """Leave NaN in the free memory that an output is likely to get, so that what is not written shows."""
     for x in tensors.xs:
         x.new_full((len(x), tensors.layer.C), math.nan)
-
-
-def _told(error: Exception) -> _UnmeasurableError:
-    """Return another library's error as the reason for a case without a time."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return _UnmeasurableError(Status.SKIPPED, f"out of memory: {first_line(error)}")
-    return _UnmeasurableError(Status.FAILED, told(error))
 
 
 def _sample(

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal, TypeVar
 
+from kernels.fused import MOST_COLUMNS, MOST_PARTS, sliced
 from kernels.integers import cdiv, next_power_of_2
 from kernels.machine import Machine
 from kernels.options import FusedRows, FusedTiles, Product, Router
 from kernels.problem import Problem
-from kernels.work import Unit, balanced, product_shared, sliced, unit_of
+from kernels.work import Unit, balanced, product_shared, unit_of
 from kernels.work import fused_tiles as fused_tiles_work
 from kernels.work import route as route_work
 
@@ -24,12 +25,6 @@ Part = TypeVar("Part", Router, Product, FusedTiles)
 
 MOST_SPLITS = 8
 """Programs that share one sum at most: beyond, adding up costs more than it hides."""
-
-MOST_COLUMNS = 128
-"""The widest output of the fused paths: beyond, they would compute the hidden values again for other columns."""
-
-MOST_PARTS = 2**16 - 1
-"""Programs that may share one sum on the fused paths: the grid's second axis is no longer."""
 
 RESERVED = 1024
 """Bytes of shared memory that are left to the compiler: barriers, and sums across warps."""

@@ -40,13 +40,13 @@ from itertools import product as combinations
 
 from kernels import candidates
 from kernels.account import works
-from kernels.candidates import MOST_COLUMNS
+from kernels.fused import MOST_COLUMNS, sliced
 from kernels.integers import cdiv
 from kernels.machine import Machine
 from kernels.options import FusedRows, Grouped, Options, Precision, Product, Router
 from kernels.problem import Problem
 from kernels.tickets import MOST
-from kernels.work import Work, balanced, sliced
+from kernels.work import Work, balanced
 
 LADDER = tuple(sorted({size for power in range(20) for size in (2**power, 3 * 2**power // 2)} | {2**20}))
 """N for which options are chosen; another N has those of the next one up, and one beyond the last those of the last."""

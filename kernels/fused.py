@@ -11,11 +11,15 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.activation import Activation
+from kernels.integers import cdiv
 from kernels.routes import Flat, Gate, Routing, TopK
 from kernels.tickets import counters, take_ticket
 
 MOST_PARTS = 2**16 - 1
 """The most programs that CUDA allows along the axis of a grid that counts the parts of a sum."""
+
+MOST_COLUMNS = 128
+"""Output columns of one program: beyond, the hidden values are computed again for other columns."""
 
 STRIDES = {
     name: tuple(f"stride_{name}_{letter}" for letter in letters)
@@ -59,6 +63,12 @@ def store_sum(out, scratch, counter, part, total, place, inside, size, parts: tl
             for other in range(parts):
                 total += tl.load(scratch + other * size + place, mask=inside, other=0.0, cache_modifier=".cg")
             tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
+
+
+def sliced(H: int, hidden: int, slices: int) -> tuple[int, int]:
+    """Return how many programs really share the hidden columns of an expert, and the blocks of each."""
+    blocks = cdiv(cdiv(H, hidden), slices)
+    return cdiv(cdiv(H, hidden), blocks), blocks
 
 
 def experts_per_row(routing: Routing) -> int:

@@ -12,15 +12,12 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.activation import Activation, activate, swiglu
-from kernels.fused import experts_per_row, fused_arguments, store_sum
+from kernels.fused import MOST_COLUMNS, experts_per_row, fused_arguments, sliced, store_sum
 from kernels.integers import cdiv, next_power_of_2
 from kernels.launch import launch
 from kernels.options import FusedRows
 from kernels.ranking import gate_matrix
 from kernels.routes import Routing
-
-MOST_COLUMNS = 128
-"""Output columns of one program."""
 
 
 @triton.jit
@@ -187,8 +184,7 @@ def fused_rows(
         return x.new_empty(N, C)
     block_e = next_power_of_2(E)
     block_c = min(next_power_of_2(C), MOST_COLUMNS)
-    blocks = cdiv(cdiv(H, options.hidden), options.slices)
-    slices = cdiv(cdiv(H, options.hidden), blocks)
+    slices, blocks = sliced(H, options.hidden, options.slices)
     parts = experts_per_row(routing) * slices
     grid = (N, parts, cdiv(C, block_c))
     arguments = fused_arguments(x, routing, w1, b1, w2, b2, activation=activation, parts=parts, sums=grid[0] * grid[2])

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.activation import Activation, activate, swiglu
-from kernels.fused import fused_arguments, store_sum
+from kernels.fused import MOST_COLUMNS, fused_arguments, sliced, store_sum
 from kernels.integers import cdiv, next_power_of_2
 from kernels.launch import launch
 from kernels.options import FusedTiles
@@ -22,9 +22,6 @@ from kernels.routes import Gate, Routing
 
 NARROW = 64
 """Rows below which a 16-bit tile is computed transposed, and the fewest columns it has then: those of one wgmma."""
-
-MOST_COLUMNS = 128
-"""Output columns of one program."""
 
 
 @triton.jit
@@ -305,8 +302,7 @@ def fused_tiles(
         return x.new_empty(N, C)
     narrow = x.dtype.itemsize == 2 and options.tile_rows < NARROW
     least = NARROW if narrow else 16
-    blocks = cdiv(cdiv(H, options.hidden), options.slices)
-    slices = cdiv(cdiv(H, options.hidden), blocks)
+    slices, blocks = sliced(H, options.hidden, options.slices)
     parts = cdiv(E, options.experts) * slices
     block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
     grid = (cdiv(N, options.tile_rows), parts, cdiv(C, block_c))

@@ -12,7 +12,6 @@ from kernels.activation import Activation
 from kernels.combine import combine, row_order
 from kernels.dispatch import Dispatch, count, dispatch
 from kernels.grouped_gemm import grouped_gemm
-from kernels.machine import machine_of
 from kernels.options import Grouped
 from kernels.router import route
 from kernels.routes import Flat, Gate, Routing
@@ -33,10 +32,29 @@ def grouped(
     options: Grouped,
 ) -> Tensor:
     """Return what `kernels.moe.moe` does, (N, C) in the dtype of `x`."""
-    E, _, C = w2.shape
     N = x.shape[0]
-    programs = machine_of(x.device).multiprocessors  # a persistent one fills its multiprocessor
-    sorted_rows, weights = _dispatch(x, routing, E, options)
+    sorted_rows, weights = _dispatch(x, routing, w2.shape[0], options)
+    y = products(x, sorted_rows, w1, b1, w2, b2, activation=activation, options=options)
+    if isinstance(routing, Flat):
+        starts, order = row_order(routing.rows, N, ordered=routing.ordered)
+        return combine(y, weights, sorted_rows.slots, rows=N, order=order, starts=starts, out_dtype=x.dtype)
+    k = routing.k if isinstance(routing, Gate) else routing.ids.shape[1]
+    return combine(y, weights, sorted_rows.slots, rows=N, k=k, out_dtype=x.dtype)
+
+
+def products(
+    x: Tensor,
+    sorted_rows: Dispatch,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    b2: Tensor | None,
+    *,
+    activation: Activation,
+    options: Grouped,
+) -> Tensor:
+    """Return the experts' outputs by slot, (M, C), or in parts to be added, (splits, M, C)."""
+    C = w2.shape[2]
     hidden = grouped_gemm(
         x,
         w1,
@@ -46,9 +64,8 @@ def grouped(
         activation=activation,
         options=options.first,
         precision=options.precision,
-        programs=programs,
     )  # (M, H)
-    y = grouped_gemm(
+    return grouped_gemm(
         hidden,
         w2,
         b2,
@@ -58,13 +75,7 @@ def grouped(
         options=options.second,
         precision=options.precision,
         out_dtype=torch.float32 if C <= EXACT_COLUMNS else x.dtype,
-        programs=programs,
-    )  # (M, C) or (splits, M, C)
-    if isinstance(routing, Flat):
-        starts, order = row_order(routing.rows, N, ordered=routing.ordered)
-        return combine(y, weights, sorted_rows.slots, rows=N, order=order, starts=starts, out_dtype=x.dtype)
-    k = routing.k if isinstance(routing, Gate) else routing.ids.shape[1]
-    return combine(y, weights, sorted_rows.slots, rows=N, k=k, out_dtype=x.dtype)
+    )
 
 
 def _dispatch(x: Tensor, routing: Routing, E: int, options: Grouped) -> tuple[Dispatch, Tensor]:

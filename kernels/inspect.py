@@ -33,6 +33,7 @@ from triton.compiler import ASTSource
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.launch import Launch, recording
+from kernels.layers import LANGUAGE, PAPER
 from kernels.machine import A100, B200, H100, Machine, assuming
 from kernels.options import Options
 from kernels.problem import Problem
@@ -58,24 +59,20 @@ DTYPES = {
     torch.int64: "i64",
 }
 
-_PAPER = Problem(
-    N=1, D=512, H=64, E=8, C=10, k=2, M=2, dtype=torch.bfloat16, activation="gelu", described=(True, False)
-)
-_LAYER = Problem(N=1, D=2048, H=768, E=128, C=2048, k=8, M=8, dtype=torch.bfloat16, activation="swiglu")
 LAYERS = (
-    replace(_PAPER, dtype=torch.float16),
-    replace(_PAPER, dtype=torch.float32),
-    replace(_PAPER, k=8),
-    replace(_PAPER, D=577, H=859, described=(False, False)),
-    _LAYER,
-    replace(_LAYER, D=4096, H=14336, E=8, C=4096, k=2),
-    replace(_LAYER, E=64, H=1024, activation="gelu", routing="top_k"),
-    replace(_LAYER, E=64, H=1024, activation="gelu", routing="flat", dtype=torch.float32),
-    replace(_LAYER, E=64, H=1024, activation="gelu", dtype=torch.float32, precision="tf32"),
-    replace(_PAPER, E=256, k=8),
-    replace(_PAPER, E=384, k=8, D=1024),
-    replace(_PAPER, E=512, k=512),
-    replace(_PAPER, E=512, k=8, dtype=torch.float32),
+    replace(PAPER, dtype=torch.float16),
+    replace(PAPER, dtype=torch.float32),
+    replace(PAPER, k=8),
+    replace(PAPER, D=577, H=859, described=(False, False)),
+    LANGUAGE,
+    replace(LANGUAGE, D=4096, H=14336, E=8, C=4096, k=2),
+    replace(LANGUAGE, E=64, H=1024, activation="gelu", routing="top_k"),
+    replace(LANGUAGE, E=64, H=1024, activation="gelu", routing="flat", dtype=torch.float32),
+    replace(LANGUAGE, E=64, H=1024, activation="gelu", dtype=torch.float32, precision="tf32"),
+    replace(PAPER, E=256, k=8),
+    replace(PAPER, E=384, k=8, D=1024),
+    replace(PAPER, E=512, k=512),
+    replace(PAPER, E=512, k=8, dtype=torch.float32),
 )
 """The paper's head and as a soft mixture, odd widths, layers of language models, and many experts.
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from triton.errors import TritonError
 
 from kernels.choice import estimate, options_of
+from kernels.layers import LANGUAGE, PAPER
 from kernels.machine import Machine, machine_of
 from kernels.moe import moe, moe_reference
 from kernels.options import Options
@@ -36,17 +37,13 @@ from kernels.problem import Problem
 from kernels.routes import Gate
 from kernels.tuning import VERSION, Entry, Layer, Tuned, layer_of, load, merged, path_of, save
 
-_PAPER = Problem(
-    N=1, D=512, H=64, E=8, C=10, k=2, M=2, dtype=torch.bfloat16, activation="gelu", described=(True, False)
-)
-_LANGUAGE = Problem(N=1, D=2048, H=768, E=128, C=2048, k=8, M=8, dtype=torch.bfloat16, activation="swiglu")
 LAYERS: dict[str, Problem] = {
-    "paper": _PAPER,
-    "paper-fp32": replace(_PAPER, dtype=torch.float32),
-    "paper-soft": replace(_PAPER, k=8),
-    "e128": _LANGUAGE,
-    "olmoe": replace(_LANGUAGE, H=1024, E=64),
-    "mixtral": replace(_LANGUAGE, D=4096, H=14336, E=8, C=4096, k=2),
+    "paper": PAPER,
+    "paper-fp32": replace(PAPER, dtype=torch.float32),
+    "paper-soft": replace(PAPER, k=8),
+    "e128": LANGUAGE,
+    "olmoe": replace(LANGUAGE, H=1024, E=64),
+    "mixtral": replace(LANGUAGE, D=4096, H=14336, E=8, C=4096, k=2),
 }
 """The layers that are timed unless others are named: the paper's head, and language models of many or few experts."""
 

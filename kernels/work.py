@@ -19,6 +19,7 @@ import torch
 
 from kernels.combine import TILE
 from kernels.dispatch import COUNTED, PLACED, most_programs
+from kernels.fused import MOST_COLUMNS, sliced
 from kernels.grouped import EXACT_COLUMNS
 from kernels.integers import cdiv, next_power_of_2
 from kernels.launch import Stage
@@ -242,7 +243,7 @@ def fused_tiles(problem: Problem, options: FusedTiles) -> Work:
     rows, gated, halves = options.tile_rows, problem.routing == "gate", problem.halves
     least = 64 if size == 2 and rows < 64 else 16
     block_e, block_h = max(least, next_power_of_2(E)), max(least, options.hidden)
-    block_c = max(least, min(next_power_of_2(C), 128))
+    block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
     slices = sliced(H, options.hidden, options.slices)[0]
     groups, tiles, wide = cdiv(E, options.experts), cdiv(N, rows), cdiv(C, block_c)
     parts, steps = groups * slices, cdiv(D, options.depth)
@@ -278,7 +279,7 @@ def fused_rows(problem: Problem, options: FusedRows) -> Work:
     N, D, H, E, C, k, size = (*sizes(problem), problem.element_size)
     gated, halves, hidden = problem.routing == "gate", problem.halves, options.hidden
     slices, blocks = sliced(H, hidden, options.slices)
-    block_e, block_c = next_power_of_2(E), min(next_power_of_2(C), 128)
+    block_e, block_c = next_power_of_2(E), min(next_power_of_2(C), MOST_COLUMNS)
     gate_depth = max(1, options.depth * hidden // block_e)
     parts, wide = k * slices, cdiv(C, block_c)
     programs = N * parts * wide
@@ -305,12 +306,6 @@ def fused_rows(problem: Problem, options: FusedRows) -> Work:
 def sizes(problem: Problem) -> tuple[int, int, int, int, int, int]:
     """Return N, D, H, E, C and k."""
     return problem.N, problem.D, problem.H, problem.E, problem.C, problem.k
-
-
-def sliced(H: int, hidden: int, slices: int) -> tuple[int, int]:
-    """Return how many programs really share the hidden columns of an expert, and the blocks of each."""
-    blocks = cdiv(cdiv(H, hidden), slices)
-    return cdiv(cdiv(H, hidden), blocks), blocks
 
 
 def y_size(problem: Problem) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.layers import Layer, Tensors
+from bench.peers.peer import Prepared
 from kernels.choice import estimate, options_of
 from kernels.machine import machine_of
 from kernels.moe import moe
@@ -32,6 +33,12 @@ def run_of(tensors: Tensors, options: Options | None) -> Callable[[Tensor, Routi
         return moe(x, routing, *weights, activation=activation, options=options)
 
     return run
+
+
+def gated(tensors: Tensors, options: Options | None) -> Prepared:
+    """Return the operation behind the layer's own gate under `options`, or under those it chooses."""
+    gate, run = tensors.routing(), run_of(tensors, options)
+    return Prepared(lambda x: run(x, gate), {"options": str(options or chosen(tensors))})
 
 
 def chosen(tensors: Tensors) -> Options:

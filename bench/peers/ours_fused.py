@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from bench.layers import Layer, Tensors
-from bench.peers.kernel_path import FUSED, best, required, run_of
+from bench.peers.kernel_path import FUSED, best, gated, required
 from bench.peers.peer import Peer, Prepared, interpreted, triton_unavailable
 
 
@@ -17,14 +16,7 @@ def _unavailable(layer: Layer, dtype: torch.dtype, device: torch.device) -> str 
 
 
 def _prepare(tensors: Tensors) -> Prepared:
-    options = required(tensors, FUSED)
-    gate = tensors.routing()
-    run = run_of(tensors, options)
-
-    def call(x: Tensor) -> Tensor:
-        return run(x, gate)
-
-    return Prepared(call, {"options": str(options)})
+    return gated(tensors, required(tensors, FUSED))
 
 
 PEER = Peer("ours_fused", "our kernels, one launch", _unavailable, _prepare, interpreted, setup=3.0)

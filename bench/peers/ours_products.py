@@ -12,29 +12,22 @@ from bench.layers import Layer, Tensors, expert_outputs
 from bench.peers.kernel_path import GROUPED, chosen, required
 from bench.peers.peer import Peer, Prepared, interpreted, triton_unavailable
 from kernels.dispatch import count, dispatch
-from kernels.grouped import EXACT_COLUMNS
-from kernels.grouped_gemm import grouped_gemm
+from kernels.grouped import products
 from kernels.options import Grouped
 
 
 def _prepare(tensors: Tensors) -> Prepared:
-    layer, x = tensors.layer, tensors.x
+    layer = tensors.layer
     options = chosen(tensors)
     if not isinstance(options, Grouped):
         options = required(tensors, GROUPED)
         assert isinstance(options, Grouped)
     ids = tensors.ids.int().flatten()
     sorted_rows = dispatch(ids, *count(ids, layer.E), k=layer.k, tile_rows=options.tile_rows)
-    out_dtype = torch.float32 if layer.C <= EXACT_COLUMNS else x.dtype
+    weights = tensors.w1, tensors.b1, tensors.w2, tensors.b2
 
     def run(x: Tensor) -> Tensor:
-        hidden = grouped_gemm(
-            x, tensors.w1, tensors.b1, sorted_rows, gather=True, activation=layer.activation, options=options.first
-        )  # (M, H)
-        y = grouped_gemm(
-            hidden, tensors.w2, tensors.b2, sorted_rows, gather=False, activation=None, options=options.second,
-            out_dtype=out_dtype,
-        )  # fmt: skip
+        y = products(x, sorted_rows, *weights, activation=layer.activation, options=options)
         return y.sum(dim=0) if y.ndim == 3 else y  # (M, C); a second product in parts is a sum of them
 
     return Prepared(run, {"options": str(options)}, expected=lambda x: expert_outputs(tensors, x))
