@@ -1,4 +1,4 @@
-"""The command line: `moegap doctor | train | infer | bench | profile | report | targets`."""
+"""The command line: `moegap doctor | train | infer | bench | profile | report | targets | policies | sharpness`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import typer
 from bench.commands.bench import bench
 from bench.commands.doctor import doctor
 from bench.commands.infer import infer
+from bench.commands.policies import policies
 from bench.commands.profile import profile
 from bench.commands.report import report
+from bench.commands.sharpness import sharpness
 from bench.commands.targets import targets
 from bench.commands.train import train
 from bench.errors import BenchError, told
@@ -31,7 +33,7 @@ app = typer.Typer(
     "moegap bench runs/dense runs/soft runs/sparse --suite demo --out runs/result.json\n\n"
     "moegap report runs/result.json --out runs/report",
 )
-for command in (doctor, train, infer, bench, profile, report, targets):
+for command in (doctor, train, infer, bench, profile, report, targets, policies, sharpness):
     app.command()(command)
 
 FAILED = 1

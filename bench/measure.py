@@ -1,6 +1,6 @@
 """Measuring a group: every form of one shape, interleaved in randomly ordered blocks.
 
-Letters: N rows, D input width, E experts, k experts per row, C output width.
+Letters: N rows, D input width, E experts, C output width.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bench.result import Outcome
 from bench.unmeasurable import UnmeasurableError, unmeasurable
 from bench.workloads import Case, Part, Shape, Subject, dtype_name, feature_rows, working_set
 from models.classifier import Classifier
-from models.config import DenseConfig
+from models.config import DenseConfig, HeadConfig, SparseConfig
 from models.cost import executed_experts, flops, least_bytes, parameters
 from models.dense import DenseHead
 from models.heads import Head
@@ -208,8 +208,7 @@ def _rows_per_expert(head: Head, features: Tensor) -> list[int]:
     """Return how many assignments each expert gets (E,), nothing for a dense head."""
     if isinstance(head, DenseHead):
         return []
-    ids = head.routing(features).ids.flatten().long()  # (N k,)
-    return torch.bincount(ids, minlength=head.config.experts).tolist()
+    return head.routing(features).load().tolist()
 
 
 def _sample(ready: list[_Timed], seconds: float, rng: random.Random, progress: Progress) -> str:
@@ -289,9 +288,8 @@ def _unmeasured(case: Case, shared: dict[str, Any], why: UnmeasurableError) -> O
 
 def _record(case: Case, fields: dict[str, Any], **more: Any) -> CaseRecord:
     """Return the record of `case`: what it is, what it costs, and what was found out."""
-    counts = fields.get("rows_per_expert")
-    distinct_experts = sum(count > 0 for count in counts) if counts else None
-    return CaseRecord.model_validate({**_identity(case), **_cost(case, distinct_experts), **fields, **more})
+    counts = fields.get("rows_per_expert") or None
+    return CaseRecord.model_validate({**_identity(case), **_cost(case, counts), **fields, **more})
 
 
 def _identity(case: Case) -> dict[str, Any]:
@@ -305,6 +303,7 @@ def _identity(case: Case) -> dict[str, Any]:
         "data": subject.data,
         "test_accuracy": subject.test_accuracy,
         "head": config.kind,
+        "policy": config.policy if isinstance(config, SparseConfig) else "",
         "form": case.form,
         "part": shape.part,
         "backbone": subject.model.config.backbone.name,
@@ -312,7 +311,7 @@ def _identity(case: Case) -> dict[str, Any]:
         "features": config.features,
         "hidden": config.hidden,
         "experts": 1 if isinstance(config, DenseConfig) else config.experts,
-        "k": executed_experts(config),
+        "k": most_experts(config),
         "classes": config.classes,
         "activation": config.activation,
         "dtype": dtype_name(shape.dtype),
@@ -322,17 +321,28 @@ def _identity(case: Case) -> dict[str, Any]:
     }
 
 
-def _cost(case: Case, distinct_experts: int | None) -> dict[str, int | None]:
-    """Return the counted cost of the part measured, when its rows use so many experts."""
+def most_experts(config: HeadConfig) -> int:
+    """Return how many experts a row may have at most."""
+    if isinstance(config, SparseConfig) and config.policy == "expert_choice":
+        return config.experts
+    return executed_experts(config)
+
+
+def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, int | None]:
+    """Return the counted cost of the part measured, with the most assignments there can be where none were counted."""
     subject, shape, config = case.subject, case.shape, case.subject.head.config
-    head_flops = flops(config, shape.rows).total
+    assignments = None if rows_per_expert is None else sum(rows_per_expert)
+    distinct_experts = None if rows_per_expert is None else sum(count > 0 for count in rows_per_expert)
+    head_flops = flops(config, shape.rows, assignments).total
     if shape.part == "head":
         return {
+            "assignments": assignments,
             "parameters": parameters(config),
             "flops": head_flops,
             "least_bytes": least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts),
         }
     return {
+        "assignments": assignments,
         "parameters": sum(value.numel() for value in subject.model.parameters()),
         "flops": head_flops + subject.backbone_flops * shape.rows,
         "least_bytes": None,

@@ -4,7 +4,7 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, k exper
 
     scores = x gate^T + gate_bias                                               (N, E)
     sparse, if standardise: scores = (scores - mean) / std                      per row, std over n - 1, 0 / 0 = 0
-    sparse: the k largest scores, ties to the lowest id; soft: all E
+    sparse: the experts that the policy selects (`bench.decisions`) by scores + correction; soft: all E
     weights = softmax(scores / temperature)                                     over the selected, or over all E
     logits = sum over selected e of weight_e (activation(x w1_e + b1_e) w2_e + b2_e)
 """
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
+from bench.decisions import decide
 from models.config import DenseConfig, HeadConfig, SoftConfig, SparseConfig
 
 Float64 = NDArray[np.float64]
@@ -27,16 +28,22 @@ ACTIVATIONS: dict[str, Callable[[Float64], Float64]] = {
     "gelu": lambda x: 0.5 * x * (1.0 + erf(x / np.sqrt(2.0))),
     "silu": lambda x: x * expit(x),
 }
+EXPERT = ("w1", "b1", "w2", "b2")
 DECIDABLE = 1e-6
 """Scores closer than this share of sum_d |x_d gate_d| are a tie to float32, whose own rounding is of that size."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Logits (N, C) in float64, and which rows (N,) a float32 router may send elsewhere."""
+    """Logits (N, C) in float64, and which rows (N,) a float32 router may send elsewhere in more ways than one.
+
+    Rows with a single assignment that float32 may or may not make have `otherwise` the logits (N, C) of the other
+    case; elsewhere these are `logits`.
+    """
 
     logits: Float64
     ambiguous: NDArray[np.bool_]
+    otherwise: Float64 | None = None
 
 
 def reference(config: HeadConfig, weights: Mapping[str, NDArray[np.floating]], x: NDArray[np.floating]) -> Reference:
@@ -45,54 +52,61 @@ def reference(config: HeadConfig, weights: Mapping[str, NDArray[np.floating]], x
     parameters: dict[str, Float64] = {name: value.astype(np.float64) for name, value in weights.items()}
     with np.errstate(all="ignore"):
         if isinstance(config, DenseConfig):
-            logits = _expert(config.activation, rows, *(parameters[name] for name in ("w1", "b1", "w2", "b2")))
+            logits = _expert(config.activation, rows, *(parameters[name] for name in EXPERT))
             return Reference(logits, np.zeros(len(rows), dtype=bool))
-        return _mixture(config, parameters, rows)
+        scores = rows @ parameters["gate.weight"].T + parameters["gate.bias"]  # (N, E)
+        if isinstance(config, SoftConfig):
+            logits = _mixture(config, parameters, rows, _softmax(scores / config.temperature))
+            return Reference(logits, np.zeros(len(rows), dtype=bool))
+        return _sparse(config, parameters, rows, scores)
 
 
-def _mixture(config: SoftConfig | SparseConfig, parameters: Mapping[str, Float64], x: Float64) -> Reference:
-    scores = x @ parameters["gate.weight"].T + parameters["gate.bias"]  # (N, E)
-    ambiguous = np.zeros(len(x), dtype=bool)
-    if isinstance(config, SparseConfig):
-        magnitude = np.abs(x) @ np.abs(parameters["gate.weight"].T) + np.abs(parameters["gate.bias"])  # (N, E)
-        ambiguous = _ambiguous(scores, magnitude.max(axis=1), config.k)
-        weights = _sparse_weights(config, scores)
-    else:
-        weights = _softmax(scores / config.temperature)
+def _sparse(config: SparseConfig, parameters: Mapping[str, Float64], x: Float64, scores: Float64) -> Reference:
+    magnitude = np.abs(x) @ np.abs(parameters["gate.weight"].T) + np.abs(parameters["gate.bias"])  # (N, E)
+    error = DECIDABLE * magnitude.max(axis=1)  # (N,)
+    if config.standardise:
+        scores, std = _standardise(scores)
+        error = np.where((error == 0) | (config.experts == 1), 0.0, error / std[:, 0])  # a single score is exactly 0
+    ranking = scores
+    if config.bias_correction:
+        ranking = scores + parameters["correction"]
+        error = error + DECIDABLE * np.abs(parameters["correction"]).max()
+    found = decide(config, ranking, error)
+    logits = _mixture(config, parameters, x, _weights(config, scores, found.selected))
+    number = found.undecided.sum(axis=1)  # (N,)
+    single = number == 1
+    otherwise = logits.copy()
+    other = found.selected[single] ^ found.undecided[single]
+    otherwise[single] = _mixture(config, parameters, x[single], _weights(config, scores[single], other))
+    return Reference(logits, number > 1, otherwise)
+
+
+def _mixture(
+    config: SoftConfig | SparseConfig, parameters: Mapping[str, Float64], x: Float64, weights: Float64
+) -> Float64:
+    """Return the experts' outputs for x (N, D), weighted by `weights` (N, E)."""
     logits = np.zeros((len(x), config.classes))
     for e in range(config.experts):
         rows = np.flatnonzero(weights[:, e] != 0)
-        expert = (parameters[name][e] for name in ("w1", "b1", "w2", "b2"))
+        expert = (parameters[name][e] for name in EXPERT)
         logits[rows] += weights[rows, e, None] * _expert(config.activation, x[rows], *expert)
-    return Reference(logits, ambiguous)
+    return logits
 
 
-def _sparse_weights(config: SparseConfig, scores: Float64) -> Float64:
+def _weights(config: SparseConfig, scores: Float64, selected: NDArray[np.bool_]) -> Float64:
     """Return weights (N, E), zero where an expert is not selected."""
-    if config.standardise:
-        scores = _standardise(scores)
-    rank = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)  # (N, E); NaN ranks last, its row is NaN
-    selected = rank < config.k
     scores = scores / config.temperature
     if config.weights_over == "selected":
-        return _softmax(np.where(selected | np.isnan(scores), scores, -np.inf))
-    return np.where(selected | np.isnan(scores), _softmax(scores), 0.0)
+        scores = np.where(selected | np.isnan(scores), scores, -np.inf)
+    return np.where(selected, _softmax(scores), 0.0)
 
 
-def _standardise(scores: Float64) -> Float64:
+def _standardise(scores: Float64) -> tuple[Float64, Float64]:
+    """Return scores (N, E) with mean 0 and standard deviation 1 per row, and their deviations (N, 1) before."""
     deviation = scores - scores.mean(axis=1, keepdims=True)
     std = np.sqrt((deviation**2).sum(axis=1, keepdims=True) / max(scores.shape[1] - 1, 1))
     standardised: Float64 = np.where(std == 0, 0.0, deviation / std)
-    return standardised
-
-
-def _ambiguous(scores: Float64, magnitude: Float64, k: int) -> NDArray[np.bool_]:
-    """Return the rows (N,) whose k-th and next of scores (N, E) float32 cannot tell apart."""
-    if k == scores.shape[1]:
-        return np.zeros(len(scores), dtype=bool)
-    ordered = -np.sort(-scores, axis=1)
-    margin = ordered[:, k - 1] - ordered[:, k]
-    return margin < DECIDABLE * magnitude
+    return standardised, std
 
 
 def _softmax(scores: Float64) -> Float64:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from models.config import BackboneConfig, ConfigError
+from models.whitening import SIDE, whitening_weights
 
 
 class Backbone(nn.Sequential):
@@ -21,6 +23,9 @@ class Backbone(nn.Sequential):
     def __init__(self, *layers: nn.Module, features: int) -> None:
         super().__init__(*layers)
         self.features = features
+
+    def prepare(self, images: Tensor) -> None:
+        """Set what training does not change from normalised training images (N, C, H, W); nothing by default."""
 
 
 def build_backbone(config: BackboneConfig, input_shape: tuple[int, int, int]) -> Backbone:
@@ -35,6 +40,8 @@ def build_backbone(config: BackboneConfig, input_shape: tuple[int, int, int]) ->
             return resnet18(input_shape[0])
         case "small":
             return small(input_shape, config.width)
+        case "fast":
+            return Fast(input_shape, config.widths)
 
 
 def resnet18(channels: int) -> Backbone:
@@ -57,8 +64,7 @@ def small(input_shape: tuple[int, int, int], width: int) -> Backbone:
     there is something to halve.
     """
     channels, *sides = input_shape
-    if min(sides) < 2:
-        raise ConfigError(f"backbone small needs images of 2 x 2 or more, not {sides[0]} x {sides[1]}")
+    _check_sides("small", *sides)
     before, side = width * 3 // 16, min(sides) - 1
     layers = [nn.Conv2d(channels, before, 2), nn.ReLU()]
     for after in (width * 3 // 16, width * 3 // 4, width):
@@ -74,3 +80,58 @@ def _group(before: int, after: int, halve: bool) -> Iterator[nn.Module]:
     yield from (nn.BatchNorm2d(after), nn.ReLU())
     yield nn.Conv2d(after, after, 3, padding=1, bias=False)
     yield from (nn.BatchNorm2d(after), nn.ReLU())
+
+
+class Fast(Backbone):
+    """A network that learns in few epochs: a whitening stem and three groups of two 3 x 3 convolutions.
+
+    After airbench (Jordan 2024, arXiv 2404.00498): the stem's 8 C filters are computed from the images and stay;
+    convolutions start as the identity on their first channels; batch normalisation shifts and does not scale. D is
+    the last of `widths`. It takes images of other sizes than `input_shape` too.
+    """
+
+    def __init__(self, input_shape: tuple[int, int, int], widths: tuple[int, int, int]) -> None:
+        channels, *sides = input_shape
+        _check_sides("fast", *sides)
+        before = 2 * channels * SIDE**2
+        stem = nn.Conv2d(channels, before, SIDE)
+        stem.weight.requires_grad_(False)
+        assert stem.bias is not None
+        nn.init.zeros_(stem.bias)
+        layers: list[nn.Module] = [stem, nn.ReLU()]
+        for after in widths:
+            layers += [_identity_convolution(before, after), _Halve(2), _shift(after), nn.ReLU()]
+            layers += [_identity_convolution(after, after), _shift(after), nn.ReLU()]
+            before = after
+        super().__init__(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), features=before)
+
+    @torch.no_grad()
+    def prepare(self, images: Tensor) -> None:
+        """Make the stem whiten the patches of images (N, C, H, W)."""
+        self.get_parameter("0.weight").copy_(whitening_weights(images))
+
+
+class _Halve(nn.MaxPool2d):
+    """A maximum over 2 x 2 pixels, or nothing where a side has no two pixels left."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if min(x.shape[-2:]) >= 2 else x
+
+
+def _identity_convolution(before: int, after: int) -> nn.Conv2d:
+    """Return a 3 x 3 convolution that hands on each of the first `before` channels; others start at random."""
+    convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
+    nn.init.dirac_(convolution.weight.detach()[:before])
+    return convolution
+
+
+def _shift(channels: int) -> nn.BatchNorm2d:
+    """Return a batch normalisation whose scale stays 1."""
+    norm = nn.BatchNorm2d(channels)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+def _check_sides(name: str, height: int, width: int) -> None:
+    if min(height, width) < 2:
+        raise ConfigError(f"backbone {name} needs images of 2 x 2 or more, not {height} x {width}")

@@ -5,6 +5,7 @@
     metrics.json        history by epoch, test accuracy, how the test images were routed
     environment.json    what it was trained with
     features.npy        up to 1,024 test images as features (n, D) float32, to route without the data; may be absent
+    labels.npy          the classes of the same images, (n,) int64, 0 to C - 1; may be absent
 
 config.json is put in place last and removed first, so a killed write leaves no folder that loads.
 
@@ -22,11 +23,25 @@ are in float64; W.T is a transpose; `m` is config["model"]["head"]; x_n, s_n are
 
     sparse  s_n    = (g_n - mean g_n) / sd g_n  if m.standardise, else g_n; mean and sd over the E scores of the row,
                      sd with divisor E - 1; s_n = 0 where all scores of the row are equal, as for E = 1
-            S_n    = the m.k experts with the largest s_n; of equal scores those with the lowest id
+            r_n    = s_n + head.correction  if m.bias_correction, else s_n; the best experts of a row are those with
+                     the largest r_n, of equal ones those with the lowest id
+            S_n    = the experts that serve row n, by m.policy below
             w_n    = softmax of s_n / m.temperature, over the experts in S_n if m.weights_over is "selected",
                      over all E if it is "all"
-            logits = sum over e in S_n of w_n[e] y_e[n]
+            logits = sum over e in S_n of w_n[e] y_e[n]; zero where S_n is empty
 
+            q_n    = softmax over all e of r_n / m.temperature
+            P      = ceil(m.capacity_factor N m.k / E), with the factor as the decimal number in config.json
+            top_k          S_n = the m.k best experts
+            top_p          S_n = the fewest best experts whose q_n sum to at least m.mass, but at most m.k
+            threshold      S_n = the best expert, and of the m.k best all with q_n >= m.threshold
+            capacity       in rounds r = 1, 2, ... every row with fewer than m.k experts asks its r-th best, which
+                           serves the first rows that ask, in order of n, until it serves P rows from all rounds;
+                           m.k rounds if m.overflow is "drop", E if it is "next"
+            expert_choice  expert e is in S_n for the min(N, P) rows n with the largest q_n[e], of equal ones those
+                           with the lowest n
+
+With capacity and expert_choice S_n depends on all N rows that are computed together; with the others on x_n alone.
 head.noise.* acts in training only, as do dropouts. A whole classifier feeds x = backbone((image / 255 - mean) / std)
 with mean and std per channel from config["input"] and image in 0 to 255; backbone `identity` flattens (C, H, W) in
 that order, the others are in `models.backbones`, with batch normalisation by its stored statistics.
@@ -57,11 +72,12 @@ from models.training_state import FOLDER as TRAINING
 
 FORMAT = 1
 CONFIG = "config.json"
-FileName = Literal["model.safetensors", "metrics.json", "environment.json", "features.npy"]
+FileName = Literal["model.safetensors", "metrics.json", "environment.json", "features.npy", "labels.npy"]
 WEIGHTS: FileName = "model.safetensors"
 METRICS: FileName = "metrics.json"
 ENVIRONMENT: FileName = "environment.json"
 FEATURES: FileName = "features.npy"
+LABELS: FileName = "labels.npy"
 
 
 class CheckpointError(ModelError):
@@ -82,7 +98,10 @@ class CheckpointConfig(Config):
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded checkpoint: the model in float32 on the CPU in evaluation mode; features (n, D) float32 or None."""
+    """A loaded checkpoint: the model in float32 on the CPU in evaluation mode.
+
+    `features` (n, D) float32 and their classes `labels` (n,) int64 may each be None.
+    """
 
     path: Path
     model: Classifier
@@ -90,6 +109,7 @@ class Checkpoint:
     metrics: dict[str, Any]
     environment: dict[str, Any]
     features: Tensor | None
+    labels: Tensor | None
 
 
 def save(
@@ -103,8 +123,11 @@ def save(
     metrics: dict[str, Any],
     environment: dict[str, Any],
     features: Tensor | None = None,
+    labels: Tensor | None = None,
 ) -> None:
     """Write a checkpoint into the folder `path`, over any that is there.
+
+    `features` (n, D) are those of some test images, and `labels` (n,) their classes.
 
     Raises `StorageError` where it cannot be written.
     """
@@ -114,7 +137,9 @@ def save(
         ENVIRONMENT: _json(environment),
     }
     if features is not None:
-        files[FEATURES] = _npy(features)
+        files[FEATURES] = _npy(features.float())
+    if labels is not None:
+        files[LABELS] = _npy(labels.long())
     config = CheckpointConfig(
         model=model.config,
         input=images,
@@ -146,7 +171,8 @@ def load(path: Path) -> Checkpoint:
         config=config,
         metrics=json.loads(files[METRICS]),
         environment=json.loads(files[ENVIRONMENT]),
-        features=torch.from_numpy(np.load(io.BytesIO(files[FEATURES]))) if FEATURES in files else None,
+        features=_tensor(files.get(FEATURES)),
+        labels=_tensor(files.get(LABELS)),
     )
 
 
@@ -234,7 +260,11 @@ def _json(content: dict[str, Any]) -> bytes:
     return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
 
 
-def _npy(features: Tensor) -> bytes:
+def _npy(tensor: Tensor) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, features.detach().float().cpu().numpy(), allow_pickle=False)
+    np.save(buffer, tensor.detach().cpu().numpy(), allow_pickle=False)
     return buffer.getvalue()
+
+
+def _tensor(npy: bytes | None) -> Tensor | None:
+    return None if npy is None else torch.from_numpy(np.load(io.BytesIO(npy)))

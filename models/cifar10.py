@@ -36,7 +36,8 @@ def cifar10(cache: Path, progress: Progress) -> Source:
             f"CIFAR-10 could not be downloaded to {folder} ({error}); connect to the internet, or unpack the images "
             "as train/<class>/ and test/<class>/ and pass that folder as --data"
         ) from None
-    return Source("cifar10", tuple(train.classes), *(_images(part.data, part.targets) for part in (train, test)))
+    images = [_images(part.data, part.targets) for part in (train, test)]
+    return Source("cifar10", tuple(train.classes), train=images[0], test=images[1])
 
 
 def _images(pixels: NDArray[np.uint8], labels: list[int]) -> LabelledImages:

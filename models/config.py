@@ -5,7 +5,9 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, k exper
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -15,7 +17,19 @@ from models.errors import ModelError
 Activation = Literal["relu", "gelu", "silu"]
 HeadKind = Literal["dense", "soft", "sparse"]
 HEAD_KINDS: tuple[HeadKind, ...] = ("dense", "soft", "sparse")
-BackboneName = Literal["identity", "resnet18", "small"]
+Policy = Literal["top_k", "capacity", "top_p", "threshold", "expert_choice"]
+POLICIES: tuple[Policy, ...] = ("top_k", "capacity", "top_p", "threshold", "expert_choice")
+POLICY_SETTINGS: dict[Policy, dict[str, Any]] = {
+    "top_k": {},
+    "capacity": {"capacity_factor": 1.25, "overflow": "drop"},
+    "top_p": {"mass": 0.5},
+    "threshold": {"threshold": 0.15},
+    "expert_choice": {"capacity_factor": 1.0},
+}
+"""The settings that each routing policy has of its own, with their defaults."""
+LIMITED: tuple[Policy, ...] = ("top_p", "threshold")
+"""The policies whose `k` is only a limit."""
+BackboneName = Literal["identity", "resnet18", "small", "fast"]
 
 Width = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -61,26 +75,60 @@ class SoftConfig(_MoEConfig):
 
 
 class SparseConfig(_MoEConfig):
-    """E experts D -> H -> C, of which noisy top-k routing runs k per row (Shazeer et al. 2017).
+    """E experts D -> H -> C, of which a routing policy runs few per row; `models.routing` has a file for each policy.
 
-    `weights_over` says over which scores the softmax that weighs the k experts runs. With `selected` the
-    executed weights sum to one; with k = 1 that weight is the constant 1 and the gate would learn nothing from
-    the task, so k = 1 takes `all`, the chosen expert's share among all E (Fedus et al. 2021).
+    `k` is how many experts a row has (`top_k`), wants (`capacity`), has at most (`top_p` and `threshold`, by default
+    E) or has on average (`expert_choice`). `mass`, `threshold`, `capacity_factor` and `overflow` belong to the
+    policies of `POLICY_SETTINGS` and are None elsewhere. With `bias_correction` a number per expert, moved by the
+    load and by no loss, is added to the scores when experts are chosen and not when they are weighed.
+
+    `weights_over` says over which scores the softmax that weighs the experts of a row runs. With `selected` the
+    executed weights sum to one; where a row has a single expert that weight is the constant 1 and the gate would
+    learn nothing from the task, so k = 1 and the policies that can leave one expert take `all`, the chosen expert's
+    share among all E (Fedus et al. 2021).
     """
 
     kind: Literal["sparse"] = "sparse"
     k: Width
-    policy: Literal["top_k"] = "top_k"
+    policy: Policy = "top_k"
+    mass: Annotated[float, Field(gt=0, le=1)] | None = None
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    capacity_factor: Annotated[float, Field(gt=0)] | None = None
+    overflow: Literal["drop", "next"] | None = None
+    bias_correction: bool = False
     standardise: bool = True
     noise_floor: Annotated[float, Field(ge=0)] = 0.3
     weights_over: Literal["selected", "all"]
 
+    @property
+    def batch_coupled(self) -> bool:
+        """Whether a row's experts depend on the other rows of its batch."""
+        return self.policy in ("capacity", "expert_choice")
+
+    @cached_property
+    def exact_factor(self) -> tuple[int, int]:
+        """The numerator and denominator of `capacity_factor` as the decimal number it is written as: 1.1 is 11 / 10."""
+        return Decimal(repr(self.capacity_factor)).as_integer_ratio()
+
+    def capacity(self, rows: int) -> int:
+        """Return ceil(capacity_factor N k / E) for N = `rows`, exactly: in integers, which a symbolic N passes too."""
+        numerator, denominator = self.exact_factor
+        return (numerator * self.k * rows + denominator * self.experts - 1) // (denominator * self.experts)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with single fields changed, validated as any other head."""
+        return self.model_validate({**self.model_dump(), **(update or {})})
+
     @model_validator(mode="before")
     @classmethod
-    def _default_weights(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("weights_over") is None:
-            return {**data, "weights_over": "all" if data.get("k") == 1 else "selected"}
-        return data
+    def _fill_defaults(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("policy", "top_k") not in POLICIES:
+            return data
+        policy: Policy = data.get("policy", "top_k")
+        given = {name: value for name, value in data.items() if value is not None}
+        filled = {**POLICY_SETTINGS[policy], **({"k": data.get("experts")} if policy in LIMITED else {}), **given}
+        alone = filled.get("k") == 1 or policy not in ("top_k", "capacity")
+        return {"weights_over": "all" if alone else "selected", **filled}
 
     @model_validator(mode="after")
     def _check_routing(self) -> Self:
@@ -88,6 +136,16 @@ class SparseConfig(_MoEConfig):
             raise ValueError(f"k = {self.k} is more than experts = {self.experts}; choose k from 1 to {self.experts}")
         if self.k == 1 < self.experts and self.weights_over == "selected":
             raise ValueError("k = 1 with weights_over = selected gives the gate no gradient; use weights_over = all")
+        used = POLICY_SETTINGS[self.policy]
+        for name in sorted({name for settings in POLICY_SETTINGS.values() for name in settings} - used.keys()):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"policy {self.policy} has no setting {name}; it has {', '.join(used) or 'none of its own'}"
+                )
+        if self.bias_correction and self.policy == "expert_choice":
+            raise ValueError("expert_choice gives every expert as many rows; leave bias_correction out")
+        if self.capacity_factor is not None:
+            _ = self.exact_factor  # from here on a stored value, since no compiler traces decimals
         return self
 
 
@@ -99,11 +157,13 @@ _AnyHead = Annotated[HeadConfig, Field(discriminator="kind")]
 class BackboneConfig(Config):
     """The network from images to features; `models.backbones` says what each is.
 
-    `width` is the number of features of `small`; the others have theirs from the images or the paper.
+    `width` is the number of features of `small`, the last of `widths` that of `fast`; the others have theirs from
+    the images or the paper.
     """
 
     name: BackboneName = "identity"
     width: Annotated[int, Field(ge=8)] = 128
+    widths: tuple[Width, Width, Width] = (24, 96, 128)
 
 
 class InputConfig(Config):
@@ -152,6 +212,8 @@ def head_config(
     if unknown := sorted(changes.keys() - known):
         raise ConfigError(f"the {kind} head has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
     settings = {**HEAD_PRESETS[preset][kind], "features": features, "classes": classes, **changes}
+    if settings.get("policy") in LIMITED and "k" not in changes:
+        settings.pop("k")  # a preset's k is a number of experts per row, not a limit
     return validated(TypeAdapter(_AnyHead), {"kind": kind, **settings}, f"{kind} head")
 
 

@@ -1,6 +1,7 @@
 """What each head costs, as formulas: parameters, floating-point operations, least bytes.
 
-Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, M assignments of a row to an
+expert, C output width.
 A multiply-add counts as two operations; biases, activations, softmax and the selection are not counted, as is
 usual for products that dwarf them. Costs are those of evaluation: the noise layer of the sparse head is a
 parameter that is neither read nor multiplied.
@@ -36,25 +37,37 @@ def parameters(config: HeadConfig) -> int:
     return config.experts * expert + gates * (config.features + 1) * config.experts
 
 
-def flops(config: HeadConfig, rows: int) -> Flops:
-    """Return the operations of the head for N = `rows`.
+def flops(config: HeadConfig, rows: int, assignments: int | None = None) -> Flops:
+    """Return the operations of the head for N = `rows`, of which M = `assignments` to an expert really run.
 
-    Experts: 2 (D H + H C) per row and executed expert. Gate: 2 D E per row. Combine: 2 C per row and executed
-    expert, a multiplication by its weight and an addition.
+    Experts: 2 (D H + H C) per assignment. Gate: 2 D E per row. Combine: 2 C per assignment, a multiplication by its
+    weight and an addition. Without `assignments` M is `most_assignments`, which is exact where M does not depend on x.
     """
-    executed = executed_experts(config)
-    experts = 2 * (config.features * config.hidden + config.hidden * config.classes) * executed * rows
+    executed = most_assignments(config, rows) if assignments is None else assignments
+    experts = 2 * (config.features * config.hidden + config.hidden * config.classes) * executed
     if isinstance(config, DenseConfig):
         return Flops(gate=0, experts=experts, combine=0)
     gate = 2 * config.features * config.experts * rows
-    return Flops(gate=gate, experts=experts, combine=2 * config.classes * executed * rows)
+    return Flops(gate=gate, experts=experts, combine=2 * config.classes * executed)
+
+
+def most_assignments(config: HeadConfig, rows: int) -> int:
+    """Return the most assignments to experts that N = `rows` can have.
+
+    They have as many for any x under `top_k`, `expert_choice`, in a soft head and in a dense one, a single expert;
+    fewer may run under `capacity`, `top_p` and `threshold`.
+    """
+    if isinstance(config, SparseConfig) and config.batch_coupled:
+        places = config.experts * min(rows, config.capacity(rows))
+        return places if config.policy == "expert_choice" else min(rows * config.k, places)
+    return rows * executed_experts(config)
 
 
 def least_bytes(config: HeadConfig, rows: int, element_size: int, distinct_experts: int | None = None) -> int:
     """Return the bytes that any execution must move: features and weights read once, logits written once.
 
     `element_size` is in bytes. `distinct_experts` is how many experts the rows really use; without it, as many as
-    N rows can reach.
+    N rows can reach. The few bytes of a correction of the choice are not counted.
     """
     expert = (config.features + 1) * config.hidden + (config.hidden + 1) * config.classes
     activations = rows * (config.features + config.classes)
@@ -63,13 +76,17 @@ def least_bytes(config: HeadConfig, rows: int, element_size: int, distinct_exper
     if isinstance(config, DenseConfig):
         return element_size * (expert + activations)
     if distinct_experts is None:
-        distinct_experts = min(config.experts, rows * executed_experts(config))
+        distinct_experts = min(config.experts, most_assignments(config, rows))
     gate = (config.features + 1) * config.experts
     return element_size * (distinct_experts * expert + gate + activations)
 
 
 def executed_experts(config: HeadConfig) -> int:
-    """Return how many experts run for one row: 1 for dense, E for soft, k for sparse."""
+    """Return how many experts run for one row: 1 for dense, E for soft, k for sparse.
+
+    k is a number for each row under `top_k`, a mean under `expert_choice` with a capacity factor of 1, and the most
+    that a row can have under `capacity`, `top_p` and `threshold`.
+    """
     if isinstance(config, DenseConfig):
         return 1
     return config.k if isinstance(config, SparseConfig) else config.experts

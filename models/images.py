@@ -37,9 +37,14 @@ class LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a data source offers: class names, and images to learn from and to test on."""
+    """What a data source offers: class names, and images to learn from and to test on.
+
+    A mixture of sources names them in `domains`, and `domain_of_class` (C,) has the place there of each class's.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: LabelledImages
     test: LabelledImages
+    domains: tuple[str, ...] = ()
+    domain_of_class: tuple[int, ...] = ()

@@ -25,6 +25,9 @@ class Progress:
         with rich.progress.Progress(console=self.console, transient=True, disable=hidden) as bar:
             yield bar.track(items, total, description=description)
 
+    def reach(self, done: int, total: int) -> None:
+        """Note that `done` of the `total` epochs of a training lie behind; nothing is shown."""
+
     def say(self, line: str) -> None:
         """Print one line that stays."""
         self.console.print(line, markup=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.config import SoftConfig
 from models.experts import Experts
-from models.routing import Routing, router_scores
+from models.routing import Routing, every_row, router_scores
 
 
 class SoftMoEHead(Experts):
@@ -24,20 +24,28 @@ class SoftMoEHead(Experts):
         self.config = config
         self.gate = nn.Linear(config.features, config.experts)
 
-    def routing(self, x: Tensor) -> Routing:
-        """Return every expert's id (N, E), its weight (N, E) and the gate's scores (N, E), in float32 or wider."""
+    def shares(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every expert's weight (N, E) for x (N, D) and the gate's scores (N, E), in float32 or wider."""
         scores = F.dropout(router_scores(x, self.gate), self.config.gate_dropout, self.training)  # (N, E)
-        weights = torch.softmax(scores / self.config.temperature, dim=-1)  # (N, E)
-        ids = torch.arange(self.config.experts, dtype=torch.int32, device=x.device).expand(x.shape[0], -1)
-        return Routing(ids=ids, weights=weights, scores=scores)
+        return torch.softmax(scores / self.config.temperature, dim=-1), scores
+
+    def routing(self, x: Tensor) -> Routing:
+        """Return every expert for every row of x (N, D), in order of ids."""
+        weights, scores = self.shares(x)
+        N, E = weights.shape
+        experts = torch.arange(E, device=x.device).expand(N, E).reshape(-1)  # (N E,)
+        return Routing(every_row(N, E, x.device), experts, weights.reshape(-1), scores, per_row=E)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, C) of x (N, D)."""
-        return self.mix(x, self.routing(x))
+        return self._mix(x, self.shares(x)[0])
 
     def mix(self, x: Tensor, routing: Routing) -> Tensor:
-        """Return the experts' outputs for x (N, D) weighted by `routing`, as logits (N, C)."""
+        """Return the experts' outputs for x (N, D) weighted by `routing`, of `self.routing`, as logits (N, C)."""
+        return self._mix(x, routing.row_weights)
+
+    def _mix(self, x: Tensor, weights: Tensor) -> Tensor:
         h = self.hidden(x, self.w1, self.b1[:, None, :])  # (E, N, H)
         y = h @ self.w2 + self.b2[:, None, :]  # (E, N, C)
-        logits = (routing.weights.T[:, :, None] * y).sum(dim=0)  # (N, C), as wide as the weights
+        logits = (weights.T[:, :, None] * y).sum(dim=0)  # (N, C), as wide as the weights
         return logits.to(torch.promote_types(x.dtype, self.w1.dtype))

@@ -1,6 +1,6 @@
-"""The sparse mixture of experts: noisy top-k routing runs k of E experts per row (Shazeer et al. 2017).
+"""The sparse mixture of experts: a routing policy runs few of E experts per row (Shazeer et al. 2017).
 
-Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+Letters: N rows, D input width, H hidden width of one expert, E experts, C output width, m rows of one expert.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from torch import Tensor, nn
 
 from models.config import SparseConfig
 from models.experts import Experts
-from models.routing import Routing, router_scores
-from models.routing.top_k import select, standardise, weigh
+from models.routing import Routing, router_scores, standardise
+from models.routing.policies import ROUTES
 
 
 class SparseMoEHead(Experts):
-    """sum over the k selected e of weight_e (activation(x w1_e + b1_e) w2_e + b2_e), (N, D) -> (N, C).
+    """sum over the selected e of weight_e (activation(x w1_e + b1_e) w2_e + b2_e), (N, D) -> (N, C).
 
-    `forward` is the readable definition; `bench.forms` holds the ways of executing it fast.
+    `forward` is the readable definition; `bench.forms` holds the ways of executing it fast. A row without experts has
+    logits of zero. Where `config.batch_coupled`, a row's logits depend on the other rows of x.
     """
+
+    correction: Tensor
 
     def __init__(self, config: SparseConfig) -> None:
         super().__init__(
@@ -28,9 +31,11 @@ class SparseMoEHead(Experts):
         self.config = config
         self.gate = nn.Linear(config.features, config.experts)
         self.noise = nn.Linear(config.features, config.experts)
+        if config.bias_correction:
+            self.register_buffer("correction", torch.zeros(config.experts))  # (E,)
 
     def routing(self, x: Tensor) -> Routing:
-        """Return ids (N, k) int32, weights (N, k) and scores (N, E) for x (N, D); noise only in training."""
+        """Return which experts serve the rows of x (N, D), chosen with noise in training only."""
         config = self.config
         scores = F.dropout(router_scores(x, self.gate), config.gate_dropout, self.training)  # (N, E)
         if config.standardise:
@@ -40,9 +45,9 @@ class SparseMoEHead(Experts):
             noise_std = F.softplus(router_scores(x, self.noise)) + config.noise_floor  # (N, E)
             noisy = scores + torch.randn_like(scores) * noise_std
         decisive = scores if noisy is None else noisy
-        ids = select(decisive, config.k)
-        weights = weigh(decisive, ids, config.temperature, config.weights_over)
-        return Routing(ids.to(torch.int32), weights, scores, noisy, noise_std)
+        ranking = decisive + self.correction.to(decisive.dtype) if config.bias_correction else decisive
+        rows, experts, weights, per_row, dropped = ROUTES[config.policy](ranking, decisive, config)
+        return Routing(rows, experts, weights, scores, per_row, dropped, noisy, noise_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, C) of x (N, D)."""
@@ -52,8 +57,20 @@ class SparseMoEHead(Experts):
         """Return the selected experts' outputs for x (N, D) weighted by `routing`, as logits (N, C)."""
         out = torch.zeros(x.shape[0], self.config.classes, dtype=routing.weights.dtype, device=x.device)
         for e in range(self.config.experts):
-            rows, slots = torch.where(routing.ids == e)  # (m,), (m,)
+            (places,) = torch.where(routing.experts == e)  # (m,)
+            rows = routing.rows[places]
             h = self.hidden(x[rows], self.w1[e], self.b1[e])  # (m, H)
             y = h @ self.w2[e] + self.b2[e]  # (m, C)
-            out = out.index_add(0, rows, y * routing.weights[rows, slots, None])
+            out = out.index_add(0, rows, y * routing.weights[places, None])
         return out.to(torch.promote_types(x.dtype, self.w1.dtype))
+
+    @torch.no_grad()
+    def correct(self, routing: Routing, rate: float) -> None:
+        """Move `correction` by `rate` towards the experts that `routing`, of a training step, gave too few rows.
+
+        No loss and no gradient (DeepSeek-V3, arXiv 2412.19437, section 2.1.2). Nothing happens without
+        `bias_correction` in the head's configuration.
+        """
+        if self.config.bias_correction:
+            load = routing.load().to(self.correction.dtype)  # (E,)
+            self.correction += rate * torch.sign(load.mean() - load)

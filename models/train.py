@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from models import checkpoint
-from models.data import CACHE, load_data
-from models.device import device_name, pick_device
+from models.data import CACHE, Dataset, load_data
+from models.device import pick_device
 from models.evaluate import evaluate
 from models.progress import SILENT, Progress
 from models.recipes import TrainConfig
+from models.result_file import environment
 from models.storage import make_folder
+from models.tracking import Tracker
 from models.trainer import Trainer
 from models.training_state import FOLDER, ResumeError, best_epoch, first_difference, read_state, write_state
 
 
 def train(
-    config: TrainConfig, out: Path, *, device: str = "auto", progress: Progress = SILENT, cache: Path = CACHE
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    cache: Path = CACHE,
+    command: str = "",
+    data: Dataset | None = None,
 ) -> dict[str, Any]:
     """Train as `config` says, leave a checkpoint in the folder `out`, and return its metrics.
 
     After every epoch the state is written below `out`; the same call continues from there and, on a CPU with the
     same number of threads, ends with the same weights bit for bit. A finished training is not repeated. Seeds
-    torch's default generators. Raises `ModelError` for bad data, an `out` that belongs to another configuration or
-    cannot be written, and a loss that is no longer finite.
+    torch's default generators. `command` is the command line that asks, kept beside the history, and `data` what
+    `config.data` names, where it is at hand already. Raises `ModelError` for bad data, an `out` that belongs to another
+    configuration or cannot be written, and a loss that is no longer finite.
     """
     where = pick_device(device)
     if (metrics := _finished(config, out)) is not None:
+        progress.reach(config.epochs, config.epochs)
         progress.say(f"the training in {out} is already finished")
         shutil.rmtree(out / FOLDER, ignore_errors=True)
         return metrics
     state = read_state(out)
     if state is not None:
         _check_same(out, state.config, config)
-    data = load_data(
-        config.data, val_share=config.val_share, split_seed=config.split_seed, cache=cache, progress=progress
-    )
+    if data is None:
+        data = load_data(
+            config.data, val_share=config.val_share, split_seed=config.split_seed, cache=cache, progress=progress
+        )
     make_folder(out / FOLDER)
     trainer = Trainer(config, data, where, progress)
     if state is not None:
@@ -49,9 +57,15 @@ def train(
             raise ResumeError(f"the images of {config.data} changed since training began in {out}; use another --out")
         trainer.restore(state)
         progress.say(f"continuing after epoch {len(state.history)} of {config.epochs}")
-    while trainer.epoch < config.epochs:
-        trainer.run_epoch()
-        write_state(out, trainer.state)
+    progress.reach(trainer.epoch, config.epochs)
+    with Tracker(
+        out, trainer.state.config, data.classes, trainer.epoch, command=command, environment=environment(where)
+    ) as tracker:
+        while trainer.epoch < config.epochs:
+            trainer.run_epoch()
+            progress.reach(trainer.epoch, config.epochs)
+            tracker.track(trainer.state.history)  # first: an epoch that the state lacks is repeated, and replaced here
+            write_state(out, trainer.state)
     metrics = _keep(trainer, out)
     shutil.rmtree(out / FOLDER, ignore_errors=True)
     return metrics
@@ -76,6 +90,7 @@ def _keep(trainer: Trainer, out: Path) -> dict[str, Any]:
     trainer.model.load_state_dict(trainer.state.best)
     tested = evaluate(trainer.model, trainer.test)
     history = trainer.state.history
+    features, labels = trainer.some_features()
     metrics = {
         "test_accuracy": tested.pop("accuracy"),
         "test_loss": tested.pop("loss"),
@@ -91,18 +106,8 @@ def _keep(trainer: Trainer, out: Path) -> dict[str, Any]:
         classes=trainer.data.classes,
         training=trainer.state.config,
         metrics=metrics,
-        environment=_environment(trainer.device),
-        features=trainer.some_features(),
+        environment=environment(trainer.device),
+        features=features,
+        labels=labels,
     )
     return metrics
-
-
-def _environment(device: torch.device) -> dict[str, Any]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

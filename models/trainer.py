@@ -15,22 +15,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models import balance
 from models.augment import augment
 from models.backbones import build_backbone
-from models.balance import importance_loss, kl_to_uniform, load_loss
 from models.classifier import Classifier
-from models.config import HeadKind, InputConfig, ModelConfig, head_config
+from models.config import InputConfig, ModelConfig, head_config
 from models.data import Dataset
 from models.errors import ModelError
 from models.evaluate import BATCH, evaluate
 from models.images import LabelledImages
+from models.optimizers import Optimizers
 from models.progress import Progress
-from models.recipes import BalanceWeights, TrainConfig, learning_rate
-from models.routing import Routing
+from models.recipes import TrainConfig, learning_rate, rate_factor
+from models.resolution import scale_in_epoch, scaled
+from models.sparse import SparseMoEHead
 from models.training_state import TrainingState, best_epoch
 
 KEPT_FEATURES = 1024
 """Test images whose features a checkpoint keeps."""
+PREPARING_PIXELS = 2**21
+"""Pixels of the training images that a backbone may look at beforehand: 2,048 images of 32 x 32."""
+CHECKED_EVERY = 50
+"""Steps between two looks at the loss, each of which waits for the device."""
 
 
 class DivergedError(ModelError):
@@ -47,13 +53,9 @@ class Trainer:
         self.images = InputConfig(shape=data.input_shape, mean=data.mean, std=data.std)
         model = Classifier(model_config(config, data), self.images)
         self.model = model.to(device).to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            nesterov=config.nesterov,
-            weight_decay=config.weight_decay,
-        )
+        few = max(1, PREPARING_PIXELS // math.prod(data.input_shape[1:]))
+        self.model.backbone.prepare(self.model.normalise(self.train.images[:few]))
+        self.optimizers = Optimizers(config, self.model)
         self.state = TrainingState(config.model_dump(mode="json"), data.digest)
 
     @property
@@ -65,10 +67,7 @@ class Trainer:
         """Go on from `state`."""
         self.state = state
         self.model.load_state_dict(state.model)
-        for name, parameter in self.model.named_parameters():
-            if (momentum := state.momentum.get(name)) is not None:
-                kept = torch.empty_like(parameter).copy_(momentum)
-                self.optimizer.state[parameter]["momentum_buffer"] = kept
+        self.optimizers.restore(state.optimizer)
 
     def run_epoch(self) -> None:
         """Train on every image once, evaluate, and bring `state` up to date."""
@@ -80,11 +79,7 @@ class Trainer:
         row = {"epoch": epoch, **learned, "val_loss": found.pop("loss"), "val_accuracy": found.pop("accuracy"), **found}
         self.state.history.append({**row, "seconds": time.perf_counter() - started})
         self.state.model = self.model.state_dict()
-        self.state.momentum = {
-            name: self.optimizer.state[parameter]["momentum_buffer"]
-            for name, parameter in self.model.named_parameters()
-            if self.optimizer.state[parameter].get("momentum_buffer") is not None
-        }
+        self.state.optimizer = self.optimizers.state()
         if best_epoch(self.state.history) == epoch:
             self.state.best = {name: tensor.clone() for name, tensor in self.state.model.items()}
         self.progress.say(_line(self.state.history[-1], self.config.epochs))
@@ -93,33 +88,40 @@ class Trainer:
         """Run the epoch's steps and return learning rate at its start, mean loss and accuracy on the way."""
         self.model.train()
         config, count = self.config, len(self.train)
+        scale = scale_in_epoch(config.resolutions, epoch, config.epochs)
         batches = torch.randperm(count).to(self.device).tensor_split(batch_count(count, config.batch))
-        loss_sum, correct = 0.0, torch.zeros((), device=self.device)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # read seldom: a GPU need not wait for us
+        correct = torch.zeros((), device=self.device)
         with self.progress.track(batches, len(batches), f"epoch {epoch}/{config.epochs}") as tracked:
             for step, ids in enumerate(tracked):
-                for group in self.optimizer.param_groups:
-                    group["lr"] = learning_rate(config, (epoch - 1 + step / len(batches)) / config.epochs)
-                loss, logits = self._step(self.train[ids])
-                self._check_finite(loss, epoch)
+                factor = rate_factor(config, (epoch - 1 + step / len(batches)) / config.epochs)
+                batch = self.train[ids]
+                loss, logits = self._step(batch, scale, factor)
                 loss_sum += loss * len(ids)
-                correct += (logits.argmax(dim=1) == self.train.labels[ids]).sum()
+                correct += (logits.argmax(dim=1) == batch.labels).sum()
+                if step % CHECKED_EVERY == 0:
+                    self._check_finite(loss_sum.item(), epoch)
+        self._check_finite(loss_sum.item(), epoch)
         return {
             "learning_rate": learning_rate(config, (epoch - 1) / config.epochs),
-            "train_loss": loss_sum / count,
+            "train_loss": loss_sum.item() / count,
             "train_accuracy": correct.item() / count,
         }
 
-    def _step(self, batch: LabelledImages) -> tuple[float, Tensor]:
-        """Change the weights once and return the loss and the logits (n, C) before that."""
-        config = self.config
+    def _step(self, batch: LabelledImages, scale: float, factor: float) -> tuple[Tensor, Tensor]:
+        """Change the weights once; return the loss () and the logits (n, C) before that, on the device."""
+        config, head = self.config, self.model.head
+        images = scaled(augment(batch.images, config.shift, config.flip), scale)
         with _precision(self.device):
-            logits, routing = self.model.routed(augment(batch.images, config.shift, config.flip))
+            logits, routing = self.model.routed(images)
             loss = F.cross_entropy(logits, batch.labels, label_smoothing=config.label_smoothing)
-            loss = loss + balance_loss(config.head, routing, config.balance)
-        self.optimizer.zero_grad()
+            loss = loss + balance.total(routing, config.balance, head.config)
+        self.optimizers.zero_grad()
         loss.backward()
-        self.optimizer.step()
-        return loss.item(), logits.detach()
+        self.optimizers.step(factor)
+        if routing is not None and isinstance(head, SparseMoEHead):
+            head.correct(routing, config.balance.correction)
+        return loss.detach(), logits.detach()
 
     def _check_finite(self, loss: float, epoch: int) -> None:
         if not math.isfinite(loss):
@@ -128,11 +130,12 @@ class Trainer:
             )
 
     @torch.inference_mode()
-    def some_features(self) -> Tensor:
-        """Return the features (n, D) of test images drawn at random, since a source may sort them by class."""
+    def some_features(self) -> tuple[Tensor, Tensor]:
+        """Return features (n, D) and classes (n,) of test images drawn at random: a source may sort them by class."""
         generator = torch.Generator().manual_seed(self.config.seed)
         ids = torch.randperm(len(self.test), generator=generator)[:KEPT_FEATURES].to(self.device)
-        return torch.cat([self.model.features(images) for images in torch.split(self.test.images[ids], BATCH)])
+        some = self.test[ids]
+        return torch.cat([self.model.features(images) for images in some.images.split(BATCH)]), some.labels
 
 
 def batch_count(images: int, batch: int) -> int:
@@ -153,15 +156,6 @@ def model_config(config: TrainConfig, data: Dataset) -> ModelConfig:
         config.head, config.head_preset, features=features, classes=len(data.classes), **config.head_changes
     )
     return ModelConfig(backbone=config.backbone, head=head)
-
-
-def balance_loss(head: HeadKind, routing: Routing | None, weights: BalanceWeights) -> Tensor | float:
-    """Return the weighted losses that keep the head's experts in use; 0 for a dense head."""
-    if routing is None:
-        return 0.0
-    if head == "soft":
-        return weights.kl * kl_to_uniform(routing.weights)
-    return weights.importance * importance_loss(routing) + weights.load * load_loss(routing)
 
 
 def _precision(device: torch.device) -> AbstractContextManager[Any]:

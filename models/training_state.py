@@ -19,7 +19,7 @@ from models.storage import make_folder, write_atomically
 
 FOLDER = "training"
 FILE = "state.safetensors"
-_GROUPS = ("model", "best", "momentum")
+_GROUPS = ("model", "best", "optimizer")
 
 Tensors = dict[str, Tensor]
 
@@ -30,7 +30,7 @@ class ResumeError(ModelError):
 
 @dataclass
 class TrainingState:
-    """Weights now, weights of the best epoch, momentum, and what is known of the epochs so far.
+    """Weights now, weights of the best epoch, momenta, and what is known of the epochs so far.
 
     `config` is the dumped `TrainConfig`, `data` the digest of the training images.
     """
@@ -40,7 +40,7 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
     model: Tensors = field(default_factory=dict)
     best: Tensors = field(default_factory=dict)
-    momentum: Tensors = field(default_factory=dict)
+    optimizer: Tensors = field(default_factory=dict)
 
 
 def best_epoch(history: list[dict[str, Any]]) -> int:
@@ -69,8 +69,8 @@ def read_state(out: Path) -> TrainingState | None:
         with safe_open(path, framework="pt") as file:
             record = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-            model, best, momentum = (_group(tensors, f"{group}.") for group in _GROUPS)
-            return TrainingState(**record, model=model, best=best, momentum=momentum)
+            model, best, optimizer = (_group(tensors, f"{group}.") for group in _GROUPS)
+            return TrainingState(**record, model=model, best=best, optimizer=optimizer)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ResumeError(f"{path} is damaged ({error}); delete {path.parent} to train from the start") from None
 

@@ -18,6 +18,7 @@ from reports.record import CaseRecord
 from reports.stats import Estimate, Verdict
 
 KINDS = ("dense", "sparse", "soft")  # the order in which heads are shown
+USUAL_POLICY = "top_k"  # of a sparse head, and of records from before there were others
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Head:
     k: int
     classes: int
     activation: str
+    policy: str  # by which a sparse head routes; "" for others
 
     @classmethod
     def of(cls, record: CaseRecord) -> Head:
@@ -78,6 +80,7 @@ class Head:
             k=record.k,
             classes=record.classes,
             activation=record.activation,
+            policy=(record.policy or USUAL_POLICY) if record.head == "sparse" else "",
         )
 
     @property
@@ -86,6 +89,8 @@ class Head:
         if self.kind == "dense":
             return f"hidden width {self.hidden}"
         served = f", {self.k} per row" if self.kind == "sparse" else ""
+        if self.policy not in ("", USUAL_POLICY):
+            served = f", {self.policy} with k = {self.k}"
         return f"{self.experts} experts of width {self.hidden}{served}"
 
 

@@ -1,8 +1,4 @@
-"""The charts, one function each: measured values in, an Altair chart out.
-
-Lines and text that belong to no form are drawn in `currentColor`, so a chart in a page takes that page's ink, light
-or dark. Charts carry no legend: a page shows one for all of them, from the same styles.
-"""
+"""The charts of benchmark results, one function each: measured values in, an Altair chart out."""
 
 from __future__ import annotations
 
@@ -12,15 +8,14 @@ from typing import Any
 
 import altair as alt
 
-from reports import units
+from reports import canvas, units
+from reports.canvas import INK
 from reports.compare import Comparison, Speedup
 from reports.load import Case
 from reports.record import CaseRecord
 from reports.stats import Estimate
 from reports.styles import Style
 
-HEIGHT = 260
-INK = "currentColor"
 _DURATION = (
     "datum.value >= 1 ? format(datum.value, '~g') + ' s'"
     " : datum.value >= 0.001 ? format(datum.value * 1000, '~g') + ' ms'"
@@ -37,7 +32,7 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
     sizes = [speedup.rows for speedup in speedups]
     apart = (max(sizes) / min(sizes) * 2) ** 0.008
     shown = {comparison.case.record.form for speedup in speedups for comparison in speedup.against_best}
-    forms = [style.form for style in styles if style.form in shown]
+    forms = [style.name for style in styles if style.name in shown]
     measured = [
         {**point, "x": point["rows"] * apart ** (forms.index(point["form"]) - (len(forms) - 1) / 2)}
         for speedup in speedups
@@ -55,15 +50,17 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
     ends = [1.0, *(point["theoretical"] for point in bests)]
     ends += [point[end] for point in measured for end in ("speedup", "low", "high") if point[end] is not None]
     y = _factor_axis(_bounds(ends, max(1.004, (max(ends) / min(ends)) ** 0.06)))
-    gap = alt.Chart(_data(bests)).mark_area(color=INK, opacity=0.07)
-    theory = alt.Chart(_data(bests)).mark_line(color=INK, strokeDash=[6, 4], strokeWidth=1.5)
-    base = alt.Chart(_data(measured))
+    gap = alt.Chart(canvas.data(bests)).mark_area(color=INK, opacity=0.07)
+    theory = alt.Chart(canvas.data(bests)).mark_line(color=INK, strokeDash=[6, 4], strokeWidth=1.5)
+    base = alt.Chart(canvas.data(measured))
     tooltip = [*_TOOLTIP_CASE, "speed-up:N", "interval:N", "verdict:N"]
-    return _finished(
+    return canvas.finished(
         _one_line(1.0),
         gap.encode(x=x, y=alt.Y("theoretical:Q"), y2="realised:Q"),
         theory.encode(x=x, y="theoretical:Q"),
-        base.mark_rule(strokeWidth=1.5).encode(x=dodged, y=alt.Y("low:Q"), y2="high:Q", color=_colour(styles)),
+        base.mark_rule(strokeWidth=1.5).encode(
+            x=dodged, y=alt.Y("low:Q"), y2="high:Q", color=canvas.colour(styles, "form")
+        ),
         *_lines(base, dodged, y, styles, tooltip),
     )
 
@@ -84,11 +81,11 @@ def latency_chart(
     reference = [{"rows": rows, "seconds": value} for rows, value in fastest(dense, latencies).items()]
     x = _rows_axis([point["rows"] for point in points] + [point["rows"] for point in reference])
     y = _duration(alt.Y, "seconds:Q", "median time of a call", seconds)
-    base = alt.Chart(_data(points))
-    band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=_colour(styles))
-    line = alt.Chart(_data(reference)).mark_line(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(x=x, y=y)
+    base = alt.Chart(canvas.data(points))
+    band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
+    line = alt.Chart(canvas.data(reference)).mark_line(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(x=x, y=y)
     tooltip = [*_TOOLTIP_CASE, "median:N", "interval:N", "samples:Q"]
-    return _finished(line, band, *_lines(base, x, y, styles, tooltip))
+    return canvas.finished(line, band, *_lines(base, x, y, styles, tooltip))
 
 
 def accuracy_chart(
@@ -114,12 +111,12 @@ def accuracy_chart(
     scale = alt.Scale(domain=[low - margin, high + margin], nice=False, zero=False)
     y = alt.Y("accuracy:Q", scale=scale, axis=alt.Axis(format=".1f", title="test accuracy, %", tickCount=5))
     x = _duration(alt.X, "seconds:Q", "median time of a call", _bounds([point["seconds"] for point in points]))
-    base = alt.Chart(_data(points))
+    base = alt.Chart(canvas.data(points))
     tooltip = ["head:N", *_TOOLTIP_CASE, "accuracy:Q", "median:N"]
     ranked = sorted(firsts.values(), key=lambda point: -point["accuracy"])
-    return _finished(
+    return canvas.finished(
         base.mark_point(filled=True, size=90, opacity=1).encode(
-            x=x, y=y, color=_colour(styles), shape=_symbol(styles), tooltip=tooltip
+            x=x, y=y, color=canvas.colour(styles, "form"), shape=canvas.symbol(styles, "form"), tooltip=tooltip
         ),
         *(_names(ranked[side::2], dy).encode(x=x, y=y, text="head:N") for side, dy in enumerate((-9, 14))),
     )
@@ -137,9 +134,9 @@ def routing_chart(record: CaseRecord) -> alt.LayerChart:
     labels = alt.Axis(title="expert", labelAngle=0, labelOverlap="greedy", ticks=False)
     x = alt.X("expert:O", axis=labels, scale=alt.Scale(paddingInner=0.25))
     y = alt.Y("share:Q", axis=alt.Axis(format="~%", title="share of assignments", tickCount=5))
-    bars = alt.Chart(_data(shares)).mark_bar(color="#0072B2")
-    even = alt.Chart(_data([{"share": 1 / len(shares)}]))
-    return _finished(
+    bars = alt.Chart(canvas.data(shares)).mark_bar(color="#0072B2")
+    even = alt.Chart(canvas.data([{"share": 1 / len(shares)}]))
+    return canvas.finished(
         bars.encode(x=x, y=y, tooltip=["expert:O", alt.Tooltip("share:Q", format=".1%"), "rows:Q"]),
         even.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(y="share:Q"),
     )
@@ -188,16 +185,18 @@ def _lines(
 ) -> tuple[alt.Chart, alt.Chart]:
     """Return the line of each form and the points on it."""
     return (
-        base.mark_line(strokeWidth=2).encode(x=x, y=y, color=_colour(styles), strokeDash=_dash(styles)),
+        base.mark_line(strokeWidth=2).encode(
+            x=x, y=y, color=canvas.colour(styles, "form"), strokeDash=canvas.dash(styles, "form")
+        ),
         base.mark_point(filled=True, size=55, opacity=1).encode(
-            x=x, y=y, color=_colour(styles), shape=_symbol(styles), tooltip=list(tooltip)
+            x=x, y=y, color=canvas.colour(styles, "form"), shape=canvas.symbol(styles, "form"), tooltip=list(tooltip)
         ),
     )
 
 
 def _names(points: Sequence[Mapping[str, Any]], dy: int) -> alt.Chart:
     """Return labels `dy` pixels below their points."""
-    names: alt.Chart = alt.Chart(_data(points)).mark_text(color=INK, align="left", dx=6, dy=dy)
+    names: alt.Chart = alt.Chart(canvas.data(points)).mark_text(color=INK, align="left", dx=6, dy=dy)
     return names
 
 
@@ -245,33 +244,5 @@ def _bounds(values: Sequence[float], margin: float = 1.4) -> tuple[float, float]
 
 def _one_line(value: float) -> alt.Chart:
     """Return a line at equal speed."""
-    line: alt.Chart = alt.Chart(_data([{"y": value}])).mark_rule(color=INK, opacity=0.6).encode(y="y:Q")
+    line: alt.Chart = alt.Chart(canvas.data([{"y": value}])).mark_rule(color=INK, opacity=0.6).encode(y="y:Q")
     return line
-
-
-def _colour(styles: Sequence[Style]) -> alt.Color:
-    return alt.Color("form:N", scale=_scale(styles, [style.colour for style in styles]), legend=None)
-
-
-def _symbol(styles: Sequence[Style]) -> alt.Shape:
-    return alt.Shape("form:N", scale=_scale(styles, [style.symbol for style in styles]), legend=None)
-
-
-def _dash(styles: Sequence[Style]) -> alt.StrokeDash:
-    return alt.StrokeDash("form:N", scale=_scale(styles, [list(style.dash or (1, 0)) for style in styles]), legend=None)
-
-
-def _scale(styles: Sequence[Style], values: Sequence[Any]) -> alt.Scale:
-    return alt.Scale(domain=[style.form for style in styles], range=list(values))
-
-
-def _data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
-    return alt.InlineData(values=[dict(row) for row in rows])
-
-
-def _finished(*layers: alt.Chart) -> alt.LayerChart:
-    colours = {f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")}
-    faint = {"gridOpacity": 0.12, "domainOpacity": 0.5, "tickOpacity": 0.5}
-    letters = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "titlePadding": 8}
-    config = {"font": "system-ui, sans-serif", "view": {"stroke": None}, "axis": colours | faint | letters}
-    return alt.LayerChart(layer=list(layers), width="container", height=HEIGHT, background="transparent", config=config)

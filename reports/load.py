@@ -7,8 +7,7 @@ with as many threads, counts once: the record with the latest `measured_at` wins
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from reports.errors import ReportError
+from reports.files import Content, read
 from reports.record import COMMAND_KEY, NOT_MEASURED_KEY, SCHEMA_VERSION, CaseRecord, Status
 
 
@@ -65,14 +65,18 @@ def load(paths: Sequence[Path]) -> Results:
     Raises `ReportError` where a file is missing, is no result, is broken, or was written by a newer moegap, and
     where the files together hold no case.
     """
-    sources = tuple({path.resolve(): path for path in paths}.values())
-    if not sources:
+    if not paths:
         raise ReportError("No result file was given: name at least one JSON file written by a benchmark run.")
+    return gather(read(paths))
+
+
+def gather(contents: Mapping[Path, Content]) -> Results:
+    """Return the cases of result files already read; raises as `load` does, but for none at all gives no case."""
     latest: dict[Identity, Entry] = {}
     replaced: list[CaseRecord] = []
     commands: dict[str, None] = {}
-    for source in sources:
-        content = _content(source)
+    for source, content in contents.items():
+        _check(source, content)
         commands[content.get(COMMAND_KEY, "")] = None
         for identity, entry in _entries(source, content).items():
             older = latest.pop(identity, None)
@@ -84,7 +88,7 @@ def load(paths: Sequence[Path]) -> Results:
             if older is not None:
                 replaced.append(_record(older))
     return Results(
-        sources=sources,
+        sources=tuple(contents),
         cases=tuple(entry for entry in latest.values() if isinstance(entry, Case)),
         not_measured=tuple(entry for entry in latest.values() if isinstance(entry, CaseRecord)),
         replaced=tuple(replaced),
@@ -126,25 +130,14 @@ def _check_same_weights(older: CaseRecord, newer: CaseRecord) -> None:
         )
 
 
-def _content(source: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(source.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ReportError(f"{source} does not exist: check the path, or run a benchmark first.") from None
-    except OSError as error:
-        raise ReportError(f"{source} cannot be read ({error.strerror}): give a readable result file.") from None
-    except (ValueError, RecursionError):
-        raise ReportError(
-            f"{source} is not JSON, or was cut off: run the benchmark again or repair the file."
-        ) from None
-    if not isinstance(content, dict) or not _are_objects(content.get("benchmarks")):
+def _check(source: Path, content: Content) -> None:
+    if not _are_objects(content.get("benchmarks")):
         raise ReportError(f"{source} is not a pytest-benchmark file: give one written with --benchmark-json.")
     if not _are_objects(content.get(NOT_MEASURED_KEY, [])):
         raise ReportError(f"{source} has a broken list {NOT_MEASURED_KEY}: each entry must be a record.")
     command = content.get(COMMAND_KEY, "")
     if not isinstance(command, str) or not command.isprintable():
         raise ReportError(f"{source} has a broken {COMMAND_KEY}: it must be one printable line.")
-    return content
 
 
 def _are_objects(value: object) -> bool:

@@ -20,50 +20,68 @@ import altair
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import markdown, panels, tables, units, verdicts
+from reports import load, markdown, panels, studies, tables, units, verdicts
 from reports.compare import Analysis, analyse
 from reports.errors import ReportError
-from reports.load import load, measured_at
+from reports.files import read
+from reports.load import measured_at
+from reports.sections import Sections, sections
+from reports.studies import Studies
 from reports.styles import styles
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
+class Title:
+    """What the report is called in a browser's tab, and at its head."""
+
+    short: str
+    long: str
+
+
+@dataclass(frozen=True)
 class Report:
-    """Where a report was written, and its result in three lines for a terminal."""
+    """Where a report was written, and its result in lines for a terminal."""
 
     index: Path
     markdown: Path
     headline: list[str]
 
 
-def build(results: Sequence[Path], out: Path) -> Report:
-    """Write `index.html` and `report.md` into the folder `out`, made if need be, from result files.
+def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
+    """Write `index.html` and `report.md` into the folder `out`, made if need be, from results and studies.
+
+    Benchmark results and study files may be mixed in any order; `paper` adds the published numbers beside ours.
 
     Each file is replaced whole or not at all. The same results give the same bytes. Raises `ReportError` where a
     result file is unusable or `out` is no folder, and `OSError` where it cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
-    analysis = analyse(load(results))
-    content = _content(analysis, out)
+    contents = read(results)
+    if not contents and not paper:
+        raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
+    chosen = {path: content for path, content in contents.items() if studies.is_study(content)}
+    given = studies.gather(chosen)
+    analysis = analyse(load.gather({path: content for path, content in contents.items() if path not in chosen}))
+    shown = sections(given, analysis.results.records, paper)
+    content = _content(analysis) | shown.content | _frame(analysis, shown)
+    content["commands"] = _commands(analysis, given, list(contents), out, paper)
     out.mkdir(parents=True, exist_ok=True)
-    report = Report(out / "index.html", out / "report.md", verdicts.headline(analysis))
+    report = Report(out / "index.html", out / "report.md", _headline(analysis, shown))
     _write(report.index, _html(content))
     _write(report.markdown, markdown.render(content))
     return report
 
 
-def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
-    """Return what both templates show."""
+def _content(analysis: Analysis) -> dict[str, Any]:
+    """Return what both templates show of benchmark results; `measured` says whether there are any."""
     results = analysis.results
     looks = styles(case.record.form for case in results.cases)
     return {
+        "measured": bool(results.records),
         "answers": verdicts.answers(analysis),
-        "tally": verdicts.tally(analysis),
-        "machines": tables.environment(analysis),
-        "measured_at": units.moment(max(measured_at(record) for record in results.records)),
         "styles": looks,
         "speedups": panels.speedup_panels(analysis, looks),
         "speedup_tables": tables.speedups(analysis),
@@ -75,10 +93,37 @@ def _content(analysis: Analysis, out: Path) -> dict[str, Any]:
         "work": tables.work(analysis),
         "cases": tables.cases(analysis),
         "reasons": tables.reasons(analysis),
-        "missing": _missing(analysis),
+        "missing": _missing(analysis) if results.records else "",
         "replaced": [record.case_id for record in results.replaced],
-        "commands": _commands(analysis, out),
     }
+
+
+def _frame(analysis: Analysis, shown: Sections) -> dict[str, Any]:
+    """Return what stands above the sections: the title, what the report rests on, and its findings."""
+    records = analysis.results.records
+    title = Title("how much of the saving arrives", "How much of a Mixture-of-Experts layer\u2019s saving arrives")
+    tally = []
+    if records:
+        last = units.moment(max(measured_at(record) for record in records))
+        tally.append(f"{verdicts.tally(analysis)} Last measured {last}.")
+    elif shown.tally:
+        title = Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
+    else:
+        title = Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
+    tally += [shown.tally] if shown.tally else []
+    return {
+        "title": title,
+        "tally": " ".join(tally) or "Nothing was measured or trained yet.",
+        "findings": shown.findings,
+        "machines": [*tables.environment(analysis), *shown.machines],
+    }
+
+
+def _headline(analysis: Analysis, shown: Sections) -> list[str]:
+    """Return the findings as lines for a terminal, those of benchmark results first."""
+    lines = verdicts.headline(analysis) if analysis.results.records else []
+    told = [sentence for finding in shown.findings for sentence in finding.sentences]
+    return [*told, *lines]
 
 
 def _missing(analysis: Analysis) -> str:
@@ -95,12 +140,14 @@ def _missing(analysis: Analysis) -> str:
     return "No MoE head was measured in the same setting and at as many rows as a dense one, so none can be compared."
 
 
-def _commands(analysis: Analysis, out: Path) -> list[str]:
+def _commands(analysis: Analysis, given: Studies, sources: Sequence[Path], out: Path, paper: bool) -> list[str]:
     """Return what to run to build this report again."""
     commits = sorted({record.commit for record in analysis.results.records if record.commit})
     checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
-    sources = shlex.join(str(source) for source in analysis.results.sources)
-    return [*checkout, *analysis.results.commands, f"moegap report {sources} --out {shlex.quote(str(out))}"]
+    made = dict.fromkeys(" ".join(file.command.split()) for file in given.files if file.command.strip())
+    options = ["--paper"] * paper + ["--out", str(out)]
+    report = shlex.join(["moegap", "report", *map(str, sources), *options])
+    return [*checkout, *analysis.results.commands, *made, report]
 
 
 def _html(content: dict[str, Any]) -> str:

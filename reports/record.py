@@ -5,7 +5,8 @@ raw samples in seconds, in the order taken, and `CaseRecord.blocks` the block of
 (they cannot run here, or gave wrong logits) have no benchmark entry: they stand as records in the file's top-level
 list `moegap_not_measured`. Nothing here is derived: speed-ups, intervals and verdicts are computed from it.
 
-Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+Letters: N rows, D input width, H hidden width of one expert, E experts, C output width, M assignments of a row to an
+expert.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class CaseRecord(BaseModel):
     data: str  # what the head was trained on; "" when initialised
     test_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
     head: Literal["dense", "soft", "sparse"]
+    policy: str = ""  # by which a sparse head routes; "" for other heads, and in results of top_k heads from before it
     form: str
     part: Literal["head", "classifier"]  # the head alone, or backbone and head
     backbone: str
@@ -58,7 +60,7 @@ class CaseRecord(BaseModel):
     features: Count  # D
     hidden: Count  # H
     experts: Count  # E; 1 for dense
-    k: Count  # experts run per row: 1 dense, E soft, k sparse
+    k: Count  # experts run per row, at most where a policy lets it vary: 1 dense, E soft, k sparse
     classes: Count  # C
     activation: str
     dtype: Literal["float32", "float16", "bfloat16"]
@@ -67,9 +69,10 @@ class CaseRecord(BaseModel):
 
     routing: str  # where the rows come from: "features" (real ones, kept with the checkpoint) or "noise" (drawn)
     rows_per_expert: list[int] = []  # (E,) assignments of these N rows; empty for dense
+    assignments: Count | None = None  # M of these N rows, all of which `flops` counts; None for dense or not counted
 
     parameters: Count  # of the part measured
-    flops: Count  # of the part measured, for N rows, counted, padding not included
+    flops: Count  # of the part measured, for N rows, counted, padding not included; a bound where M was not counted
     least_bytes: Count | None  # that the head must move for N rows; None for a whole classifier
 
     launches: Count | None = None  # kernels one call starts; this and the next two only where a form counts its work
@@ -78,7 +81,7 @@ class CaseRecord(BaseModel):
 
     error: float | None = None  # greatest relative deviation from the float64 reference
     tolerance: float | None = None
-    ambiguous_rows: Count = 0  # rows whose routing float32 cannot decide; left out of `error`
+    ambiguous_rows: Count = 0  # rows of which float32 cannot decide two or more assignments; left out of `error`
 
     cold_start: Seconds | None = None  # preparing the form and its first call: compilation, export, loading
     peak_memory: Count | None = None  # bytes above the resting level in one call, from a pass of its own

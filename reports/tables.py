@@ -43,6 +43,13 @@ class Reason:
     cases: tuple[str, ...]
 
 
+def without_blanks(table: Table) -> Table:
+    """Return the table without columns that are blank in every row."""
+    kept = [place for place in range(len(table.columns)) if any(row[place] for row in table.rows)]
+    columns = tuple(table.columns[place] for place in kept)
+    return Table(table.caption, columns, tuple(tuple(row[place] for place in kept) for row in table.rows))
+
+
 def environment(analysis: Analysis) -> list[Table]:
     """Return one table for each machine: what the numbers were measured on, with and when."""
     machines: dict[str, list[CaseRecord]] = {}

@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from math import floor, log10
 
+from reports.seeds import Spread
 from reports.stats import Estimate
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+MINUS = "\N{MINUS SIGN}"
 
 
 def count(value: int) -> str:
@@ -59,8 +61,56 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def points(share: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{100 * share:+.2f}".replace("-", MINUS)
+
+
+def percent_spread(found: Spread | None) -> str:
+    """Return the mean of shares as a percentage with its standard deviation, such as 88.16 ± 0.21 %."""
+    if found is None:
+        return ""
+    return f"{100 * found.mean:.2f}{'' if found.sd is None else f' ± {100 * found.sd:.2f}'} %"
+
+
+def spread(found: Spread | None) -> str:
+    """Return a mean with its standard deviation, such as 2.03 ± 0.04."""
+    if found is None:
+        return ""
+    mean = quantity(found.mean)
+    if found.sd is None:
+        return mean
+    if "e" in mean:
+        return f"{mean} ± {quantity(found.sd, 2)}"
+    return f"{mean} ± {found.sd:,.{len(mean.partition('.')[2])}f}"
+
+
+def quantity(value: float | None, digits: int = 3) -> str:
+    """Return a number of any size and sign to three digits, or "" where there is none."""
+    if value is None:
+        return ""
+    size = abs(value)
+    if size == 0 or 1e-3 <= size < 1e6:
+        text = _rounded(size, digits)
+    else:
+        text = f"{size:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    return f"{MINUS}{text}" if value < 0 else text
+
+
+def duration(value: float) -> str:
+    """Return seconds as a person says them: 42 s, 12 min 30 s, 3 h 5 min."""
+    if value < 59.95:
+        return seconds(value)
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
 def deviation(value: float | None) -> str:
     """Return an error or a tolerance, or "" where there is none."""
+    if value == 0:
+        return "0"
     return "" if value is None else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace(".0e", "e")
 
 

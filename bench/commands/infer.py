@@ -27,7 +27,11 @@ def infer(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
 ) -> None:
-    """Run a trained head on features, or the whole model on images, and write its logits."""
+    """Run a trained head on features, or the whole model on images, and write its logits.
+
+    The head takes all rows of INPUTS as one batch. Under the policies `capacity` and `expert_choice` the rows of a
+    batch compete for the experts, so there a row's logits depend on the other rows of INPUTS.
+    """
     from bench.clock import synchronise
     from bench.errors import BenchError, told
     from bench.forms import form as form_named

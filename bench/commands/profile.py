@@ -39,6 +39,7 @@ def profile(
     from bench.precision import exact_float32
     from bench.trace import profile_form
     from bench.workloads import chosen_forms, feature_rows, load_subjects, resolve_dtype
+    from models.config import SparseConfig
     from models.device import device_name, pick_device
 
     exact_float32()
@@ -64,7 +65,8 @@ def profile(
     if not profiles:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
         raise BenchError(f"no form of those asked for can run here ({reasons}); choose another --form or --device")
-    console.print(f"{head.config.kind} head of {checkpoint}, {rows} rows, {dtype}, {device_name(place)}\n")
+    routed = f", {head.config.policy} routing" if isinstance(head.config, SparseConfig) else ""
+    console.print(f"{head.config.kind} head of {checkpoint}{routed}, {rows} rows, {dtype}, {device_name(place)}\n")
     console.print(_stage_table(profiles, place.type))
     console.print(_operator_table(profiles))
     for name, reason in refusals.items():

@@ -4,7 +4,7 @@ The soft head becomes one wide product: its experts side by side are a dense hea
 are scaled by the gate. The sparse head sorts its rows by expert and pads every expert to the busiest one, for one
 batched product; the padded height is the one number the host has to wait for.
 
-Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, M = N k, C output width.
+Letters: N rows, D input width, H hidden width of one expert, E experts, M assignments, C output width.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
-from bench.forms.sorting import combine, sort_by_expert
+from bench.forms.sorting import combine, rows_in, sort_by_expert
 from bench.stages import stage
 from models.config import HeadConfig
 from models.dense import DenseHead
@@ -51,7 +51,7 @@ def wide_soft(head: SoftMoEHead) -> Callable[[Tensor], Tensor]:
 
     def run(x: Tensor) -> Tensor:
         with stage("route"):
-            weights = head.routing(x).weights.to(x.dtype)  # (N, E)
+            weights = head.shares(x)[0].to(x.dtype)  # (N, E)
         with stage("experts"):
             h = head.activation(torch.addmm(b1, x, w1))  # (N, E H)
             h = (h.unflatten(-1, (E, H)) * weights[:, :, None]).flatten(1)
@@ -66,7 +66,8 @@ def _padded_sparse(head: SparseMoEHead, x: Tensor) -> Tensor:
     with stage("route"):
         routing = head.routing(x)
     with stage("dispatch"):
-        rows, experts, ends, places = sort_by_expert(routing)
+        experts, ends, order = sort_by_expert(routing.experts, head.config.experts)
+        rows = rows_in(order, routing)  # (M,)
         starts = F.pad(ends, (1, 0))[:-1]  # (E,)
         capacity = int((ends - starts).max())
         height = torch.arange(rows.shape[0], device=x.device) - starts[experts]  # (M,), place within the expert
@@ -76,7 +77,7 @@ def _padded_sparse(head: SparseMoEHead, x: Tensor) -> Tensor:
         h = head.activation(torch.baddbmm(head.b1[:, None], padded, head.w1))  # (E, capacity, H)
         y = torch.baddbmm(head.b2[:, None], h, head.w2)  # (E, capacity, C)
     with stage("combine"):
-        return combine(y[experts, height], places, routing.weights)
+        return combine(y[experts, height], order, rows, routing)
 
 
 FORM = Form("eager", 1, "eager PyTorch, no loop over experts", _unavailable, _prepare)

@@ -1,6 +1,6 @@
 """torch's grouped matrix product over rows sorted by expert.
 
-Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, M = N k, C output width.
+Letters: N rows, D input width, H hidden width of one expert, E experts, M assignments, C output width.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
-from bench.forms.sorting import combine, sort_by_expert
+from bench.forms.sorting import combine, rows_in, sort_by_expert
 from bench.stages import stage
 from models.config import HeadConfig, SparseConfig
 from models.heads import Head
@@ -40,14 +40,15 @@ def _prepare(head: Head, example: Tensor) -> Runner:
         with stage("route"):
             routing = head.routing(x)
         with stage("dispatch"):
-            rows, experts, ends, places = sort_by_expert(routing)
+            experts, ends, order = sort_by_expert(routing.experts, head.config.experts)
+            rows = rows_in(order, routing)  # (M,)
             offsets = ends.to(torch.int32)
             gathered = aligned(x, dims=(1,))[rows]  # (M, D)
         with stage("experts"):
             h = head.activation(F.grouped_mm(gathered, w1, offs=offsets) + b1[experts])  # (M, H)
             y = F.grouped_mm(h, w2, offs=offsets) + b2[experts]  # (M, C)
         with stage("combine"):
-            return combine(y[:, :C], places, routing.weights)
+            return combine(y[:, :C], order, rows, routing)
 
     return torch_runner(run, example)
 

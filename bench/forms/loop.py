@@ -2,7 +2,7 @@
 
 Each expert asks whether it has rows, which on a GPU makes the host wait for the device E times per call.
 
-Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+Letters: N rows, D input width, H hidden width of one expert, E experts, m rows of one expert, C output width.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _expert(head: SoftMoEHead | SparseMoEHead, e: int, x: Tensor) -> Tensor:
 
 def _soft_loop(head: SoftMoEHead, x: Tensor) -> Tensor:
     with stage("route"):
-        weights = head.routing(x).weights  # (N, E)
+        weights = head.shares(x)[0]  # (N, E)
     out = torch.zeros(x.shape[0], head.config.classes, dtype=weights.dtype, device=x.device)
     for e in range(head.config.experts):
         with stage("experts"):
@@ -54,14 +54,15 @@ def _sparse_loop(head: SparseMoEHead, x: Tensor) -> Tensor:
     out = torch.zeros(x.shape[0], head.config.classes, dtype=routing.weights.dtype, device=x.device)
     for e in range(head.config.experts):
         with stage("dispatch"):
-            rows, slots = torch.where(routing.ids == e)  # (m,), (m,)
-            if rows.numel() == 0:
+            (chosen,) = torch.where(routing.experts == e)  # (m,)
+            if chosen.numel() == 0:
                 continue
+            rows = routing.rows[chosen]  # (m,)
             gathered = x[rows]  # (m, D)
         with stage("experts"):
             y = _expert(head, e, gathered)  # (m, C)
         with stage("combine"):
-            out[rows] += routing.weights[rows, slots, None] * y
+            out[rows] += routing.weights[chosen, None] * y
     return out.to(x.dtype)
 
 

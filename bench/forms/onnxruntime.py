@@ -1,6 +1,7 @@
 """ONNX Runtime on the head exported by torch.onnx, inputs and outputs bound to torch's own memory.
 
-The sparse head exports as true sparse computation: NonZero, Gather and one product per expert on its own rows.
+The sparse head exports as true sparse computation under every policy: NonZero, Gather and one product per expert on
+its own rows.
 
 Letters: N rows, D input width, C output width.
 """
@@ -11,12 +12,13 @@ import contextlib
 import io
 import json
 import logging
+import math
 import tempfile
 import time
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from weakref import WeakKeyDictionary
 
 import onnx
@@ -28,12 +30,13 @@ from bench.breakdown import Operator
 from bench.errors import BenchError
 from bench.forms.eager import wide_soft
 from bench.forms.form import Form, Runner
-from models.config import HeadConfig
+from models.config import HeadConfig, SparseConfig
 from models.heads import Head
 from models.soft import SoftMoEHead
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ELEMENT_TYPES = {torch.float32: onnx.TensorProto.FLOAT, torch.float16: onnx.TensorProto.FLOAT16}
+MOST_ROWS = 2**24
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -41,9 +44,24 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
         return f"this form binds float32 and float16 only, not {str(dtype).removeprefix('torch.')}"
     if device.type == "cpu" and dtype is not torch.float32:
         return "ONNX Runtime's CPU provider computes half precision by casting to float32, so it would not be float16"
+    if _is_batch_coupled(config) and _places_overflow(config):
+        return (
+            f"ONNX counts the places of an expert in 64-bit integers, which a capacity_factor of as many digits as "
+            f"{config.capacity_factor!r} overflows; train the head with a rounded one"
+        )
     if PROVIDERS[device.type] not in onnxruntime.get_available_providers():
         return f"this onnxruntime has no {PROVIDERS[device.type]}; install onnxruntime-gpu[cuda,cudnn]"
     return None
+
+
+def _is_batch_coupled(config: HeadConfig) -> TypeGuard[SparseConfig]:
+    return isinstance(config, SparseConfig) and config.batch_coupled
+
+
+def _places_overflow(config: SparseConfig) -> bool:
+    """Return whether the products in `config.capacity` pass 64 bits within MOST_ROWS rows."""
+    numerator, denominator = config.exact_factor
+    return numerator * config.k * MOST_ROWS + denominator * config.experts > torch.iinfo(torch.int64).max
 
 
 def _prepare(head: Head, example: Tensor) -> Runner:
@@ -110,7 +128,8 @@ def export(head: Head, example: Tensor) -> bytes:
     A stable descending sort becomes TopK, which ranks equal values by lowest index as the routing does.
     """
     rows = torch.zeros(4, example.shape[1], dtype=example.dtype, device=example.device)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for exporter in ("torch.onnx", "onnx_ir"):
+        logging.getLogger(exporter).setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -120,7 +139,7 @@ def export(head: Head, example: Tensor) -> bytes:
             input_names=["x"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("N")},),
-            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort()},
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort(_is_batch_coupled(head.config))},
             verbose=False,
         )
     assert program is not None
@@ -128,13 +147,20 @@ def export(head: Head, example: Tensor) -> bytes:
     return model
 
 
-def _stable_sort() -> Any:
-    """Return the translation of aten.sort.stable along the last dimension."""
+def _stable_sort(places_nan: bool) -> Any:
+    """Return the translation of aten.sort.stable along the last dimension.
+
+    TopK leaves open where NaN ranks. With `places_nan` that is above every number, as in torch, infinity standing in
+    for it, so that the sorted values are not to be used; where a row keeps to itself, NaN makes it NaN in any order.
+    """
     from onnxscript import opset18 as op
 
     def sort_stable(self: Any, *, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
-        size = op.Shape(self, start=-1)
-        return op.TopK(self, size, axis=dim, largest=descending, sorted=1)
+        keys, size = self, op.Shape(self, start=-1)
+        if places_nan and self.dtype.is_floating_point():
+            infinity: Any = op.Constant(value_float=math.inf)
+            keys = op.Where(op.IsNaN(self), op.CastLike(infinity, self), self)
+        return op.TopK(keys, size, axis=dim, largest=descending, sorted=1)
 
     return sort_stable
 

@@ -1,6 +1,6 @@
 """Assignments sorted by expert, in plain PyTorch, for the forms that compute on expert-contiguous rows.
 
-Letters: N rows, E experts, k experts per row, M = N k assignments, C output width.
+Letters: N rows, E experts, k experts per row where all rows have as many, M assignments, C output width.
 """
 
 from __future__ import annotations
@@ -16,25 +16,39 @@ from models.routing import Routing
 class Sorted(NamedTuple):
     """The M assignments in the order by expert, rows ascending within one; nothing here waits for the device."""
 
-    rows: Tensor  # (M,) int64, the row of each place
     experts: Tensor  # (M,) int64, the expert of each place
     ends: Tensor  # (E,) int64, one past the last place of each expert
-    places: Tensor  # (M,) int64, the place of each assignment
+    order: Tensor  # (M,) int64, the assignment of each place
 
 
-def sort_by_expert(routing: Routing) -> Sorted:
-    """Return the assignments of `routing`, ids (N, k), sorted by expert."""
-    k, experts = routing.ids.shape[-1], routing.scores.shape[-1]
-    assigned, order = torch.sort(routing.ids.reshape(-1), stable=True)  # (M,), (M,)
-    places = torch.empty_like(order)
-    places[order] = torch.arange(order.shape[0], device=order.device)
-    every = torch.arange(experts, dtype=assigned.dtype, device=assigned.device)
-    ends = torch.searchsorted(assigned, every, right=True)
-    return Sorted(order // k, assigned.long(), ends, places)
+def sort_by_expert(experts: Tensor, count: int) -> Sorted:
+    """Return the assignments to `experts` (M,), of which there are E = `count`, sorted by expert."""
+    assigned, order = torch.sort(experts, stable=True)  # (M,), (M,)
+    every = torch.arange(count, dtype=assigned.dtype, device=assigned.device)
+    return Sorted(assigned, torch.searchsorted(assigned, every, right=True), order)
 
 
-def combine(y: Tensor, places: Tensor, weights: Tensor) -> Tensor:
-    """Return sum_j weights[n, j] y[place of assignment (n, j)], (N, C), from y (M, C) and weights (N, k)."""
+def rows_in(order: Tensor, routing: Routing) -> Tensor:
+    """Return the rows (M,) of the assignments of `routing` in another `order` (M,)."""
+    return routing.rows[order] if routing.per_row is None else order // routing.per_row
+
+
+def combine(y: Tensor, order: Tensor, rows: Tensor, routing: Routing) -> Tensor:
+    """Return the sum over each row's assignments of weight times output, (N, C).
+
+    `y` (M, C) are the outputs of the assignments in `order` (M,), and `rows` (M,) their rows. Where not all rows have
+    as many experts, a GPU sums those of a row in any order.
+    """
+    if routing.per_row is not None:
+        return combine_even(y, order, routing.row_weights)
+    weighted = y * routing.weights[order, None]  # (M, C), as wide as the weights
+    return weighted.new_zeros(routing.scores.shape[0], y.shape[-1]).index_add(0, rows, weighted).to(y.dtype)
+
+
+def combine_even(y: Tensor, order: Tensor, weights: Tensor) -> Tensor:
+    """Return `combine` (N, C) of y (M, C) where every row has k experts: weights (N, k), M = N k in order of rows."""
     N, k = weights.shape
+    places = torch.empty_like(order)  # (M,), the place of each assignment
+    places[order] = torch.arange(order.shape[0], device=order.device)
     picked = y[places].view(N, k, y.shape[-1]).to(weights.dtype)  # (N, k, C)
     return torch.einsum("nk,nkc->nc", weights, picked).to(y.dtype)

@@ -1,6 +1,9 @@
 """Our own Triton kernels: one fused launch or a grouped path of five, chosen by a cost model, without a host wait.
 
-Letters: N rows, D input width, E experts, C output width.
+The soft head and plain top-k routing hand the kernels the gate itself. Other policies route in torch and hand over the
+assignments; where rows have different numbers of experts, torch counts these, for which the host waits once.
+
+Letters: N rows, D input width, E experts, M assignments, C output width.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from kernels.account import account
 from kernels.launch import name_stages
 from kernels.moe import moe
 from kernels.paths import problem_of
-from kernels.routes import Gate
+from kernels.routes import Flat, Gate, Routing, TopK
 from kernels.tuning import options_for
 from models.config import DenseConfig, HeadConfig
 from models.heads import Head
@@ -51,13 +54,13 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     assert isinstance(head, SoftMoEHead | SparseMoEHead)
     gate = _gate(head)
     name_stages(stage)
-
+    experts = head.w1, head.b1, head.w2, head.b2
     activation = head.config.activation
 
     def run(x: Tensor) -> Tensor:
-        return moe(x, gate, head.w1, head.b1, head.w2, head.b2, activation=activation)
+        return moe(x, gate or _routed(head, x), *experts, activation=activation)
 
-    problem = problem_of(example, gate, head.w1, head.b1, head.w2, head.b2, activation, "ieee")
+    problem = problem_of(example, gate or _routed(head, example), *experts, activation, "ieee")
     options = options_for(problem, example.device)
 
     def work(rows_per_expert: list[int]) -> dict[str, int]:
@@ -67,16 +70,28 @@ def _prepare(head: Head, example: Tensor) -> Runner:
 
     mode = {"mode": "interpreted"} if triton.knobs.runtime.interpret else {}
     told = {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
-    return replace(torch_runner(run, example, **told), work=work if len(example) else None)
+    whole = gate is not None and len(example)  # what torch does to route is not counted, so neither is the rest
+    return replace(torch_runner(run, example, **told), work=work if whole else None)
 
 
-def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate:
-    """Return the gate of a head; the soft one takes all experts."""
-    weight, bias, config = head.gate.weight, head.gate.bias, head.config
+def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
+    """Return the gate of a head that the kernels can apply, or None; the soft one takes all experts."""
+    weight, bias = head.gate.weight, head.gate.bias
     if isinstance(head, SoftMoEHead):
-        return Gate(weight, bias, k=config.experts, temperature=config.temperature)
-    sparse = head.config
-    return Gate(weight, bias, sparse.k, sparse.temperature, sparse.standardise, sparse.weights_over)
+        return Gate(weight, bias, k=head.config.experts, temperature=head.config.temperature)
+    config = head.config
+    if config.policy != "top_k" or config.bias_correction:
+        return None
+    return Gate(weight, bias, config.k, config.temperature, config.standardise, config.weights_over)
+
+
+def _routed(head: SoftMoEHead | SparseMoEHead, x: Tensor) -> Routing:
+    """Return the routing of x (N, D), decided in torch, as the kernels take it."""
+    with stage("route"):
+        routing = head.routing(x)
+    if routing.per_row is not None:
+        return TopK(routing.ids, routing.row_weights)
+    return Flat(routing.rows, routing.experts, routing.weights, ordered=True)
 
 
 FORM = Form("triton", 4, "our Triton kernels", _unavailable, _prepare, untimeable=_untimeable)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.forms.grouped_mm import aligned
-from bench.forms.sorting import combine, sort_by_expert
+from bench.forms.sorting import combine_even, sort_by_expert
 from bench.layers import Layer, Tensors, activate
 from bench.peers.peer import Peer, Prepared, Run
 from bench.peers.plain import route
@@ -33,13 +33,13 @@ def pipeline(tensors: Tensors) -> Run:
 
     def run(x: Tensor) -> Tensor:
         routing = route(tensors, x)
-        rows, experts, ends, places = sort_by_expert(routing)
+        experts, ends, order = sort_by_expert(routing.ids.flatten(), layer.E)
         offsets = ends.to(torch.int32)
-        h = F.grouped_mm(aligned(x, dims=(1,))[rows], w1, offs=offsets)  # (M, H), or (M, 2H)
+        h = F.grouped_mm(aligned(x, dims=(1,))[order // layer.k], w1, offs=offsets)  # (M, H), or (M, 2H)
         h = activate(layer.activation, h if b1 is None else h + b1[experts])
         y = F.grouped_mm(h, w2, offs=offsets)  # (M, C), padded
         y = y if b2 is None else y + b2[experts]
-        return combine(y[:, : layer.C], places, routing.weights)
+        return combine_even(y[:, : layer.C], order, routing.weights)
 
     return run
 

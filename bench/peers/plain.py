@@ -5,12 +5,22 @@ Letters: N rows, D input width, E experts, k experts per row.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from bench.layers import Tensors
-from models.routing import Routing
-from models.routing.top_k import select, standardise, weigh
+from models.routing import select, standardise
+from models.routing.top_k import weigh
+
+
+class Chosen(NamedTuple):
+    """The experts of every row, best first, with their weights, and the scores that decided."""
+
+    ids: Tensor  # (N, k) int64
+    weights: Tensor  # (N, k)
+    scores: Tensor  # (N, E)
 
 
 def gate_scores(tensors: Tensors, x: Tensor) -> Tensor:
@@ -22,10 +32,10 @@ def gate_scores(tensors: Tensors, x: Tensor) -> Tensor:
     return scores if tensors.gate_bias is None else scores + tensors.gate_bias.float()
 
 
-def route(tensors: Tensors, x: Tensor) -> Routing:
-    """Return ids (N, k), weights (N, k) and scores (N, E) for x (N, D), in eager operators."""
+def route(tensors: Tensors, x: Tensor) -> Chosen:
+    """Return what the layer's gate decides for x (N, D), in eager operators."""
     scores = gate_scores(tensors, x)
     if tensors.layer.standardise:
         scores = standardise(scores)
     ids = select(scores, tensors.layer.k)
-    return Routing(ids, weigh(scores, ids, 1.0, "selected"), scores)
+    return Chosen(ids, weigh(scores, ids, 1.0, "selected"), scores)

@@ -1,25 +1,70 @@
-"""Routing: which expert serves which row, with which weight; one policy per file."""
+"""Routing: which expert serves which row, with which weight; one policy per file.
+
+Letters: N rows, E experts, M assignments of a row to an expert.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Routing(NamedTuple):
-    """A routing decision over N rows and E experts; weights and scores are float32 or wider.
+class Assignments(NamedTuple):
+    """What a policy decides: assignment m sends row rows[m] to expert experts[m].
 
-    `scores` are those the decision rests on, before noise; `noisy` and `noise_std` are present in training only.
+    `per_row` is the number of experts of a row where all rows have as many, and `dropped` counts the wanted
+    assignments that found no place, where a policy can refuse any.
     """
 
-    ids: Tensor  # (N, k) int32
-    weights: Tensor  # (N, k)
-    scores: Tensor  # (N, E)
+    rows: Tensor  # (M,) int64, never falling
+    experts: Tensor  # (M,) int64, distinct within a row
+    weights: Tensor  # (M,) float32 or wider
+    per_row: int | None = None
+    dropped: Tensor | None = None  # () int64
+
+
+class Routing(NamedTuple):
+    """A routing decision over N rows and E experts in the flat form; see `Assignments`.
+
+    `scores` are those the decision rests on, before noise and before any correction of the choice; `noisy` and
+    `noise_std` are present in training only.
+    """
+
+    rows: Tensor  # (M,) int64, never falling
+    experts: Tensor  # (M,) int64, distinct within a row
+    weights: Tensor  # (M,) float32 or wider
+    scores: Tensor  # (N, E) float32 or wider
+    per_row: int | None = None
+    dropped: Tensor | None = None  # () int64
     noisy: Tensor | None = None  # (N, E)
     noise_std: Tensor | None = None  # (N, E)
+
+    @property
+    def ids(self) -> Tensor:
+        """The experts as (N, per_row). Raises `ValueError` where rows have different numbers of them."""
+        return self.experts.view(-1, self._same())
+
+    @property
+    def row_weights(self) -> Tensor:
+        """The weights as (N, per_row). Raises `ValueError` where rows have different numbers of experts."""
+        return self.weights.view(-1, self._same())
+
+    def load(self) -> Tensor:
+        """Return the number of rows that each expert serves, (E,) int64, without waiting for the device."""
+        none = self.experts.new_zeros(self.scores.shape[-1])
+        return none.scatter_add(0, self.experts, torch.ones_like(self.experts))
+
+    def matrix(self) -> Tensor:
+        """Return the weights as (N, E), zero where an expert does not serve a row."""
+        return torch.zeros_like(self.scores).index_put((self.rows, self.experts), self.weights)
+
+    def _same(self) -> int:
+        if self.per_row is None:
+            raise ValueError("the rows of this routing have different numbers of experts; use its flat form")
+        return self.per_row
 
 
 def router_scores(x: Tensor, layer: nn.Linear) -> Tensor:
@@ -31,3 +76,51 @@ def router_scores(x: Tensor, layer: nn.Linear) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
         return F.linear(x.to(dtype), layer.weight.to(dtype), layer.bias.to(dtype))
+
+
+def standardise(scores: Tensor) -> Tensor:
+    """Return scores (N, E) shifted to mean 0 and scaled to standard deviation 1 (n - 1) per row.
+
+    A row of equal scores, and so any row when E = 1, becomes exactly zero and has a finite gradient. Subtracting
+    the largest score first makes that exact; dividing by the largest deviation keeps the squares of huge scores
+    finite.
+    """
+    below = scores - scores.detach().amax(dim=-1, keepdim=True)  # (N, E), at most 0
+    deviation = below - below.mean(dim=-1, keepdim=True)
+    largest = deviation.detach().abs().amax(dim=-1, keepdim=True)  # (N, 1)
+    spread = largest >= torch.finfo(scores.dtype).tiny
+    deviation = deviation / torch.where(spread, largest, 1)  # within [-1, 1]
+    variance = deviation.square().sum(dim=-1, keepdim=True) / max(scores.shape[-1] - 1, 1)
+    return deviation / torch.where(spread, variance, 1).sqrt()
+
+
+def select(scores: Tensor, k: int) -> Tensor:
+    """Return the ids (N, k) int64 of the k largest of scores (N, E), largest first.
+
+    Always k distinct ids: equal scores rank by lowest id and NaN ranks above every number.
+    """
+    return torch.sort(scores, dim=-1, descending=True, stable=True).indices[:, :k]
+
+
+def every_row(rows: int, times: int, device: torch.device) -> Tensor:
+    """Return 0, 1, ... N - 1 (M,) int64 for N = `rows`, each `times` times in a row."""
+    return torch.arange(rows, device=device)[:, None].expand(rows, times).reshape(-1)
+
+
+def shares(scores: Tensor, temperature: float) -> Tensor:
+    """Return softmax(scores / temperature) (N, E) in float64: what a share is compared with decides exactly."""
+    return torch.softmax(scores.double() / temperature, dim=-1)
+
+
+def weigh(
+    scores: Tensor, rows: Tensor, experts: Tensor, temperature: float, over: Literal["selected", "all"]
+) -> Tensor:
+    """Return the weights (M,) of assignments `rows`, `experts`: softmax over the scores of the row's own, or of all E.
+
+    Scores are (N, E). With "selected" the weights of every row that has an expert sum to one.
+    """
+    scores = scores / temperature
+    if over == "selected":
+        chosen = torch.zeros_like(scores, dtype=torch.bool).index_put((rows, experts), rows >= 0)
+        scores = torch.where(chosen, scores, torch.finfo(scores.dtype).min)  # finite, so a row without experts is too
+    return torch.softmax(scores, dim=-1)[rows, experts]

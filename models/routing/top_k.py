@@ -1,4 +1,4 @@
-"""Top-k routing: exactly k distinct experts per row, ties to the lowest id.
+"""Top-k routing: exactly k distinct experts per row, ties to the lowest id (Shazeer et al. 2017).
 
 Letters: N rows, E experts, k experts per row.
 """
@@ -10,29 +10,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-
-def standardise(scores: Tensor) -> Tensor:
-    """Return scores (N, E) shifted to mean 0 and scaled to standard deviation 1 (n - 1) per row.
-
-    A row of equal scores, and so any row when E = 1, becomes exactly zero and has a finite gradient. Subtracting
-    the largest score first makes that exact; dividing by the largest deviation keeps the squares of huge scores
-    finite.
-    """
-    below = scores - scores.detach().amax(dim=-1, keepdim=True)  # (N, E), at most 0
-    deviation = below - below.mean(dim=-1, keepdim=True)
-    largest = deviation.detach().abs().amax(dim=-1, keepdim=True)  # (N, 1)
-    spread = largest >= torch.finfo(scores.dtype).tiny
-    deviation = deviation / torch.where(spread, largest, 1)  # within [-1, 1]
-    variance = deviation.square().sum(dim=-1, keepdim=True) / max(scores.shape[-1] - 1, 1)
-    return deviation / torch.where(spread, variance, 1).sqrt()
+from models.config import SparseConfig
+from models.routing import Assignments, every_row, select
 
 
-def select(scores: Tensor, k: int) -> Tensor:
-    """Return the ids (N, k) int64 of the k largest of scores (N, E), largest first.
-
-    Always k distinct ids: equal scores rank by lowest id and NaN ranks above every number.
-    """
-    return torch.sort(scores, dim=-1, descending=True, stable=True).indices[:, :k]
+def route(ranking: Tensor, scores: Tensor, config: SparseConfig) -> Assignments:
+    """Return the k experts of every row with the largest `ranking` (N, E), best first, weighed by `scores` (N, E)."""
+    ids = select(ranking, config.k)  # (N, k)
+    weights = weigh(scores, ids, config.temperature, config.weights_over)  # (N, k)
+    rows = every_row(ids.shape[0], config.k, ids.device)
+    return Assignments(rows, ids.reshape(-1), weights.reshape(-1), per_row=config.k)
 
 
 def weigh(scores: Tensor, ids: Tensor, temperature: float, over: Literal["selected", "all"]) -> Tensor:

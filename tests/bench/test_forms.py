@@ -1,5 +1,6 @@
 """Every form of every head against the row-by-row oracle."""
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,28 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
     ("sparse", {"k": 4}),
     ("sparse", {"experts": 1, "k": 1}),
     ("soft", {"experts": 1}),
+]
+POLICIES: list[tuple[str, dict[str, Any]]] = [
+    ("sparse", {"policy": "capacity", "capacity_factor": 0.6}),
+    ("sparse", {"policy": "capacity", "overflow": "next", "capacity_factor": 1.1, "bias_correction": True}),
+    ("sparse", {"policy": "top_p", "mass": 0.6, "experts": 7, "features": 23, "hidden": 9}),
+    ("sparse", {"policy": "threshold", "threshold": 0.2, "k": 3, "standardise": False, "weights_over": "selected"}),
+    ("sparse", {"policy": "expert_choice", "capacity_factor": 0.4, "temperature": 0.5}),
+    ("sparse", {"bias_correction": True, "activation": "silu"}),
+]
+"""Every policy, two of them with rows that no expert serves."""
+POLICY_EDGES: list[tuple[str, dict[str, Any]]] = [
+    ("sparse", {"policy": "capacity", "k": 1, "capacity_factor": 0.1}),
+    ("sparse", {"policy": "capacity", "k": 4, "capacity_factor": 5.0, "weights_over": "all"}),
+    ("sparse", {"policy": "capacity", "experts": 1, "k": 1, "capacity_factor": 0.5}),
+    ("sparse", {"policy": "top_p", "mass": 1.0, "weights_over": "selected"}),
+    ("sparse", {"policy": "top_p", "k": 1}),
+    ("sparse", {"policy": "threshold", "threshold": 0.0}),
+    ("sparse", {"policy": "threshold", "experts": 1}),
+    ("sparse", {"policy": "expert_choice", "capacity_factor": 9.0}),
+    ("sparse", {"policy": "expert_choice", "k": 1, "capacity_factor": 0.05, "weights_over": "all"}),
+    ("sparse", {"policy": "expert_choice", "experts": 1, "k": 1, "capacity_factor": 0.5}),
+    ("sparse", {"experts": 1, "k": 1, "bias_correction": True}),
 ]
 KINDS: list[tuple[str, dict[str, Any]]] = [("dense", {}), ("soft", {}), ("sparse", {})]
 TIES = [[1.0, 3.0, 1.0, 1.0], [0.25, 0.25, 0.25, 0.25], [-2.0, 0.5, 0.5, 0.5]]
@@ -73,14 +96,21 @@ def test_logits_are_those_of_the_formula(name: str, kind: str, changes: dict[str
         assert runs_as_the_oracle(name, head, oracle.rows(head, count)), count
 
 
-@cases(*KINDS, dtypes=(torch.float16, torch.bfloat16))
+@cases(*POLICIES, *POLICY_EDGES)
+def test_every_policy(name: str, kind: str, changes: dict[str, Any], dtype: torch.dtype) -> None:
+    head = oracle.new_head(kind, dtype=dtype, **changes)
+    for count in (0, 1, 7, 33 if name == "triton" else 300):
+        assert runs_as_the_oracle(name, head, oracle.rows(head, count)), count
+
+
+@cases(*KINDS, *POLICIES, dtypes=(torch.float16, torch.bfloat16))
 def test_half_precision(name: str, kind: str, changes: dict[str, Any], dtype: torch.dtype) -> None:
     head = oracle.new_head(kind, dtype=dtype, **changes)
     assert runs_as_the_oracle(name, head, oracle.rows(head, 33))
 
 
 @interpreted_nan
-@cases(*KINDS)
+@cases(*KINDS, *POLICIES)
 def test_extreme_rows(name: str, kind: str, changes: dict[str, Any], dtype: torch.dtype) -> None:
     head = oracle.new_head(kind, dtype=dtype, **changes)
     assert runs_as_the_oracle(name, head, extreme_rows(head))
@@ -93,7 +123,15 @@ def test_equal_scores_go_to_the_lowest_ids(name: str, kind: str, changes: dict[s
         assert runs_as_the_oracle(name, head, oracle.rows(head, 9)), bias
 
 
-@settings(max_examples=80, deadline=None)
+@cases(*POLICIES)
+def test_experts_without_rows_and_equal_rows(name: str, kind: str, changes: dict[str, Any], dtype: torch.dtype) -> None:
+    experts = oracle.new_head(kind, **changes).config.experts
+    for bias in ([0.0] * experts, [3.0, *[0.0] * (experts - 1)], [*[-1.0] * (experts - 1), 2.0]):
+        head = tied_head(bias, **changes)
+        assert runs_as_the_oracle(name, head, oracle.rows(head, 9)), bias
+
+
+@settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_random_heads(data: st.DataObject) -> None:
     kind, changes = data.draw(oracle.configurations())
@@ -101,12 +139,14 @@ def test_random_heads(data: st.DataObject) -> None:
     x = oracle.rows(head, data.draw(st.integers(0, 40)))
     name = data.draw(st.sampled_from(CHEAP))
     assume(form(name).unavailable(head.config, CPU, x.dtype) is None)
+    assume(not len(x) or oracle.decided(head, x).any())
     assert oracle.deviation(form(name).prepare(head, x)(x), head, x) < 1e-4
 
 
 @pytest.mark.parametrize("name", CHEAP)
-def test_a_prepared_runner_takes_other_shapes_and_strides(name: str) -> None:
-    head = oracle.new_head("sparse")
+@pytest.mark.parametrize("changes", [{}, {"policy": "threshold"}, {"policy": "expert_choice"}], ids=str)
+def test_a_prepared_runner_takes_other_shapes_and_strides(name: str, changes: dict[str, Any]) -> None:
+    head = oracle.new_head("sparse", **changes)
     x = oracle.rows(head, 257)
     run = form(name).prepare(head, x)
     for other in (x[:1], x[::2], x.T.contiguous().T, x[:1].expand(5, -1)):
@@ -114,8 +154,9 @@ def test_a_prepared_runner_takes_other_shapes_and_strides(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHEAP)
-def test_named_stages_change_no_logit(name: str) -> None:
-    head = oracle.new_head("sparse")
+@pytest.mark.parametrize("changes", [{}, {"policy": "capacity"}], ids=str)
+def test_named_stages_change_no_logit(name: str, changes: dict[str, Any]) -> None:
+    head = oracle.new_head("sparse", **changes)
     x = oracle.rows(head, 33)
     run = form(name).prepare(head, x)
     plain = run(x)
@@ -125,7 +166,11 @@ def test_named_stages_change_no_logit(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "changes", "count"),
-    [("dense", {"activation": "gelu"}, 33), ("soft", {"activation": "silu"}, 1), ("sparse", {"experts": 3}, 33)],
+    [
+        ("dense", {"activation": "gelu"}, 33),
+        ("soft", {"activation": "silu"}, 1),
+        ("sparse", {"experts": 2, "policy": "threshold", "threshold": 0.4}, 33),
+    ],
 )
 def test_compile_is_one_graph_for_one_number_of_rows(kind: str, changes: dict[str, Any], count: int) -> None:
     head = oracle.new_head(kind, **changes)
@@ -142,11 +187,28 @@ def test_compile_is_one_graph_for_one_number_of_rows(kind: str, changes: dict[st
             run(other)
 
 
+@pytest.mark.parametrize(("kind", "changes"), [("sparse", {}), *POLICIES], ids=str)
+def test_compile_captures_every_policy_in_one_graph(
+    kind: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # captures, and compiles no C++
+    head = oracle.new_head(kind, **changes)
+    x = oracle.rows(head, 9)
+    run = form("compile").prepare(head, x)
+    before = compiled_graphs()
+    for other in (x, oracle.rows(head, 9, seed=2), x[:1].expand(9, -1).contiguous(), torch.zeros_like(x)):
+        assert oracle.deviation(run(other), head, other) < WITHIN[torch.float32]
+    assert compiled_graphs() == before
+    for count in (0, 1):
+        assert runs_as_the_oracle("compile", head, oracle.rows(head, count)), count
+
+
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
         ("dense", {}),
         ("soft", {"activation": "silu"}),
+        *((kind, {**changes, "experts": 3}) for kind, changes in POLICIES[1:5]),
         ("sparse", {"k": 1, "experts": 3, "standardise": False, "activation": "gelu"}),
     ],
 )
@@ -181,7 +243,7 @@ def test_onnxruntime_never_falls_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_every_form_on_a_gpu(dtype: torch.dtype) -> None:
-    for kind, changes in HEADS:
+    for kind, changes in (*HEADS, *POLICIES):
         head = oracle.new_head(kind, dtype=dtype, **changes).to("cuda")
         x = oracle.rows(head, 257)
         for name, found in forms().items():
@@ -201,6 +263,7 @@ def test_every_form_on_a_gpu(dtype: torch.dtype) -> None:
         ("onnxruntime", "sparse", "cpu", torch.bfloat16, "float32 and float16 only"),
         ("onnxruntime", "sparse", "cpu", torch.float16, "would not be float16"),
         ("onnxruntime", "dense", "cpu", torch.float32, None),
+        *((name, "sparse", "cpu", torch.float32, None) for name in forms()),
         ("triton", "dense", "cuda", torch.float32, "a dense head has none"),
         ("eager", "dense", "cpu", torch.float32, None),
     ],
@@ -208,6 +271,20 @@ def test_every_form_on_a_gpu(dtype: torch.dtype) -> None:
 def test_unavailable_says_why(name: str, kind: str, device: str, dtype: torch.dtype, reason: str | None) -> None:
     found = form(name).unavailable(oracle.new_head(kind).config, torch.device(device), dtype)
     assert (found is None) if reason is None else (found is not None and reason in found)
+
+
+@pytest.mark.parametrize("policy", ["capacity", "expert_choice"])
+def test_onnxruntime_refuses_a_factor_that_overflows(policy: str) -> None:
+    config = oracle.new_head("sparse", policy=policy, capacity_factor=4 / 3).config
+    reason = form("onnxruntime").unavailable(config, CPU, torch.float32)
+    assert reason is not None
+    assert "as many digits as 1.3333333333333333 overflows" in reason
+
+
+@pytest.mark.parametrize("changes", [{"policy": "top_p"}, {"bias_correction": True}], ids=str)
+def test_our_kernels_count_no_work_where_torch_routes(changes: dict[str, Any]) -> None:
+    head = oracle.new_head("sparse", **changes)
+    assert form("triton").prepare(head, oracle.rows(head, 9)).work is None
 
 
 def test_our_kernels_count_their_work() -> None:

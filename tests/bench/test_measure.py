@@ -10,6 +10,7 @@ from bench.measure import LEAST_BLOCKS, measure_group
 from bench.workloads import Case, Shape, Subject
 from models.classifier import Classifier
 from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
+from models.cost import flops
 from reports.record import Status
 
 CPU = torch.device("cpu")
@@ -157,6 +158,33 @@ def test_the_whole_classifier_counts_its_backbone():
     assert found.part == "classifier"
     assert found.least_bytes is None
     assert found.routing == "noise"
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [
+        ({}, 2),
+        ({"policy": "capacity", "capacity_factor": 0.5}, 2),
+        ({"policy": "top_p"}, 4),
+        ({"policy": "threshold", "k": 3}, 3),
+        ({"policy": "expert_choice"}, 4),
+    ],
+)
+def test_the_record_counts_what_the_policy_assigns(changes, most):
+    one = subject(**changes)
+    found = run(group([one], ["loop", "eager", "grouped_mm"], rows=50), seconds=0.001)
+    for record in (outcome.record for outcome in found.values()):
+        assert record.status is Status.MEASURED
+        assert (record.policy, record.k) == (changes.get("policy", "top_k"), most)
+        assert record.assignments == sum(record.rows_per_expert)
+        assert record.flops == flops(one.head.config, 50, record.assignments).total
+    assert (record.assignments == 100) == (record.policy in ("top_k", "expert_choice"))
+
+
+def test_a_head_without_policy_records_none():
+    dense, soft = (run(group([subject(kind)], ["eager"]))["eager"].record for kind in ("dense", "soft"))
+    assert (dense.policy, dense.assignments) == ("", None)
+    assert (soft.policy, soft.assignments) == ("", 20)
 
 
 def test_the_same_seed_gives_the_same_rows():

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.equivalence import head_reference
 from tests.bench import oracle
+from tests.bench.test_forms import POLICIES, POLICY_EDGES
 
 HEADS: list[tuple[str, dict[str, Any]]] = [
     ("dense", {}),
@@ -26,6 +27,8 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
     ("sparse", {"k": 4, "weights_over": "all"}),
     ("sparse", {"experts": 1, "k": 1}),
     ("sparse", {"experts": 1, "k": 1, "weights_over": "selected", "standardise": False}),
+    *POLICIES,
+    *POLICY_EDGES,
 ]
 
 
@@ -35,7 +38,7 @@ def test_logits_are_those_of_the_formula(kind: str, changes: dict[str, Any], cou
     head = oracle.new_head(kind, **changes)
     x = oracle.rows(head, count)
     found = head_reference(head, x)
-    assert found.logits.shape == (count, 5)
+    assert found.logits.shape == (count, head.config.classes)
     assert found.logits.dtype == np.float64
     np.testing.assert_allclose(found.logits, oracle.logits(head, x), rtol=1e-10, atol=1e-12)
     assert not found.ambiguous.any()
@@ -79,10 +82,47 @@ def test_scores_that_float32_cannot_tell_apart_are_reported() -> None:
         assert (head_reference(head, x).ambiguous == ambiguous).all()
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize(("kind", "changes"), POLICIES, ids=str)
+def test_rows_with_nan_take_their_places_and_spoil_no_other_row(kind: str, changes: dict[str, Any]) -> None:
+    head = oracle.new_head(kind, **changes)
+    x = oracle.rows(head, 9)
+    x[[1, 4], 3] = torch.nan
+    found = head_reference(head, x).logits
+    np.testing.assert_allclose(found, oracle.logits(head, x), rtol=1e-10, atol=1e-12)
+    assert not np.isnan(np.delete(found, [1, 4], 0)).any()
+
+
+def test_an_assignment_that_float32_cannot_decide_has_both_outcomes() -> None:
+    head = oracle.new_head("sparse", policy="threshold", threshold=0.3, k=2, standardise=False)
+    head.gate.weight.zero_()
+    x = oracle.rows(head, 3)
+    with_two, with_one, near = [0.0, -0.1, -9.0, -9.0], [0.0, -1.2, -9.0, -9.0], [0.0, np.log(0.3 / 0.7), -30.0, -30.0]
+    logits = []
+    for bias, open_rows in ((with_two, 0), (with_one, 0), (near, 3)):
+        head.gate.bias.copy_(torch.tensor(bias))
+        found = head_reference(head, x)
+        assert not found.ambiguous.any()
+        assert found.otherwise is not None
+        assert (found.otherwise != found.logits).any(axis=1).sum() == open_rows
+        logits.append(found)
+    one = 0.7 * expert_logits(head, x, 0)
+    both = one + 0.3 * expert_logits(head, x, 1)
+    outcomes = sorted([logits[2].logits, logits[2].otherwise], key=lambda found: np.abs(found - both).max())
+    np.testing.assert_allclose(outcomes[0], both, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(outcomes[1], one, rtol=1e-6, atol=1e-7)
+
+
+def expert_logits(head: Any, x: torch.Tensor, e: int) -> np.ndarray:
+    """Return what expert e makes of x (N, D)."""
+    hidden = torch.relu(x.double() @ head.w1[e].double() + head.b1[e].double())
+    return (hidden @ head.w2[e].double() + head.b2[e].double()).numpy()
+
+
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_random_heads(data: st.DataObject) -> None:
     kind, changes = data.draw(oracle.configurations())
     head = oracle.new_head(kind, seed=data.draw(st.integers(0, 10_000)), **changes)
     x = oracle.rows(head, data.draw(st.integers(0, 20)))
+    assume(oracle.decided(head, x).all())
     np.testing.assert_allclose(head_reference(head, x).logits, oracle.logits(head, x), rtol=1e-8, atol=1e-10)

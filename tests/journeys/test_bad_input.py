@@ -147,7 +147,7 @@ def test_one_sentence_and_a_status(place, moegap, monkeypatch, line, named):
 
 
 def test_help_is_there_for_every_command(moegap, monkeypatch, capsys):
-    for command in ("doctor", "train", "infer", "bench", "profile", "report", "targets"):
+    for command in ("doctor", "train", "infer", "bench", "profile", "report", "targets", "policies", "sharpness"):
         monkeypatch.setattr(sys, "argv", ["moegap", command, "--help"])
         with pytest.raises(SystemExit) as stop:
             cli.main()

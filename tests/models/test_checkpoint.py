@@ -13,22 +13,28 @@ from safetensors.numpy import load_file, save_file
 from models import checkpoint
 from models.checkpoint import CheckpointError, load
 from models.classifier import Classifier
-from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
+from models.config import POLICIES, BackboneConfig, InputConfig, ModelConfig, head_config
 from models.data import load_data
 from models.errors import ModelError
 
 IMAGES = InputConfig(shape=(1, 8, 8), mean=(0.5,), std=(0.25,))
 
 
-def model(seed: int = 0, backbone: str = "small") -> Classifier:
+def model(seed: int = 0, backbone: str = "small", **changes: Any) -> Classifier:
     torch.manual_seed(seed)
     features = 64 if backbone == "identity" else 16
-    head = head_config("sparse", features=features, hidden=5, classes=3, experts=4)
+    head = head_config("sparse", features=features, hidden=5, classes=3, experts=4, **changes)
     config = ModelConfig(backbone=BackboneConfig(name=backbone, width=16), head=head)
     return Classifier(config, IMAGES).eval()
 
 
-def save(path: Path, trained: Classifier, features: torch.Tensor | None = None, **metrics: Any) -> None:
+def save(
+    path: Path,
+    trained: Classifier,
+    features: torch.Tensor | None = None,
+    labels: torch.Tensor | None = None,
+    **metrics: Any,
+) -> None:
     checkpoint.save(
         path,
         trained,
@@ -39,23 +45,24 @@ def save(path: Path, trained: Classifier, features: torch.Tensor | None = None, 
         metrics=metrics,
         environment={"python": "3"},
         features=features,
+        labels=labels,
     )
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     """Return the folder of a small checkpoint that a test may spoil."""
-    save(tmp_path / "saved", model(), torch.randn(6, 16))
+    save(tmp_path / "saved", model(), torch.randn(6, 16), torch.arange(6) % 3)
     return tmp_path / "saved"
 
 
 @pytest.mark.parametrize("backbone", ["small", "identity"])
 def test_round_trip(tmp_path: Path, backbone: str) -> None:
-    trained, features = model(backbone=backbone), torch.randn(6, 16)
+    trained, features, labels = model(backbone=backbone), torch.randn(6, 16), torch.tensor([2, 0, 1, 1, 0, 2])
     images = torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8)
     trained.train()(images)  # moves the statistics of batch normalisation
     trained.eval()
-    save(tmp_path, trained, features, test_accuracy=0.5)
+    save(tmp_path, trained, features, labels.to(torch.uint8), test_accuracy=0.5)
     state = torch.get_rng_state()
     found = load(tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
@@ -63,15 +70,31 @@ def test_round_trip(tmp_path: Path, backbone: str) -> None:
     assert torch.equal(found.model(images), trained(images))
     assert found.features is not None
     assert torch.equal(found.features, features)
+    assert found.labels is not None
+    assert found.labels.dtype == torch.int64
+    assert torch.equal(found.labels, labels)
     assert (found.path, found.config.data, found.config.classes) == (tmp_path, "digits", ("a", "b", "c"))
     assert (found.config.model, found.config.input) == (trained.config, IMAGES)
     assert (found.metrics, found.environment) == ({"test_accuracy": 0.5}, {"python": "3"})
     found.model.train()(images).sum().backward()  # a loaded model can be trained on
 
 
-def test_features_may_be_absent(tmp_path: Path) -> None:
+def test_features_and_labels_may_be_absent(tmp_path: Path) -> None:
     save(tmp_path, model())
-    assert load(tmp_path).features is None
+    found = load(tmp_path)
+    assert (found.features, found.labels) == (None, None)
+
+
+def test_a_correction_is_kept_and_acts(tmp_path: Path) -> None:
+    trained, features = model(bias_correction=True, k=1), torch.randn(40, 16)
+    plain = trained.head(features)
+    trained.head.correction.copy_(torch.tensor([9.0, 0, 0, 0]))
+    save(tmp_path, trained)
+    found = load(tmp_path).model.head
+    assert "head.correction" in load_file(tmp_path / "model.safetensors")
+    assert torch.equal(found(features), trained.head(features))
+    assert (found.routing(features).experts == 0).all()
+    assert not torch.equal(found(features), plain)
 
 
 def test_parameter_names(saved: Path) -> None:
@@ -118,6 +141,77 @@ def test_logits_follow_from_the_files_as_the_docstring_says(demo: Path) -> None:
     assert (logits.argmax(1) == load_data("digits").test.labels.numpy()).mean() == metrics["test_accuracy"]
 
 
+POLICY_CHANGES: dict[str, list[dict[str, Any]]] = {
+    "top_k": [{}],
+    "capacity": [{"capacity_factor": 0.7, "overflow": "drop"}, {"capacity_factor": 0.7, "overflow": "next"}],
+    "top_p": [{"mass": 0.6}, {"mass": 0.9, "k": 2}],
+    "threshold": [{"threshold": 0.2}, {"threshold": 0.1, "k": 2, "standardise": False}],
+    "expert_choice": [{"capacity_factor": 1.3}],
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "changes"), [(policy, changes) for policy in POLICIES for changes in POLICY_CHANGES[policy]]
+)
+@pytest.mark.parametrize("over", ["selected", "all"])
+def test_every_policys_logits_follow_from_the_docstring(
+    tmp_path: Path, policy: str, changes: dict[str, Any], over: str
+) -> None:
+    """A stranger's head in float64 NumPy, from model.safetensors and config.json alone."""
+    correction = {} if policy == "expert_choice" else {"bias_correction": True}
+    trained = model(policy=policy, weights_over=over, temperature=0.8, **correction, **changes)
+    if correction:
+        trained.head.correction.copy_(torch.tensor([0.3, -0.2, 0, 0.1]))
+    save(tmp_path, trained)
+    p = {name: tensor.astype(np.float64) for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    m = json.loads((tmp_path / "config.json").read_text())["model"]["head"]
+    x = np.random.default_rng(0).normal(size=(50, 16))
+
+    s = x @ p["head.gate.weight"].T + p["head.gate.bias"]
+    if m["standardise"]:
+        s = (s - s.mean(axis=1, keepdims=True)) / s.std(axis=1, ddof=1, keepdims=True)
+    r = s + p["head.correction"] if m["bias_correction"] else s
+    q = np.exp(r / m["temperature"])
+    q /= q.sum(axis=1, keepdims=True)
+    best = np.argsort(-r, axis=1, kind="stable")
+    serves = np.zeros((50, m["experts"]), dtype=bool)
+    limit = math.ceil(round((m["capacity_factor"] or 0) * 50 * m["k"] / m["experts"], 9))
+    match m["policy"]:
+        case "top_k":
+            np.put_along_axis(serves, best[:, : m["k"]], True, axis=1)
+        case "top_p":
+            for n in range(50):
+                few = next(
+                    few for few in range(1, m["k"] + 1) if few == m["k"] or q[n, best[n, :few]].sum() >= m["mass"]
+                )
+                serves[n, best[n, :few]] = True
+        case "threshold":
+            np.put_along_axis(serves, best[:, : m["k"]], True, axis=1)
+            serves &= q >= m["threshold"]
+            serves[np.arange(50), best[:, 0]] = True
+        case "capacity":
+            for r_th in range(m["k"] if m["overflow"] == "drop" else m["experts"]):
+                for n in range(50):
+                    if serves[n].sum() < m["k"] and serves[:, best[n, r_th]].sum() < limit:
+                        serves[n, best[n, r_th]] = True
+        case "expert_choice":
+            order = np.argsort(-q, axis=0, kind="stable")[: min(50, limit)]
+            np.put_along_axis(serves, order, True, axis=0)
+    heights = np.exp(s / m["temperature"])
+    total = np.where(serves | (m["weights_over"] == "all"), heights, 0).sum(axis=1, keepdims=True)
+    w = np.where(serves, heights, 0) / np.where(total > 0, total, 1)
+    y = np.stack(
+        [
+            np.maximum(x @ p["head.w1"][e] + p["head.b1"][e], 0) @ p["head.w2"][e] + p["head.b2"][e]
+            for e in range(m["experts"])
+        ],
+        axis=1,
+    )
+    with torch.inference_mode():
+        found = load(tmp_path).model.head.double()(torch.from_numpy(x)).numpy()
+    assert np.abs(found - np.einsum("ne,nec->nc", w, y)).max() < 1e-12
+
+
 def test_features_are_those_of_the_saved_model(demo: Path) -> None:
     found = load(demo)
     with torch.inference_mode():
@@ -130,13 +224,13 @@ class Killed(BaseException):
     """Nothing in `models` catches it, so it leaves on disk what SIGKILL would."""
 
 
-@pytest.mark.parametrize("files_written", range(5))
+@pytest.mark.parametrize("files_written", range(6))
 @pytest.mark.parametrize("over_another", [False, True])
 def test_a_killed_write_leaves_nothing_that_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files_written: int, over_another: bool
 ) -> None:
     if over_another:
-        save(tmp_path, model(seed=1), torch.zeros(2, 16))
+        save(tmp_path, model(seed=1), torch.zeros(2, 16), torch.zeros(2))
     left = iter([True] * files_written)
 
     def replace(source: Path, target: Path) -> Path:
@@ -147,11 +241,11 @@ def test_a_killed_write_leaves_nothing_that_loads(
     real = Path.replace
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(Killed):
-        save(tmp_path, model(), torch.ones(2, 16))
+        save(tmp_path, model(), torch.ones(2, 16), torch.ones(2))
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"holds no config.json, so it is no finished checkpoint"):
         load(tmp_path)
-    save(tmp_path, model(), torch.ones(2, 16))
+    save(tmp_path, model(), torch.ones(2, 16), torch.ones(2))
     assert load(tmp_path).features is not None
 
 
@@ -227,6 +321,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "half the weights": (lambda p: truncate(p / "model.safetensors", 0.5), r"model\.safetensors is not the file"),
     "altered weights": (lambda p: flip_bit(p / "model.safetensors"), r"model\.safetensors is not the file"),
     "altered metrics": (lambda p: flip_bit(p / "metrics.json"), r"metrics\.json is not the file"),
+    "altered labels": (lambda p: flip_bit(p / "labels.npy"), r"labels\.npy is not the file"),
     "half the features": (lambda p: truncate(p / "features.npy", 0.5), r"features\.npy is not the file"),
     "missing tensor": (
         lambda p: edit_weights(p, lambda t: t.pop("head.w2")),

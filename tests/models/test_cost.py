@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.config import DenseConfig, SoftConfig, SparseConfig, equal_capacity, head_config
-from models.cost import executed_experts, flops, least_bytes, parameters
+from models.config import POLICIES, DenseConfig, SoftConfig, SparseConfig, equal_capacity, head_config
+from models.cost import executed_experts, flops, least_bytes, most_assignments, parameters
 from models.heads import build_head
 
 Config = DenseConfig | SoftConfig | SparseConfig
@@ -72,6 +72,47 @@ def test_least_bytes_with_few_distinct_experts_and_with_no_rows() -> None:
     assert least_bytes(config, 100, 4) - least_bytes(config, 100, 4, distinct_experts=3) == 4 * 5 * expert
     assert least_bytes(config, 0, 4) == 0
     assert flops(config, 0).total == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("rows", [0, 1, 7, 100])
+def test_operations_of_a_policy_are_those_of_its_assignments(policy: str, rows: int) -> None:
+    torch.manual_seed(0)
+    config = head_config("sparse", features=12, hidden=5, classes=3, policy=policy)
+    head, x = build_head(config).eval(), torch.randn(rows, 12)
+    with torch.inference_mode():
+        executed = len(head.routing(x).rows)
+        with FlopCounterMode(display=False) as counter:
+            head(x)
+    counted = flops(config, rows, executed)
+    assert counter.get_total_flops() == counted.gate + counted.experts
+    assert counted.combine == 2 * executed * 3
+    assert executed <= most_assignments(config, rows)
+    if policy in ("top_k", "expert_choice"):
+        assert flops(config, rows) == counted
+
+
+def test_the_most_assignments_are_reached() -> None:
+    config = {"features": 4, "hidden": 2, "experts": 4, "k": 2}
+    x = torch.zeros(10, 4)
+    for changes in ({"policy": "top_p", "mass": 1.0}, {"policy": "threshold", "threshold": 0.0}):
+        head = build_head(head_config("sparse", **config, **changes)).eval()
+        assert len(head.routing(x).rows) == most_assignments(head.config, 10) == 20
+    crowded = head_config("sparse", **config, policy="capacity", capacity_factor=0.4)
+    assert most_assignments(crowded, 10) == 4 * 2  # 0.4 x 10 x 2 / 4 rows for each expert
+    head = build_head(crowded).eval()
+    with torch.no_grad():
+        head.gate.weight.copy_(10 * torch.eye(4))
+    assert len(head.routing(torch.eye(4).repeat(3, 1)[:10]).rows) == 8
+    assert most_assignments(head_config("sparse", **config, policy="capacity"), 10) == 20
+    assert most_assignments(head_config("sparse", **config, policy="expert_choice"), 1) == 4
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_have_equal_parameters(policy: str) -> None:
+    corrected = {"bias_correction": True} if policy != "expert_choice" else {}
+    config = head_config("sparse", policy=policy, **corrected)
+    assert parameters(config) == sum(parameter.numel() for parameter in build_head(config).parameters()) == 276_064
 
 
 @settings(deadline=None, max_examples=25)

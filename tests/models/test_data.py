@@ -52,9 +52,16 @@ def test_the_test_part_does_not_move_with_the_split() -> None:
     assert first.digest == second.digest
 
 
+def test_test_images_come_in_one_random_order() -> None:
+    first, other = split(source(100, classes=4), 0.3, seed=0), split(source(100, classes=4), 0.5, seed=1)
+    assert numbers(first.test) == numbers(other.test)
+    assert sorted(numbers(first.test)) == list(range(100))
+    assert set(first.test.labels[:20].tolist()) == {0, 1, 2, 3}
+
+
 def test_labels_follow_their_images() -> None:
     data = split(source(100, classes=4), 0.3, seed=0)
-    for part in (data.train, data.val):
+    for part in (data.train, data.val, data.test):
         assert part.labels.tolist() == [number * 4 // 100 for number in numbers(part)]
 
 

@@ -10,6 +10,7 @@ import torch
 
 from models.config import head_config
 from models.heads import Head, build_head
+from models.routing import Routing
 
 Array = np.ndarray[Any, Any]
 
@@ -145,6 +146,20 @@ def test_rows_are_independent_of_their_order(head: Head) -> None:
     head.double()
     with torch.inference_mode():
         assert torch.allclose(head(x)[order], head(x[order]), atol=1e-12)
+
+
+def test_mixing_takes_any_flat_routing() -> None:
+    torch.manual_seed(0)
+    head = build_head(head_config("sparse", features=12, hidden=6, classes=4, experts=3, k=2)).double().eval()
+    x = torch.from_numpy(rows("normal", 5))
+    sent, experts = torch.tensor([0, 2, 2, 2, 4]), torch.tensor([1, 2, 0, 1, 2])  # rows 1 and 3 have no expert
+    weights = torch.tensor([0.5, 1.0, 0.25, -2.0, 0.0], dtype=torch.float64)
+    expected = np.zeros((5, 4))
+    for n, e, weight in zip(sent.tolist(), experts.tolist(), weights.tolist(), strict=True):
+        expected[n] += weight * Oracle(head).expert(x[n].numpy(), e)
+    with torch.inference_mode():
+        found = head.mix(x, Routing(sent, experts, weights, torch.zeros(5, 3, dtype=torch.float64)))
+    assert np.abs(found.numpy() - expected).max() < 1e-12
 
 
 def test_dropout_acts_in_training_only() -> None:

@@ -1,7 +1,15 @@
 import pytest
 
-from models.config import ConfigError
-from models.recipes import PRESETS, TrainConfig, learning_rate, train_config
+from models.config import ConfigError, head_config
+from models.recipes import (
+    PRESETS,
+    BalanceWeights,
+    TrainConfig,
+    default_balance,
+    learning_rate,
+    rate_factor,
+    train_config,
+)
 
 
 def test_defaults_by_data() -> None:
@@ -14,7 +22,7 @@ def test_paper_recipe() -> None:
     config = train_config("cifar10", "sparse", "paper")
     assert config.backbone.name == "resnet18"
     assert (config.lr, config.momentum, config.weight_decay, config.batch, config.epochs) == (0.1, 0.9, 5e-4, 128, 50)
-    assert set(config.balance.model_dump().values()) == {0.2}
+    assert config.balance == BalanceWeights(importance=0.2, load=0.2)
     assert (config.shift, config.flip, config.label_smoothing, config.split_seed) == (0, False, 0, 42)
     fixed = train_config("cifar10", "sparse", "paper-fixed")
     changes = {"preset": "paper-fixed", "shift": 4, "flip": True}
@@ -37,6 +45,13 @@ def test_triangle_schedule() -> None:
     assert [learning_rate(config, done) for done in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0.2, 0.6, 1, 0.5, 0])
 
 
+def test_the_share_in_which_the_rate_rises_is_a_setting() -> None:
+    config = train_config("digits", "dense", schedule="triangle", warm_up=0.5)
+    assert [rate_factor(config, done) for done in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx([0.2, 0.6, 1, 0.5, 0])
+    config = train_config("digits", "dense", schedule="triangle", warm_up=0.0)
+    assert [rate_factor(config, done) for done in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+
+
 def test_constant_schedule() -> None:
     config = train_config("digits", "dense", lr=0.3, schedule="constant")
     assert {learning_rate(config, done) for done in (0, 0.5, 1)} == {0.3}
@@ -46,7 +61,7 @@ def test_constant_schedule() -> None:
     ("head", "preset", "changes", "words"),
     [
         ("mixture", None, {}, ["'mixture'", "dense, soft, sparse"]),
-        ("dense", "best", {}, ["'best'", "paper, paper-fixed, quick, demo"]),
+        ("dense", "best", {}, ["'best'", "paper, paper-fixed, fast, quick, demo"]),
         ("dense", None, {"epochs": 0}, ["epochs", "1", "0"]),
         ("dense", None, {"batch": 1}, ["batch", "2", "1"]),
         ("dense", None, {"lr": -1.0}, ["lr", "greater than 0", "-1"]),
@@ -56,6 +71,19 @@ def test_constant_schedule() -> None:
         ("sparse", None, {"head_changes": {"k": 9}}, ["k = 9", "experts = 8"]),
         ("soft", None, {"head_changes": {"activation": "tanh"}}, ["activation", "'tanh'"]),
         ("soft", None, {"momentum": 0.0}, ["nesterov", "momentum"]),
+        ("soft", None, {"warm_up": 1.0}, ["warm_up", "less than 1"]),
+        ("soft", "fast", {"adam_lr": None}, ["muon", "adam_lr"]),
+        ("soft", None, {"adam_lr": 0.1}, ["muon", "adam_lr"]),
+        ("soft", "fast", {"optimizer": "adam"}, ["optimizer", "'muon'", "'adam'"]),
+        ("soft", "fast", {"backbone": {"name": "identity"}}, ["muon", "convolutions", "identity"]),
+        ("soft", "fast", {"backbone": {"name": "fast", "widths": (8, 8)}}, ["backbone.widths"]),
+        ("soft", None, {"resolutions": ((0.5, 1),)}, ["resolutions", "1", "0.5"]),
+        ("soft", None, {"resolutions": ((0.5, 0), (1, 1))}, ["resolutions", "1", "0"]),
+        ("soft", None, {"resolutions": ((1.5, 1), (1, 1))}, ["resolutions", "1", "1.5"]),
+        ("dense", None, {"balance": {"kl": 0.2}}, ["kl", "dense head"]),
+        ("soft", None, {"balance": {"load": 0.2}}, ["load", "noise"]),
+        ("soft", None, {"balance": {"spread": 0.2}}, ["spread"]),
+        ("soft", None, {"balance": {"kl": -0.2}}, ["kl", "0", "-0.2"]),
         ("soft", None, {"seed": -1}, ["seed", "0", "-1"]),
         ("soft", None, {"seed": 2**63}, ["seed"]),
     ],
@@ -73,3 +101,35 @@ def test_bad_recipes_are_refused_in_one_sentence(
 def test_a_recipe_survives_json() -> None:
     config = train_config("digits", "sparse", head_changes={"k": 1, "activation": "gelu"})
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "expected"),
+    [
+        ("dense", {}, {}),
+        ("soft", {}, {"kl": 0.2}),
+        ("sparse", {}, {"importance": 0.2, "load": 0.2}),
+        ("sparse", {"policy": "capacity"}, {"importance": 0.2, "load": 0.2}),
+        ("sparse", {"policy": "top_p"}, {"importance": 0.2, "switch": 0.01}),
+        ("sparse", {"policy": "threshold"}, {"importance": 0.2, "switch": 0.01}),
+        ("sparse", {"policy": "expert_choice"}, {}),
+        ("sparse", {"bias_correction": True}, {"correction": 0.001}),
+    ],
+)
+def test_each_head_has_its_own_balance(kind: str, changes: dict[str, object], expected: dict[str, float]) -> None:
+    assert default_balance(head_config(kind, **changes)) == BalanceWeights(**expected)
+    config = train_config("digits", kind, head_changes=changes)
+    assert config.balance == BalanceWeights(**expected)
+
+
+def test_single_terms_of_the_balance_are_changed() -> None:
+    config = train_config("digits", "sparse", balance={"load": 0.0, "z": 0.5})
+    assert config.balance == BalanceWeights(importance=0.2, z=0.5)
+
+
+def test_fast_sees_small_images_first_and_whole_ones_at_last() -> None:
+    config = train_config("cifar10", "sparse", "fast")
+    scales = [scale for scale, _ in config.resolutions]
+    assert scales == sorted(scales)
+    assert sum(parts for _, parts in config.resolutions) == config.epochs
+    assert (config.optimizer, config.shift, config.flip) == ("muon", 2, True)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from models.config import head_config
 from models.heads import build_head
-from models.routing import router_scores
-from models.routing.top_k import select, standardise, weigh
+from models.routing import Routing, router_scores, select, standardise
+from models.routing.top_k import weigh
 
 few = st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 1.0, 2.0, np.inf, np.nan])  # few values make many ties
 scores_and_k = st.integers(1, 9).flatmap(
@@ -37,7 +37,7 @@ def test_exactly_k_distinct_experts_by_score_then_id(case: tuple[NDArray[np.floa
 def test_a_head_routes_every_row_to_k_distinct_experts(training: bool) -> None:
     head = build_head(head_config("sparse", features=5, experts=4, hidden=3, k=3, gate_dropout=0.6)).train(training)
     ids = head.routing(torch.zeros(500, 5)).ids
-    assert ids.dtype == torch.int32
+    assert ids.shape == (500, 3)
     assert (ids.sort(dim=1).values.diff(dim=1) > 0).all()
     assert ((ids >= 0) & (ids < 4)).all()
 
@@ -96,6 +96,31 @@ def test_weights(over: Literal["selected", "all"]) -> None:
     for row, chosen, found in zip(scores.tolist(), ids.tolist(), weights.tolist(), strict=True):
         heights = {e: np.exp(row[e] / 0.5) for e in (chosen if over == "selected" else range(3))}
         assert found == pytest.approx([heights[e] / sum(heights.values()) for e in chosen])
+
+
+def test_rows_alike_can_be_seen_as_a_table_and_others_not() -> None:
+    torch.manual_seed(0)
+    head = build_head(head_config("sparse", features=5, experts=4, hidden=3, k=2))
+    even = head.routing(torch.randn(6, 5))
+    assert torch.equal(even.rows.view(6, 2), torch.arange(6)[:, None].expand(6, 2))
+    assert torch.equal(even.matrix().gather(1, even.ids), even.row_weights)
+    assert (even.matrix() != 0).sum() == 12
+    uneven = Routing(torch.tensor([0, 2, 2]), torch.tensor([1, 0, 1]), torch.tensor([1.0, 0.3, 0.7]), torch.zeros(3, 2))
+    assert uneven.matrix().tolist() == torch.tensor([[0, 1.0], [0, 0], [0.3, 0.7]]).tolist()
+    for table in ("ids", "row_weights"):
+        with pytest.raises(ValueError, match="different numbers of experts"):
+            getattr(uneven, table)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7])
+def test_a_soft_head_sends_every_row_to_every_expert(rows: int) -> None:
+    head = build_head(head_config("soft", features=5, experts=3, hidden=2, classes=4)).eval()
+    x = torch.randn(rows, 5)
+    routing = head.routing(x)
+    assert routing.ids.tolist() == [[0, 1, 2]] * rows
+    assert routing.rows.tolist() == [row for row in range(rows) for _ in range(3)]
+    assert torch.equal(routing.row_weights, head.shares(x)[0])
+    assert torch.equal(head.mix(x, routing), head(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

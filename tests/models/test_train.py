@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache as cache_calls
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,9 +58,12 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def recipe(folder: Path, head: str = "sparse", **changes: Any) -> TrainConfig:
-    settings = {"epochs": 3, "batch": 12, "backbone": {"name": "small", "width": 16}, **changes}
-    return train_config(str(folder), head, "quick", **settings)
+BACKBONES = {"quick": {"name": "small", "width": 16}, "fast": {"name": "fast", "widths": (8, 8, 16)}}
+
+
+def recipe(folder: Path, head: str = "sparse", preset: str = "quick", **changes: Any) -> TrainConfig:
+    settings = {"epochs": 3, "batch": 12, "backbone": BACKBONES[preset], **changes}
+    return train_config(str(folder), head, preset, **settings)
 
 
 def weights(out: Path) -> bytes:
@@ -85,14 +89,19 @@ def test_a_run_leaves_a_checkpoint_and_nothing_else(folder: Path, cache: Path, t
         "config.json",
         "environment.json",
         "features.npy",
+        "history.json",
+        "labels.npy",
         "metrics.json",
         "model.safetensors",
+        "tensorboard",
     ]
     assert [line.partition(":")[0] for line in lines.lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     found = checkpoint.load(tmp_path / "out")
     assert found.metrics == metrics
     assert found.features is not None
     assert found.features.shape == (12, 16)
+    assert found.labels is not None
+    assert found.labels.bincount().tolist() == [6, 6]
     assert found.config.classes == ("blue", "red")
 
 
@@ -139,12 +148,20 @@ class Killed(BaseException):
     """Nothing in `models` catches it, so it leaves on disk what SIGKILL would."""
 
 
+Undisturbed = tuple[bytes, list[dict[str, Any]]]
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[dict[str, Any]]]:
-    """Return the weights and history of a run that nothing disturbed."""
-    out = tmp_path_factory.mktemp("uninterrupted")
-    metrics = train(recipe(folder), out, device="cpu", cache=out / "cache")
-    return weights(out), history(metrics)
+def uninterrupted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Undisturbed]:
+    """Return, for a preset, the weights and history of a run that nothing disturbed."""
+
+    @cache_calls
+    def run(preset: str) -> Undisturbed:
+        out = tmp_path_factory.mktemp("uninterrupted")
+        metrics = train(recipe(folder, preset=preset), out, device="cpu", cache=out / "cache")
+        return weights(out), history(metrics)
+
+    return run
 
 
 def check_continues(out: Path, config: TrainConfig, cache: Path, kept: int, expected: tuple[bytes, Any]) -> None:
@@ -160,17 +177,18 @@ def check_continues(out: Path, config: TrainConfig, cache: Path, kept: int, expe
     assert (weights(out), history(metrics)) == expected
 
 
+@pytest.mark.parametrize("preset", ["quick", "fast"])
 def test_a_run_killed_in_an_epoch_continues_to_the_same_bits(
-    folder: Path, cache: Path, tmp_path: Path, uninterrupted: tuple[bytes, Any]
+    folder: Path, cache: Path, tmp_path: Path, uninterrupted: Callable[[str], Undisturbed], preset: str
 ) -> None:
-    out, config = tmp_path / "out", recipe(folder)
+    out, config = tmp_path / "out", recipe(folder, preset=preset)
     arguments = [config.model_dump_json(), str(out), str(cache), str(torch.get_num_threads())]
     command, environment = (
         [sys.executable, "-c", KILLED_IN_AN_EPOCH, *arguments],
         os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == -signal.SIGKILL
-    check_continues(out, config, cache, kept=1, expected=uninterrupted)
+    check_continues(out, config, cache, kept=1, expected=uninterrupted(preset))
 
 
 @pytest.mark.parametrize(("file", "writes", "kept"), [("state.safetensors", 1, 1), ("config.json", 0, 3)])
@@ -178,7 +196,7 @@ def test_a_run_killed_in_a_write_continues_to_the_same_bits(
     folder: Path,
     cache: Path,
     tmp_path: Path,
-    uninterrupted: tuple[bytes, Any],
+    uninterrupted: Callable[[str], Undisturbed],
     monkeypatch: pytest.MonkeyPatch,
     file: str,
     writes: int,
@@ -198,12 +216,14 @@ def test_a_run_killed_in_a_write_continues_to_the_same_bits(
     with pytest.raises(Killed):
         train(config, out, device="cpu", cache=cache)
     monkeypatch.undo()
-    check_continues(out, config, cache, kept, uninterrupted)
+    check_continues(out, config, cache, kept, uninterrupted("quick"))
 
 
-@pytest.mark.parametrize("head", ["dense", "soft"])
-def test_an_interrupted_run_continues_to_the_same_bits(folder: Path, cache: Path, tmp_path: Path, head: str) -> None:
-    config = recipe(folder, head)
+@pytest.mark.parametrize(("head", "preset"), [("dense", "quick"), ("soft", "quick"), ("soft", "fast")])
+def test_an_interrupted_run_continues_to_the_same_bits(
+    folder: Path, cache: Path, tmp_path: Path, head: str, preset: str
+) -> None:
+    config = recipe(folder, head, preset)
     train(config, tmp_path / "whole", device="cpu", cache=cache)
     for epoch in (1, 2, 3):
         with pytest.raises(KeyboardInterrupt):

@@ -3,14 +3,15 @@ import torch
 from torch import Tensor
 
 from models import trainer as module
-from models.balance import importance_loss, kl_to_uniform, load_loss
 from models.classifier import Classifier
 from models.data import Dataset, split
+from models.evaluate import evaluate
 from models.images import LabelledImages, Source
 from models.progress import SILENT
-from models.recipes import BalanceWeights, TrainConfig, train_config
+from models.recipes import TrainConfig, train_config
 from models.routing import Routing
-from models.trainer import DivergedError, Trainer, balance_loss, batch_count, epoch_seed
+from models.trainer import DivergedError, Trainer, batch_count, epoch_seed
+from models.whitening import whitening_weights
 
 
 @pytest.fixture
@@ -56,6 +57,79 @@ def test_augmentation_reaches_the_training_part_alone(data: Dataset, monkeypatch
     assert same(seen[False], data.val.images)
 
 
+def test_augmented_draws_differ_between_epochs_for_training_images_alone(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[dict[bytes, bytes]] = []
+    evaluated: list[Tensor] = []
+
+    def augment(images: Tensor, shift: int, flip: bool) -> Tensor:
+        result = real_augment(images, shift, flip)
+        for before, after in zip(images, result, strict=True):
+            drawn[-1][before.numpy().tobytes()] = after.contiguous().numpy().tobytes()
+        return result
+
+    def routed(self: Classifier, images: Tensor) -> tuple[Tensor, Routing | None]:
+        if not self.training:
+            evaluated.append(images)
+        return real_routed(self, images)
+
+    real_augment, real_routed = module.augment, Classifier.routed
+    monkeypatch.setattr(module, "augment", augment)
+    monkeypatch.setattr(Classifier, "routed", routed)
+    run = trainer(data)
+    for _ in range(2):
+        drawn.append({})
+        run.run_epoch()
+    evaluate(run.model, run.test)
+    first, second = drawn
+    assert first.keys() == second.keys() == {image.numpy().tobytes() for image in data.train.images}
+    assert sum(first[image] != second[image] for image in first) > len(first) * 2 / 3
+    assert torch.equal(torch.cat(evaluated), torch.cat([data.val.images, data.val.images, data.test.images]))
+
+
+def fast(data: Dataset, **changes: object) -> Trainer:
+    settings = {"backbone": {"name": "fast", "widths": (8, 8, 12)}, "batch": 16, "epochs": 3, **changes}
+    return Trainer(train_config("noise", "sparse", "fast", **settings), data, torch.device("cpu"), SILENT)
+
+
+def test_early_epochs_train_on_smaller_images_and_all_are_judged_on_whole_ones(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, int]] = []
+
+    def routed(self: Classifier, images: Tensor) -> tuple[Tensor, Routing | None]:
+        seen.append((self.training, images.shape[-1]))
+        return real(self, images)
+
+    real = Classifier.routed
+    monkeypatch.setattr(Classifier, "routed", routed)
+    run = fast(data, resolutions=((0.5, 1), (2 / 3, 1), (1, 1)))
+    for side in (3, 4, 6):
+        seen.clear()
+        run.run_epoch()
+        assert set(seen) == {(True, side), (False, 6)}
+
+
+def test_the_first_filters_whiten_the_training_images_and_stay(data: Dataset) -> None:
+    run = fast(data)
+    before = {name: value.clone() for name, value in run.model.backbone.state_dict().items()}
+    assert torch.equal(before["0.weight"], whitening_weights(run.model.normalise(data.train.images)))
+    run.run_epoch()
+    after = run.model.backbone.state_dict()
+    unchanged = {name for name in before if torch.equal(before[name], after[name])}
+    norms = {name for name in before if name.endswith("running_mean")}
+    assert unchanged == {"0.weight"} | {name.replace("running_mean", "weight") for name in norms}
+    assert torch.equal(run.state.model["backbone.0.weight"], before["0.weight"])
+
+
+def test_a_loss_is_looked_at_seldom(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+    monkeypatch.setattr(Trainer, "_check_finite", lambda self, loss, epoch: looks.append(loss))
+    trainer(data, batch=2).run_epoch()
+    assert len(looks) == 3  # of 30 steps: the first, all of them, and the validation
+
+
 @pytest.mark.parametrize("head", ["dense", "soft", "sparse"])
 def test_an_epoch_leaves_its_record(data: Dataset, head: str) -> None:
     run = trainer(data, head)
@@ -64,9 +138,11 @@ def test_an_epoch_leaves_its_record(data: Dataset, head: str) -> None:
     expected = {"epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"}
     if head != "dense":
         expected |= {"load", "importance", "utilisation", "gate_entropy"}
-    assert row.keys() == expected
+    assert row.keys() >= expected
+    assert ("load" in row) == (head != "dense")
     assert row["learning_rate"] == pytest.approx(run.config.lr / 5)
-    assert run.state.momentum.keys() == dict(run.model.named_parameters()).keys()
+    names = {f"{name}.momentum_buffer" for name, _ in run.model.named_parameters()}
+    assert run.state.optimizer.keys() == names
 
 
 def test_the_best_epochs_weights_are_kept(data: Dataset) -> None:
@@ -101,18 +177,25 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_sentence(data: Dataset) -
         run.run_epoch()
 
 
-@pytest.mark.parametrize("head", ["dense", "soft", "sparse"])
-def test_balance_losses_belong_to_their_heads(data: Dataset, head: str) -> None:
-    run = trainer(data, head)
-    with torch.inference_mode():
-        _, routing = run.model.routed(data.train.images)
-    found = float(balance_loss(run.config.head, routing, BalanceWeights(kl=2, importance=3, load=5)))
-    if routing is None:
-        assert found == 0
-    elif head == "soft":
-        assert found == pytest.approx(2 * kl_to_uniform(routing.weights).item())
-    else:
-        assert found == pytest.approx(3 * importance_loss(routing).item() + 5 * load_loss(routing).item())
+@pytest.mark.parametrize(("head", "terms"), [("soft", {"kl": 0}), ("sparse", {"importance": 0, "load": 0})])
+def test_the_balance_terms_are_part_of_the_loss(data: Dataset, head: str, terms: dict[str, float]) -> None:
+    def loss(balance: dict[str, float]) -> float:
+        run = trainer(data, head, balance=balance, lr=1e-30)
+        run.run_epoch()
+        return float(run.state.history[0]["train_loss"])
+
+    assert loss(dict.fromkeys(terms, 5.0)) > loss({}) > loss(terms)
+
+
+def test_the_choice_is_corrected_after_each_step_by_the_rate(data: Dataset) -> None:
+    head = {"bias_correction": True, "experts": 4, "k": 1}
+    run = trainer(data, head_changes=head, balance={"correction": 0.25})
+    run.run_epoch()
+    steps = batch_count(60, 16)
+    correction = run.model.get_buffer("head.correction") / 0.25
+    assert torch.equal(correction, correction.round())
+    assert 0 < correction.abs().max() <= steps
+    assert torch.equal(run.state.best["head.correction"], run.model.get_buffer("head.correction"))
 
 
 @pytest.mark.parametrize(("images", "batch", "count"), [(45_000, 128, 352), (100, 50, 2), (101, 50, 3), (7, 500, 1)])
@@ -131,10 +214,12 @@ def test_no_batch_has_a_single_image(batch: int) -> None:
 def test_some_features_are_those_of_test_images(data: Dataset) -> None:
     run = trainer(data)
     run.model.eval()
-    features = run.some_features()
+    features, labels = run.some_features()
     every = run.model.features(data.test.images)
-    assert sorted(features.tolist()) == sorted(every.tolist())
     assert not torch.equal(features, every)
+    pairs = [[*row, label] for row, label in zip(features.tolist(), labels.tolist(), strict=True)]
+    expected = [[*row, label] for row, label in zip(every.tolist(), data.test.labels.tolist(), strict=True)]
+    assert sorted(pairs) == sorted(expected)
 
 
 @pytest.mark.gpu

@@ -22,7 +22,7 @@ def state() -> TrainingState:
         history=[{"epoch": 1, "val_accuracy": 1 / 3, "val_loss": 0.1}],
         model={"w": torch.randn(3, 2, 4, 4).contiguous(memory_format=torch.channels_last), "n": torch.tensor(7)},
         best={"w": torch.zeros(2)},
-        momentum={"w": torch.ones(2)},
+        optimizer={"w.momentum_buffer": torch.ones(2), "w.step": torch.tensor(3.0)},
     )
 
 
@@ -32,7 +32,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     found = read_state(tmp_path)
     assert found is not None
     assert (found.config, found.data, found.history) == (written.config, written.data, written.history)
-    for group in ("model", "best", "momentum"):
+    for group in ("model", "best", "optimizer"):
         before, after = getattr(written, group), getattr(found, group)
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reports.page import Report, build
+from tests.reports import studies
 from tests.reports.synthetic import benchmark, record, samples, write
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -43,6 +44,15 @@ def test_every_chart_draws_and_the_console_is_quiet(report: Report, tmp_path: Pa
     document, console = opened(report.index, tmp_path)
     charts = document.count('<div class="chart')
     assert charts == 13
+    assert len(re.findall(r'<svg[^>]*class="marks"', document)) == charts
+    assert console == []
+
+
+def test_every_chart_of_studies_draws_and_the_console_is_quiet(tmp_path: Path) -> None:
+    report = build(studies.everything(tmp_path), tmp_path / "report", paper=True)
+    document, console = opened(report.index, tmp_path / "profile")
+    charts = document.count('<div class="chart')
+    assert charts == 21
     assert len(re.findall(r'<svg[^>]*class="marks"', document)) == charts
     assert console == []
 

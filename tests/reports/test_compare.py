@@ -118,3 +118,12 @@ def test_heads_are_named_by_what_tells_them_apart() -> None:
     assert sorted(seeds.values()) == ["sparse head (a)", "sparse head (b)"]
     awkward = labels([head(), head(backbone="tiny"), head(checkpoint="a"), head(activation="gelu")])
     assert len(set(awkward.values())) == 4
+
+
+def test_heads_of_other_policies_are_other_heads() -> None:
+    old, new, other = (Head.of(record(policy=policy)) for policy in ("", "top_k", "top_p"))
+    assert old == new != other
+    assert set(labels([old, other]).values()) == {
+        "sparse head (8 experts of width 64, 2 per row)",
+        "sparse head (8 experts of width 64, top_p with k = 2)",
+    }

@@ -1,0 +1,69 @@
+"""What a training shows while it runs: OUT/history.json and TensorBoard scalars in OUT/tensorboard.
+
+    tensorboard --logdir OUT/tensorboard
+
+Letters: C classes, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from models.result_file import write_result
+
+FILE = "history.json"
+FOLDER = "tensorboard"
+
+
+class Tracker:
+    """Writes the epochs of one training in the folder `out`; `done` of them were written by an earlier process.
+
+    What that process wrote of later epochs, which are now repeated, TensorBoard passes over. `classes` are names.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        config: dict[str, Any],
+        classes: tuple[str, ...],
+        done: int,
+        *,
+        command: str,
+        environment: dict[str, Any],
+    ) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.file, self.config, self.classes = out / FILE, config, classes
+        self.command, self.environment = command, environment
+        self.writer = SummaryWriter(str(out / FOLDER), purge_step=done + 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.close()
+
+    def track(self, history: list[dict[str, Any]]) -> None:
+        """Write the epochs so far, of which the last is new."""
+        content = {"config": self.config, "history": history}
+        write_result(self.file, "history", command=self.command, environment=self.environment, content=content)
+        for tag, value in scalars(history[-1], self.classes):
+            self.writer.add_scalar(tag, value, history[-1]["epoch"])
+        self.writer.flush()
+
+
+def scalars(row: dict[str, Any], classes: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+    """Yield tag and value of every number in a row of a history, but for the number of its epoch.
+
+    A list (E,) gives a tag per expert, as `load/3`, and a table (C, E) one per class and expert: `class_load/cat/3`.
+    """
+    for name, value in row.items():
+        if name == "epoch":
+            continue
+        for place, number in np.ndenumerate(np.asarray(value, dtype=np.float64)):
+            parts = [classes[place[0]], *place[1:]] if len(place) == 2 else place
+            yield "/".join(map(str, (name, *parts))), float(number)

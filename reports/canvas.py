@@ -1,0 +1,67 @@
+"""What all charts share: the page's ink, one height, the looks of what is compared, and data set inside the chart.
+
+Lines and text that belong to nothing compared are drawn in `currentColor`, so a chart in a page takes that page's
+ink, light or dark. Charts carry no legend: a page shows one for all of them, from the same styles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from reports.styles import Style
+
+HEIGHT = 260
+INK = "currentColor"
+DIGITS = 5  # of a rounded value; a table has those that matter
+
+
+def colour(styles: Sequence[Style], field: str) -> alt.Color:
+    """Return the colours of the names in `field`."""
+    return alt.Color(f"{field}:N", scale=_scale(styles, [style.colour for style in styles]), legend=None)
+
+
+def symbol(styles: Sequence[Style], field: str) -> alt.Shape:
+    """Return the marks of the names in `field`."""
+    return alt.Shape(f"{field}:N", scale=_scale(styles, [style.symbol for style in styles]), legend=None)
+
+
+def dash(styles: Sequence[Style], field: str) -> alt.StrokeDash:
+    """Return the dashes of the names in `field`."""
+    dashes = [list(style.dash or (1, 0)) for style in styles]
+    return alt.StrokeDash(f"{field}:N", scale=_scale(styles, dashes), legend=None)
+
+
+def data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    """Return `rows` as the data of a chart."""
+    return alt.InlineData(values=[dict(row) for row in rows])
+
+
+def rounded(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    """Return `rows` as the data of a chart, numbers to as many digits as can be seen."""
+    return data([{name: _seen(value) for name, value in row.items()} for row in rows])
+
+
+def finished(*layers: Any, height: int = HEIGHT) -> alt.LayerChart:
+    """Return the layers as one chart in the page's ink, as wide as its place."""
+    colours = {f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")}
+    faint = {"gridOpacity": 0.12, "domainOpacity": 0.5, "tickOpacity": 0.5}
+    letters = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "titlePadding": 8}
+    words = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontSize": 11}
+    config = {
+        "font": "system-ui, sans-serif",
+        "view": {"stroke": None},
+        "axis": colours | faint | letters,
+        "legend": words | {"titleFontWeight": "normal", "orient": "top", "gradientLength": 140},
+    }
+    return alt.LayerChart(layer=list(layers), width="container", height=height, background="transparent", config=config)
+
+
+def _scale(styles: Sequence[Style], values: Sequence[Any]) -> alt.Scale:
+    return alt.Scale(domain=[style.name for style in styles], range=list(values))
+
+
+def _seen(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

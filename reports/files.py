@@ -1,0 +1,33 @@
+"""Files given to a report: what JSON object each holds; a file that holds none is told in one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from reports.errors import ReportError
+
+Content = dict[str, Any]
+
+
+def read(paths: Iterable[Path]) -> dict[Path, Content]:
+    """Return the object in each file, in the order given, a file named twice once."""
+    return {path: _object(path) for path in {path.resolve(): path for path in paths}.values()}
+
+
+def _object(source: Path) -> Content:
+    try:
+        content = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReportError(f"{source} does not exist: check the path, or run a benchmark first.") from None
+    except OSError as error:
+        raise ReportError(f"{source} cannot be read ({error.strerror}): give a readable result file.") from None
+    except (ValueError, RecursionError):
+        raise ReportError(
+            f"{source} is not JSON, or was cut off: run the command that wrote it again, or repair the file."
+        ) from None
+    if not isinstance(content, dict):
+        raise ReportError(f"{source} is not a pytest-benchmark file: give one written with --benchmark-json.")
+    return content

@@ -1,0 +1,96 @@
+"""The routing policies once more in float64 NumPy, one row, expert and round at a time, written from their formulas."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import SparseConfig
+
+Float64 = NDArray[np.float64]
+Chosen = dict[int, list[int]]
+"""The experts of each row that has any, in any order."""
+
+
+def softmax(scores: Float64) -> Float64:
+    heights = np.exp(scores - scores.max())
+    return heights / heights.sum()
+
+
+def best_first(scores: Float64) -> list[int]:
+    return sorted(range(len(scores)), key=lambda e: (-scores[e], e))
+
+
+def places(config: SparseConfig, rows: int) -> int:
+    """Return ceil(factor N k / E) with the factor as it is written."""
+    return math.ceil(Fraction(str(config.capacity_factor)) * rows * config.k / config.experts)
+
+
+def top_k(scores: Float64, config: SparseConfig) -> Chosen:
+    return {n: best_first(row)[: config.k] for n, row in enumerate(scores)}
+
+
+def top_p(scores: Float64, config: SparseConfig) -> Chosen:
+    chosen: Chosen = {}
+    for n, row in enumerate(scores):
+        share, mass = softmax(row / config.temperature), 0.0
+        chosen[n] = []
+        for e in best_first(row):
+            chosen[n].append(e)
+            mass += share[e]
+            if mass >= config.mass or len(chosen[n]) == config.k:
+                break
+    return chosen
+
+
+def threshold(scores: Float64, config: SparseConfig) -> Chosen:
+    chosen: Chosen = {}
+    for n, row in enumerate(scores):
+        share, order = softmax(row / config.temperature), best_first(row)
+        passing = [e for e in order if share[e] >= config.threshold]
+        chosen[n] = (passing or order[:1])[: config.k]
+    return chosen
+
+
+def capacity(scores: Float64, config: SparseConfig) -> Chosen:
+    room = dict.fromkeys(range(config.experts), places(config, len(scores)))
+    chosen: Chosen = {}
+    for turn in range(config.k if config.overflow == "drop" else config.experts):
+        for n, row in enumerate(scores):
+            e = best_first(row)[turn]
+            if len(chosen.get(n, [])) < config.k and room[e] > 0:
+                room[e] -= 1
+                chosen.setdefault(n, []).append(e)
+    return chosen
+
+
+def expert_choice(scores: Float64, config: SparseConfig) -> Chosen:
+    share = [softmax(row / config.temperature) for row in scores]
+    chosen: Chosen = {}
+    for e in range(config.experts):
+        order = sorted(range(len(scores)), key=lambda n: (-share[n][e], n))
+        for n in order[: places(config, len(scores))]:
+            chosen.setdefault(n, []).append(e)
+    return chosen
+
+
+CHOICES: dict[str, Any] = {
+    "top_k": top_k,
+    "capacity": capacity,
+    "top_p": top_p,
+    "threshold": threshold,
+    "expert_choice": expert_choice,
+}
+
+
+def weights(scores: Float64, chosen: Chosen, config: SparseConfig) -> Float64:
+    """Return the weights (N, E), zero where an expert does not serve a row."""
+    found = np.zeros_like(scores)
+    for n, experts in chosen.items():
+        over = experts if config.weights_over == "selected" else list(range(config.experts))
+        shares = dict(zip(over, softmax(scores[n, over] / config.temperature), strict=True))
+        for e in experts:
+            found[n, e] = shares[e]
+    return found
