@@ -141,7 +141,11 @@ def _source(loaded: Checkpoint, data: str | None, cache: Path, progress: Progres
 def _sample(
     loaded: Checkpoint, source: Dataset | None, subset: str, config: SharpnessConfig, device: torch.device
 ) -> Sample:
-    """Return up to `config.images` rows of a subset, drawn by the seed, on `device`."""
+    """Return up to `config.images` rows of a subset, drawn by the seed, on `device`.
+
+    Images come in random order, since a source may sort them by class and some policies serve the first rows first;
+    features that a checkpoint keeps are in one already.
+    """
     dtype = {"float32": torch.float32, "float64": torch.float64}[config.dtype]
     count = len(loaded.labels) if source is None and loaded.labels is not None else len(getattr(source, subset))
     ids = torch.randperm(count, generator=torch.Generator().manual_seed(config.seed))[: config.images]
@@ -150,6 +154,7 @@ def _sample(
         return sample_of_images(model, subset, getattr(source, subset)[ids].to(device), dtype)
     assert loaded.features is not None
     assert loaded.labels is not None
+    ids = ids.sort().values
     return Sample(subset, None, loaded.features[ids].to(device, dtype), loaded.labels[ids].to(device))
 
 

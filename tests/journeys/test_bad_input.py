@@ -120,7 +120,7 @@ OTHER = [
     ("report broken.json", "broken.json"),
     ("report foreign.json", "foreign.json"),
     ("report empty", "empty"),
-    ("report", "results"),
+    ("report", "result file"),
     ("profile missing", "missing"),
     ("profile good --form jax", "loop, eager"),
     ("profile good --rows 0", "rows"),

@@ -72,7 +72,7 @@ def test_large_operators_stop_once_the_largest_are_found_and_tell_the_true_resid
     exact = found(operator, tolerance=1e-10)
     np.testing.assert_allclose(exact.values, values[:5], rtol=1e-13)
     capped = found(operator, tolerance=1e-10, most=17)
-    assert max(capped.residuals) > 1e-3
+    assert max(capped.residuals) > 1e-6
 
 
 def test_the_basis_stays_orthonormal_past_convergence_and_through_exhaustion():
@@ -119,10 +119,10 @@ def test_density_integrates_to_one_and_has_its_mass_where_the_eigenvalues_are():
 @pytest.mark.parametrize("name", ["dense", "top_k", "expert_choice"])
 def test_error_bars_hold_the_trace_as_often_as_stated(name):
     model = tiny.classifier(name)
-    exact = tiny.brute_force(model, "all")
+    exact = tiny.brute_force(model)
     operator, trace = Matrix(exact), exact.trace().item()
     result = found(operator)
-    held, values = 0, []
+    held, values, errors = 0, [], []
     for seed in range(200):
         estimate = hutchinson(
             operator,
@@ -133,9 +133,10 @@ def test_error_bars_hold_the_trace_as_often_as_stated(name):
             most=60,
         )
         values.append(estimate.value)
+        errors.append(estimate.standard_error)
         held += abs(estimate.value - trace) <= SIGMAS * estimate.standard_error
     assert 0.9 <= held / 200 <= 0.99
-    assert np.mean(values) == pytest.approx(trace, rel=0.01)
+    assert abs(np.mean(values) - trace) <= 4 * np.mean(errors) / 200**0.5
 
 
 def test_what_is_known_takes_variance_away_and_leaves_no_bias():

@@ -33,8 +33,8 @@ def classifier(name: str, seed: int = 0, activation: str = "relu") -> Classifier
 
 def convolutional(seed: int = 0) -> Classifier:
     """Return a sparse model behind a small backbone with a frozen first layer and batch normalisation."""
-    head = head_config("sparse", features=3, classes=3, hidden=2, experts=3, k=2)
-    config = ModelConfig(backbone=BackboneConfig(name="fast", widths=(1, 2, 3)), head=head)
+    head = head_config("sparse", features=2, classes=3, hidden=2, experts=3, k=2)
+    config = ModelConfig(backbone=BackboneConfig(name="fast", widths=(1, 1, 2)), head=head)
     model = _grown(config, (1, 6, 6), seed)
     for name, buffer in model.named_buffers():
         if name.endswith(("running_mean", "running_var")):
@@ -98,11 +98,21 @@ def places(model: Classifier) -> dict[str, list[tuple[str, Tensor]]]:
     return found
 
 
-def brute_force(model: Classifier, block: str, rows: int = ROWS) -> Tensor:
+def within_all(model: Classifier, block: str) -> Tensor:
+    """Return where the weights of a block stand among all, (P,)."""
+    found = places(model)
+    ends, start = {}, 0
+    for name, index in found["all"]:
+        ends[name], start = start, start + len(index)
+    return torch.cat([ends[name] + index for name, index in found[block]])
+
+
+def brute_force(model: Classifier, rows: int = ROWS, x: Tensor | None = None) -> Tensor:
     """Return the Hessian (P, P) of the mean loss over all rows at once, by differentiating twice entry by entry."""
-    x, y = rows_of(model, rows)
+    drawn, y = rows_of(model, rows)
+    x = drawn if x is None else x
     state = {name: weight.detach() for name, weight in model.named_parameters()}
-    chosen = places(model)[block]
+    chosen = places(model)["all"]
 
     def loss(flat: Tensor) -> Tensor:
         here, start = dict(state), 0

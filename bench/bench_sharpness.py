@@ -1,0 +1,161 @@
+"""Eigenvalues and trace beside PyHessian, the paper's tool: time and error on the same model and rows in one run.
+
+    python -m bench.bench_sharpness CHECKPOINT --data digits
+
+PyHessian is no dependency: `pip install --no-deps --target FOLDER PyHessian==0.1`, with FOLDER on PYTHONPATH, makes
+it importable. Without it the command says so and measures ours alone. Rounds are interleaved, each with its own seed.
+Errors are against `eigsh` (SciPy) on the float64 Hessian, and a trace of ten times the asked precision.
+"""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import typer
+from scipy.sparse.linalg import eigsh
+from torch import Tensor, nn
+
+from models.checkpoint import load
+from models.data import load_data
+from models.network import WHOLE, Network, network_blocks
+from models.objective import Objective
+from models.sharpness_subset import BATCH, sample_of_images
+from models.spectrum import spectrum
+from models.trace import Trace, hutchinson
+
+COUNT = 5
+RELATIVE_ERROR = 0.05
+
+
+class Run(NamedTuple):
+    """One round of one tool: seconds and products with the Hessian for each quantity, and what came out."""
+
+    tool: str
+    eigen_seconds: float
+    trace_seconds: float
+    eigenvalues: list[float]
+    trace: float
+
+
+class Truth(NamedTuple):
+    """What the errors are against."""
+
+    eigenvalues: list[float]
+    trace: Trace
+
+
+def measure(objectives: tuple[Objective, Objective], rounds: int) -> tuple[Truth, list[Run], str]:
+    """Return the truth, the runs of both tools, and why there are none of PyHessian, if so.
+
+    `objectives` are the same loss in float32 and in float64.
+    """
+    single, double = objectives
+    truth = _truth(double)
+    tools: list[Callable[[int], Run]] = [lambda seed: _ours(single, seed)]
+    reason = ""
+    try:
+        theirs = importlib.import_module("pyhessian").hessian
+        tools.append(lambda seed: _pyhessian(theirs, single, seed))
+    except ImportError as error:
+        reason = f"PyHessian cannot be imported ({error}); the docstring of {__name__} says how to get it"
+    return truth, [tool(seed) for seed in range(rounds) for tool in tools], reason
+
+
+def _truth(objective: Objective) -> Truth:
+    operator = objective.hessian()
+    values = eigsh(operator.to_scipy(), k=COUNT, which="LA", tol=1e-8, return_eigenvectors=False)
+    found = spectrum(operator, torch.Generator().manual_seed(99), count=COUNT, tolerance=1e-6, least=60, most=200)
+    trace = hutchinson(
+        operator,
+        found.known,
+        found.known_vectors,
+        torch.Generator().manual_seed(99),
+        relative_error=RELATIVE_ERROR / 10,
+        most=2000,
+    )
+    return Truth(sorted(map(float, values), reverse=True), trace)
+
+
+def _ours(objective: Objective, seed: int) -> Run:
+    started = time.perf_counter()
+    operator = objective.hessian()
+    generator = torch.Generator().manual_seed(seed)
+    found = spectrum(operator, generator, count=COUNT, tolerance=3e-3, least=16, most=120)
+    middle = time.perf_counter()
+    trace = hutchinson(operator, found.known, found.known_vectors, generator, relative_error=RELATIVE_ERROR, most=100)
+    return Run("moegap", middle - started, time.perf_counter() - middle, found.values, trace.value)
+
+
+def _pyhessian(hessian: Any, objective: Objective, seed: int) -> Run:
+    """Run PyHessian as its documentation does, on all rows as one batch, the faster of its two ways."""
+    torch.manual_seed(seed)
+    x, y = (torch.cat(tensors) for tensors in zip(*objective.batches, strict=True))
+    model = deepcopy(objective.model)
+    started = time.perf_counter()
+    operator = hessian(model, nn.CrossEntropyLoss(), data=(x, y), cuda=x.is_cuda)
+    values, _ = operator.eigenvalues(top_n=COUNT)
+    middle = time.perf_counter()
+    samples = operator.trace()
+    ended = time.perf_counter()
+    for weight in model.parameters():
+        weight.grad = None  # its gradients hold their own graph
+    return Run("PyHessian", middle - started, ended - middle, list(map(float, values)), statistics.fmean(samples))
+
+
+def table(truth: Truth, runs: list[Run]) -> list[str]:
+    """Return times and errors as lines: medians over rounds, errors as a share of the largest eigenvalue or trace."""
+    lines = [f"{'tool':10} {'5 eigenvalues':>14} {'largest error':>14} {'trace':>10} {'error':>8} {'rounds':>7}"]
+    for tool in dict.fromkeys(run.tool for run in runs):
+        own = [run for run in runs if run.tool == tool]
+        eigen = statistics.median(_eigen_error(run.eigenvalues, truth.eigenvalues) for run in own)
+        trace = statistics.median(abs(run.trace / truth.trace.value - 1) for run in own)
+        seconds = [statistics.median(getattr(run, f"{name}_seconds") for run in own) for name in ("eigen", "trace")]
+        lines.append(f"{tool:10} {seconds[0]:12.2f} s {eigen:14.1e} {seconds[1]:8.2f} s {trace:8.1%} {len(own):7}")
+    return lines
+
+
+def _eigen_error(found: list[float], wanted: list[float]) -> float:
+    ranked = sorted(found, reverse=True)
+    return max(abs(ours - true) for ours, true in zip(ranked, wanted, strict=True)) / abs(wanted[0])
+
+
+def main(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
+    data: Annotated[str, typer.Option(help="The images it learned from.")] = "digits",
+    images: Annotated[int, typer.Option(help="Training images.")] = 1000,
+    rounds: Annotated[int, typer.Option(help="Rounds of each tool.")] = 3,
+) -> None:
+    """Measure both tools and print medians."""
+    loaded = load(checkpoint)
+    ids = torch.randperm(images, generator=torch.Generator().manual_seed(0))
+    found = load_data(data).train[ids]
+    single, double = (
+        _objective(loaded.model, sample_of_images(loaded.model, "train", found, dtype).images, found.labels, dtype)
+        for dtype in (torch.float32, torch.float64)
+    )
+    typer.echo(f"{checkpoint}, {images} images, {len(single.weights):,} weights, {torch.get_num_threads()} threads")
+    truth, runs, reason = measure((single, double), rounds)
+    values = ", ".join(f"{value:.4g}" for value in truth.eigenvalues)
+    typer.echo(f"truth: eigenvalues {values}; trace {truth.trace.value:.4g} ± {truth.trace.standard_error:.1g}")
+    for line in (*table(truth, runs), reason):
+        typer.echo(line)
+
+
+def _objective(model: Any, images: Tensor | None, labels: Tensor, dtype: torch.dtype) -> Objective:
+    assert images is not None
+    network = Network(model, with_backbone=True).to(dtype)
+    block = network_blocks(network)[WHOLE]
+    network.requires_grad_(False)
+    rows = len(images) if block.head_only else BATCH
+    return Objective(network, block, list(zip(images.split(rows), labels.split(rows), strict=True)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
