@@ -67,9 +67,11 @@ def measure_sharpness(
         return finished
     work = Work(out / f"{name}.work", about)
     began, parts = time.monotonic(), []
-    for subset in _subsets(source, config):
+    subsets = _subsets(source, config)
+    for place, subset in enumerate(subsets):
         sample = _sample(loaded, source, subset, config, where)
-        parts.append(_measure(SubsetSharpness(loaded.model, sample, config, work, progress), progress, name))
+        measured = SubsetSharpness(loaded.model, sample, config, work, progress)
+        parts.append(_measure(measured, progress, name, later=len(subsets) - 1 - place))
     content = {**_header(loaded, source, config, parts), "settings": about, "parts": parts}
     write_result(target, KIND, command=command, environment=environment(where), content=content)
     work.remove()
@@ -86,9 +88,10 @@ def check_names(paths: Sequence[Path]) -> None:
             raise WorkError(f"two of the checkpoints are called {name}; measure them with an --out each")
 
 
-def _measure(subset: SubsetSharpness, progress: Progress, name: str) -> dict[str, Any]:
-    """Measure all pieces, telling how long the rest will take."""
+def _measure(subset: SubsetSharpness, progress: Progress, name: str, later: int) -> dict[str, Any]:
+    """Measure all pieces, telling how long they and `later` subsets like this one will take."""
     tasks = list(subset.tasks())
+    costs = [sum(task.cost for task in tasks[place:]) for place in range(len(tasks) + 1)]  # from each on
     label, began, done = f"{name}, {subset.sample.subset}", time.monotonic(), 0.0
     with progress.track(tasks, len(tasks), label) as tracked:
         for place, task in enumerate(tracked):
@@ -98,7 +101,7 @@ def _measure(subset: SubsetSharpness, progress: Progress, name: str) -> dict[str
                 began, done = time.monotonic(), 0.0
                 continue
             done += task.cost
-            left = sum(later.cost for later in tasks[place + 1 :]) * (time.monotonic() - began) / done
+            left = (costs[place + 1] + later * costs[0]) * (time.monotonic() - began) / done
             if words := _told(task.name, found):
                 progress.say(f"{label}: {words}; about {duration(left)} left")
     return subset.result()

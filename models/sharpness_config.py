@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from models.config import Config, validated
 
@@ -51,6 +51,15 @@ class SharpnessConfig(Config):
         if names is not None and (not names or len(set(names)) < len(names)):
             raise ValueError("name each at least and at most once")
         return names
+
+    @model_validator(mode="after")
+    def _check_steps(self) -> Self:
+        if self.most_steps < max(self.eigenvalues, self.least_steps):
+            raise ValueError(
+                f"most_steps = {self.most_steps} are too few for {self.eigenvalues} eigenvalues in "
+                f"at least {self.least_steps} steps"
+            )
+        return self
 
     @property
     def largest_residual(self) -> float:

@@ -5,6 +5,7 @@ Letters: N rows, D features, P weights of a block.
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections.abc import Iterator
@@ -41,7 +42,7 @@ _MOST_DENSITY_PROBES = 8
 
 
 class UnstableError(ModelError):
-    """A model that gives two answers to one question."""
+    """A model that gives two answers to one question, or none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +152,10 @@ class SubsetSharpness:
         """Evaluate the model twice; raise `UnstableError` where the answers differ by more than rounding."""
         objective = self._objective(WHOLE)
         first, again = self.start, objective.with_gradient(objective.weights)
+        if not math.isfinite(first[0].loss):
+            raise UnstableError(
+                f"the loss of the {self.sample.subset} images is {first[0].loss}; train the model again"
+            )
         agreement = max(
             _relative(abs(first[0].loss - again[0].loss), abs(first[0].loss)),
             _relative((first[1] - again[1]).norm().item(), first[1].norm().item()),

@@ -1,5 +1,7 @@
 """torch.compile of the whole head as one graph, specialised to its batch size.
 
+How many assignments the rows of a batch have is left open, so that one graph serves every routing policy.
+
 Letters: N rows, D input width, C output width.
 """
 

@@ -91,7 +91,8 @@ def _is_decided(config: SparseConfig, parameters: dict[str, np.ndarray], row: np
     step = UNDECIDED * (terms / spread if spread else 0.0) + (UNDECIDED if config.bias_correction else 0.0)
     best = sorted(ranking, reverse=True)
     gaps = [above - below for above, below in pairwise(best)]
-    counted = gaps[config.k - 1 : config.k] if config.policy == "top_k" else gaps
+    first = config.k - 1 if config.policy == "top_k" else 0
+    counted = gaps[first:] if config.overflow == "next" else gaps[first : config.k]
     if config.policy != "expert_choice" and any(0 < gap < step for gap in counted):
         return False
     shares = sorted(_softmax(ranking, config.temperature), reverse=True)

@@ -10,6 +10,10 @@ from safetensors.numpy import load_file
 
 from bench import cli
 from bench.forms import forms
+from models.checkpoint import save
+from models.classifier import Classifier
+from models.config import POLICIES, BackboneConfig, InputConfig, ModelConfig, head_config
+from tests.bench import oracle
 
 # onnxscript, torch.onnx and their like warn of their own deprecations; the interpreter's NumPy warns of NaN rows
 pytestmark = pytest.mark.filterwarnings(
@@ -100,6 +104,23 @@ def _refusal(kind, form, config):
     if kind != "sparse" and form == "grouped_mm":
         return f"a {kind} head"
     return "a dense head has none" if (kind, form) == ("dense", "triton") else ""
+
+
+@pytest.mark.parametrize("form", ["loop", "eager", "grouped_mm"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_all_rows_are_one_batch_under_every_policy(tmp_path, monkeypatch, policy, form):
+    torch.manual_seed(0)
+    head = head_config("sparse", features=16, classes=3, hidden=8, policy=policy)
+    images = InputConfig(shape=(1, 4, 4), mean=(0.5,), std=(0.25,))
+    model = Classifier(ModelConfig(backbone=BackboneConfig(name="identity"), head=head), images).eval()
+    labels = {"data": "none", "classes": ("a", "b", "c"), "training": {}, "metrics": {"test_accuracy": 0.5}}
+    save(tmp_path / "model", model, images=images, environment={}, **labels)
+    shown = np.random.default_rng(1).random((300, 1, 4, 4), dtype=np.float32)  # more than the backbone takes at once
+    np.save(tmp_path / "x.npy", shown)
+    asked = ("infer", tmp_path / "model", tmp_path / "x.npy", "--images", "--form", form, "--out", tmp_path / "y.npy")
+    assert not run(monkeypatch, *asked)
+    features = torch.from_numpy((shown - 0.5) / 0.25).flatten(1)
+    assert oracle.deviation(torch.from_numpy(np.load(tmp_path / "y.npy")), model.head, features) < 2e-5
 
 
 def test_images_go_through_the_backbone(trained, tmp_path, monkeypatch):

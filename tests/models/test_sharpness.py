@@ -9,6 +9,7 @@ import torch
 from models import checkpoint, sharpness, sharpness_subset
 from models.config import ConfigError, InputConfig
 from models.images import DataError
+from models.progress import Progress
 from models.sharpness import check_names, measure_sharpness
 from models.sharpness_config import sharpness_config
 from models.sharpness_subset import SubsetSharpness, UnstableError
@@ -19,7 +20,7 @@ from tests.models import tiny
 FAST = {"images": 40, "probes": 12, "most_steps": 20, "least_steps": 6, "surface": 3, "tolerance": 0.1}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -226,6 +227,8 @@ def test_bad_input_is_told_in_a_sentence(trained, tmp_path):
         measure(subsets=("val",))
     with pytest.raises(ConfigError, match="dtype"):
         measure(dtype="float16")
+    with pytest.raises(ConfigError, match="too few for 20 eigenvalues"):
+        measure(eigenvalues=20, most_steps=12)
     with pytest.raises(DataError, match="unknown data"):
         measure(data="nowhere")
     with pytest.raises(DataError, match="test images only"):
@@ -250,3 +253,48 @@ def test_images_of_another_kind_are_refused(trained, tmp_path):
     pictures = write_folder(tmp_path / "pictures")
     with pytest.raises(DataError, match="3 x 32 x 32, but"):
         measure_sharpness(trained["dense"], tmp_path, sharpness_config(), data=str(pictures), cache=tmp_path / "cache")
+
+
+def test_a_model_without_a_finite_loss_is_refused(trained, tmp_path, monkeypatch):
+    load = checkpoint.load
+
+    def broken(path):
+        loaded = load(path)
+        loaded.model.head.b2.data.fill_(math.nan)
+        return loaded
+
+    monkeypatch.setattr(checkpoint, "load", broken)
+    with pytest.raises(UnstableError, match="loss of the train images is nan"):
+        measure_sharpness(trained["dense"], tmp_path, sharpness_config(**FAST), data="digits", device="cpu")
+
+
+def test_progress_tells_what_was_found_and_how_long_the_rest_takes(trained, tmp_path):
+    class Lines(Progress):
+        def __init__(self):
+            super().__init__()
+            self.lines = []
+
+        def say(self, line):
+            self.lines.append(line)
+
+    progress = Lines()
+    config = sharpness_config(**{**FAST, "blocks": ("all", "head"), "surface": 0})
+    measure_sharpness(trained["dense"], tmp_path, config, data="digits", device="cpu", progress=progress)
+    assert progress.lines[0].startswith("dense, train: loss ")
+    assert all("left" in line for line in progress.lines[:-1])
+    assert any("largest eigenvalue" in line for line in progress.lines)
+    assert str(tmp_path / "dense.json") in progress.lines[-1]
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same(trained, tmp_path):
+    config = sharpness_config(**{**FAST, "lines": False})
+    ours, theirs = (
+        measure_sharpness(trained["sparse"], tmp_path / device, config, data="digits", device=device)
+        for device in ("cpu", "cuda")
+    )
+    for cpu, cuda in zip(ours["parts"], theirs["parts"], strict=True):
+        assert cuda["loss"] == pytest.approx(cpu["loss"], rel=1e-4)
+        for ours_block, theirs_block in zip(cpu["blocks"], cuda["blocks"], strict=True):
+            first, second = (block["eigenvalues"][0]["value"] for block in (ours_block, theirs_block))
+            assert second == pytest.approx(first, rel=0.05)
