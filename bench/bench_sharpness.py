@@ -23,7 +23,9 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 
 from models.checkpoint import load
+from models.config import SparseConfig
 from models.data import load_data
+from models.errors import ModelError
 from models.network import WHOLE, Network, network_blocks
 from models.objective import Objective
 from models.sharpness_subset import BATCH, sample_of_images
@@ -133,9 +135,15 @@ def main(
     rounds: Annotated[int, typer.Option(help="Rounds of each tool.")] = 3,
 ) -> None:
     """Measure both tools and print medians."""
-    loaded = load(checkpoint)
-    ids = torch.randperm(images, generator=torch.Generator().manual_seed(0))
-    found = load_data(data).train[ids]
+    try:
+        loaded = load(checkpoint)
+        split = {name: loaded.config.training[name] for name in ("val_share", "split_seed")}
+        source = load_data(data, **split).train
+    except ModelError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    images = min(images, len(source))
+    found = source[torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:images]]
     single, double = (
         _objective(loaded.model, sample_of_images(loaded.model, "train", found, dtype).images, found.labels, dtype)
         for dtype in (torch.float32, torch.float64)
@@ -153,7 +161,9 @@ def _objective(model: Any, images: Tensor | None, labels: Tensor, dtype: torch.d
     network = Network(model, with_backbone=True).to(dtype)
     block = network_blocks(network)[WHOLE]
     network.requires_grad_(False)
-    rows = len(images) if block.head_only else BATCH
+    head = network.head.config
+    coupled = isinstance(head, SparseConfig) and head.batch_coupled
+    rows = len(images) if block.head_only or coupled else BATCH
     return Objective(network, block, list(zip(images.split(rows), labels.split(rows), strict=True)))
 
 

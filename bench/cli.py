@@ -28,9 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="How much of a Mixture-of-Experts layer's FLOP saving reaches your machine, and where the rest went.\n\n"
-    "Start with `moegap doctor`. Then train the three heads, measure them in every form, and build the report:\n\n"
-    "moegap train --head sparse --data digits --out runs/sparse\n\n"
-    "moegap bench runs/dense runs/soft runs/sparse --suite demo --out runs/result.json\n\n"
+    "Start with `moegap doctor`. Then measure the trained heads that come with the code, and build the report:\n\n"
+    "moegap bench --suite demo --out runs/result.json\n\n"
     "moegap report runs/result.json --out runs/report",
 )
 for command in (doctor, train, infer, bench, profile, report, targets, policies, sharpness):

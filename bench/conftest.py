@@ -18,7 +18,7 @@ from bench.errors import BenchError
 from bench.measure import measure_group
 from bench.replay import REPLAY
 from bench.result import Outcome, group_name
-from bench.workloads import SUITES, Case, Suite, chosen_dtypes, chosen_forms, groups, load_subjects, preset_subjects
+from bench.workloads import SUITES, Case, Suite, chosen_dtypes, chosen_forms, chosen_subjects, groups
 from models.device import DEVICES, pick_device
 from models.errors import ModelError
 from reports.record import COMMAND_KEY, NOT_MEASURED_KEY, Status
@@ -28,7 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what `moegap bench` takes too."""
     group = parser.getgroup("moegap")
     group.addoption("--suite", choices=tuple(SUITES), default="demo", help="what to measure (demo)")
-    group.addoption("--checkpoint", action="append", type=Path, default=[], help="a trained model; may be repeated")
+    group.addoption(
+        "--checkpoint", action="append", type=Path, default=[], help="a trained model; may be repeated (zoo)"
+    )
     group.addoption("--device", choices=DEVICES, default="auto", help="where to measure (auto)")
     group.addoption("--dtype", action="append", default=[], help="a dtype; may be repeated (float32)")
     group.addoption("--form", action="append", default=[], help="a form; may be repeated (all)")
@@ -52,7 +54,7 @@ def _cases(option: argparse.Namespace) -> list[Case]:
     """Return every case that the options ask for; raises `BenchError` or `ModelError` for bad ones."""
     if option.seconds is not None and option.seconds <= 0:
         raise BenchError(f"--seconds must be above 0, not {option.seconds:g}")
-    subjects = load_subjects(option.checkpoint) if option.checkpoint else preset_subjects()
+    subjects = chosen_subjects(SUITES[option.suite], option.checkpoint)
     device, dtypes = pick_device(option.device), chosen_dtypes(option.dtype)
     shapes = groups(SUITES[option.suite], subjects, chosen_forms(option.form), device, dtypes)
     return [case for shape in shapes for case in shape]

@@ -14,6 +14,7 @@ from bench.clock import ClockName
 from bench.measure import Progress, measure_group
 from bench.result import Outcome
 from bench.workloads import Case, Shape, load_subjects
+from models.device import device_name
 from models.policy_results import PolicyResults
 from reports.record import Status
 
@@ -22,10 +23,15 @@ CLOCK: ClockName = "wall"
 RETRIED = (Status.FAILED, Status.SKIPPED)
 
 
-def is_measured(results: PolicyResults, rows: int, forms: Sequence[str]) -> bool:
-    """Return whether another try would bring every policy nothing new for N = `rows` in any of `forms`."""
-    final = [part for part in results.latency if part["rows"] == rows and part["status"] not in RETRIED]
-    there = {(part["policy"], part["form"]) for part in final}
+def is_measured(results: PolicyResults, rows: int, forms: Sequence[str], device: torch.device) -> bool:
+    """Return whether another try would bring every policy nothing new for N = `rows` in any of `forms` on `device`."""
+    here = (rows, device_name(device), torch.get_num_threads())
+    final = [part for part in results.latency if part["status"] not in RETRIED]
+    there = {
+        (part["policy"], part["form"])
+        for part in final
+        if (part["rows"], part.get("device"), part.get("threads")) == here
+    }
     return all((run["policy"], form) in there for run in results.runs for form in forms)
 
 
@@ -70,4 +76,6 @@ def _part(policy: str, outcome: Outcome) -> dict[str, Any]:
         "rows": record.rows,
         "dtype": record.dtype,
         "clock": record.clock,
+        "device": record.device_name,
+        "threads": record.threads,
     }

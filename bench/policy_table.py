@@ -18,13 +18,15 @@ COLUMNS = (
     ("spread", "experts_per_row_std", "{:.2f}"),
     ("load CV", "load_cv", "{:.2f}"),
     ("dropped", "dropped", "{:.1%}"),
+    ("unserved", "unserved", "{:.1%}"),
     ("entropy", "gate_entropy", "{:.2f}"),
     ("FLOPs/row", "flops_per_row", "{:,.0f}"),
 )
 CAPTION = (
-    "Means over seeds; accuracy with their sample standard deviation, spread: standard deviation over rows, entropy of "
-    "the gate in nats. expert-class, expert-domain: mutual information in nats and, less what chance gives, as a share "
-    "of the entropy of class or domain. quickest form: median of a call on {rows:,} rows, first seed."
+    "Means over seeds; accuracy with their sample standard deviation, spread: standard deviation over rows, unserved: "
+    "rows without an expert, entropy of the gate in nats. expert-class, expert-domain: mutual information in nats and, "
+    "less what chance gives, as a share of the entropy of class or domain. quickest form: median of a call on {rows:,} "
+    "rows, first seed."
 )
 
 

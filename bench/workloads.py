@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.clock import ClockName, clocks
 from bench.errors import BenchError
 from bench.forms import form, forms
+from models import zoo
 from models.checkpoint import load
 from models.classifier import Classifier
 from models.config import (
@@ -104,7 +105,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named set of shapes, and how long its sampling may go on."""
+    """A named set of shapes, and how long its sampling may go on.
+
+    Where no checkpoints are named it measures those of the zoo, or else the paper's heads, untrained.
+    """
 
     name: str
     summary: str
@@ -112,6 +116,7 @@ class Suite:
     classifier_rows: tuple[int, ...]
     classifier_forms: tuple[str, ...]
     seconds_per_case: float
+    of_the_zoo: bool = True
 
 
 SUITES = {
@@ -125,6 +130,7 @@ SUITES = {
             (256,),
             ("loop", "eager"),
             6.0,
+            of_the_zoo=False,
         ),
         Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), (), (), 3.0),
     )
@@ -163,6 +169,16 @@ def groups(
 def chosen_forms(names: Sequence[str]) -> list[str]:
     """Return `names`, or every form when there are none; raises `BenchError` for an unknown one."""
     return [form(name).name for name in dict.fromkeys(names)] or list(forms())
+
+
+def chosen_subjects(suite: Suite, checkpoints: Sequence[Path]) -> list[Subject]:
+    """Return the trained models of `checkpoints`, or what `suite` measures where none are named.
+
+    Raises what `load_subjects` raises.
+    """
+    if checkpoints:
+        return load_subjects(checkpoints)
+    return load_subjects(zoo.checkpoints()) if suite.of_the_zoo else preset_subjects()
 
 
 def load_subjects(checkpoints: Iterable[Path]) -> list[Subject]:

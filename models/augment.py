@@ -26,6 +26,28 @@ def augment(images: Tensor, shift: int, flip: bool) -> Tensor:
     return channels_last[which[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def cut_out(images: Tensor, side: int, fill: Tensor) -> Tensor:
+    """Return images (N, C, H, W) with a square of `side` pixels around a random one painted `fill` (C,) in each.
+
+    DeVries & Taylor 2017 (arXiv 1708.04552): part of the square may lie outside. Draws from the default generator of
+    the images' device. The result is laid out channels last.
+    """
+    if side == 0:
+        return images
+    count, _, height, width = images.shape
+    rows = _covered(height, side, count, images.device)  # (N, H)
+    columns = _covered(width, side, count, images.device)  # (N, W)
+    hole = rows[:, :, None] & columns[:, None, :]
+    return torch.where(hole[..., None], fill.to(images), images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _covered(length: int, side: int, count: int, device: torch.device) -> Tensor:
+    """Return which of `length` positions lie within `side` ones around a random one, (count, length) bool."""
+    first = torch.randint(0, length, (count, 1), device=device) - side // 2
+    positions = torch.arange(length, device=device)
+    return (positions >= first) & (positions < first + side)
+
+
 def _moved(length: int, shift: int, count: int, device: torch.device) -> Tensor:
     """Return source positions (count, length) for images moved by a random whole number of pixels."""
     reach = min(shift, length - 1)  # the mirror image of an edge is no longer than the image

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import BackboneConfig, ConfigError
-from models.whitening import SIDE, whitening_weights
+from models.whitening import SIDE, filter_count, whitening_weights
 
 
 class Backbone(nn.Sequential):
@@ -41,7 +41,7 @@ def build_backbone(config: BackboneConfig, input_shape: tuple[int, int, int]) ->
         case "small":
             return small(input_shape, config.width)
         case "fast":
-            return Fast(input_shape, config.widths)
+            return Fast(input_shape, config.widths, config.mirrored)
 
 
 def resnet18(channels: int) -> Backbone:
@@ -85,25 +85,34 @@ def _group(before: int, after: int, halve: bool) -> Iterator[nn.Module]:
 class Fast(Backbone):
     """A network that learns in few epochs: a whitening stem and three groups of two 3 x 3 convolutions.
 
-    After airbench (Jordan 2024, arXiv 2404.00498): the stem's 8 C filters are computed from the images and stay;
-    convolutions start as the identity on their first channels; batch normalisation shifts and does not scale. D is
-    the last of `widths`. It takes images of other sizes than `input_shape` too.
+    After airbench (Jordan 2024, arXiv 2404.00498): the stem's filters are computed from the images and stay, so that
+    no gradient has to pass the first convolution after it, the dearest to pass; convolutions start as the identity
+    on their first channels; batch normalisation shifts and does not scale. If `mirrored`, the features in evaluation
+    are the mean of those of the image and of its mirror image, so that both get the same answer. D is the last of
+    `widths`. It takes images of other sizes than `input_shape` too.
     """
 
-    def __init__(self, input_shape: tuple[int, int, int], widths: tuple[int, int, int]) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], widths: tuple[int, int, int], mirrored: bool) -> None:
         channels, *sides = input_shape
         _check_sides("fast", *sides)
-        before = 2 * channels * SIDE**2
-        stem = nn.Conv2d(channels, before, SIDE)
+        before = filter_count(channels)
+        stem = nn.Conv2d(channels, before, SIDE, bias=False)
         stem.weight.requires_grad_(False)
-        assert stem.bias is not None
-        nn.init.zeros_(stem.bias)
         layers: list[nn.Module] = [stem, nn.ReLU()]
         for after in widths:
             layers += [_identity_convolution(before, after), _Halve(2), _shift(after), nn.ReLU()]
             layers += [_identity_convolution(after, after), _shift(after), nn.ReLU()]
             before = after
         super().__init__(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), features=before)
+        self.mirrored = mirrored
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features (N, D) of images (N, C, H, W)."""
+        features: Tensor = super().forward(x)
+        if self.training or not self.mirrored:
+            return features
+        mirrored: Tensor = super().forward(x.flip(-1))
+        return (features + mirrored) / 2
 
     @torch.no_grad()
     def prepare(self, images: Tensor) -> None:

@@ -111,8 +111,12 @@ def switch_loss(routing: Routing, temperature: float = 1.0) -> Tensor:
 
 
 def z_loss(routing: Routing) -> Tensor:
-    """Return the mean over rows of logsumexp(scores)^2, which keeps scores small (Zoph et al. 2022, equation 5)."""
-    return torch.logsumexp(routing.scores, dim=-1).square().mean()
+    """Return the mean over rows of logsumexp(s)^2, which keeps scores small (Zoph et al. 2022, equation 5).
+
+    s are the gate's own scores: standardised ones have one size whatever the gate does.
+    """
+    scores = routing.scores if routing.raw is None else routing.raw
+    return torch.logsumexp(scores, dim=-1).square().mean()
 
 
 def cv_squared(amounts: Tensor) -> Tensor:

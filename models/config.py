@@ -85,7 +85,8 @@ class SparseConfig(_MoEConfig):
     `weights_over` says over which scores the softmax that weighs the experts of a row runs. With `selected` the
     executed weights sum to one; where a row has a single expert that weight is the constant 1 and the gate would
     learn nothing from the task, so k = 1 and the policies that can leave one expert take `all`, the chosen expert's
-    share among all E (Fedus et al. 2021).
+    share among all E (Fedus et al. 2021). For the same reason two experts' scores are not standardised by default:
+    they would always be +-1 / sqrt(2).
     """
 
     kind: Literal["sparse"] = "sparse"
@@ -128,7 +129,8 @@ class SparseConfig(_MoEConfig):
         given = {name: value for name, value in data.items() if value is not None}
         filled = {**POLICY_SETTINGS[policy], **({"k": data.get("experts")} if policy in LIMITED else {}), **given}
         alone = filled.get("k") == 1 or policy not in ("top_k", "capacity")
-        return {"weights_over": "all" if alone else "selected", **filled}
+        standardise = filled.get("experts") != 2
+        return {"weights_over": "all" if alone else "selected", "standardise": standardise, **filled}
 
     @model_validator(mode="after")
     def _check_routing(self) -> Self:
@@ -158,12 +160,20 @@ class BackboneConfig(Config):
     """The network from images to features; `models.backbones` says what each is.
 
     `width` is the number of features of `small`, the last of `widths` that of `fast`; the others have theirs from
-    the images or the paper.
+    the images or the paper. With `mirrored`, for `fast` alone, features in evaluation are the mean of those of an image
+    and of its mirror image.
     """
 
     name: BackboneName = "identity"
     width: Annotated[int, Field(ge=8)] = 128
-    widths: tuple[Width, Width, Width] = (24, 96, 128)
+    widths: tuple[Width, Width, Width] = (32, 96, 128)
+    mirrored: bool = False
+
+    @model_validator(mode="after")
+    def _check_mirrored(self) -> Self:
+        if self.mirrored and self.name != "fast":
+            raise ValueError(f"backbone {self.name} has no setting mirrored; fast has")
+        return self
 
 
 class InputConfig(Config):
@@ -193,7 +203,7 @@ HEAD_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "dense": {"hidden": 512, "activation": "relu", "dropout": 0.1},
         "soft": {**_PAPER_MOE, "gate_dropout": 0.1},
-        "sparse": {**_PAPER_MOE, "gate_dropout": 0.1, "k": 2, "standardise": True, "noise_floor": 0.3},
+        "sparse": {**_PAPER_MOE, "gate_dropout": 0.1, "k": 2, "noise_floor": 0.3},
     }
 }
 """Settings of arXiv 2601.15021, section on heads: E = 8 experts of 512 -> 64 -> 10, top-2 with noise floor 0.3."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -29,11 +30,20 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
+def multiplies_bfloat16() -> bool:
+    """Return whether the CPU has instructions for products in bfloat16; without them they are slow."""
+    return any({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()) for line in _cpu_info(("flags", "Features")))
+
+
 def device_name(device: torch.device) -> str:
     """Return the name that the device's maker gave it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    return next(_cpu_info(("model name",)), "") or platform.processor() or platform.machine()
+
+
+def _cpu_info(names: tuple[str, ...]) -> Iterator[str]:
+    """Yield what Linux says of each core under any of `names`; nothing elsewhere."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return (line.partition(":")[2].strip() for line in lines if line.startswith(names))

@@ -62,7 +62,8 @@ def routing_statistics(routing: Routing, labels: Tensor, classes: int, temperatu
     `load` (E,): share of the M assignments. `importance` (E,): share of the weights. `utilisation`: share of experts
     whose importance is at least a tenth of an equal share. `gate_entropy`: mean over rows, in nats, of the entropy of
     softmax(scores / temperature). `experts_per_row_mean` and `_std`: over rows. `load_cv`: standard deviation / mean
-    over experts of their assignments. `dropped`: share of the wanted assignments that found no place. `class_load`
+    over experts of their assignments. `dropped`: share of the wanted assignments that found no place. `unserved`:
+    share of the rows that no expert serves, whose logits are zero. `class_load`
     (C, E): share of a class's assignments that each expert serves, zeros for a class without any.
     `class_information`: mutual information in nats between expert and class over assignments. Standard deviations
     are of the population.
@@ -84,6 +85,7 @@ def routing_statistics(routing: Routing, labels: Tensor, classes: int, temperatu
         "experts_per_row_std": per_row.std(correction=0).item(),
         "load_cv": (load.std(correction=0) / load.mean()).item(),
         "dropped": dropped / (dropped + routing.rows.shape[0]),
+        "unserved": (per_row == 0).double().mean().item(),
         "class_load": (by_class / by_class.sum(dim=1, keepdim=True).clamp_min(1)).tolist(),
         "class_information": mutual_information(counts),
     }

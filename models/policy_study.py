@@ -48,6 +48,7 @@ STATISTICS = (
     "experts_per_row_std",
     "load_cv",
     "dropped",
+    "unserved",
     "gate_entropy",
     "class_load",
     "load",
@@ -182,6 +183,7 @@ def _row(
         **information(routing, data.test.labels.to(device), len(data.classes), data.domain_of_class),
         "flops_per_row": flops(head, rows, assignments).total / rows,
         "parameters": parameters(head),
+        "balance": {name: weight for name, weight in config.balance if weight},
         "seconds": sum(row["seconds"] for row in history),
     }
 

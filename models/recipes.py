@@ -67,12 +67,13 @@ class TrainConfig(Config):
     """Everything that decides a trained model, given the data.
 
     `head_changes` are single fields of the head's configuration changed from `head_preset`; widths of features and
-    classes come from the data. `lr`, `momentum` and `nesterov` are those of SGD, or of Muon on the weights of
-    convolutions, beside which AdamW with `adam_lr` trains everything else; `weight_decay` is of SGD or AdamW.
+    classes come from the data. Products are in bfloat16 on a GPU and, with `bfloat16_on_cpu`, on a CPU that has
+    instructions for them; else in float32. `lr`, `momentum` and `nesterov` are those of SGD, or of Muon on the weights
+    of convolutions, beside which AdamW with `adam_lr` trains everything else; `weight_decay` is of SGD or AdamW.
     `warm_up` is the share of the training in which a triangle rises. `resolutions` are phases (scale, parts) of the
-    training, in proportion to their parts, that see images with sides scaled down. `shift` is in pixels. `seed`
-    decides weights, order, noise and augmentation, `split_seed` alone which images validate, so that runs of other
-    seeds stay comparable.
+    training, in proportion to their parts, that see images with sides scaled down. `shift`, the furthest that an image
+    is moved, and `cutout`, the side of the square cut out of it, are in pixels. `seed` decides weights, order, noise
+    and augmentation, `split_seed` alone which images validate, so that runs of other seeds stay comparable.
     """
 
     preset: str
@@ -83,6 +84,7 @@ class TrainConfig(Config):
     backbone: BackboneConfig
     epochs: Width
     batch: Annotated[int, Field(ge=2)]
+    bfloat16_on_cpu: bool = False
     optimizer: Literal["sgd", "muon"] = "sgd"
     lr: Rate
     momentum: Share = 0.9
@@ -95,6 +97,7 @@ class TrainConfig(Config):
     resolutions: tuple[tuple[Scale, Width], ...] = ()
     shift: Annotated[int, Field(ge=0)] = 0
     flip: bool = False
+    cutout: Annotated[int, Field(ge=0)] = 0
     balance: BalanceWeights = BalanceWeights()
     seed: Seed = 42
     split_seed: Seed = 42
@@ -126,21 +129,23 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
     "paper-fixed": {**_PAPER, "shift": 4, "flip": True},
     "fast": {
-        "backbone": {"name": "fast", "widths": (24, 96, 128)},
-        "epochs": 14,
-        "batch": 500,
+        "backbone": {"name": "fast", "widths": (32, 96, 128), "mirrored": True},
+        "epochs": 26,
+        "batch": 250,
+        "bfloat16_on_cpu": True,
         "optimizer": "muon",
         "lr": 0.08,
         "momentum": 0.6,
         "nesterov": True,
-        "adam_lr": 0.01,
+        "adam_lr": 0.005,
         "weight_decay": 1e-4,
         "schedule": "triangle",
-        "warm_up": 0.15,
-        "label_smoothing": 0.2,
-        "resolutions": ((0.75, 3), (1, 11)),
-        "shift": 2,
+        "warm_up": 0.1,
+        "label_smoothing": 0.1,
+        "resolutions": ((0.75, 3), (1, 10)),
+        "shift": 3,
         "flip": True,
+        "cutout": 6,
     },
     "quick": {
         "backbone": {"name": "small"},
@@ -162,7 +167,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "schedule": "triangle",
     },
 }
-"""Whole recipes. `paper` is arXiv 2601.15021 as its code ran, without augmentation; `paper-fixed` has the
+"""Whole recipes. `paper` is arXiv 2601.15021 with its defect 1, no augmentation; `paper-fixed` has the
 augmentation that the paper describes; `fast` trains a small network well, in minutes on a CPU; `quick` trains one
 simply; `demo` trains the head alone."""
 
@@ -170,14 +175,19 @@ simply; `demo` trains the head alone."""
 def train_config(data: str, head: str, preset: str | None = None, **changes: Any) -> TrainConfig:
     """Return the recipe `preset`, by default `demo` for digits and `quick` for anything else, with fields changed.
 
-    Digits, alone or in a mixture, are never mirrored unless `flip` is asked for. `balance` changes single terms of
-    `default_balance`. Raises `ConfigError` for an unknown preset or a bad value.
+    Digits, alone or in a mixture, are never mirrored, in training or evaluation, unless `flip` is asked for.
+    `balance` changes single terms of `default_balance`. Raises `ConfigError` for an unknown preset or a bad value.
     """
     digits = "digits" in data.split(JOIN)
     preset = preset or ("demo" if data == "digits" else "quick")
     check_choice("preset", preset, PRESETS)
     check_choice("head", head, HEAD_KINDS)
-    settings = {**PRESETS[preset], **({"flip": False} if digits else {}), **changes}
+    settings = {**PRESETS[preset], **changes}
+    if changes.get("backbone") == {"name": PRESETS[preset]["backbone"]["name"]}:
+        settings["backbone"] = PRESETS[preset]["backbone"]
+    if digits and "flip" not in changes:
+        settings["flip"] = False
+        settings["backbone"] = {**settings["backbone"], "mirrored": False}
     built = head_config(head, settings.get("head_preset", "paper"), **settings.get("head_changes", {}))
     settings["balance"] = {**default_balance(built).model_dump(), **dict(changes.get("balance", {}))}
     return validated(TypeAdapter(TrainConfig), {"preset": preset, "data": data, "head": head, **settings}, "training")

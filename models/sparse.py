@@ -37,9 +37,8 @@ class SparseMoEHead(Experts):
     def routing(self, x: Tensor) -> Routing:
         """Return which experts serve the rows of x (N, D), chosen with noise in training only."""
         config = self.config
-        scores = F.dropout(router_scores(x, self.gate), config.gate_dropout, self.training)  # (N, E)
-        if config.standardise:
-            scores = standardise(scores)
+        raw = F.dropout(router_scores(x, self.gate), config.gate_dropout, self.training)  # (N, E)
+        scores = standardise(raw) if config.standardise else raw
         noisy = noise_std = None
         if self.training:
             noise_std = F.softplus(router_scores(x, self.noise)) + config.noise_floor  # (N, E)
@@ -47,7 +46,7 @@ class SparseMoEHead(Experts):
         decisive = scores if noisy is None else noisy
         ranking = decisive + self.correction.to(decisive.dtype) if config.bias_correction else decisive
         rows, experts, weights, per_row, dropped = ROUTES[config.policy](ranking, decisive, config)
-        return Routing(rows, experts, weights, scores, per_row, dropped, noisy, noise_std)
+        return Routing(rows, experts, weights, scores, per_row, dropped, noisy, noise_std, raw)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, C) of x (N, D)."""

@@ -24,15 +24,16 @@ from models.errors import ModelError
 from models.images import DataError
 from models.progress import SILENT, Progress
 from models.recipes import TrainConfig
-from models.result_file import environment, write_result
+from models.result_file import write_result
 from models.storage import StorageError
 from models.study_progress import StudyProgress
 from models.train import train
+from models.trainer import training_environment
 from models.training_state import ResumeError, first_difference, read_state
 
 FILE = "study.json"
 OWN = ("head", "head_changes", "balance", "seed")
-"""The settings in which the runs of one study may differ."""
+"""The settings in which runs of different heads may differ in one study; those of one head differ in the seed alone."""
 
 Rows = list[dict[str, Any]]
 
@@ -70,6 +71,7 @@ def run_study(
     for config in configs:
         folder = folder_name(config)
         told.begin(f"{config.head} head, seed {config.seed}")
+        listed = folder in _listed(out)
         try:
             train(config, out / folder, device=device, progress=told, cache=cache, command=command)
         except (DataError, StorageError):
@@ -78,10 +80,21 @@ def run_study(
             failures[folder] = str(error)
             told.say(f"{folder} failed: {error}")
             continue
+        if listed:
+            continue  # study.json keeps the machine that it was trained on
         name = checkpoint.read_config(out / folder).data
         content = {"preset": config.preset, "data": name, "epochs": config.epochs, "runs": finished(out)}
-        write_result(out / FILE, "training", command=command, environment=environment(where), content=content)
+        made = training_environment(config, where)
+        write_result(out / FILE, "training", command=command, environment=made, content=content)
     return finished(out), failures
+
+
+def _listed(out: Path) -> set[str]:
+    """Return the folders of the runs that study.json has; none where it cannot be read."""
+    try:
+        return {run["folder"] for run in json.loads((out / FILE).read_bytes())["runs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def folder_name(config: TrainConfig) -> str:
@@ -138,12 +151,12 @@ def _spread(values: list[float]) -> tuple[float, float | None]:
 
 def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:
     """Raise `ResumeError` where a training in `out` has other settings than those asked for now."""
-    asked = {folder_name(config): config.model_dump(mode="json") for config in configs}
+    asked = {config.head: config.model_dump(mode="json") for config in configs}
     shared = {name: value for name, value in next(iter(asked.values())).items() if name not in OWN}
     for folder in sorted(out.glob("*-seed*")):
         if (old := _config(folder)) is None:
             continue
-        new = asked.get(folder.name) or {**old, **shared}
+        new = {**asked[old["head"]], "seed": old["seed"]} if old["head"] in asked else {**old, **shared}
         if difference := first_difference(old, new):
             raise ResumeError(
                 f"{out} holds a study with another {difference} in {folder.name}; use another --out or the old setting"

@@ -71,7 +71,8 @@ def total(traces: Iterable[Trace], relative_error: float) -> Trace:
     parts = list(traces)
     value = math.fsum(part.value for part in parts)
     error = math.hypot(*(part.standard_error for part in parts))
-    met = error <= relative_error * abs(value) or all(part.stopped_by == "error" for part in parts)
+    rounding = _ROUNDING * torch.finfo(torch.float64).eps * math.fsum(abs(part.value) for part in parts)
+    met = error <= max(relative_error * abs(value), rounding)
     return Trace(value, error, sum(part.probes for part in parts), "error" if met else "cap")
 
 

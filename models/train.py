@@ -12,10 +12,9 @@ from models.device import pick_device
 from models.evaluate import evaluate
 from models.progress import SILENT, Progress
 from models.recipes import TrainConfig
-from models.result_file import environment
 from models.storage import make_folder
 from models.tracking import Tracker
-from models.trainer import Trainer
+from models.trainer import Trainer, training_environment
 from models.training_state import FOLDER, ResumeError, best_epoch, first_difference, read_state, write_state
 
 
@@ -59,7 +58,12 @@ def train(
         progress.say(f"continuing after epoch {len(state.history)} of {config.epochs}")
     progress.reach(trainer.epoch, config.epochs)
     with Tracker(
-        out, trainer.state.config, data.classes, trainer.epoch, command=command, environment=environment(where)
+        out,
+        trainer.state.config,
+        data.classes,
+        trainer.epoch,
+        command=command,
+        environment=training_environment(config, where),
     ) as tracker:
         while trainer.epoch < config.epochs:
             trainer.run_epoch()
@@ -106,7 +110,7 @@ def _keep(trainer: Trainer, out: Path) -> dict[str, Any]:
         classes=trainer.data.classes,
         training=trainer.state.config,
         metrics=metrics,
-        environment=environment(trainer.device),
+        environment=training_environment(trainer.config, trainer.device),
         features=features,
         labels=labels,
     )

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import balance
-from models.augment import augment
+from models.augment import augment, cut_out
 from models.backbones import build_backbone
 from models.classifier import Classifier
 from models.config import InputConfig, ModelConfig, head_config
 from models.data import Dataset
+from models.device import multiplies_bfloat16
 from models.errors import ModelError
 from models.evaluate import BATCH, evaluate
 from models.images import LabelledImages
@@ -28,6 +29,7 @@ from models.optimizers import Optimizers
 from models.progress import Progress
 from models.recipes import TrainConfig, learning_rate, rate_factor
 from models.resolution import scale_in_epoch, scaled
+from models.result_file import environment
 from models.sparse import SparseMoEHead
 from models.training_state import TrainingState, best_epoch
 
@@ -51,6 +53,8 @@ class Trainer:
         self.config, self.data, self.device, self.progress = config, data, device, progress
         self.train, self.val, self.test = (part.to(device) for part in (data.train, data.val, data.test))
         self.images = InputConfig(shape=data.input_shape, mean=data.mean, std=data.std)
+        self.bfloat16 = product_dtype(config, device) == "bfloat16"
+        self.grey = (torch.tensor(data.mean, device=device) * 255).round()  # (C,), the mean colour
         model = Classifier(model_config(config, data), self.images)
         self.model = model.to(device).to(memory_format=torch.channels_last)
         few = max(1, PREPARING_PIXELS // math.prod(data.input_shape[1:]))
@@ -111,8 +115,9 @@ class Trainer:
     def _step(self, batch: LabelledImages, scale: float, factor: float) -> tuple[Tensor, Tensor]:
         """Change the weights once; return the loss () and the logits (n, C) before that, on the device."""
         config, head = self.config, self.model.head
-        images = scaled(augment(batch.images, config.shift, config.flip), scale)
-        with _precision(self.device):
+        images = cut_out(augment(batch.images, config.shift, config.flip), config.cutout, self.grey)
+        images = scaled(images, scale)
+        with self._precision():
             logits, routing = self.model.routed(images)
             loss = F.cross_entropy(logits, batch.labels, label_smoothing=config.label_smoothing)
             loss = loss + balance.total(routing, config.balance, head.config)
@@ -122,6 +127,9 @@ class Trainer:
         if routing is not None and isinstance(head, SparseMoEHead):
             head.correct(routing, config.balance.correction)
         return loss.detach(), logits.detach()
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
     def _check_finite(self, loss: float, epoch: int) -> None:
         if not math.isfinite(loss):
@@ -136,6 +144,17 @@ class Trainer:
         ids = torch.randperm(len(self.test), generator=generator)[:KEPT_FEATURES].to(self.device)
         some = self.test[ids]
         return torch.cat([self.model.features(images) for images in some.images.split(BATCH)]), some.labels
+
+
+def product_dtype(config: TrainConfig, device: torch.device) -> str:
+    """Return the dtype in which `device` multiplies in training: bfloat16 or float32."""
+    fast = device.type == "cuda" or (config.bfloat16_on_cpu and multiplies_bfloat16())
+    return "bfloat16" if fast else "float32"
+
+
+def training_environment(config: TrainConfig, device: torch.device) -> dict[str, Any]:
+    """Return what decides a training's times and last digits."""
+    return {**environment(device), "products": product_dtype(config, device)}
 
 
 def batch_count(images: int, batch: int) -> int:
@@ -156,11 +175,6 @@ def model_config(config: TrainConfig, data: Dataset) -> ModelConfig:
         config.head, config.head_preset, features=features, classes=len(data.classes), **config.head_changes
     )
     return ModelConfig(backbone=config.backbone, head=head)
-
-
-def _precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Return bfloat16 products on a GPU; on CPUs float32 is several times faster."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
 def _line(row: dict[str, Any], epochs: int) -> str:

@@ -1,6 +1,6 @@
 """Where a training run stands after an epoch, in one file that replaces its predecessor in one step.
 
-All randomness of an epoch comes from its seed (`models.train.epoch_seed`), so no generator's state is kept.
+All randomness of an epoch comes from its seed (`models.trainer.epoch_seed`), so no generator's state is kept.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ _COLUMNS = (
     Column("spread over rows"),
     Column("load CV"),
     Column("dropped"),
+    Column("rows without expert"),
     Column("gate entropy, nats"),
     Column("FLOPs per row"),
     Column("expert and class, nats"),
@@ -86,8 +87,11 @@ def panel(study: PolicyStudy) -> Panel:
         machine=study.device,
         answer=answer(study),
         notes=[
-            f"{failure.policy} with seed {failure.seed} has no result: {failure.reason or 'no reason was recorded'}"
-            for failure in study.failed
+            *_balance(runs),
+            *(
+                f"{failure.policy} with seed {failure.seed} has no result: {failure.reason or 'no reason was recorded'}"
+                for failure in study.failed
+            ),
         ],
         table=without_blanks(
             Table(f"{title(study)}: mean and standard deviation over seeds", _COLUMNS, tuple(_rows(runs)))
@@ -96,6 +100,20 @@ def panel(study: PolicyStudy) -> Panel:
         charts=_charts(runs, looks),
         latency=_latency_table(study),
     )
+
+
+def _balance(runs: Mapping[str, Sequence[PolicyRun]]) -> list[str]:
+    """Return which losses kept the experts of which policy in use, in one sentence; none where no run says."""
+    told = {
+        name: units.listing([f"{term} {weight:g}" for term, weight in own[0].balance.items()])
+        for name, own in runs.items()
+        if own[0].balance
+    }
+    clauses = [
+        f"{units.listing([name for name in told if told[name] == terms])} with {terms}"
+        for terms in dict.fromkeys(told.values())
+    ]
+    return [f"Balance terms and their weights differ: {'; '.join(clauses)}; others with none."] if clauses else []
 
 
 def title(study: PolicyStudy) -> str:
@@ -234,6 +252,7 @@ def _rows(runs: Mapping[str, Sequence[PolicyRun]]) -> Iterable[tuple[str, ...]]:
                 )
             ),
             units.percent_spread(dropped),
+            units.percent_spread(_over_seeds(own, lambda run: run.unserved)),
             *(
                 units.spread(_over_seeds(own, measure))
                 for measure in (

@@ -14,7 +14,7 @@ from reports.studies import PolicyStudy, Sharpness, Studies, StudyFile
 from reports.tables import Column, Table
 
 _KINDS = {"training": "trainings", "policies": "routing policies", "sharpness": "sharpness"}
-_FACTS = ("device", "cpu", "threads", "platform", "python", "torch")
+_FACTS = ("device", "cpu", "threads", "products", "platform", "python", "torch")
 
 
 @dataclass(frozen=True)

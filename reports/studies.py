@@ -63,6 +63,7 @@ class Epoch(Part):
     gate_entropy: NotNegative | None = None
     load_cv: NotNegative | None = None
     dropped: Share | None = None
+    unserved: Share | None = None
     experts_per_row_mean: NotNegative | None = None
     class_load: Annotated[tuple[Shares, ...], Field(max_length=4_096)] | None = None
 
@@ -156,6 +157,8 @@ class PolicyRun(Part):
     experts_per_row_std: NotNegative | None = None
     load_cv: NotNegative | None = None
     dropped: Share | None = None
+    unserved: Share | None = None
+    balance: dict[Name, NotNegative] = {}
     gate_entropy: NotNegative | None = None
     class_information: NotNegative | None = None
     class_chance: NotNegative | None = None

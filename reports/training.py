@@ -19,6 +19,7 @@ STATISTICS = (
     ("gate_entropy", "gate entropy, nats", "Entropy of the gate"),
     ("load_cv", "CV of the experts' load", "Imbalance of the load"),
 )
+MINIMISED = "On training images it is what was minimised: with label smoothing, balance terms and augmentation, if any."
 _COLUMNS = (
     Column("head", numeric=False),
     Column("seeds"),
@@ -188,7 +189,8 @@ def _learning_message(name: str, runs: Sequence[Run], quantity: str) -> str:
     if train:
         clauses.append(f"{word(train[-1]['value'])} on training images at epoch {train[-1]['epoch']}")
     over = f"mean of {units.plural(len(runs), 'seed')}" if len(runs) > 1 else "one seed"
-    return f"The {quantity} of {name} ({over}) is {units.listing(clauses).rstrip(',')}."
+    told = f"The {quantity} of {name} ({over}) is {units.listing(clauses).rstrip(',')}."
+    return told if quantity == "accuracy" or not train else f"{told} {MINIMISED}"
 
 
 def _routing(setting: Setting, routed: dict[str, list[Run]], looks: Sequence[Style]) -> list[Chart]:

@@ -39,7 +39,10 @@ INTERRUPTED = 130
 def bench(
     checkpoints: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders of trained models. Without any: the paper's heads, freshly initialised."),
+        typer.Argument(
+            help="Folders of trained models. Without any: those in models/zoo, or for suite paper the paper's heads, "
+            "untrained."
+        ),
     ] = None,
     suite: Annotated[str, typer.Option(help="demo, paper or batch.")] = "demo",
     form: Annotated[list[str] | None, typer.Option(help="A form; may be repeated. By default all.")] = None,
@@ -64,16 +67,15 @@ def bench(
     from bench.workloads import (
         chosen_dtypes,
         chosen_forms,
+        chosen_subjects,
         groups,
-        load_subjects,
-        preset_subjects,
         suite_named,
     )
     from models.device import pick_device
     from models.storage import make_folder
 
     chosen, place = suite_named(suite), pick_device(device)
-    subjects = load_subjects(checkpoints) if checkpoints else preset_subjects()
+    subjects = chosen_subjects(chosen, checkpoints or ())
     wanted = list(groups(chosen, subjects, chosen_forms(form or ()), place, chosen_dtypes(dtype or ())))
     make_folder(out.parent)
     command = shlex.join(["moegap", *(argument for argument in sys.argv[1:] if argument != "--resume")])

@@ -65,7 +65,8 @@ def policies(
 ) -> None:
     """Train routing policies side by side at equal parameter count, and compare them.
 
-    Each gets the same seeds, data and recipe; a dense and a soft head of equal capacity stand beside them. Under
+    Each gets the same seeds, data and recipe but for the losses that balance its experts, which the result names; a
+    dense and a soft head of equal capacity stand beside them. Under
     capacity and expert_choice a row's experts depend on its batch: accuracy is that of batches of 500 test images.
     After Ctrl-C or a crash the same command goes on where it stopped; more seeds and policies may be added.
     """
@@ -73,6 +74,7 @@ def policies(
 
     from bench.errors import BenchError
     from bench.policy_table import policy_table
+    from bench.precision import exact_float32
     from bench.workloads import chosen_forms
     from models.checkpoint import load
     from models.contenders import contenders
@@ -90,6 +92,7 @@ def policies(
         shared=shared,
         changes=_given({"epochs": epochs, "batch": batch, "lr": lr}),
     )
+    exact_float32()
     progress = Progress()
     try:
         results = _train(plan, out, device, progress)
@@ -134,7 +137,8 @@ def _measure(
     from bench.policy_latency import is_measured, measure_latency
     from models.device import pick_device
 
-    if is_measured(results, rows, forms):
+    place = pick_device(device)
+    if is_measured(results, rows, forms, place):
         return
     policies = len({run["policy"] for run in results.runs})
     progress.say(f"latency of {policies} heads in {len(forms)} forms on {rows:,} rows")
@@ -148,7 +152,7 @@ def _measure(
             rows=rows,
             forms=forms,
             seconds=seconds,
-            device=pick_device(device),
+            device=place,
             progress=lambda share: bar.update(task, completed=share),
         )
 

@@ -29,8 +29,8 @@ def train(
         str | None,
         typer.Option(
             help="demo: the head alone, seconds; quick: a small network simply; fast: a small network well, minutes "
-            "on a CPU; paper: ResNet-18 exactly as published, so without augmentation (its defect 1); paper-fixed: "
-            "with augmentation working. By default demo for digits, quick otherwise."
+            "on a CPU; paper: ResNet-18 as published, with its defect 1: no augmentation; paper-fixed: with it "
+            "working. By default demo for digits, quick otherwise."
         ),
     ] = None,
     out: Annotated[
@@ -81,8 +81,10 @@ def train(
     The state is kept after every epoch: after Ctrl-C or a crash the same command goes on where it stopped. Several
     heads or --seeds make a study: a folder of trainings, and a table of their results.
     """
+    from bench.precision import exact_float32
     from models.data import name_of
 
+    exact_float32()
     changes: dict[str, Any] = {
         "epochs": epochs,
         "batch": batch,
@@ -193,8 +195,8 @@ def _warn(config: TrainConfig, progress: Progress) -> None:
     """Say what a reader of the results must know of the recipe."""
     if config.preset == "paper":
         progress.say(
-            "paper is arXiv 2601.15021 exactly as its code ran, defect 1 included: the training images are not "
-            "augmented; paper-fixed augments them"
+            "paper is the recipe of arXiv 2601.15021 with its defect 1: the training images are not augmented; its "
+            "other defects are corrected; paper-fixed augments them"
         )
 
 

@@ -29,8 +29,8 @@ class Assignments(NamedTuple):
 class Routing(NamedTuple):
     """A routing decision over N rows and E experts in the flat form; see `Assignments`.
 
-    `scores` are those the decision rests on, before noise and before any correction of the choice; `noisy` and
-    `noise_std` are present in training only.
+    `scores` are those the decision rests on, before noise and before any correction of the choice; `raw` are the
+    gate's own where they were standardised to give `scores`; `noisy` and `noise_std` are present in training only.
     """
 
     rows: Tensor  # (M,) int64, never falling
@@ -41,6 +41,7 @@ class Routing(NamedTuple):
     dropped: Tensor | None = None  # () int64
     noisy: Tensor | None = None  # (N, E)
     noise_std: Tensor | None = None  # (N, E)
+    raw: Tensor | None = None  # (N, E)
 
     @property
     def ids(self) -> Tensor:

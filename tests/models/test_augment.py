@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.augment import augment
+from models.augment import augment, cut_out
 
 
 def candidates(image: np.ndarray, shift: int, flip: bool) -> set[bytes]:
@@ -36,3 +36,30 @@ def test_a_shift_beyond_the_image_stops_at_its_edge() -> None:
 
 def test_no_images() -> None:
     assert augment(torch.empty(0, 3, 4, 4), 1, True).shape == (0, 3, 4, 4)
+
+
+def holes(image: np.ndarray, side: int, fill: np.ndarray) -> set[bytes]:
+    """Return every image that a square of `side` around one of the pixels of `image` (C, H, W) can leave."""
+    _, height, width = image.shape
+    found = set()
+    for y in range(height):
+        for x in range(width):
+            copy = image.copy()
+            top, left = y - side // 2, x - side // 2
+            copy[:, max(top, 0) : top + side, max(left, 0) : left + side] = fill[:, None, None]
+            found.add(copy.tobytes())
+    return found
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 20])
+def test_a_square_around_any_pixel_is_cut_out(side: int) -> None:
+    image, fill = torch.randint(0, 256, (1, 3, 5, 4), dtype=torch.uint8), torch.tensor([7.0, 0.0, 255.0])
+    cut = cut_out(image.expand(1500, -1, -1, -1), side, fill)
+    assert cut.dtype == torch.uint8
+    seen = {copy.numpy().tobytes() for copy in cut.contiguous()}
+    assert seen == holes(image[0].numpy(), side, fill.to(torch.uint8).numpy())
+
+
+def test_no_square_leaves_the_images() -> None:
+    images = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
+    assert cut_out(images, 0, torch.zeros(3)) is images

@@ -47,9 +47,9 @@ def test_fast_takes_smaller_images_than_it_was_built_for() -> None:
 
 def test_fast_hands_its_channels_on_at_the_start() -> None:
     backbone = build_backbone(BackboneConfig(name="fast", widths=(32, 40, 10)), (3, 32, 32)).eval()
-    x = torch.randn(2, 24, 7, 7)
+    x = torch.randn(2, 16, 7, 7)
     convolutions = [layer for layer in backbone if isinstance(layer, nn.Conv2d)][1:]
-    assert torch.allclose(convolutions[0](x)[:, :24], x, atol=1e-6)
+    assert torch.allclose(convolutions[0](x)[:, :16], x, atol=1e-6)
     for convolution in convolutions:
         x = torch.randn(2, convolution.in_channels, 5, 5)
         same = min(convolution.in_channels, convolution.out_channels)
@@ -63,7 +63,22 @@ def test_fast_trains_neither_its_filters_of_patches_nor_scales() -> None:
     norms = [f"{name}.weight" for name, layer in backbone.named_modules() if isinstance(layer, nn.BatchNorm2d)]
     assert fixed == ["0.weight", *norms]
     assert len(norms) == 6
-    assert torch.equal(backbone[0].bias.detach(), torch.zeros(24))
+    assert backbone[0].bias is None
+
+
+def test_mirrored_fast_answers_alike_for_an_image_and_its_mirror_image_in_evaluation_alone() -> None:
+    backbone = build_backbone(BackboneConfig(name="fast", mirrored=True), (3, 32, 32))
+    x = torch.randn(4, 3, 32, 32)
+    single = [nn.Sequential.forward(backbone.eval(), images) for images in (x, x.flip(-1))]
+    assert torch.allclose(backbone(x), (single[0] + single[1]) / 2, atol=1e-6)
+    assert torch.allclose(backbone(x), backbone(x.flip(-1)), atol=1e-6)
+    backbone.train()
+    assert not torch.allclose(backbone(x), backbone(x.flip(-1)), atol=1e-3)
+
+
+def test_only_fast_can_be_mirrored() -> None:
+    with pytest.raises(ValueError, match="small has no setting mirrored; fast has"):
+        BackboneConfig(name="small", mirrored=True)
 
 
 def test_fast_prepares_its_filters_from_images() -> None:

@@ -145,9 +145,24 @@ def test_switch_is_1_where_even_and_e_where_one_expert_has_everything() -> None:
     assert switch_loss(crowded).item() == pytest.approx(4)
 
 
+def test_z_sees_a_gate_whose_scores_are_standardised() -> None:
+    torch.manual_seed(0)
+    head = build_head(head_config("sparse", features=6, classes=3, experts=4, hidden=2))
+    assert head.config.standardise
+    x = torch.randn(20, 6)
+    z_loss(head.routing(x)).backward()
+    assert head.gate.weight.grad.abs().max() > 1e-3
+    before = z_loss(head.eval().routing(x))
+    with torch.no_grad():
+        head.gate.weight.mul_(10)
+    assert z_loss(head.routing(x)) > 2 * before
+
+
 def test_z_is_the_mean_squared_logarithm_of_the_sum(routing: Routing) -> None:
-    expected = sum(math.log(sum(map(math.exp, row))) ** 2 for row in routing.scores.tolist()) / 40
-    assert z_loss(routing).item() == pytest.approx(expected, rel=1e-12)
+    assert routing.raw is not None
+    for scores, given in ((routing.raw, routing), (routing.scores, routing._replace(raw=None))):
+        expected = sum(math.log(sum(map(math.exp, row))) ** 2 for row in scores.tolist()) / 40
+        assert z_loss(given).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

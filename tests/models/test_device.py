@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models.config import ConfigError
-from models.device import DeviceError, device_name, pick_device
+from models.device import DeviceError, device_name, multiplies_bfloat16, pick_device
 
 
 def test_cpu() -> None:
@@ -26,3 +26,20 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_with_a_gpu() -> None:
     assert pick_device("auto").type == "cuda"
     assert device_name(pick_device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["fma avx512f avx512_bf16 avx512vl"], True),
+        (["fp asimd bf16 i8mm"], True),
+        (["fma avx2", "fma avx2 amx_bf16"], True),
+        (["fma avx2 avx512f"], False),
+        ([], False),
+    ],
+)
+def test_a_cpu_says_whether_it_multiplies_bfloat16(
+    lines: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.device._cpu_info", lambda names: iter(lines))
+    assert multiplies_bfloat16() is expected

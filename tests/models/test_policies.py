@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import POLICIES, SparseConfig, head_config
+from models.evaluate import routing_statistics
 from models.heads import build_head
 from models.routing import Assignments, Routing, capacity, expert_choice, threshold, top_k, top_p
 from models.routing.policies import ROUTES
@@ -248,13 +249,24 @@ def test_only_policies_that_say_so_depend_on_other_rows(policy: str) -> None:
 
 
 def test_a_row_without_experts_has_logits_of_zero() -> None:
-    head = head_of("expert_choice", experts=2, k=1).eval()
+    head = head_of("expert_choice", experts=3, k=1).eval()
     x = torch.randn(50, 5)
     routing = head.routing(x)
+    found = routing_statistics(routing, torch.zeros(50, dtype=torch.long), 4, head.config.temperature)
     idle = torch.ones(50, dtype=torch.bool).index_fill(0, routing.rows, False)
     assert 0 < idle.sum() < 50
+    assert found["unserved"] == pytest.approx(idle.double().mean().item())
     assert (head(x)[idle] == 0).all()
     assert (head(x)[~idle] != 0).any(dim=1).all()
+
+
+@pytest.mark.parametrize("experts", [2, 3, 8])
+def test_one_expert_of_few_teaches_the_gate(experts: int) -> None:
+    """Two standardised scores are always +-1 / sqrt(2): a weight that cannot move."""
+    head, x = head_of("top_k", experts=experts, k=1, noise_floor=0.0), torch.randn(60, 5)
+    head.eval()(x).square().sum().backward()
+    assert head.gate.weight.grad.abs().max() > 1e-4
+    assert head.config.standardise == (experts != 2)
 
 
 @pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "expert_choice"])

@@ -131,5 +131,17 @@ def test_fast_sees_small_images_first_and_whole_ones_at_last() -> None:
     config = train_config("cifar10", "sparse", "fast")
     scales = [scale for scale, _ in config.resolutions]
     assert scales == sorted(scales)
-    assert sum(parts for _, parts in config.resolutions) == config.epochs
-    assert (config.optimizer, config.shift, config.flip) == ("muon", 2, True)
+    assert config.epochs % sum(parts for _, parts in config.resolutions) == 0
+    assert (config.optimizer, config.shift, config.flip, config.cutout) == ("muon", 3, True, 6)
+
+
+def test_the_presets_own_backbone_by_name_is_as_the_preset_has_it() -> None:
+    named = train_config("cifar10", "dense", "fast", backbone={"name": "fast"})
+    assert named == train_config("cifar10", "dense", "fast")
+    assert train_config("cifar10", "dense", "fast", backbone={"name": "small"}).backbone.name == "small"
+
+
+@pytest.mark.parametrize(("data", "mirrored"), [("cifar10", True), ("digits", False), ("cifar10+digits", False)])
+def test_digits_are_mirrored_neither_in_training_nor_in_evaluation(data: str, mirrored: bool) -> None:
+    config = train_config(data, "dense", "fast")
+    assert (config.flip, config.backbone.mirrored) == (mirrored, mirrored)

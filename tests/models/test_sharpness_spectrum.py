@@ -178,3 +178,6 @@ def test_traces_of_parts_add_up():
     assert whole == Trace(4.0, 0.5, 32, "cap")
     assert total([Trace(30.0, 0.3, 12, "error"), Trace(1.0, 0.4, 20, "cap")], 0.1).stopped_by == "error"
     assert math.isclose(whole.standard_error, 0.5)
+    cancelling = total([Trace(100.0, 5.0, 12, "error"), Trace(-98.0, 4.9, 12, "error")], 0.05)
+    assert cancelling.stopped_by == "cap"
+    assert total([Trace(0.0, 0.0, 12, "error"), Trace(0.0, 0.0, 12, "error")], 0.05).stopped_by == "error"

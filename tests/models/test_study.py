@@ -138,6 +138,10 @@ def test_a_study_is_extended_by_heads_and_seeds(tmp_path: Path) -> None:
         ({"epochs": 3}, r"epochs \(2, now 3\) in dense-seed0"),
         ({"heads": ["soft"], "lr": 0.7}, r"lr \(0.2, now 0.7\) in dense-seed0"),
         ({"heads": ["sparse"], "head_changes": {"k": 3}}, r"head_changes.k \(None, now 3\) in sparse-seed0"),
+        (
+            {"heads": ["sparse"], "head_changes": {"k": 3}, "seeds": 1},
+            r"head_changes.k \(None, now 3\) in sparse-seed0",
+        ),
         ({"seeds": 3, "balance": {"z": 0.5}}, r"balance.z \(0.0, now 0.5\) in sparse-seed0"),
     ],
 )
@@ -146,6 +150,19 @@ def test_another_setting_in_the_same_folder_is_refused(study: Path, changes: dic
     with pytest.raises(ResumeError, match=rf"holds a study with another {difference}; use another --out"):
         run_study(configs(**changes), study, device="cpu")
     assert sorted(study.rglob("*")) == before
+
+
+def test_a_finished_study_keeps_the_machine_it_was_trained_on(tmp_path: Path) -> None:
+    run_study(configs(seeds=1), tmp_path, device="cpu", command="moegap train")
+    content = told(tmp_path)
+    content["environment"]["device"] = "another machine"
+    (tmp_path / FILE).write_text(json.dumps(content))
+    rows, _ = run_study(configs(seeds=1), tmp_path, device="cpu", command="again")
+    assert [row["folder"] for row in rows] == FOLDERS[:2]
+    assert told(tmp_path) == content
+    (tmp_path / FILE).unlink()
+    run_study(configs(seeds=1), tmp_path, device="cpu", command="again")
+    assert told(tmp_path)["command"] == "again"
 
 
 def test_a_training_that_fails_is_named_and_the_others_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,8 @@ def test_tensorboard_shows_what_the_history_says(tmp_path: Path, head: str) -> N
     assert content["history"] == metrics["history"]
     assert content["config"] == config(head).model_dump(mode="json")
     assert (content["format"], content["kind"], content["command"]) == (1, "history", "moegap train")
-    assert content["environment"].keys() == {"python", "torch", "platform", "device", "cpu", "threads", "date"}
+    facts = {"python", "torch", "platform", "device", "cpu", "threads", "date", "products"}
+    assert content["environment"].keys() == facts
     assert checkpoint.load(tmp_path).metrics == metrics
     tags = shown(tmp_path).keys()
     assert {"train_loss", "val_accuracy"} <= tags

@@ -10,7 +10,7 @@ from models.images import LabelledImages, Source
 from models.progress import SILENT
 from models.recipes import TrainConfig, train_config
 from models.routing import Routing
-from models.trainer import DivergedError, Trainer, batch_count, epoch_seed
+from models.trainer import DivergedError, Trainer, batch_count, epoch_seed, product_dtype
 from models.whitening import whitening_weights
 
 
@@ -86,6 +86,40 @@ def test_augmented_draws_differ_between_epochs_for_training_images_alone(
     assert first.keys() == second.keys() == {image.numpy().tobytes() for image in data.train.images}
     assert sum(first[image] != second[image] for image in first) > len(first) * 2 / 3
     assert torch.equal(torch.cat(evaluated), torch.cat([data.val.images, data.val.images, data.test.images]))
+
+
+def test_squares_are_cut_out_of_training_images_alone(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[bool, list[Tensor]] = {True: [], False: []}
+
+    def routed(self: Classifier, images: Tensor) -> tuple[Tensor, Routing | None]:
+        seen[self.training].append(images)
+        return real(self, images)
+
+    real = Classifier.routed
+    monkeypatch.setattr(Classifier, "routed", routed)
+    run = trainer(data, shift=0, flip=False, cutout=12)  # as large as can be: whatever its place, a corner is covered
+    run.run_epoch()
+    mean = torch.tensor(run.images.mean).mul(255).round().to(torch.uint8)
+    covered = (torch.cat(seen[True]) == mean[:, None, None]).all(dim=1)
+    assert bool(covered.flatten(1).any(dim=1).all())
+    assert torch.equal(torch.cat(seen[False]), data.val.images)
+
+
+@pytest.mark.parametrize(
+    ("preset", "device", "able", "expected"),
+    [
+        ("fast", "cpu", True, "bfloat16"),
+        ("fast", "cpu", False, "float32"),
+        ("fast", "cuda", False, "bfloat16"),
+        ("paper", "cuda", False, "bfloat16"),
+        ("paper", "cpu", True, "float32"),
+    ],
+)
+def test_products_are_in_bfloat16_where_asked_for_and_fast(
+    preset: str, device: str, able: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: able)
+    assert product_dtype(train_config("cifar10", "sparse", preset), torch.device(device)) == expected
 
 
 def fast(data: Dataset, **changes: object) -> Trainer:

@@ -1,0 +1,87 @@
+"""Taking the trainings of a study into the zoo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from models import checkpoint
+from models.errors import ModelError
+from models.storage import make_folder, write_atomically
+from models.study import FILE
+
+MOST_BYTES = 8_000_000
+"""Of the whole zoo: it is cloned with the code."""
+_COLUMNS = ("folder", "data", "seed", "parameters", "validation %", "test %", "epochs", "best", "seconds")
+
+
+class ZooError(ModelError):
+    """A study that cannot be taken into the zoo."""
+
+
+def keep(study: Path, zoo: Path) -> list[Path]:
+    """Copy the checkpoints of a one-seed study to ZOO/PRESET-HEAD, describe them, and return their folders.
+
+    Raises `ZooError` for a folder without study.json, a study of several seeds, or too many bytes.
+    """
+    described = _read(study)
+    runs, preset = described["runs"], described["preset"]
+    if len(runs) > len({run["head"] for run in runs}):
+        raise ZooError(f"{study} holds several seeds of a head, and the zoo keeps one; train with --seeds 1")
+    contents = {zoo / f"{preset}-{run['head']}": _files(study / run["folder"]) for run in runs}
+    size = sum(len(content) for files in contents.values() for content in files.values())
+    others = sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file() and path.parent not in contents)
+    if size + others > MOST_BYTES:
+        raise ZooError(f"with {study} the zoo takes {size + others:,} bytes, and it may take {MOST_BYTES:,}")
+    for folder, files in contents.items():
+        make_folder(folder)
+        for name, content in files.items():
+            write_atomically(folder / name, content)
+    write_atomically(zoo / f"{preset}.json", (study / FILE).read_bytes())
+    write_atomically(zoo / "README.md", _readme(zoo).encode())
+    return list(contents)
+
+
+def _read(study: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((study / FILE).read_bytes())
+        wanted = ("runs", "preset", "data", "epochs", "command", "environment")
+        return {name: found[name] for name in wanted}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ZooError(f"{study} holds no readable {FILE}; make one with `moegap train --head all`") from None
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return the files of a checkpoint by name, config.json last, once it is known to load."""
+    config = checkpoint.load(folder).config
+    return {name: (folder / name).read_bytes() for name in (*config.sha256, checkpoint.CONFIG)}
+
+
+def _readme(zoo: Path) -> str:
+    sections = [_section(path, json.loads(path.read_bytes())) for path in sorted(zoo.glob("*.json"))]
+    return (
+        "# Trained classifiers\n\nEach folder is a checkpoint as `models/checkpoint.py` describes it, with features of "
+        "test images to route without the data.\n\n" + "\n".join(sections)
+    )
+
+
+def _section(path: Path, study: dict[str, Any]) -> str:
+    """Return how the classifiers of one study were made, in Markdown."""
+    made, preset = study["environment"], study["preset"]
+    lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
+    for run in study["runs"]:
+        shares = [f"{100 * run[name]:.2f}" for name in ("val_accuracy", "test_accuracy")]
+        values = (f"`{preset}-{run['head']}`", study["data"], run["seed"], f"{run['parameters']:,}")
+        lines.append(_line((*values, *shares, study["epochs"], run["best_epoch"], f"{run['seconds']:.0f}")))
+    machine = f"{made['device']}, {made['threads']} threads, products in {made['products']}, torch {made['torch']}"
+    return (
+        f"## {preset}\n\n" + "\n".join(lines) + f"\n\nParameters are the head's; seconds those of all epochs. "
+        f"Trained with `{study['command']}` on {machine}, {made['date'][:10]}; every epoch stands in `{path.name}`. To "
+        "make them again: `make zoo DATA=IMAGES`, with a folder of images or `cifar10`, which is downloaded.\n"
+    )
+
+
+def _line(cells: object) -> str:
+    assert isinstance(cells, list | tuple)
+    return "| " + " | ".join(map(str, cells)) + " |"
