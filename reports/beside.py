@@ -162,7 +162,7 @@ def _training_cause(number: Published, found: Spread, preset: str) -> tuple[int 
     if number.head != "dense":
         return (
             None,
-            "Not explained: defects 2 to 6, corrected here, act on this head's gate, but none is known to do this.",
+            "No known defect explains this; defects 2 to 6, corrected here, do act on this head's gate.",
         )
     return None, "No known defect explains this: the recipe is the published one."
 

@@ -195,7 +195,7 @@ def _warn(config: TrainConfig, progress: Progress) -> None:
     """Say what a reader of the results must know of the recipe."""
     if config.preset == "paper":
         progress.say(
-            "paper is the recipe of arXiv 2601.15021 with its defect 1: the training images are not augmented; its "
+            "paper is the recipe of arXiv 2601.15021, defect 1 included: the training images are not augmented; its "
             "other defects are corrected; paper-fixed augments them"
         )
 
