@@ -30,6 +30,7 @@ DATA ?= cifar10
 zoo: $(READY)
 	env -u OMP_WAIT_POLICY $(MOEGAP) train --head all --preset fast --data $(DATA) --out runs/zoo
 	$(BIN)/python -m models.zoo runs/zoo
+	rm -rf $(DEMO) # results of the old weights
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
