@@ -23,7 +23,6 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 
 from models.checkpoint import load
-from models.config import SparseConfig
 from models.data import load_data
 from models.errors import ModelError
 from models.network import WHOLE, Network, network_blocks
@@ -137,8 +136,7 @@ def main(
     """Measure both tools and print medians."""
     try:
         loaded = load(checkpoint)
-        split = {name: loaded.config.training[name] for name in ("val_share", "split_seed")}
-        source = load_data(data, **split).train
+        source = load_data(data, **loaded.config.split).train
     except ModelError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
@@ -161,9 +159,7 @@ def _objective(model: Any, images: Tensor | None, labels: Tensor, dtype: torch.d
     network = Network(model, with_backbone=True).to(dtype)
     block = network_blocks(network)[WHOLE]
     network.requires_grad_(False)
-    head = network.head.config
-    coupled = isinstance(head, SparseConfig) and head.batch_coupled
-    rows = len(images) if block.head_only or coupled else BATCH
+    rows = len(images) if block.head_only or network.coupled else BATCH
     return Objective(network, block, list(zip(images.split(rows), labels.split(rows), strict=True)))
 
 

@@ -95,6 +95,11 @@ class CheckpointConfig(Config):
     training: dict[str, Any]
     sha256: dict[FileName, str]
 
+    @property
+    def split(self) -> dict[str, Any]:
+        """How `models.data.load_data` set validation images aside for the training; empty where that is not known."""
+        return {name: self.training[name] for name in ("val_share", "split_seed") if name in self.training}
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from models.classifier import Classifier
+from models.config import SparseConfig
 from models.dense import DenseHead
 from models.heads import Head
 from models.routing import Routing
@@ -33,6 +34,12 @@ class Network(nn.Module):
         self.backbone: nn.Module = deepcopy(model.backbone) if with_backbone else nn.Identity()
         self.head: Head = deepcopy(model.head)
         self.eval()
+
+    @property
+    def coupled(self) -> bool:
+        """Whether a row's logits depend on the other rows of its batch."""
+        config = self.head.config
+        return isinstance(config, SparseConfig) and config.batch_coupled
 
     def routed(self, x: Tensor) -> tuple[Tensor, Routing | None]:
         """Return the logits (N, C) of x and the routing behind them, which a dense head has not."""

@@ -76,8 +76,7 @@ class Plan:
         own = {"head_changes": contender.changes, "seed": seed}
         if self.source is None:
             return train_config(self.data, contender.head, self.preset, **self.changes, **own)
-        split = {name: self.source.config.training[name] for name in ("val_share", "split_seed")}
-        settings = {**HEAD_ALONE, **split, **self.changes, **own}
+        settings = {**HEAD_ALONE, **self.source.config.split, **self.changes, **own}
         if self.preset is not None:
             settings["preset"] = self.preset
         config = train_config(f"features of {self.source.path} for {self.data}", contender.head, **settings)

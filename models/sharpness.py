@@ -129,8 +129,7 @@ def _source(loaded: Checkpoint, data: str | None, cache: Path, progress: Progres
             missing = "features" if loaded.features is None else "labels of its features"
             raise DataError(f"{path} keeps no {missing}; name the images to measure on with --data")
         return None
-    split = {name: config.training[name] for name in ("val_share", "split_seed") if name in config.training}
-    found = load_data(data, **split, cache=cache, progress=progress)
+    found = load_data(data, **config.split, cache=cache, progress=progress)
     if found.input_shape != tuple(config.input.shape):
         shapes = [" x ".join(map(str, shape)) for shape in (found.input_shape, config.input.shape)]
         raise DataError(

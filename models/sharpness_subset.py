@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from models.classifier import Classifier
-from models.config import SparseConfig
 from models.errors import ModelError
 from models.hessian import Batches
 from models.images import LabelledImages
@@ -83,8 +82,6 @@ class SubsetSharpness:
         self.network = Network(model, with_backbone=sample.images is not None).to(sample.labels.device, dtype)
         self.blocks = network_blocks(self.network)
         self.network.requires_grad_(False)
-        head = model.config.head
-        self.coupled = isinstance(head, SparseConfig) and head.batch_coupled
 
     @property
     def measured(self) -> list[str]:
@@ -329,7 +326,7 @@ class SubsetSharpness:
         """Return the rows that the block's weights act on, in batches; in one where rows depend on one another."""
         sample = self.sample
         rows = sample.features if block.head_only or sample.images is None else sample.images
-        size = len(rows) if self.coupled or block.head_only else BATCH
+        size = len(rows) if self.network.coupled or block.head_only else BATCH
         return list(zip(rows.split(size), sample.labels.split(size), strict=True))
 
     def _share(self, block: Block) -> float:

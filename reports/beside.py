@@ -160,10 +160,7 @@ def _training_cause(number: Published, found: Spread, preset: str) -> tuple[int 
     if preset == FIXED and (higher or number.quantity == "best epoch"):
         return AUGMENTATION, TOLD
     if number.head != "dense":
-        return (
-            None,
-            "No known defect explains this; defects 2 to 6, corrected here, do act on this head's gate.",
-        )
+        return None, "No known defect explains this; defects 2 to 6, corrected here, do act on this head's gate."
     return None, "No known defect explains this: the recipe is the published one."
 
 

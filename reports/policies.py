@@ -113,7 +113,7 @@ def _balance(runs: Mapping[str, Sequence[PolicyRun]]) -> list[str]:
         f"{units.listing([name for name in told if told[name] == terms])} with {terms}"
         for terms in dict.fromkeys(told.values())
     ]
-    return [f"Balance terms and their weights differ: {'; '.join(clauses)}; others with none."] if clauses else []
+    return [f"Balance terms and their weights: {'; '.join(clauses)}; others with none."] if clauses else []
 
 
 def title(study: PolicyStudy) -> str:

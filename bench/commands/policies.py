@@ -66,8 +66,8 @@ def policies(
     """Train routing policies side by side at equal parameter count, and compare them.
 
     Each gets the same seeds, data and recipe but for the losses that balance its experts, which the result names; a
-    dense and a soft head of equal capacity stand beside them. Under
-    capacity and expert_choice a row's experts depend on its batch: accuracy is that of batches of 500 test images.
+    dense and a soft head of equal capacity stand beside them. Under capacity and expert_choice a row's experts depend
+    on its batch: accuracy is that of batches of 500 test images.
     After Ctrl-C or a crash the same command goes on where it stopped; more seeds and policies may be added.
     """
     from rich.console import Console

@@ -18,6 +18,6 @@ PRESET = "fast"
 """The recipe of those that are used where no others are named."""
 
 
-def checkpoints(zoo: Path = ZOO) -> list[Path]:
+def checkpoints() -> list[Path]:
     """Return the folders of the zoo's dense, soft and sparse classifier of `PRESET`."""
-    return [zoo / f"{PRESET}-{head}" for head in HEAD_KINDS]
+    return [ZOO / f"{PRESET}-{head}" for head in HEAD_KINDS]

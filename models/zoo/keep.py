@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,5 @@ def _section(path: Path, study: dict[str, Any]) -> str:
     )
 
 
-def _line(cells: object) -> str:
-    assert isinstance(cells, list | tuple)
+def _line(cells: Sequence[object]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
