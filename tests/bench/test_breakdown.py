@@ -159,6 +159,7 @@ def test_calls_are_averaged(tmp_path: Path) -> None:
         (gzip.compress(b'{"traceEvents": [{"ph": "X", "name": "a"}]}'), "KeyError: 'ts'"),
         (gzip.compress(b"[]"), "TypeError"),
     ],
+    ids=["empty", "no-gzip", "cut-off", "cut-off-json", "other-json", "no-time", "list"],  # gzip notes the second
 )
 def test_a_file_that_is_no_trace_is_named(content: bytes, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "broken.pt.trace.json.gz"
