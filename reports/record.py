@@ -3,7 +3,20 @@
 A result is a pytest-benchmark JSON file. Each benchmark's `extra_info` is a `CaseRecord`; its `stats.data` holds the
 raw samples in seconds, in the order taken, and `CaseRecord.blocks` the block of each sample. Cases without a time
 (they cannot run here, or gave wrong logits) have no benchmark entry: they stand as records in the file's top-level
-list `moegap_not_measured`. Nothing here is derived: speed-ups, intervals and verdicts are computed from it.
+list `moegap_not_measured`. The lists `moegap_ceilings` and `moegap_groups` say what the machine can do and how each
+group of cases was sampled. Nothing here is derived: speed-ups, floors, waterfalls, intervals and verdicts are computed
+from it.
+
+A form that can be split is also measured in `step`s, counterfactuals that do a growing part of the call:
+
+    balanced    the experts' products alone, their rows ready and spread evenly over the experts
+    products    the same with the rows that each expert really has
+    dispatched  and the sorting and gathering of rows for a routing that is given
+    given       and the weighted sum: all but routing, of forms that cannot do it apart from the dispatch
+    gated       and the gate's scores
+    routed      and the choice of experts and their weights
+    combined    and the weighted sum: all of the form's own work
+    graph       the whole call replayed as a CUDA graph
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, C output width, M assignments of a row to an
 expert.
@@ -16,12 +29,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # version 1 had no steps, ceilings, groups, caches nor made routings; it is still read
 NOT_MEASURED_KEY = "moegap_not_measured"
+CEILINGS_KEY = "moegap_ceilings"
+GROUPS_KEY = "moegap_groups"
 COMMAND_KEY = "moegap_command"  # beside it, optional: the command line that measured, shown so that it can be repeated
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Step = Literal["", "balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph"]
+Routing = Literal["features", "noise", "uniform", "zipf1", "zipf2", "hot", "one"]
+Cache = Literal["warm", "cold"]
 
 
 class Status(StrEnum):
@@ -39,8 +58,8 @@ class CaseRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
-    case_id: str  # unique in a result: head-form-part-n<rows>-dtype-device-clock, prefixed by the checkpoint's name
+    schema_version: Literal[1, 2] = 2
+    case_id: str  # unique in a result: checkpoint, head, form, part, rows, dtype, device, routing, cache, clock, step
     group_id: str  # cases measured interleaved in one go share it; only these are paired by block
     suite: str
     status: Status
@@ -54,6 +73,7 @@ class CaseRecord(BaseModel):
     head: Literal["dense", "soft", "sparse"]
     policy: str = ""  # by which a sparse head routes; "" for other heads, and in results of top_k heads from before it
     form: str
+    step: Step = ""  # "" for the whole call
     part: Literal["head", "classifier"]  # the head alone, or backbone and head
     backbone: str
     rows: Count  # N
@@ -63,12 +83,20 @@ class CaseRecord(BaseModel):
     k: Count  # experts run per row, at most where a policy lets it vary: 1 dense, E soft, k sparse
     classes: Count  # C
     activation: str
+    source: str = ""  # where the sizes of a public model's layer stand
+    shrunk: str = ""  # by which factor its widths were divided to fit this machine, in words; "" for none
     dtype: Literal["float32", "float16", "bfloat16"]
     device: Literal["cpu", "cuda"]
     clock: Literal["wall", "device"]
+    cache: Cache = "warm"  # "cold": what the call reads was driven from the caches before every sample
 
-    routing: str  # where the rows come from: "features" (real ones, kept with the checkpoint) or "noise" (drawn)
+    # Where the rows come from: "features" (real ones, kept with the checkpoint), "noise" (drawn), or rows made so that
+    # the gate sends them to experts drawn evenly ("uniform") or by 1 / rank or 1 / rank^2 ("zipf1", "zipf2"), to one
+    # expert and others in turn ("hot"), or all to the same k experts ("one").
+    routing: Routing
     rows_per_expert: list[int] = []  # (E,) assignments of these N rows; empty for dense
+    load_cv: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # of it: standard deviation / mean
+    distinct_experts: Count | None = None  # of it: how many serve any row
     assignments: Count | None = None  # M of these N rows, all of which `flops` counts; None for dense or not counted
 
     parameters: Count  # of the part measured
@@ -78,6 +106,10 @@ class CaseRecord(BaseModel):
     launches: Count | None = None  # kernels one call starts; this and the next two only where a form counts its work
     executed_flops: Count | None = None  # padding of tiles included
     requested_bytes: Count | None = None  # read and written by all programs, whichever memory serves them
+    operators: Count | None = None  # eager operators that one call runs, views not counted; None for compiled forms
+    # Seconds per call by stage (route, dispatch, experts, combine, fused, other) as the profiler or the engine's own
+    # profile sees them in a pass of its own, which is slower than a timed call.
+    traced: dict[str, Seconds] = {}
 
     error: float | None = None  # greatest relative deviation from the float64 reference
     tolerance: float | None = None
@@ -86,7 +118,8 @@ class CaseRecord(BaseModel):
     cold_start: Seconds | None = None  # preparing the form and its first call: compilation, export, loading
     peak_memory: Count | None = None  # bytes above the resting level in one call, from a pass of its own
     blocks: list[int] = []  # block of each sample
-    stopped_by: Literal["", "blocks", "time"] = ""  # what ended the sampling
+    stopped_by: Literal["", "interval", "blocks", "time"] = ""  # what ended the sampling
+    joules_per_thousand_rows: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # of a GPU's board
     runs_on: dict[str, str] = {}  # what the runner says it ran on: device, provider, library version, kernel options
 
     measured_at: str  # ISO 8601, UTC
@@ -97,7 +130,54 @@ class CaseRecord(BaseModel):
     load_1m: float | None = None  # the machine's load average when the group began
     gpu_clock_mhz: float | None = None
     gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
     driver: str = ""
     versions: dict[str, str] = {}  # python, torch, triton, onnxruntime, numpy, moegap
     commit: str = ""
     dirty: bool | None = None
+
+
+class Copy(BaseModel):
+    """A copy between two buffers: the bytes of both together, and how many of them were read or written a second."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    working_set: Annotated[int, Field(gt=0)]
+    bytes_per_s: Rate
+
+
+class Ceilings(BaseModel):
+    """What this machine can do, measured in the run itself: the least time of many, for one device and dtype."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Literal["cpu", "cuda"]
+    device_name: str
+    cpu: str
+    threads: Count
+    thread_wait: str = ""
+    dtype: Literal["float32", "float16", "bfloat16"]
+    measured_at: str  # ISO 8601, UTC
+    versions: dict[str, str] = {}
+    samples: Count  # timings behind each number, at least
+
+    flops_per_s: Rate  # of the best large product
+    product: str  # its sizes, as `M x K x N`
+    copies: list[Copy]  # smallest working set first, the last one far beyond the caches
+    launch: Seconds  # one empty kernel on a GPU; the cheapest eager operator on a CPU
+    operator: Seconds  # of host work per eager operator, on one element
+    parallel: Seconds | None = None  # beyond `operator`, of the smallest operator that a CPU splits over its threads
+    graph_replay: Seconds | None = None  # a CUDA graph of one empty kernel
+
+
+class Group(BaseModel):
+    """How one group of cases was sampled."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group_id: str
+    anchor: list[Seconds]  # an unchanged piece of work, measured in each block: what moves it is the machine
+    throttled: list[int] = []  # blocks in which a GPU lowered its clock; their samples are kept
+    wall: Seconds  # from the group's beginning to its end
+    sampling: Seconds  # of it inside timed calls
+    cold_start: Seconds  # of it preparing forms, which is measured too

@@ -90,7 +90,7 @@ def test_results_without_any_time_are_read(tmp_path: Path) -> None:
 
 
 SPOILED = {
-    "newer": (lambda content: first(content)["extra_info"].update(schema_version=2), "newer moegap.*upgrade"),
+    "newer": (lambda content: first(content)["extra_info"].update(schema_version=3), "newer moegap.*upgrade"),
     "newer unmeasured": (lambda content: content[NOT_MEASURED_KEY][0].update(schema_version=99), "newer moegap"),
     "unknown field": (lambda content: first(content)["extra_info"].update(speed="high"), "broken at `speed`"),
     "bad device": (lambda content: first(content)["extra_info"].update(device="tpu"), "broken at `device`"),

@@ -124,7 +124,7 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
-    names = ("suite", "checkpoint", "form", "device_name", "cpu", "driver", "commit", "routing", "data")
+    names = ("suite", "checkpoint", "form", "device_name", "cpu", "driver", "commit", "data")
     fields: dict[str, Any] = dict.fromkeys(names, HOSTILE)
     fields |= {"versions": {HOSTILE: HOSTILE}, "runs_on": {HOSTILE: HOSTILE}}
     entries = [benchmark(record(head=head, **fields), samples(1e-3)) for head in ("dense", "sparse")]
