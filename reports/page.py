@@ -26,6 +26,7 @@ from reports.errors import ReportError
 from reports.files import read
 from reports.load import measured_at
 from reports.sections import Sections, sections
+from reports.seeds import INTERVAL
 from reports.studies import Studies
 from reports.styles import styles
 
@@ -113,6 +114,7 @@ def _frame(analysis: Analysis, shown: Sections) -> dict[str, Any]:
     tally += [shown.tally] if shown.tally else []
     return {
         "title": title,
+        "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
         "tally": " ".join(tally) or "Nothing was measured or trained yet.",
         "findings": shown.findings,
         "machines": [*tables.environment(analysis), *shown.machines],

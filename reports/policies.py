@@ -14,7 +14,7 @@ import numpy as np
 from reports import policy_figures as figures
 from reports import stats, units
 from reports.panels import Chart
-from reports.seeds import Difference, Spread, difference, spread
+from reports.seeds import INTERVAL, Difference, Spread, difference, spread
 from reports.studies import Latency, PolicyRun, PolicyStudy
 from reports.styles import CONTENDERS, Style, contenders
 from reports.tables import Column, Table, without_blanks
@@ -49,7 +49,7 @@ _LATENCY = (
     Column("form", numeric=False),
     Column("rows"),
     Column("median"),
-    Column("95 % interval"),
+    Column(units.INTERVAL),
     Column("n"),
     Column("or why there is none", numeric=False),
 )
@@ -160,7 +160,7 @@ def _verdict(found: Contest, equality: str) -> str:
             f"minus fixed; {units.plural(gap.n, 'seed')} on a side allow no interval, so this decides nothing."
         )
     over = f"paired over {gap.n} seeds" if gap.paired else f"unpaired, {gap.n} seeds or more a side"
-    interval = f"95 % interval {units.points(gap.low)} to {units.points(gap.high)}, {over}"
+    interval = f"{INTERVAL} {units.points(gap.low)} to {units.points(gap.high)}, {over}"
     if not gap.clear:
         return (
             f"No difference is shown between {sides} {equality}: the mean test accuracy differs by "

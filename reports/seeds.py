@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from reports.stats import CONFIDENCE
-
 Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
+INTERVAL = f"{100 * CONFIDENCE:g} % interval"
+"""Of a mean over seeds, as texts call it."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of means with its 95 % interval; no interval where a side has one seed alone.
+    """A difference of means with its interval of `CONFIDENCE`; no interval where a side has one seed alone.
 
     `paired` says that both sides have the same seeds, `n` of them; else `n` is that of the smaller side.
     """

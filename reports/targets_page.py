@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reports import units
 from reports.markdown import code, text
 from reports.record import Status
 from reports.stats import Estimate
@@ -11,7 +12,7 @@ from reports.targets import Finding, Number, Target, Verdict, evaluate
 from reports.timing import Timing, TimingRun
 
 KIND = {
-    "measured": "Measured; every number is a ratio of medians within one interleaved group, with a 95 % interval.",
+    "measured": f"Measured; every number is a ratio of medians within one interleaved group, with a {units.INTERVAL}.",
     "rehearsal": "**A rehearsal on a CPU at reduced size**: it shows that the script works and says nothing of any "
     "target. Graph rows are plain calls here.",
     "predicted": "**Predicted, nothing here was measured**: times come from the cost model and from the simple models "

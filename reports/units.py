@@ -7,10 +7,12 @@ from datetime import datetime
 from math import floor, log10
 
 from reports.seeds import Spread
-from reports.stats import Estimate
+from reports.stats import CONFIDENCE, Estimate
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
+INTERVAL = f"{100 * CONFIDENCE:g} % interval"
+"""Of a median or a ratio of medians, as texts call it."""
 
 
 def count(value: int) -> str:

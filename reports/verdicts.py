@@ -155,7 +155,7 @@ def _realised(best: Comparison, where: str) -> str:
 
 def _certainty(best: Comparison) -> str:
     interval = units.factor_interval(best.realised)
-    return interval if best.realised.low is None else f"95 % interval {interval}"
+    return interval if best.realised.low is None else f"{units.INTERVAL} {interval}"
 
 
 def _range(speedups: Sequence[Speedup]) -> str:
