@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.clock import ClockName, clocks
 from bench.errors import BenchError
 from bench.forms import form, forms
+from bench.skew import SKEWS, Skew, skewed_rows
 from models import zoo
 from models.checkpoint import load
 from models.classifier import Classifier
@@ -34,6 +35,8 @@ from models.config import (
     head_config,
 )
 from models.heads import Head
+from models.sparse import SparseMoEHead
+from reports.record import Cache
 
 Part = Literal["head", "classifier"]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -44,7 +47,7 @@ class Subject:
     """A model whose head is measured, with what a reader must know about where it comes from.
 
     `features` are real rows (n, D) to route on, or None where none exist and rows are drawn from a normal
-    distribution.
+    distribution. `source` says where the sizes of a public model's layer stand, `shrunk` by what they were divided.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Subject:
     test_accuracy: float | None = None
     features: Tensor | None = None
     weights_sha256: str = ""
+    source: str = ""
+    shrunk: str = ""
 
     @property
     def head(self) -> Head:
@@ -77,15 +82,19 @@ class Subject:
 
 @dataclass(frozen=True)
 class Shape:
-    """What all cases measured together share."""
+    """What all cases measured together share; `skew` is None for real rows, or drawn ones where there are none."""
 
     part: Part
     rows: int
     dtype: torch.dtype
     device: torch.device
+    skew: Skew | None = None
+    cache: Cache = "warm"
 
     def __str__(self) -> str:
-        return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}"
+        made = f"-{self.skew}" if self.skew else ""
+        cold = "-cold" if self.cache == "cold" else ""
+        return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}{made}{cold}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,32 +116,37 @@ class Case:
 class Suite:
     """A named set of shapes, and how long its sampling may go on.
 
-    Where no checkpoints are named it measures those of the zoo, or else the paper's heads, untrained.
+    Where no checkpoints are named it measures those of the zoo, or else the paper's heads, untrained. Heads alone are
+    measured at `head_rows`, and at `skewed_rows` with every made routing and at `cold_rows` with cold caches besides.
     """
 
     name: str
     summary: str
     head_rows: tuple[int, ...]
-    classifier_rows: tuple[int, ...]
-    classifier_forms: tuple[str, ...]
     seconds_per_case: float
     of_the_zoo: bool = True
+    classifier_rows: tuple[int, ...] = ()
+    classifier_forms: tuple[str, ...] = ()
+    skewed_rows: tuple[int, ...] = ()
+    cold_rows: tuple[int, ...] = ()
 
 
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("demo", "a first answer in a minute or two", (1, 32, 256, 2048, 8192), (), (), 1.0),
+        Suite("demo", "a first answer in a few minutes", (1, 32, 256, 2048, 8192), 0.6, cold_rows=(256,)),
         Suite(
             "paper",
             "batch 256, the head alone and the whole classifier, with the columns of the paper's efficiency table",
             (256,),
-            (256,),
-            ("loop", "eager"),
-            6.0,
+            2.0,
             of_the_zoo=False,
+            classifier_rows=(256,),
+            classifier_forms=("eager",),
+            cold_rows=(256,),
         ),
-        Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), (), (), 3.0),
+        Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), 0.6),
+        Suite("routing", "every way of spreading rows over experts", (256, 4096), 1.0, skewed_rows=(256, 4096)),
     )
 }
 
@@ -154,16 +168,22 @@ def groups(
 ) -> Iterator[list[Case]]:
     """Yield the suite's cases, those measured interleaved together, small shapes first."""
     for dtype in dtypes:
-        for part, every_rows in (("head", suite.head_rows), ("classifier", suite.classifier_rows)):
-            for rows in every_rows:
-                shape = Shape("head" if part == "head" else "classifier", rows, dtype, device)
-                names = [name for name in form_names if part == "head" or name in suite.classifier_forms]
-                yield [
-                    Case(subject, name, shape, clock)
-                    for subject in subjects
-                    for name in names
-                    for clock in clocks(device)
-                ]
+        for shape in _shapes(suite, device, dtype):
+            names = [name for name in form_names if shape.part == "head" or name in suite.classifier_forms]
+            yield [
+                Case(subject, name, shape, clock) for subject in subjects for name in names for clock in clocks(device)
+            ]
+
+
+def _shapes(suite: Suite, device: torch.device, dtype: torch.dtype) -> Iterator[Shape]:
+    for rows in suite.head_rows:
+        yield Shape("head", rows, dtype, device)
+        if rows in suite.cold_rows:
+            yield Shape("head", rows, dtype, device, cache="cold")
+        if rows in suite.skewed_rows:
+            yield from (Shape("head", rows, dtype, device, skew) for skew in SKEWS)
+    for rows in suite.classifier_rows:
+        yield Shape("classifier", rows, dtype, device)
 
 
 def chosen_forms(names: Sequence[str]) -> list[str]:
@@ -230,6 +250,16 @@ def feature_rows(features: Tensor | None, width: int, rows: int, seed: int = 0) 
     if rows <= len(features):
         return features[torch.randperm(len(features), generator=generator)[:rows]]
     return features[torch.randint(len(features), (rows,), generator=generator)]
+
+
+def input_rows(subject: Subject, shape: Shape, seed: int) -> Tensor:
+    """Return the features (N, D), float32 on the CPU, on which `subject` is measured at `shape`.
+
+    Raises `BenchError` where rows cannot be made that route as the shape asks.
+    """
+    if shape.skew and isinstance(subject.head, SparseMoEHead):
+        return skewed_rows(subject.head, shape.skew, shape.rows, seed)
+    return feature_rows(subject.features, subject.head.config.features, shape.rows, seed)
 
 
 def chosen_dtypes(names: Sequence[str]) -> list[torch.dtype]:
