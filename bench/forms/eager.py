@@ -10,6 +10,8 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, M assig
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +19,12 @@ from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
+from bench.forms.steps import Steps, sparse_steps
 from bench.stages import stage
 from models.config import HeadConfig
 from models.dense import DenseHead
 from models.heads import Head
+from models.routing import Routing, router_scores
 from models.soft import SoftMoEHead
 from models.sparse import SparseMoEHead
 
@@ -30,11 +34,34 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
 
 
 def _prepare(head: Head, example: Tensor) -> Runner:
+    return torch_runner(_run(head), example)
+
+
+def _run(head: Head) -> Callable[[Tensor], Tensor]:
     if isinstance(head, SoftMoEHead):
-        return torch_runner(wide_soft(head), example)
+        return wide_soft(head)
     if isinstance(head, SparseMoEHead):
-        return torch_runner(lambda x: _padded_sparse(head, x), example)
-    return torch_runner(lambda x: _dense(head, x), example)
+        return partial(_padded_sparse, head)
+    return partial(_dense, head)
+
+
+def _steps(head: Head, x: Tensor) -> Steps:
+    if isinstance(head, SoftMoEHead):
+        return _soft_steps(head, x)
+    if not isinstance(head, SparseMoEHead):
+        return {"balanced": lambda: _dense(head, x)}
+
+    def dispatched(x: Tensor, routing: Routing) -> Tensor:
+        return _products(head, _pad(head, x, routing).rows)
+
+    return sparse_steps(
+        head,
+        x,
+        dispatch=lambda x, routing: _pad(head, x, routing).rows,
+        products=partial(_products, head),
+        dispatched=dispatched,
+        combined=partial(_padded_sparse, head),
+    )
 
 
 def _dense(head: DenseHead, x: Tensor) -> Tensor:
@@ -44,20 +71,65 @@ def _dense(head: DenseHead, x: Tensor) -> Tensor:
 
 def wide_soft(head: SoftMoEHead) -> Callable[[Tensor], Tensor]:
     """Return the soft head as two wide products over all experts' hidden values, (N, D) -> (N, C)."""
-    E, D, H = head.w1.shape
-    w1 = head.w1.permute(1, 0, 2).reshape(D, E * H)
-    b1 = head.b1.reshape(E * H)
-    w2 = head.w2.reshape(E * H, -1)
+    hidden, out = _wide_products(head)
 
     def run(x: Tensor) -> Tensor:
         with stage("route"):
             weights = head.shares(x)[0].to(x.dtype)  # (N, E)
         with stage("experts"):
-            h = head.activation(torch.addmm(b1, x, w1))  # (N, E H)
-            h = (h.unflatten(-1, (E, H)) * weights[:, :, None]).flatten(1)
-            return torch.addmm(weights @ head.b2, h, w2)
+            h = hidden(x)  # (N, E, H)
+        with stage("combine"):
+            h = h * weights[:, :, None]
+            bias = weights @ head.b2  # (N, C)
+        with stage("experts"):
+            return out(bias, h)
 
     return run
+
+
+def _wide_products(head: SoftMoEHead) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    """Return x (N, D) -> hidden values (N, E, H), and (bias, hidden values) -> bias + their product with w2, (N, C)."""
+    E, D, H = head.w1.shape
+    w1 = head.w1.permute(1, 0, 2).reshape(D, E * H)
+    b1 = head.b1.reshape(E * H)
+    w2 = head.w2.reshape(E * H, -1)
+
+    def hidden(x: Tensor) -> Tensor:
+        return head.activation(torch.addmm(b1, x, w1)).view(-1, E, H)
+
+    def out(bias: Tensor, h: Tensor) -> Tensor:
+        return torch.addmm(bias, h.flatten(1), w2)
+
+    return hidden, out
+
+
+def _soft_steps(head: SoftMoEHead, x: Tensor) -> Steps:
+    hidden, out = _wide_products(head)
+    bias = head.b2.sum(dim=0)  # (C,)
+
+    def balanced() -> Tensor:
+        return out(bias, hidden(x))
+
+    def gated() -> None:
+        router_scores(x, head.gate)
+        balanced()
+
+    def routed() -> None:
+        head.shares(x)
+        balanced()
+
+    whole = wide_soft(head)
+    return {"balanced": balanced, "gated": gated, "routed": routed, "combined": lambda: whole(x)}
+
+
+class _Padded(NamedTuple):
+    """Rows by expert, padded to the busiest; place m holds row `row_ids[m]`, at rows[experts[m], height[m]]."""
+
+    rows: Tensor  # (E, capacity, D)
+    experts: Tensor  # (M,)
+    height: Tensor  # (M,)
+    order: Tensor  # (M,)
+    row_ids: Tensor  # (M,)
 
 
 def _padded_sparse(head: SparseMoEHead, x: Tensor) -> Tensor:
@@ -66,18 +138,27 @@ def _padded_sparse(head: SparseMoEHead, x: Tensor) -> Tensor:
     with stage("route"):
         routing = head.routing(x)
     with stage("dispatch"):
-        experts, ends, order = sort_by_expert(routing.experts, head.config.experts)
-        rows = rows_in(order, routing)  # (M,)
-        starts = F.pad(ends, (1, 0))[:-1]  # (E,)
-        capacity = int((ends - starts).max())
-        height = torch.arange(rows.shape[0], device=x.device) - starts[experts]  # (M,), place within the expert
-        padded = x.new_zeros(head.config.experts, capacity, x.shape[1])
-        padded[experts, height] = x[rows]
+        sent = _pad(head, x, routing)
     with stage("experts"):
-        h = head.activation(torch.baddbmm(head.b1[:, None], padded, head.w1))  # (E, capacity, H)
-        y = torch.baddbmm(head.b2[:, None], h, head.w2)  # (E, capacity, C)
+        y = _products(head, sent.rows)  # (E, capacity, C)
     with stage("combine"):
-        return combine(y[experts, height], order, rows, routing)
+        return combine(y[sent.experts, sent.height], sent.order, sent.row_ids, routing)
 
 
-FORM = Form("eager", 1, "eager PyTorch, no loop over experts", _unavailable, _prepare)
+def _pad(head: SparseMoEHead, x: Tensor, routing: Routing) -> _Padded:
+    experts, ends, order = sort_by_expert(routing.experts, head.config.experts)
+    row_ids = rows_in(order, routing)  # (M,)
+    starts = F.pad(ends, (1, 0))[:-1]  # (E,)
+    capacity = int((ends - starts).max())
+    height = torch.arange(row_ids.shape[0], device=x.device) - starts[experts]  # (M,), place within the expert
+    rows = x.new_zeros(head.config.experts, capacity, x.shape[1])
+    rows[experts, height] = x[row_ids]
+    return _Padded(rows, experts, height, order, row_ids)
+
+
+def _products(head: SparseMoEHead, rows: Tensor) -> Tensor:
+    h = head.activation(torch.baddbmm(head.b1[:, None], rows, head.w1))  # (E, capacity, H)
+    return torch.baddbmm(head.b2[:, None], h, head.w2)  # (E, capacity, C)
+
+
+FORM = Form("eager", 1, "eager PyTorch, no loop over experts", _unavailable, _prepare, steps=_steps)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.breakdown import Operator
+from bench.forms.steps import Steps
 from models.config import HeadConfig
 from models.heads import Head
 
@@ -46,7 +47,8 @@ class Form:
     its runner; whatever preparing costs (compilation, export) is cold start, never part of a timed call.
     `memory_seen` is False for an engine whose allocations torch does not see.
     `untimeable` says why a run here shows correctness alone, or returns None. `nodes`, of an engine with a profile
-    of its own, returns what that shows of a number of calls, per call and longest first.
+    of its own, returns what that shows of a number of calls, per call and longest first. `steps` returns the
+    counterfactuals of a head on x (N, D), N > 0, of a form that can be split.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Form:
     memory_seen: bool = True
     untimeable: Callable[[torch.device], str | None] = field(default=lambda device: None)
     nodes: Callable[[Head, Tensor, int], tuple[Operator, ...]] | None = None
+    steps: Callable[[Head, Tensor], Steps] | None = None
 
 
 def torch_runner(run: Callable[[Tensor], Tensor], example: Tensor, **runs_on: str) -> Runner:

@@ -5,15 +5,19 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, M assig
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
+from bench.forms.steps import Steps, sparse_steps
 from bench.stages import stage
 from models.config import HeadConfig, SparseConfig
 from models.heads import Head
+from models.routing import Routing
 from models.sparse import SparseMoEHead
 
 ALIGNMENT = 16
@@ -30,27 +34,61 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
 
 def _prepare(head: Head, example: Tensor) -> Runner:
     assert isinstance(head, SparseMoEHead)
-    w1, b1 = aligned(head.w1, dims=(1, 2)), aligned(head.b1, dims=(1,))
-    w2, b2 = aligned(head.w2, dims=(1, 2)), aligned(head.b2, dims=(1,))
-    C = head.config.classes
+    return torch_runner(_Grouped(head), example)
 
-    def run(x: Tensor) -> Tensor:
+
+def _steps(head: Head, x: Tensor) -> Steps:
+    assert isinstance(head, SparseMoEHead)
+    run = _Grouped(head)
+    return sparse_steps(
+        head,
+        x,
+        dispatch=run.sort,
+        products=run.products,
+        dispatched=lambda x, routing: run.products(run.sort(x, routing)),
+        combined=run,
+    )
+
+
+class _Sent(NamedTuple):
+    """Rows by expert, without padding, and the assignment and row of each."""
+
+    gathered: Tensor  # (M, D)
+    experts: Tensor  # (M,)
+    offsets: Tensor  # (E,) int32, one past the last row of each expert
+    order: Tensor  # (M,)
+    row_ids: Tensor  # (M,)
+
+
+class _Grouped:
+    """The sparse head with weights padded to what grouped_mm takes, x (N, D) -> (N, C)."""
+
+    def __init__(self, head: SparseMoEHead) -> None:
+        self.head = head
+        self.w1, self.b1 = aligned(head.w1, dims=(1, 2)), aligned(head.b1, dims=(1,))
+        self.w2, self.b2 = aligned(head.w2, dims=(1, 2)), aligned(head.b2, dims=(1,))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        C = self.head.config.classes
         if x.shape[0] == 0:
             return x.new_empty(0, C)
         with stage("route"):
-            routing = head.routing(x)
+            routing = self.head.routing(x)
         with stage("dispatch"):
-            experts, ends, order = sort_by_expert(routing.experts, head.config.experts)
-            rows = rows_in(order, routing)  # (M,)
-            offsets = ends.to(torch.int32)
-            gathered = aligned(x, dims=(1,))[rows]  # (M, D)
+            sent = self.sort(x, routing)
         with stage("experts"):
-            h = head.activation(F.grouped_mm(gathered, w1, offs=offsets) + b1[experts])  # (M, H)
-            y = F.grouped_mm(h, w2, offs=offsets) + b2[experts]  # (M, C)
+            y = self.products(sent)  # (M, C)
         with stage("combine"):
-            return combine(y[:, :C], order, rows, routing)
+            return combine(y[:, :C], sent.order, sent.row_ids, routing)
 
-    return torch_runner(run, example)
+    def sort(self, x: Tensor, routing: Routing) -> _Sent:
+        experts, ends, order = sort_by_expert(routing.experts, self.head.config.experts)
+        row_ids = rows_in(order, routing)  # (M,)
+        return _Sent(aligned(x, dims=(1,))[row_ids], experts, ends.to(torch.int32), order, row_ids)
+
+    def products(self, sent: _Sent) -> Tensor:
+        h = self.head.activation(F.grouped_mm(sent.gathered, self.w1, offs=sent.offsets) + self.b1[sent.experts])
+        return F.grouped_mm(h, self.w2, offs=sent.offsets) + self.b2[sent.experts]  # (M, C), C padded
 
 
 def aligned(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -65,4 +103,4 @@ def aligned(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
     return F.pad(tensor, padding) if any(padding) else tensor
 
 
-FORM = Form("grouped_mm", 3, "torch's grouped_mm on sorted rows", _unavailable, _prepare)
+FORM = Form("grouped_mm", 3, "torch's grouped_mm on sorted rows", _unavailable, _prepare, steps=_steps)

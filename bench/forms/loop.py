@@ -7,13 +7,18 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, m rows 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
+from bench.forms.steps import Steps, sparse_steps
 from bench.stages import stage
 from models.config import DenseConfig, HeadConfig
 from models.heads import Head
+from models.routing import Routing, router_scores
 from models.soft import SoftMoEHead
 from models.sparse import SparseMoEHead
 
@@ -25,10 +30,28 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
 
 
 def _prepare(head: Head, example: Tensor) -> Runner:
+    return torch_runner(_run(head), example)
+
+
+def _run(head: Head) -> Callable[[Tensor], Tensor]:
     if isinstance(head, SoftMoEHead):
-        return torch_runner(lambda x: _soft_loop(head, x), example)
+        return partial(_soft_loop, head)
     assert isinstance(head, SparseMoEHead)
-    return torch_runner(lambda x: _sparse_loop(head, x), example)
+    return partial(_sparse_loop, head)
+
+
+def _steps(head: Head, x: Tensor) -> Steps:
+    if isinstance(head, SoftMoEHead):
+        return _soft_steps(head, x)
+    assert isinstance(head, SparseMoEHead)
+    return sparse_steps(
+        head,
+        x,
+        dispatch=partial(_gathered, head),
+        products=partial(_products, head),
+        dispatched=partial(_dispatched, head),
+        combined=partial(_sparse_loop, head),
+    )
 
 
 def _expert(head: SoftMoEHead | SparseMoEHead, e: int, x: Tensor) -> Tensor:
@@ -48,13 +71,29 @@ def _soft_loop(head: SoftMoEHead, x: Tensor) -> Tensor:
     return out.to(x.dtype)
 
 
+def _soft_steps(head: SoftMoEHead, x: Tensor) -> Steps:
+    def balanced() -> None:
+        for e in range(head.config.experts):
+            _expert(head, e, x)
+
+    def gated() -> None:
+        router_scores(x, head.gate)
+        balanced()
+
+    def routed() -> None:
+        head.shares(x)
+        balanced()
+
+    return {"balanced": balanced, "gated": gated, "routed": routed, "combined": lambda: _soft_loop(head, x)}
+
+
 def _sparse_loop(head: SparseMoEHead, x: Tensor) -> Tensor:
     with stage("route"):
         routing = head.routing(x)
     out = torch.zeros(x.shape[0], head.config.classes, dtype=routing.weights.dtype, device=x.device)
     for e in range(head.config.experts):
         with stage("dispatch"):
-            (chosen,) = torch.where(routing.experts == e)  # (m,)
+            chosen = _assigned(routing, e)  # (m,)
             if chosen.numel() == 0:
                 continue
             rows = routing.rows[chosen]  # (m,)
@@ -66,4 +105,28 @@ def _sparse_loop(head: SparseMoEHead, x: Tensor) -> Tensor:
     return out.to(x.dtype)
 
 
-FORM = Form("loop", 0, "Python loop over experts (the paper's)", _unavailable, _prepare)
+def _assigned(routing: Routing, e: int) -> Tensor:
+    """Return the assignments (m,) to expert e."""
+    return torch.where(routing.experts == e)[0]
+
+
+def _gathered(head: SparseMoEHead, x: Tensor, routing: Routing) -> list[tuple[int, Tensor]]:
+    """Return each expert that has rows, with these (m, D)."""
+    return [
+        (e, x[routing.rows[chosen]]) for e in range(head.config.experts) if (chosen := _assigned(routing, e)).numel()
+    ]
+
+
+def _products(head: SparseMoEHead, gathered: list[tuple[int, Tensor]]) -> None:
+    for e, rows in gathered:
+        _expert(head, e, rows)
+
+
+def _dispatched(head: SparseMoEHead, x: Tensor, routing: Routing) -> None:
+    for e in range(head.config.experts):
+        chosen = _assigned(routing, e)  # (m,)
+        if chosen.numel():
+            _expert(head, e, x[routing.rows[chosen]])
+
+
+FORM = Form("loop", 0, "Python loop over experts (the paper's)", _unavailable, _prepare, steps=_steps)

@@ -8,6 +8,7 @@ Letters: N rows, D input width, E experts, M assignments, C output width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -15,10 +16,14 @@ import triton
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
+from bench.forms.steps import Steps, balanced
 from bench.stages import stage
 from kernels.account import account
+from kernels.dispatch import Dispatch, count, dispatch
+from kernels.grouped import products
 from kernels.launch import name_stages
 from kernels.moe import moe
+from kernels.options import Grouped
 from kernels.paths import problem_of
 from kernels.routes import Flat, Gate, Routing, TopK
 from kernels.tuning import options_for
@@ -54,12 +59,7 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     assert isinstance(head, SoftMoEHead | SparseMoEHead)
     gate = _gate(head)
     name_stages(stage)
-    experts = head.w1, head.b1, head.w2, head.b2
-    activation = head.config.activation
-
-    def run(x: Tensor) -> Tensor:
-        return moe(x, gate or _routed(head, x), *experts, activation=activation)
-
+    experts, activation = (head.w1, head.b1, head.w2, head.b2), head.config.activation
     problem = problem_of(example, gate or _routed(head, example), *experts, activation, "ieee")
     options = options_for(problem, example.device)
 
@@ -71,7 +71,46 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     mode = {"mode": "interpreted"} if triton.knobs.runtime.interpret else {}
     told = {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
     whole = gate is not None and len(example)  # what torch does to route is not counted, so neither is the rest
-    return replace(torch_runner(run, example, **told), work=work if whole else None)
+    return replace(torch_runner(_run(head), example, **told), work=work if whole else None)
+
+
+def _run(head: SoftMoEHead | SparseMoEHead) -> Callable[[Tensor], Tensor]:
+    gate = _gate(head)
+    experts, activation = (head.w1, head.b1, head.w2, head.b2), head.config.activation
+
+    def run(x: Tensor) -> Tensor:
+        return moe(x, gate or _routed(head, x), *experts, activation=activation)
+
+    return run
+
+
+def _steps(head: Head, x: Tensor) -> Steps:
+    """Return the steps of the grouped path; a fused path is one launch, which has none."""
+    assert isinstance(head, SoftMoEHead | SparseMoEHead)
+    experts, activation = (head.w1, head.b1, head.w2, head.b2), head.config.activation
+    routing = head.routing(x)
+    given: Routing = Flat(routing.rows, routing.experts, routing.weights, ordered=True)
+    if routing.per_row is not None:
+        given = TopK(routing.ids.int(), routing.row_weights)
+    options = options_for(problem_of(x, _gate(head) or given, *experts, activation, "ieee"), x.device)
+    if not isinstance(options, Grouped):
+        return {}
+
+    def sent(ids: Tensor) -> Dispatch:
+        ids = ids.int()
+        return dispatch(ids, *count(ids, head.config.experts), rows=routing.rows, tile_rows=options.tile_rows)
+
+    def multiplied(sorted_rows: Dispatch) -> Tensor:
+        return products(x, sorted_rows, *experts, activation=activation, options=options)
+
+    even, real = sent(balanced(routing).experts), sent(routing.experts)
+    run = _run(head)
+    return {
+        "balanced": lambda: multiplied(even),
+        "products": lambda: multiplied(real),
+        "given": lambda: moe(x, given, *experts, activation=activation, options=options),
+        "routed": lambda: run(x),
+    }
 
 
 def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
@@ -94,4 +133,4 @@ def _routed(head: SoftMoEHead | SparseMoEHead, x: Tensor) -> Routing:
     return Flat(routing.rows, routing.experts, routing.weights, ordered=True)
 
 
-FORM = Form("triton", 4, "our Triton kernels", _unavailable, _prepare, untimeable=_untimeable)
+FORM = Form("triton", 4, "our Triton kernels", _unavailable, _prepare, untimeable=_untimeable, steps=_steps)

@@ -1,0 +1,57 @@
+"""Counterfactuals: calls that do a growing part of a form's work, so that differences of their times are its parts.
+
+Letters: N rows, D input width, H hidden width of one expert, E experts, M assignments of a row to an expert, C output
+width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from models.routing import Routing, router_scores
+from models.sparse import SparseMoEHead
+from reports.record import Step
+
+Steps = dict[Step, Callable[[], object]]
+"""Calls in the order in which each contains the one before."""
+Sent = TypeVar("Sent")
+"""Rows as a form hands them to the experts."""
+
+
+def sparse_steps(
+    head: SparseMoEHead,
+    x: Tensor,
+    dispatch: Callable[[Tensor, Routing], Sent],
+    products: Callable[[Sent], object],
+    dispatched: Callable[[Tensor, Routing], object],
+    combined: Callable[[Tensor], object],
+) -> Steps:
+    """Return the steps of a form on x (N, D), N > 0.
+
+    `dispatch` makes what `products` takes, `dispatched` does both as the form does, `combined` is all of the form.
+    """
+    routing = head.routing(x)
+    even, sent = dispatch(x, balanced(routing)), dispatch(x, routing)
+
+    def gated() -> None:
+        router_scores(x, head.gate)
+        dispatched(x, routing)
+
+    return {
+        "balanced": lambda: products(even),
+        "products": lambda: products(sent),
+        "dispatched": lambda: dispatched(x, routing),
+        "gated": gated,
+        "routed": lambda: dispatched(x, head.routing(x)),
+        "combined": lambda: combined(x),
+    }
+
+
+def balanced(routing: Routing) -> Routing:
+    """Return `routing` with its M assignments dealt to the E experts in turn, so that no two loads differ by 2."""
+    places = torch.arange(routing.experts.shape[0], device=routing.experts.device)  # (M,)
+    return routing._replace(experts=places % routing.scores.shape[-1])
