@@ -1,6 +1,7 @@
 """The float64 reference every form is held to, written in NumPy apart from the heads themselves.
 
-Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width. With swiglu
+w1 and b1 have 2H columns, those of the gate first.
 
     scores = x gate^T + gate_bias                                               (N, E)
     sparse, if standardise: scores = (scores - mean) / std                      per row, std over n - 1, 0 / 0 = 0
@@ -22,11 +23,13 @@ from bench.decisions import decide
 from models.config import DenseConfig, HeadConfig, SoftConfig, SparseConfig
 
 Float64 = NDArray[np.float64]
+Weights = Mapping[str, NDArray[np.floating]]
 
 ACTIVATIONS: dict[str, Callable[[Float64], Float64]] = {
     "relu": lambda x: np.maximum(x, 0.0),
     "gelu": lambda x: 0.5 * x * (1.0 + erf(x / np.sqrt(2.0))),
     "silu": lambda x: x * expit(x),
+    "swiglu": lambda x: _swiglu(*np.split(x, 2, axis=-1)),
 }
 EXPERT = ("w1", "b1", "w2", "b2")
 DECIDABLE = 1e-6
@@ -46,54 +49,57 @@ class Reference:
     otherwise: Float64 | None = None
 
 
-def reference(config: HeadConfig, weights: Mapping[str, NDArray[np.floating]], x: NDArray[np.floating]) -> Reference:
-    """Return the logits of x (N, D) under the head's parameters, named as in a checkpoint without `head.`."""
-    rows: Float64 = x.astype(np.float64)
-    parameters: dict[str, Float64] = {name: value.astype(np.float64) for name, value in weights.items()}
+def reference(config: HeadConfig, weights: Weights, x: NDArray[np.floating]) -> Reference:
+    """Return the logits of x (N, D) under the head's parameters, named as in a checkpoint without `head.`.
+
+    Weights narrower than float64 are widened one expert at a time, so that a large layer needs little more memory.
+    """
+    rows = _wide(x)
     with np.errstate(all="ignore"):
         if isinstance(config, DenseConfig):
-            logits = _expert(config.activation, rows, *(parameters[name] for name in EXPERT))
+            logits = _expert(config.activation, rows, *(weights[name] for name in EXPERT))
             return Reference(logits, np.zeros(len(rows), dtype=bool))
-        scores = rows @ parameters["gate.weight"].T + parameters["gate.bias"]  # (N, E)
+        gate, bias = _wide(weights["gate.weight"]), _wide(weights["gate.bias"])
+        scores = rows @ gate.T + bias  # (N, E)
         if isinstance(config, SoftConfig):
-            logits = _mixture(config, parameters, rows, _softmax(scores / config.temperature))
+            logits = _mixture(config, weights, rows, _softmax(scores / config.temperature))
             return Reference(logits, np.zeros(len(rows), dtype=bool))
-        return _sparse(config, parameters, rows, scores)
+        magnitude = np.abs(rows) @ np.abs(gate.T) + np.abs(bias)  # (N, E)
+        return _sparse(config, weights, rows, scores, magnitude)
 
 
-def _sparse(config: SparseConfig, parameters: Mapping[str, Float64], x: Float64, scores: Float64) -> Reference:
-    magnitude = np.abs(x) @ np.abs(parameters["gate.weight"].T) + np.abs(parameters["gate.bias"])  # (N, E)
+def _sparse(config: SparseConfig, weights: Weights, x: Float64, scores: Float64, magnitude: Float64) -> Reference:
+    """Return the reference from scores (N, E) and the sums `magnitude` (N, E) of the terms' absolute values."""
     error = DECIDABLE * magnitude.max(axis=1)  # (N,)
     if config.standardise:
         scores, std = _standardise(scores)
         error = np.where((error == 0) | (config.experts == 1), 0.0, error / std[:, 0])  # a single score is exactly 0
     ranking = scores
     if config.bias_correction:
-        ranking = scores + parameters["correction"]
-        error = error + DECIDABLE * np.abs(parameters["correction"]).max()
+        correction = _wide(weights["correction"])  # (E,)
+        ranking = scores + correction
+        error = error + DECIDABLE * np.abs(correction).max()
     found = decide(config, ranking, error)
-    logits = _mixture(config, parameters, x, _weights(config, scores, found.selected))
+    logits = _mixture(config, weights, x, _shares(config, scores, found.selected))
     number = found.undecided.sum(axis=1)  # (N,)
     single = number == 1
     otherwise = logits.copy()
     other = found.selected[single] ^ found.undecided[single]
-    otherwise[single] = _mixture(config, parameters, x[single], _weights(config, scores[single], other))
+    otherwise[single] = _mixture(config, weights, x[single], _shares(config, scores[single], other))
     return Reference(logits, number > 1, otherwise)
 
 
-def _mixture(
-    config: SoftConfig | SparseConfig, parameters: Mapping[str, Float64], x: Float64, weights: Float64
-) -> Float64:
-    """Return the experts' outputs for x (N, D), weighted by `weights` (N, E)."""
+def _mixture(config: SoftConfig | SparseConfig, weights: Weights, x: Float64, shares: Float64) -> Float64:
+    """Return the experts' outputs for x (N, D), weighted by `shares` (N, E)."""
     logits = np.zeros((len(x), config.classes))
-    for e in range(config.experts):
-        rows = np.flatnonzero(weights[:, e] != 0)
-        expert = (parameters[name][e] for name in EXPERT)
-        logits[rows] += weights[rows, e, None] * _expert(config.activation, x[rows], *expert)
+    for e in np.flatnonzero((shares != 0).any(axis=0)):
+        rows = np.flatnonzero(shares[:, e] != 0)
+        expert = (weights[name][e] for name in EXPERT)
+        logits[rows] += shares[rows, e, None] * _expert(config.activation, x[rows], *expert)
     return logits
 
 
-def _weights(config: SparseConfig, scores: Float64, selected: NDArray[np.bool_]) -> Float64:
+def _shares(config: SparseConfig, scores: Float64, selected: NDArray[np.bool_]) -> Float64:
     """Return weights (N, E), zero where an expert is not selected."""
     scores = scores / config.temperature
     if config.weights_over == "selected":
@@ -115,5 +121,16 @@ def _softmax(scores: Float64) -> Float64:
     return weights
 
 
-def _expert(activation: str, x: Float64, w1: Float64, b1: Float64, w2: Float64, b2: Float64) -> Float64:
+def _expert(activation: str, x: Float64, *weights: NDArray[np.floating]) -> Float64:
+    """Return the output (m, C) of the expert with `weights` w1, b1, w2, b2 for x (m, D)."""
+    w1, b1, w2, b2 = (_wide(weight) for weight in weights)
     return ACTIVATIONS[activation](x @ w1 + b1) @ w2 + b2
+
+
+def _swiglu(gate: Float64, value: Float64) -> Float64:
+    hidden: Float64 = gate * expit(gate) * value
+    return hidden
+
+
+def _wide(values: NDArray[np.floating]) -> Float64:
+    return np.asarray(values, dtype=np.float64)

@@ -14,7 +14,9 @@ are in float64; W.T is a transpose; `m` is config["model"]["head"]; x_n, s_n are
 
     g       = x head.gate.weight.T + head.gate.bias                                          (N, E)
     y_e     = f(x head.w1[e] + head.b1[e]) head.w2[e] + head.b2[e]                           (N, C), for each expert e
-    f       = m.activation:  relu: max(z, 0);  gelu: z (1 + erf(z / sqrt 2)) / 2;  silu: z / (1 + exp(-z))
+    f       = m.activation:  relu: max(z, 0);  gelu: z (1 + erf(z / sqrt 2)) / 2;  silu: z / (1 + exp(-z));
+              swiglu: silu(z[:H]) z[H:] with H = m.hidden, of a row z of 2H values, so that w1[e] is (D, 2H) and
+              b1[e] (2H,) where they are (D, H) and (H,) with the others
 
     dense   logits = f(x head.w1 + head.b1) head.w2 + head.b2
 

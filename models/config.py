@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from models.errors import ModelError
 
-Activation = Literal["relu", "gelu", "silu"]
+Activation = Literal["relu", "gelu", "silu", "swiglu"]
 HeadKind = Literal["dense", "soft", "sparse"]
 HEAD_KINDS: tuple[HeadKind, ...] = ("dense", "soft", "sparse")
 Policy = Literal["top_k", "capacity", "top_p", "threshold", "expert_choice"]
@@ -34,6 +34,11 @@ BackboneName = Literal["identity", "resnet18", "small", "fast"]
 Width = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 T = TypeVar("T")
+
+
+def halves(activation: Activation) -> int:
+    """Return how many column blocks of H make one hidden value: 2 for swiglu, gate before value, else 1."""
+    return 2 if activation == "swiglu" else 1
 
 
 class ConfigError(ModelError):

@@ -57,7 +57,7 @@ def train(
         typer.Option(help="Hidden width H, of one expert or of the dense head; beside others that gets E H."),
     ] = None,
     k: Annotated[int | None, typer.Option(help="Experts per row of the sparse head.")] = None,
-    activation: Annotated[str | None, typer.Option(help="relu, gelu or silu.")] = None,
+    activation: Annotated[str | None, typer.Option(help="relu, gelu, silu or swiglu.")] = None,
     policy: Annotated[
         str | None, typer.Option(help="Routing of the sparse head: top_k, capacity, top_p, threshold, expert_choice.")
     ] = None,

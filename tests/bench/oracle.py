@@ -235,8 +235,15 @@ def _softmax(scores: list[float], temperature: float) -> list[float]:
 def _expert(
     activation: str, x: np.ndarray, w1: np.ndarray, b1: np.ndarray, w2: np.ndarray, b2: np.ndarray
 ) -> np.ndarray:
-    hidden = np.array([ACTIVATIONS[activation](z) for z in (x @ w1 + b1)])  # (H,)
-    return hidden @ w2 + b2
+    return np.array(_hidden(activation, list(x @ w1 + b1))) @ w2 + b2
+
+
+def _hidden(activation: str, sums: list[float]) -> list[float]:
+    """Return the H hidden values of H sums, or of 2H for swiglu."""
+    if activation != "swiglu":
+        return [ACTIVATIONS[activation](z) for z in sums]
+    silu = ACTIVATIONS["silu"]
+    return [silu(gate) * value for gate, value in zip(sums[: len(sums) // 2], sums[len(sums) // 2 :], strict=True)]
 
 
 @st.composite

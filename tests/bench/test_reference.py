@@ -19,6 +19,10 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
     ("soft", {}),
     ("soft", {"activation": "gelu", "temperature": 0.3}),
     ("soft", {"experts": 1}),
+    ("dense", {"activation": "swiglu", "hidden": 7}),
+    ("soft", {"activation": "swiglu", "temperature": 0.3}),
+    ("sparse", {"activation": "swiglu", "hidden": 1}),
+    ("sparse", {"activation": "swiglu", "experts": 1, "k": 1, "hidden": 3}),
     ("sparse", {}),
     ("sparse", {"activation": "gelu", "temperature": 3.0, "standardise": False}),
     ("sparse", {"activation": "silu", "weights_over": "all"}),
@@ -45,9 +49,10 @@ def test_logits_are_those_of_the_formula(kind: str, changes: dict[str, Any], cou
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e4, 1e8, 1e15])
+@pytest.mark.parametrize("activation", ["silu", "swiglu"])
 @pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
-def test_scale_of_a_row_changes_nothing_in_its_accuracy(kind: str, scale: float) -> None:
-    head = oracle.new_head(kind, activation="silu")
+def test_scale_of_a_row_changes_nothing_in_its_accuracy(kind: str, activation: str, scale: float) -> None:
+    head = oracle.new_head(kind, activation=activation)
     x = oracle.rows(head, 9) * scale
     np.testing.assert_allclose(head_reference(head, x).logits, oracle.logits(head, x), rtol=1e-10)
 

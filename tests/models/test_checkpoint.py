@@ -212,6 +212,45 @@ def test_every_policys_logits_follow_from_the_docstring(
     assert np.abs(found - np.einsum("ne,nec->nc", w, y)).max() < 1e-12
 
 
+def silu(z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return z / (1 + np.exp(-z))
+
+
+FUNCTIONS: dict[str, Callable[[np.ndarray[Any, Any], int], np.ndarray[Any, Any]]] = {
+    "relu": lambda z, H: np.maximum(z, 0),
+    "gelu": lambda z, H: z * (1 + np.vectorize(math.erf)(z / math.sqrt(2))) / 2,
+    "silu": lambda z, H: silu(z),
+    "swiglu": lambda z, H: silu(z[:, :H]) * z[:, H:],
+}
+
+
+@pytest.mark.parametrize("activation", FUNCTIONS)
+def test_every_activations_logits_follow_from_the_docstring(tmp_path: Path, activation: str) -> None:
+    save(tmp_path, model(activation=activation, k=4))
+    p = {name: tensor.astype(np.float64) for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    m = json.loads((tmp_path / "config.json").read_text())["model"]["head"]
+    x = np.random.default_rng(0).normal(size=(50, 16))
+    s = x @ p["head.gate.weight"].T + p["head.gate.bias"]
+    w = np.exp((s - s.mean(axis=1, keepdims=True)) / s.std(axis=1, ddof=1, keepdims=True))
+    logits = np.zeros((50, 3))
+    for e in range(4):
+        hidden = FUNCTIONS[m["activation"]](x @ p["head.w1"][e] + p["head.b1"][e], m["hidden"])
+        share = w[:, e] / w.sum(axis=1)
+        logits += share[:, None] * (hidden @ p["head.w2"][e] + p["head.b2"][e])
+    with torch.inference_mode():
+        found = load(tmp_path).model.head.double()(torch.from_numpy(x)).numpy()
+    assert np.abs(found - logits).max() < 1e-12
+
+
+def test_weights_of_another_activation_do_not_load(saved: Path) -> None:
+    def gated(config: dict[str, Any]) -> None:
+        config["model"]["head"]["activation"] = "swiglu"
+
+    edit_config(saved, gated)
+    with pytest.raises(CheckpointError, match=r"head\.w1 as \(4, 16, 5\) .* asks for \(4, 16, 10\)"):
+        load(saved)
+
+
 def test_features_are_those_of_the_saved_model(demo: Path) -> None:
     found = load(demo)
     with torch.inference_mode():

@@ -59,7 +59,7 @@ def test_k_1_weighs_over_all_experts_so_that_the_gate_learns() -> None:
         ("soft", {"temperature": 0.0}, ["temperature", "greater than 0"]),
         ("soft", {"temperature": float("nan")}, ["temperature"]),
         ("soft", {"dropout": 1.0}, ["dropout", "less than 1"]),
-        ("soft", {"activation": "tanh"}, ["activation", "'relu', 'gelu' or 'silu'", "'tanh'"]),
+        ("soft", {"activation": "tanh"}, ["activation", "'relu', 'gelu', 'silu' or 'swiglu'", "'tanh'"]),
     ],
 )
 def test_bad_heads_are_refused_in_one_sentence(kind: str, changes: dict[str, Any], words: list[str]) -> None:

@@ -1,10 +1,12 @@
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.config import POLICIES, DenseConfig, SoftConfig, SparseConfig, equal_capacity, head_config
+from models.config import POLICIES, Activation, DenseConfig, SoftConfig, SparseConfig, equal_capacity, head_config
 from models.cost import executed_experts, flops, least_bytes, most_assignments, parameters
 from models.heads import build_head
 
@@ -23,6 +25,7 @@ heads = st.builds(
     features=st.integers(1, 20),
     hidden=st.integers(1, 20),
     classes=st.integers(1, 12),
+    activation=st.sampled_from(get_args(Activation)),
 )
 
 
@@ -64,6 +67,15 @@ def test_least_bytes_are_those_of_the_tensors_once(config: Config, rows: int, si
         elif not name.startswith("noise"):
             values += parameter.numel() // (1 if config.kind == "dense" else config.experts) * executed
     assert least_bytes(config, rows, size) == size * values
+
+
+def test_swiglu_costs_half_as_much_again_at_equal_widths() -> None:
+    sizes = {"features": 512, "hidden": 64, "classes": 512}
+    plain, gated = (head_config("sparse", **sizes, activation=name) for name in ("silu", "swiglu"))
+    assert flops(gated, 7).experts == 1.5 * flops(plain, 7).experts
+    assert flops(gated, 7).combine == flops(plain, 7).combine
+    assert parameters(gated) - parameters(plain) == 8 * (512 + 1) * 64
+    assert least_bytes(gated, 7, 2, 5) - least_bytes(plain, 7, 2, 5) == 2 * 5 * (512 + 1) * 64
 
 
 def test_least_bytes_with_few_distinct_experts_and_with_no_rows() -> None:

@@ -82,7 +82,7 @@ def test_ctrl_c_says_how_to_continue(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ),
         ("--head dense --experts 4", "the dense head has no setting 'experts'"),
         ("--head sparse --k 9", "k = 9 is more than experts = 8"),
-        ("--head sparse --activation tanh", "activation: Input should be 'relu', 'gelu' or 'silu', not 'tanh'"),
+        ("--head sparse --activation tanh", "activation: Input should be 'relu', 'gelu', 'silu' or 'swiglu', not"),
         ("--head sparse --epochs 0", "epochs: Input should be greater than or equal to 1, not 0"),
         ("--head sparse --val-share 0.9999", "change --val-share"),
         ("--head sparse --balance load", "--balance 'load' is no NAME=WEIGHT"),
