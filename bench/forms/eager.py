@@ -4,7 +4,8 @@ The soft head becomes one wide product: its experts side by side are a dense hea
 are scaled by the gate. The sparse head sorts its rows by expert and pads every expert to the busiest one, for one
 batched product; the padded height is the one number the host has to wait for.
 
-Letters: N rows, D input width, H hidden width of one expert, E experts, M assignments, C output width.
+Letters: N rows, D input width, H hidden width of one expert, E experts, M assignments, C output width, W = H columns of
+an expert's first product, or 2H for swiglu.
 """
 
 from __future__ import annotations
@@ -89,13 +90,13 @@ def wide_soft(head: SoftMoEHead) -> Callable[[Tensor], Tensor]:
 
 def _wide_products(head: SoftMoEHead) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
     """Return x (N, D) -> hidden values (N, E, H), and (bias, hidden values) -> bias + their product with w2, (N, C)."""
-    E, D, H = head.w1.shape
-    w1 = head.w1.permute(1, 0, 2).reshape(D, E * H)
-    b1 = head.b1.reshape(E * H)
-    w2 = head.w2.reshape(E * H, -1)
+    E, D, W = head.w1.shape
+    w1 = head.w1.permute(1, 0, 2).reshape(D, E * W)
+    b1 = head.b1.reshape(E * W)
+    w2 = head.w2.flatten(0, 1)  # (E H, C)
 
     def hidden(x: Tensor) -> Tensor:
-        return head.activation(torch.addmm(b1, x, w1)).view(-1, E, H)
+        return head.activation(torch.addmm(b1, x, w1).view(-1, E, W))
 
     def out(bias: Tensor, h: Tensor) -> Tensor:
         return torch.addmm(bias, h.flatten(1), w2)

@@ -15,7 +15,7 @@ from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
 from bench.forms.steps import Steps, sparse_steps
 from bench.stages import stage
-from models.config import HeadConfig, SparseConfig
+from models.config import HeadConfig, SparseConfig, halves
 from models.heads import Head
 from models.routing import Routing
 from models.sparse import SparseMoEHead
@@ -65,7 +65,9 @@ class _Grouped:
 
     def __init__(self, head: SparseMoEHead) -> None:
         self.head = head
-        self.w1, self.b1 = aligned(head.w1, dims=(1, 2)), aligned(head.b1, dims=(1,))
+        blocks = halves(head.config.activation)
+        self.w1 = aligned(head.w1.unflatten(2, (blocks, -1)), dims=(1, 3)).flatten(2)  # (E, D, H), or (E, D, 2H)
+        self.b1 = aligned(head.b1.unflatten(1, (blocks, -1)), dims=(2,)).flatten(1)  # (E, H), or (E, 2H)
         self.w2, self.b2 = aligned(head.w2, dims=(1, 2)), aligned(head.b2, dims=(1,))
 
     def __call__(self, x: Tensor) -> Tensor:

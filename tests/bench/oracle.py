@@ -6,14 +6,14 @@ N rows, D input width, H hidden width of one expert, E experts, k experts per ro
 import math
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.config import POLICIES, POLICY_SETTINGS, SparseConfig, head_config
+from models.config import POLICIES, POLICY_SETTINGS, Activation, SparseConfig, head_config
 from models.heads import DenseHead, Head, build_head
 from models.sparse import SparseMoEHead
 
@@ -254,7 +254,7 @@ def configurations(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
         "features": draw(st.integers(1, 33)),
         "hidden": draw(st.integers(1, 17)),
         "classes": draw(st.integers(1, 9)),
-        "activation": draw(st.sampled_from(sorted(ACTIVATIONS))),
+        "activation": draw(st.sampled_from(get_args(Activation))),
     }
     if kind != "dense":
         changes["experts"] = draw(st.integers(1, 9))

@@ -70,6 +70,21 @@ def test_a_mutant_is_stopped(mutant: str, changes: dict[str, int], dtype: torch.
     assert found.error > 1.5 * found.tolerance
 
 
+def gates_for_values(head: Head) -> Head:
+    """Return the swiglu head that takes each half of its first product for the other."""
+    return reweighted(head, w1=head.w1.roll(head.config.hidden, -1), b1=head.b1.roll(head.config.hidden, -1))
+
+
+@DTYPES
+@pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
+def test_swapped_halves_of_swiglu_are_stopped(kind: str, dtype: torch.dtype) -> None:
+    head = oracle.new_head(kind, activation="swiglu", dtype=dtype)
+    x = oracle.rows(head, 257)
+    expected = head_reference(head, x)
+    assert deviation(head(x), expected, x).acceptable
+    assert not deviation(gates_for_values(head)(x), expected, x).acceptable
+
+
 @DTYPES
 @pytest.mark.parametrize("mutant", ["two experts swapped", "second bias forgotten", "wrong activation"])
 def test_a_mutant_of_the_soft_head_is_stopped(mutant: str, dtype: torch.dtype) -> None:

@@ -36,6 +36,11 @@ HEADS: list[tuple[str, dict[str, Any]]] = [
     ("sparse", {"k": 4}),
     ("sparse", {"experts": 1, "k": 1}),
     ("soft", {"experts": 1}),
+    ("dense", {"activation": "swiglu", "hidden": 7}),
+    ("soft", {"activation": "swiglu", "hidden": 7, "temperature": 0.5}),
+    ("sparse", {"activation": "swiglu"}),
+    ("sparse", {"activation": "swiglu", "experts": 7, "k": 3, "features": 23, "hidden": 9, "weights_over": "all"}),
+    ("sparse", {"activation": "swiglu", "experts": 1, "k": 1, "hidden": 1}),
 ]
 POLICIES: list[tuple[str, dict[str, Any]]] = [
     ("sparse", {"policy": "capacity", "capacity_factor": 0.6}),
@@ -60,6 +65,7 @@ POLICY_EDGES: list[tuple[str, dict[str, Any]]] = [
     ("sparse", {"experts": 1, "k": 1, "bias_correction": True}),
 ]
 KINDS: list[tuple[str, dict[str, Any]]] = [("dense", {}), ("soft", {}), ("sparse", {})]
+GATED: list[tuple[str, dict[str, Any]]] = [(kind, {**changes, "activation": "swiglu"}) for kind, changes in KINDS]
 TIES = [[1.0, 3.0, 1.0, 1.0], [0.25, 0.25, 0.25, 0.25], [-2.0, 0.5, 0.5, 0.5]]
 """Scores of E = 4 experts with equal ones at the cut."""
 
@@ -103,14 +109,14 @@ def test_every_policy(name: str, kind: str, changes: dict[str, Any], dtype: torc
         assert runs_as_the_oracle(name, head, oracle.rows(head, count)), count
 
 
-@cases(*KINDS, *POLICIES, dtypes=(torch.float16, torch.bfloat16))
+@cases(*KINDS, *GATED, *POLICIES, dtypes=(torch.float16, torch.bfloat16))
 def test_half_precision(name: str, kind: str, changes: dict[str, Any], dtype: torch.dtype) -> None:
     head = oracle.new_head(kind, dtype=dtype, **changes)
     assert runs_as_the_oracle(name, head, oracle.rows(head, 33))
 
 
 @interpreted_nan
-@cases(*KINDS, *POLICIES)
+@cases(*KINDS, *GATED, *POLICIES)
 def test_extreme_rows(name: str, kind: str, changes: dict[str, Any], dtype: torch.dtype) -> None:
     head = oracle.new_head(kind, dtype=dtype, **changes)
     assert runs_as_the_oracle(name, head, extreme_rows(head))
@@ -168,7 +174,7 @@ def test_named_stages_change_no_logit(name: str, changes: dict[str, Any]) -> Non
     ("kind", "changes", "count"),
     [
         ("dense", {"activation": "gelu"}, 33),
-        ("soft", {"activation": "silu"}, 1),
+        ("soft", {"activation": "swiglu", "hidden": 7}, 1),
         ("sparse", {"experts": 2, "policy": "threshold", "threshold": 0.4}, 33),
     ],
 )
@@ -187,7 +193,7 @@ def test_compile_is_one_graph_for_one_number_of_rows(kind: str, changes: dict[st
             run(other)
 
 
-@pytest.mark.parametrize(("kind", "changes"), [("sparse", {}), *POLICIES], ids=str)
+@pytest.mark.parametrize(("kind", "changes"), [("sparse", {}), *GATED, *POLICIES], ids=str)
 def test_compile_captures_every_policy_in_one_graph(
     kind: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +214,7 @@ def test_compile_captures_every_policy_in_one_graph(
     [
         ("dense", {}),
         ("soft", {"activation": "silu"}),
+        ("sparse", {"experts": 3, "activation": "swiglu", "hidden": 7}),
         *((kind, {**changes, "experts": 3}) for kind, changes in POLICIES[1:5]),
         ("sparse", {"k": 1, "experts": 3, "standardise": False, "activation": "gelu"}),
     ],
