@@ -11,8 +11,8 @@ from bench.peers.peer import Peer, Prepared
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _nothing(x) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - a Triton argument has no Python type
-    pass
+def nothing(x) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - a Triton argument has no Python type
+    """Do nothing."""
 
 
 def _unavailable(layer: Layer, dtype: torch.dtype, device: torch.device) -> str | None:
@@ -21,7 +21,7 @@ def _unavailable(layer: Layer, dtype: torch.dtype, device: torch.device) -> str 
 
 def _prepare(tensors: Tensors) -> Prepared:
     def run(x: Tensor) -> None:
-        _nothing[(1,)](x)
+        nothing[(1,)](x)
 
     return Prepared(run)
 
