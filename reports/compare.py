@@ -2,28 +2,35 @@
 
 Cases are compared within a setting and a number of rows. The rival of a head is the dense head with as many
 features, classes and hidden units (experts x hidden) and, for a whole classifier, the same backbone; where a setting
-has none, any dense head takes its place and the comparison is marked unmatched.
+has none, any dense head takes its place and the comparison is marked unmatched. Of several rivals those count that
+were measured interleaved with the head, if any were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from reports import stats
+from reports.floors import Floor, floor
 from reports.load import Case, Results
 from reports.record import CaseRecord
 from reports.stats import Estimate, Verdict
 
+MADE_ROUTINGS = ("uniform", "zipf1", "zipf2", "hot", "one")
+MAP_SUITE = "scale"  # whose many heads are shown as one map of break-even
 KINDS = ("dense", "sparse", "soft")  # the order in which heads are shown
 USUAL_POLICY = "top_k"  # of a sparse head, and of records from before there were others
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What cases must share to be compared, apart from the number of rows."""
+    """What cases must share to be compared, apart from the number of rows.
+
+    `routing` is that which the rows were made for, and "" for real rows and for drawn ones.
+    """
 
     suite: str
     part: str
@@ -32,6 +39,8 @@ class Setting:
     clock: str
     device_name: str
     threads: int
+    cache: str
+    routing: str
 
     @classmethod
     def of(cls, record: CaseRecord) -> Setting:
@@ -44,12 +53,24 @@ class Setting:
             clock=record.clock,
             device_name=record.device_name,
             threads=record.threads,
+            cache=record.cache,
+            routing=record.routing if record.routing in MADE_ROUTINGS else "",
         )
 
-    def rank(self) -> tuple[bool, bool, bool, bool, tuple[str, str, str, int]]:
-        """Return a sorting key: head before classifier, GPU before CPU, wall before device, float32 first."""
-        names = (self.suite, self.dtype, self.device_name, self.threads)
-        return (self.part != "head", self.device != "cuda", self.clock != "wall", self.dtype != "float32", names)
+    def rank(self) -> tuple[bool, bool, bool, bool, bool, int, tuple[str, str, str, int]]:
+        """Return a sorting key: head before classifier, GPU before CPU, wall before device, float32 first.
+
+        Warm caches come before cold ones, and rows as they are before those made for a routing, even ones first.
+        """
+        return (
+            self.part != "head",
+            self.device != "cuda",
+            self.clock != "wall",
+            self.dtype != "float32",
+            self.cache != "warm",
+            ("", *MADE_ROUTINGS).index(self.routing),
+            (self.suite, self.dtype, self.device_name, self.threads),
+        )
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,7 @@ class Head:
     classes: int
     activation: str
     policy: str  # by which a sparse head routes; "" for others
+    public: bool = field(compare=False)  # its sizes are a public model's, after which its checkpoint is named
 
     @classmethod
     def of(cls, record: CaseRecord) -> Head:
@@ -81,6 +103,7 @@ class Head:
             classes=record.classes,
             activation=record.activation,
             policy=(record.policy or USUAL_POLICY) if record.head == "sparse" else "",
+            public=bool(record.source),
         )
 
     @property
@@ -96,13 +119,14 @@ class Head:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An MoE case and the dense case it is held against; both ratios are dense / MoE."""
+    """An MoE case and the dense case it is held against; all ratios are dense / MoE."""
 
     case: Case
     base: Case
     matched: bool  # equal sizes; a speed-up between unmatched heads says little
-    theoretical: float
-    realised: Estimate
+    theoretical: float  # of counted operations
+    attainable: float | None  # of floors; None where either has none
+    realised: Estimate  # of measured times
     verdict: Verdict
 
 
@@ -124,10 +148,15 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the results say. `latencies` has the median of each case, `labels` a short distinct name of each head."""
+    """What the results say.
+
+    `latencies` has the median of each case, `floors` the least time of each that has one, `labels` a short distinct
+    name of each head.
+    """
 
     results: Results
     latencies: Mapping[Case, Estimate]
+    floors: Mapping[Case, Floor]
     speedups: tuple[Speedup, ...]
     settings: tuple[Setting, ...]
     labels: Mapping[Head, str]
@@ -145,27 +174,40 @@ class Analysis:
 
 def analyse(results: Results) -> Analysis:
     """Return every median and every comparison that the results allow."""
+    floors = {case: found for case in results.cases if (found := floor(case.record, results.ceilings))}
     return Analysis(
         results=results,
         latencies={case: stats.median(case.samples, case.blocks) for case in results.cases},
-        speedups=tuple(_speedups(results.cases)),
+        floors=floors,
+        speedups=tuple(_speedups(results.cases, floors)),
         settings=tuple(sorted({Setting.of(case.record) for case in results.cases}, key=Setting.rank)),
         labels=labels(Head.of(record) for record in results.records),
     )
 
 
 def labels(heads: Iterable[Head]) -> dict[Head, str]:
-    """Return a name for each head: `sparse head`, and in brackets as much as tells it from others of its kind."""
+    """Return a name for each head: `sparse head`, and in brackets as much as tells it from others of its kind.
+
+    Public models' heads are called by their models.
+    """
     distinct = set(heads)
     names = {}
     for head in distinct:
-        rivals = [other for other in distinct if other.kind == head.kind]
-        for detail in (_nothing, _shape, _checkpoint, _everything):
-            if len({detail(rival) for rival in rivals}) == len(rivals):
+        kin = [other for other in distinct if other.kind == head.kind]
+        peers = [other for other in kin if other.public == head.public]
+        for detail in _details(head, alone=len(peers) == len(kin)):
+            if len({detail(peer) for peer in peers}) == len(peers):
                 break
         suffix = detail(head)
         names[head] = f"{head.kind} head ({suffix})" if suffix else f"{head.kind} head"
     return names
+
+
+def _details(head: Head, alone: bool) -> list[Callable[[Head], str]]:
+    """Return what may tell a head from others, the shortest first; nothing need be said of one `alone`."""
+    if head.public:
+        return [_checkpoint, _everything]
+    return [*([_nothing] if alone else []), _shape, _sizes, _checkpoint, _everything]
 
 
 def _nothing(head: Head) -> str:
@@ -176,16 +218,19 @@ def _shape(head: Head) -> str:
     return head.shape
 
 
+def _sizes(head: Head) -> str:
+    return f"{head.shape}, {head.features} to {head.classes}"
+
+
 def _checkpoint(head: Head) -> str:
     return head.checkpoint
 
 
 def _everything(head: Head) -> str:
-    widths = f"{head.features} to {head.classes}"
-    return ", ".join([head.checkpoint, head.shape, widths, head.activation, head.backbone])
+    return ", ".join([head.checkpoint, _sizes(head), head.activation, head.backbone])
 
 
-def _speedups(cases: Iterable[Case]) -> Iterable[Speedup]:
+def _speedups(cases: Iterable[Case], floors: Mapping[Case, Floor]) -> Iterable[Speedup]:
     groups: dict[tuple[Setting, int], list[Case]] = {}
     for case in cases:
         if case.record.rows and case.record.flops:
@@ -197,20 +242,26 @@ def _speedups(cases: Iterable[Case]) -> Iterable[Speedup]:
             if case.record.head != "dense":
                 moe.setdefault(Head.of(case.record), []).append(case)
         for head, members in moe.items() if dense else ():
-            matching = [case for case in dense if _matched(head, case.record)]
+            matching = rivals(head, members, dense)
             forms, dense_forms = _fastest_by_form(members), _fastest_by_form(matching or dense)
             best_dense = min(dense_forms.values(), key=_median)
             yield Speedup(
                 setting=setting,
                 head=head,
                 rows=rows,
-                against_best=tuple(_compare(case, best_dense, bool(matching)) for case in forms.values()),
+                against_best=tuple(_compare(case, best_dense, floors, bool(matching)) for case in forms.values()),
                 same_form=tuple(
-                    _compare(case, dense_forms[form], bool(matching))
+                    _compare(case, dense_forms[form], floors, bool(matching))
                     for form, case in forms.items()
                     if form in dense_forms
                 ),
             )
+
+
+def rivals(head: Head, cases: Sequence[Case], dense: Sequence[Case]) -> list[Case]:
+    """Return the `dense` cases of the head's size: those interleaved with any of its `cases`, or else all."""
+    matching = [case for case in dense if _matched(head, case.record)]
+    return [rival for rival in matching if any(rival.interleaved_with(case) for case in cases)] or matching
 
 
 def _matched(head: Head, dense: CaseRecord) -> bool:
@@ -226,15 +277,17 @@ def _fastest_by_form(cases: Iterable[Case]) -> dict[str, Case]:
     return fastest
 
 
-def _compare(case: Case, base: Case, matched: bool) -> Comparison:
+def _compare(case: Case, base: Case, floors: Mapping[Case, Floor], matched: bool) -> Comparison:
     realised = stats.ratio_of_medians(
         base.samples, base.blocks, case.samples, case.blocks, interleaved=case.interleaved_with(base)
     )
+    least, own = floors.get(base), floors.get(case)
     return Comparison(
         case=case,
         base=base,
         matched=matched,
         theoretical=base.record.flops / case.record.flops,
+        attainable=least.seconds / own.seconds if least and own else None,
         realised=realised,
         verdict=stats.verdict(realised),
     )

@@ -2,24 +2,34 @@
 
 Several files make one set of results. A case that stands in more than one of them, measured on the same machine
 with as many threads, counts once: the record with the latest `measured_at` wins, whatever became of it, and
-`Results.replaced` names the ones it replaced, so that the report can say so.
+`Results.replaced` names the ones it replaced, so that the report can say so. The steps of a case, counterfactuals that
+do a part of it, are kept apart from the cases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
+from reports import machine
 from reports.errors import ReportError
 from reports.files import Content, read
-from reports.record import COMMAND_KEY, NOT_MEASURED_KEY, SCHEMA_VERSION, CaseRecord, Status
+from reports.record import (
+    COMMAND_KEY,
+    NOT_MEASURED_KEY,
+    SCHEMA_VERSION,
+    CaseRecord,
+    Ceilings,
+    Group,
+    Status,
+)
+from reports.validated import are_objects, check_moment, moment, validated
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +51,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Results:
-    """All cases of all files, in the order read, and the `commands` that measured them where a file says so."""
+    """All cases of all files, in the order read, and the `commands` that measured them where a file says so.
+
+    `steps` and `steps_not_measured` are the counterfactuals of cases, which count as none of them. `groups` hold those
+    of cases that count; files of record version 1 have neither steps nor `ceilings` nor groups.
+    """
 
     sources: tuple[Path, ...]
     cases: tuple[Case, ...]
     not_measured: tuple[CaseRecord, ...]
     replaced: tuple[CaseRecord, ...]
     commands: tuple[str, ...] = ()
+    steps: tuple[Case, ...] = ()
+    steps_not_measured: tuple[CaseRecord, ...] = ()
+    ceilings: tuple[Ceilings, ...] = ()
+    groups: tuple[Group, ...] = ()
 
     @property
     def records(self) -> tuple[CaseRecord, ...]:
@@ -75,9 +93,13 @@ def gather(contents: Mapping[Path, Content]) -> Results:
     latest: dict[Identity, Entry] = {}
     replaced: list[CaseRecord] = []
     commands: dict[str, None] = {}
+    ceilings: list[Ceilings] = []
+    groups: dict[str, Group] = {}
     for source, content in contents.items():
         _check(source, content)
         commands[content.get(COMMAND_KEY, "")] = None
+        ceilings += machine.ceilings(source, content)
+        groups |= {group.group_id: group for group in machine.groups(source, content)}
         for identity, entry in _entries(source, content).items():
             older = latest.pop(identity, None)
             if older is not None:
@@ -85,21 +107,27 @@ def gather(contents: Mapping[Path, Content]) -> Results:
             if older is not None and measured_at(_record(older)) > measured_at(_record(entry)):
                 older, entry = entry, older
             latest[identity] = entry
-            if older is not None:
+            if older is not None and not _record(older).step:
                 replaced.append(_record(older))
+    measured = [entry for entry in latest.values() if isinstance(entry, Case)]
+    others = [entry for entry in latest.values() if isinstance(entry, CaseRecord)]
+    counted = {case.record.group_id for case in measured}
     return Results(
         sources=tuple(contents),
-        cases=tuple(entry for entry in latest.values() if isinstance(entry, Case)),
-        not_measured=tuple(entry for entry in latest.values() if isinstance(entry, CaseRecord)),
+        cases=tuple(case for case in measured if not case.record.step),
+        not_measured=tuple(record for record in others if not record.step),
         replaced=tuple(replaced),
         commands=tuple(filter(None, commands)),
+        steps=tuple(case for case in measured if case.record.step),
+        steps_not_measured=tuple(record for record in others if record.step),
+        ceilings=tuple(ceilings),
+        groups=tuple(group for name, group in groups.items() if name in counted),
     )
 
 
 def measured_at(record: CaseRecord) -> datetime:
     """Return when a loaded case was measured; a time without a zone is taken as UTC."""
-    moment = datetime.fromisoformat(record.measured_at)
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment(record.measured_at)
 
 
 def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
@@ -131,17 +159,13 @@ def _check_same_weights(older: CaseRecord, newer: CaseRecord) -> None:
 
 
 def _check(source: Path, content: Content) -> None:
-    if not _are_objects(content.get("benchmarks")):
+    if not are_objects(content.get("benchmarks")):
         raise ReportError(f"{source} is not a pytest-benchmark file: give one written with --benchmark-json.")
-    if not _are_objects(content.get(NOT_MEASURED_KEY, [])):
+    if not are_objects(content.get(NOT_MEASURED_KEY, [])):
         raise ReportError(f"{source} has a broken list {NOT_MEASURED_KEY}: each entry must be a record.")
     command = content.get(COMMAND_KEY, "")
     if not isinstance(command, str) or not command.isprintable():
         raise ReportError(f"{source} has a broken {COMMAND_KEY}: it must be one printable line.")
-
-
-def _are_objects(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 def _case(source: Path, entry: dict[str, Any]) -> Case:
@@ -177,25 +201,8 @@ def _validated(source: Path, raw: dict[str, Any]) -> CaseRecord:
     if isinstance(version, int) and version > SCHEMA_VERSION:
         versions = f"record version {version}, this one reads {SCHEMA_VERSION}"
         raise ReportError(f"{source} was written by a newer moegap ({versions}): upgrade moegap.")
-    try:
-        record = CaseRecord.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ReportError(
-            f"{source}: the record {raw.get('case_id', 'without a case_id')} is broken at `{field}` "
-            f"({first['msg']}): measure it again."
-        ) from None
-    try:
-        record.model_dump_json()
-    except ValueError:
-        raise ReportError(f"{source}: a record holds text that is no Unicode: measure it again.") from None
-    try:
-        measured_at(record)
-    except ValueError:
-        raise ReportError(
-            f"{source}: {record.case_id} was measured at `{record.measured_at}`, which is no ISO 8601 time: correct it."
-        ) from None
+    record = validated(CaseRecord, raw, source, f"the record {raw.get('case_id', 'without a case_id')}")
+    check_moment(record.measured_at, source, record.case_id)
     return record
 
 

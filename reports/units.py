@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from math import floor, log10
 
@@ -13,6 +13,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
 INTERVAL = f"{100 * CONFIDENCE:g} % interval"
 """Of a median or a ratio of medians, as texts call it."""
+_UNITS = (("s", 10**12), ("ms", 10**9), ("µs", 10**6))  # in picoseconds
 
 
 def count(value: int) -> str:
@@ -38,6 +39,26 @@ def seconds(value: float) -> str:
         if value >= size * 0.9995:
             return f"{_rounded(value / size, 3)} {unit}"
     return f"{_rounded(value / 1e-6, 3)} µs"
+
+
+def seconds_adding_up(total: int, shares: Sequence[int]) -> tuple[str, list[str], str]:
+    """Return `total` and the `shares` that sum to it, picoseconds both, in one unit, as shown adding up to it as shown.
+
+    The total has four digits. Shares are rounded down, and those that lost most are raised by one in the last place
+    until they sum up (the method of largest remainders), so each lies within one in the last place of what it is.
+    The unit comes last. Raises `ValueError` where the shares do not sum to the total.
+    """
+    if sum(shares) != total:
+        raise ValueError(f"shares of {sum(shares)} ps do not sum to {total} ps: nothing may be lost.")
+    unit, size = next(((unit, size) for unit, size in _UNITS if abs(total) >= size), _UNITS[-1])
+    decimals = max(0, 3 - floor(log10(max(abs(total), size) / size)))
+    step = size // 10**decimals
+    places = [share // step for share in shares]
+    lost = sorted(range(len(shares)), key=lambda place: -(shares[place] % step))
+    for place in lost[: round(total / step) - sum(places)]:
+        places[place] += 1
+    whole, *shown = (_places(value, decimals) for value in (round(total / step), *places))
+    return whole, shown, unit
 
 
 def seconds_interval(median: Estimate) -> str:
@@ -139,6 +160,11 @@ def listing(items: Collection[str]) -> str:
     """Return items as in a sentence: a, b and c."""
     *most, last = items
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def _places(value: int, decimals: int) -> str:
+    """Return a whole number of units in the last of `decimals` places."""
+    return f"{value / 10**decimals:,.{decimals}f}".replace("-", MINUS)
 
 
 def _digits(value: float) -> str:

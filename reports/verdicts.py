@@ -6,11 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reports import units
-from reports.compare import KINDS, Analysis, Comparison, Setting, Speedup
+from reports.compare import KINDS, MAP_SUITE, Analysis, Comparison, Setting, Speedup
 from reports.record import Status
 from reports.stats import Verdict
 
 _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+ROUTINGS = {
+    "uniform": "experts drawn evenly",
+    "zipf1": "experts drawn as Zipf(1)",
+    "zipf2": "experts drawn as Zipf(2)",
+    "hot": "one hot expert",
+    "one": "all rows on the same experts",
+}
 _CLOCKS = {"wall": "wall clock", "device": "device clock"}
 
 
@@ -40,16 +47,19 @@ def machine(setting: Setting) -> str:
 def title(setting: Setting) -> str:
     """Return a setting in words, the machine apart."""
     part = "Head alone" if setting.part == "head" else "Whole classifier"
-    return f"{part}, {setting.dtype}, {_CLOCKS[setting.clock]}, suite {setting.suite}"
+    axes = [", cold caches"] if setting.cache == "cold" else []
+    axes += [f", {ROUTINGS[setting.routing]}"] if setting.routing else []
+    return f"{part}, {setting.dtype}, {_CLOCKS[setting.clock]}{''.join(axes)}, suite {setting.suite}"
 
 
 def answers(analysis: Analysis) -> list[Answer]:
     """Return an answer for each MoE head and machine, from the head alone and the wall clock where there are such.
 
-    The setting with the greatest speed-up speaks for the head, so that the answer is the best it got.
+    The setting with the greatest speed-up speaks for the head, so that the answer is the best it got. The many heads of
+    the suite that draws a map of break-even have theirs in that map.
     """
     chosen: dict[tuple[str, str], Speedup] = {}
-    for speedup in analysis.speedups:
+    for speedup in (speedup for speedup in analysis.speedups if speedup.setting.suite != MAP_SUITE):
         key = (analysis.labels[speedup.head], machine(speedup.setting))
         if key not in chosen or _prominence(speedup) > _prominence(chosen[key]):
             chosen[key] = speedup
@@ -93,11 +103,16 @@ def message(speedups: Sequence[Speedup], label: str) -> str:
     )
 
 
-def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, float]:
-    """Return a key by which the answer is chosen: a comparable, paired and clearly faster pair comes first."""
+def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, bool, bool, float]:
+    """Return a key by which the answer is chosen: a comparable, paired and clearly faster pair comes first.
+
+    Rows as they are come before those made for a routing, and warm caches before cold ones.
+    """
     setting, best = speedup.setting, speedup.best
     return (
         best.matched,
+        setting.routing == "",
+        setting.cache == "warm",
         setting.part == "head",
         setting.clock == "wall",
         best.realised.paired,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.record import NOT_MEASURED_KEY, CaseRecord
+from reports.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY, CaseRecord, Ceilings, Copy, Group
 
 SIZES = {"dense": (512, 1, 1), "soft": (64, 8, 8), "sparse": (64, 8, 2)}  # hidden, experts, k
 PARAMETERS = {"dense": 267_786, "soft": 271_960, "sparse": 276_064}
@@ -112,7 +112,13 @@ def benchmark(case: CaseRecord, times: Iterable[float], per_block: int = 2) -> d
     }
 
 
-def write(path: Path, benchmarks: list[dict[str, Any]], unmeasured: Iterable[CaseRecord] = ()) -> Path:
+def write(
+    path: Path,
+    benchmarks: list[dict[str, Any]],
+    unmeasured: Iterable[CaseRecord] = (),
+    ceilings: Iterable[Ceilings] = (),
+    groups: Iterable[Group] = (),
+) -> Path:
     """Write a result file and return its path."""
     content = {
         "machine_info": {"node": "synthetic"},
@@ -121,6 +127,8 @@ def write(path: Path, benchmarks: list[dict[str, Any]], unmeasured: Iterable[Cas
         "datetime": "2026-11-03T12:00:00+00:00",
         "version": "5.3.1",
         NOT_MEASURED_KEY: [case.model_dump(mode="json") for case in unmeasured],
+        CEILINGS_KEY: [found.model_dump(mode="json") for found in ceilings],
+        GROUPS_KEY: [group.model_dump(mode="json") for group in groups],
     }
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
@@ -150,3 +158,100 @@ def unmeasured() -> list[CaseRecord]:
         record(head="soft", form="compile", status="failed", reason="RuntimeError: graph break in the gate."),
         record(form="onnxruntime", rows=65536, status="skipped", reason="The time limit was reached."),
     ]
+
+
+def ceilings(**fields: Any) -> Ceilings:
+    """Return ceilings of the CPU of `record`, changed by `fields`: 200 GFLOP/s, caches to 8 MB, one operator 2 µs."""
+    defaults: dict[str, Any] = {
+        "device": "cpu",
+        "device_name": "AMD EPYC 7B13",
+        "cpu": "AMD EPYC 7B13",
+        "threads": 1,
+        "dtype": "float32",
+        "measured_at": "2026-11-03T11:59:00+00:00",
+        "samples": 20,
+        "flops_per_s": 200e9,
+        "product": "2048 x 2048 x 2048",
+        "copies": [
+            Copy(working_set=131_072, bytes_per_s=40e9),
+            Copy(working_set=8_388_608, bytes_per_s=25e9),
+            Copy(working_set=134_217_728, bytes_per_s=10e9),
+        ],
+        "launch": 1e-6,
+        "operator": 2e-6,
+        "parallel": 4e-4,
+    }
+    return Ceilings.model_validate(defaults | fields)
+
+
+def steps(case: CaseRecord, medians: Mapping[str, tuple[float, int]], seed: int = 0) -> list[dict[str, Any]]:
+    """Return the entries of a case's steps, each a median in seconds and a number of operators."""
+    told_once = {"traced": {}, "peak_memory": None, "cold_start": None}
+    entries = []
+    for place, (step, (median, operators)) in enumerate(medians.items()):
+        own = {"step": step, "case_id": f"{case.case_id}-{step}", "operators": operators}
+        entries.append(benchmark(case.model_copy(update=told_once | own), samples(median, seed=seed + place)))
+    return entries
+
+
+ADDED = {  # of each step to the one before, as shares of the call, and operators up to it; "" is the whole call
+    "dense": {"balanced": (1.0, 4), "": (0.0, 4)},
+    "soft": {"balanced": (0.7, 4), "gated": (0.1, 6), "routed": (0.05, 8), "combined": (0.15, 12), "": (0.0, 12)},
+    "sparse": {
+        "balanced": (0.35, 4), "products": (0.1, 4), "dispatched": (0.25, 14), "gated": (0.1, 16),
+        "routed": (0.08, 20), "combined": (0.1, 24), "": (0.02, 24),
+    },
+}  # fmt: skip
+TRACED = {"experts": 0.6, "route": 0.1, "dispatch": 0.15, "combine": 0.1, "other": 0.2}  # as shares of the call
+
+
+def accounted(case: CaseRecord, median: float, seed: int = 0) -> list[dict[str, Any]]:
+    """Return a case with what its account needs: steps where its form has them, and a trace."""
+    traced = {stage: share * median for stage, share in TRACED.items() if case.head != "dense" or stage == "experts"}
+    bytes_moved = 4 * (case.parameters + case.rows * (case.features + case.classes))
+    counted = {"traced": traced, "least_bytes": bytes_moved}
+    if case.form in ("compile", "onnxruntime"):
+        return [benchmark(case.model_copy(update=counted), samples(median, seed=seed))]
+    added = ADDED[case.head]
+    medians = {}
+    reached = 0.0
+    for step, (share, operators) in added.items():
+        reached += share * median
+        medians[step] = (reached, operators)
+    whole = case.model_copy(update=counted | {"operators": medians.pop("")[1]})
+    return [benchmark(whole, samples(median, seed=seed)), *steps(whole, medians, seed + 1)]
+
+
+def account_run(path: Path) -> Path:
+    """Write a run of record version 2: steps, traces, ceilings, groups, cold caches, made routings, classifiers."""
+    entries: list[dict[str, Any]] = []
+    for place, ((head, form), times) in enumerate(CPU_MEDIANS.items()):
+        for rows, microseconds in zip(ROWS, times, strict=True):
+            seed = 1000 * place + rows
+            entries += accounted(record(head=head, form=form, rows=rows), microseconds * 1e-6, seed)
+            if rows == 256:
+                for case, slower in _beside(head, form):
+                    entries.append(benchmark(case, samples(slower * microseconds * 1e-6, seed=seed + 50)))
+    names = dict.fromkeys(entry["extra_info"]["group_id"] for entry in entries)
+    anchor = [1e-3] * 18 + [1.2e-3, 1.01e-3]
+    groups = [Group(group_id=name, anchor=anchor, wall=20.0, sampling=12.0, cold_start=3.0) for name in names]
+    return write(path, entries, unmeasured(), [ceilings()], groups)
+
+
+def _beside(head: str, form: str) -> list[tuple[CaseRecord, float]]:
+    """Return cases beside the usual ones, and how many times as long as these they take."""
+    group = {"head": head, "form": form, "rows": 256}
+    cold = record(**group, cache="cold", case_id=f"{head}-{form}-cold", group_id="cold", least_bytes=2_000_000)
+    whole = record(**group, part="classifier", flops=(FLOPS[head] + 1_110_000_000) * 256)
+    skews = {"uniform": (0.06, 1.0), "zipf2": (1.4, 1.5), "one": (1.73, 1.9)}
+    made = [
+        (
+            record(
+                **group, routing=skew, case_id=f"{head}-{form}-{skew}", group_id=skew,
+                load_cv=cv if head == "sparse" else None, distinct_experts=8 if head == "sparse" else None,
+            ),
+            slower if head == "sparse" else 1.0,
+        )
+        for skew, (cv, slower) in skews.items()
+    ]  # fmt: skip
+    return [(cold, 1.3), (whole, 50.0), *made]

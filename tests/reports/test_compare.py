@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from reports import verdicts
 from reports.compare import Analysis, Head, Setting, Speedup, analyse, labels
 from reports.load import load
 from reports.stats import Verdict
-from tests.reports.synthetic import benchmark, record, samples, write
+from tests.reports.synthetic import benchmark, ceilings, record, samples, write
 
 Timed = tuple[dict[str, Any], float]
 
@@ -85,11 +86,41 @@ def test_cases_of_two_runs_are_compared_unpaired(tmp_path: Path) -> None:
         {"suite": "sweep"},
         {"threads": 8},
         {"device": "cuda", "device_name": "GPU"},
+        {"cache": "cold"},
+        {"routing": "zipf2"},
     ],
     ids=str,
 )
 def test_different_settings_are_never_compared(tmp_path: Path, difference: dict[str, Any]) -> None:
     assert not analysed(tmp_path, [DENSE, ({"form": "eager"} | difference, 2.0)]).speedups
+
+
+def test_drawn_and_real_rows_are_one_setting(tmp_path: Path) -> None:
+    assert analysed(tmp_path, [DENSE, ({"routing": "noise"}, 2.0)]).speedups
+
+
+def test_cold_caches_and_made_routings_stand_in_titles() -> None:
+    made = Setting.of(record(cache="cold", routing="zipf2"))
+    assert verdicts.title(made) == (
+        "Head alone, float32, wall clock, cold caches, experts drawn as Zipf(2), suite paper"
+    )
+    assert "cold" not in verdicts.title(Setting.of(record()))
+
+
+def test_a_rival_of_equal_size_counts_only_interleaved_if_there_is_one(tmp_path: Path) -> None:
+    quick: Timed = ({"head": "dense", "group_id": "another", "checkpoint": "b", "case_id": "b"}, 1.0)
+    assert only(analysed(tmp_path, [DENSE, quick, SPARSE])).best.base.record.checkpoint == "cifar10-dense"
+    apart: Timed = ({"group_id": "a third"}, 2.0)
+    assert only(analysed(tmp_path, [DENSE, quick, apart])).best.base.record.checkpoint == "b"
+
+
+def test_what_is_attainable_is_the_ratio_of_the_floors(tmp_path: Path) -> None:
+    dense = benchmark(record(head="dense", flops=40_000_000, least_bytes=1_000_000), samples(4e-3))
+    sparse = benchmark(record(flops=10_000_000, least_bytes=2_500_000), samples(2e-3))
+    path = write(tmp_path / "run.json", [dense, sparse], ceilings=[ceilings()])
+    # 200 us of arithmetic against 100 us of movement at 25 GB/s, and 1 us of launch each
+    assert only(analyse(load([path]))).best.attainable == pytest.approx(201 / 101)
+    assert only(analysed(tmp_path, [DENSE, SPARSE])).best.attainable is None
 
 
 def test_no_rows_and_no_dense_head_give_no_speedup(tmp_path: Path) -> None:
@@ -118,6 +149,23 @@ def test_heads_are_named_by_what_tells_them_apart() -> None:
     assert sorted(seeds.values()) == ["sparse head (a)", "sparse head (b)"]
     awkward = labels([head(), head(backbone="tiny"), head(checkpoint="a"), head(activation="gelu")])
     assert len(set(awkward.values())) == 4
+
+
+def test_widths_tell_apart_what_experts_do_not() -> None:
+    names = labels([Head.of(record(features=features)) for features in (128, 512)])
+    assert sorted(names.values())[0] == "sparse head (8 experts of width 64, 2 per row, 128 to 10)"
+
+
+def test_public_models_are_called_by_their_names() -> None:
+    heads = [
+        Head.of(record(checkpoint=name, source="config.json", hidden=hidden))
+        for name, hidden in (("mixtral", 896), ("olmoe", 64))
+    ]
+    assert set(labels(heads).values()) == {"sparse head (mixtral)", "sparse head (olmoe)"}
+    beside = labels([*heads, Head.of(record())])
+    assert set(beside.values()) == {
+        "sparse head (mixtral)", "sparse head (olmoe)", "sparse head (8 experts of width 64, 2 per row)",
+    }  # fmt: skip
 
 
 def test_heads_of_other_policies_are_other_heads() -> None:

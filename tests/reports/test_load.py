@@ -12,8 +12,8 @@ import pytest
 
 from reports.errors import ReportError
 from reports.load import load
-from reports.record import COMMAND_KEY, NOT_MEASURED_KEY
-from tests.reports.synthetic import benchmark, record, samples, unmeasured, write
+from reports.record import CEILINGS_KEY, COMMAND_KEY, GROUPS_KEY, NOT_MEASURED_KEY, Group
+from tests.reports.synthetic import accounted, benchmark, ceilings, record, samples, unmeasured, write
 
 
 def one() -> dict[str, Any]:
@@ -22,7 +22,8 @@ def one() -> dict[str, Any]:
 
 def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
     """Write a good file with one case and let `change` spoil its content."""
-    content = json.loads(write(path, [one()], unmeasured()).read_text())
+    group = Group(group_id="a", anchor=[1e-3], wall=3, sampling=2, cold_start=1)
+    content = json.loads(write(path, [one()], unmeasured(), [ceilings()], [group]).read_text())
     change(content)
     path.write_text(json.dumps(content))
     return path
@@ -89,6 +90,69 @@ def test_results_without_any_time_are_read(tmp_path: Path) -> None:
     assert results.records == results.not_measured
 
 
+def test_steps_are_kept_apart_from_cases(tmp_path: Path) -> None:
+    failed = record(step="gated", case_id="gated", status="failed", reason="It raised.")
+    whole = accounted(record(), 1e-3)
+    results = load([write(tmp_path / "a.json", whole, [failed])])
+    (case,) = results.cases
+    assert case.record.step == ""
+    assert [step.record.step for step in results.steps] == [
+        "balanced",
+        "products",
+        "dispatched",
+        "gated",
+        "routed",
+        "combined",
+    ]
+    assert all(step.interleaved_with(case) for step in results.steps)
+    assert results.records == (case.record,)
+    assert [record.step for record in results.steps_not_measured] == ["gated"]
+
+
+def test_a_step_measured_again_replaces_no_case(tmp_path: Path) -> None:
+    paths = [write(tmp_path / name, accounted(record(), 1e-3)) for name in ("a.json", "b.json")]
+    results = load(paths)
+    assert len(results.replaced) == 1
+    assert {step.source for step in results.steps} == {case.source for case in results.cases}
+
+
+def test_ceilings_and_the_groups_of_what_counts_are_read(tmp_path: Path) -> None:
+    case = record()
+    groups = [
+        Group(group_id=name, anchor=[1e-3, 2e-3], throttled=[1], wall=3, sampling=2, cold_start=1)
+        for name in (case.group_id, "a group of no case")
+    ]
+    results = load([write(tmp_path / "a.json", [benchmark(case, samples(1e-3))], [], [ceilings()], groups)])
+    assert results.ceilings == (ceilings(),)
+    assert results.groups == (groups[0],)
+
+
+def test_files_of_version_1_have_neither(tmp_path: Path) -> None:
+    def older(content: dict[str, Any]) -> None:
+        first(content)["extra_info"] = {
+            name: value for name, value in first(content)["extra_info"].items() if name not in NEW_FIELDS
+        } | {"schema_version": 1}
+        del content[CEILINGS_KEY], content[GROUPS_KEY]
+
+    results = load([edited(tmp_path / "a.json", older)])
+    assert len(results.cases) == 1
+    assert results.steps == results.ceilings == results.groups == ()
+
+
+NEW_FIELDS = (
+    "step",
+    "cache",
+    "source",
+    "shrunk",
+    "load_cv",
+    "distinct_experts",
+    "operators",
+    "traced",
+    "stopped_by",
+    "joules_per_thousand_rows",
+)
+
+
 SPOILED = {
     "newer": (lambda content: first(content)["extra_info"].update(schema_version=3), "newer moegap.*upgrade"),
     "newer unmeasured": (lambda content: content[NOT_MEASURED_KEY][0].update(schema_version=99), "newer moegap"),
@@ -126,6 +190,17 @@ SPOILED = {
     "no benchmarks": (lambda content: content.pop("benchmarks"), "not a pytest-benchmark file"),
     "benchmarks of text": (lambda content: content.update(benchmarks=["x"]), "not a pytest-benchmark file"),
     "unmeasured of text": (lambda content: content.update({NOT_MEASURED_KEY: "x"}), NOT_MEASURED_KEY),
+    "ceilings of text": (lambda content: content.update({CEILINGS_KEY: ["x"]}), CEILINGS_KEY),
+    "no peak": (lambda content: content[CEILINGS_KEY][0].update(flops_per_s=0), "a ceiling is broken at `flops_per_s`"),
+    "no copies": (lambda content: content[CEILINGS_KEY][0].update(copies=[]), "copies of growing working sets"),
+    "copies in disorder": (lambda content: content[CEILINGS_KEY][0]["copies"].reverse(), "growing working sets"),
+    "ceiling's time": (lambda content: content[CEILINGS_KEY][0].update(measured_at="noon"), "AMD EPYC.*ISO 8601"),
+    "ceiling's text": (lambda content: content[CEILINGS_KEY][0].update(product="\ud800"), "no Unicode"),
+    "groups of text": (lambda content: content.update({GROUPS_KEY: {}}), GROUPS_KEY),
+    "group": (lambda content: content[GROUPS_KEY][0].update(wall=-1), "the group a is broken at `wall`"),
+    "group twice": (lambda content: content[GROUPS_KEY].append(content[GROUPS_KEY][0]), "the group a twice"),
+    "marked block": (lambda content: content[GROUPS_KEY][0].update(throttled=[1]), "marks a block it has not"),
+    "step": (lambda content: first(content)["extra_info"].update(step="all"), "broken at `step`"),
     "command": (lambda content: content.update({COMMAND_KEY: "one\ntwo"}), COMMAND_KEY),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -79,3 +80,30 @@ def test_small_things() -> None:
     assert units.span([None]) == ""
     assert units.listing(["a"]) == "a"
     assert units.listing(["a", "b", "c"]) == "a, b and c"
+
+
+@given(st.lists(st.integers(-(10**15), 10**15), min_size=1, max_size=12))
+def test_shares_add_up_as_shown(shares: list[int]) -> None:
+    total = sum(shares)
+    whole, shown, unit = units.seconds_adding_up(total, shares)
+    exact = [Decimal(text.replace(",", "").replace(units.MINUS, "-")) for text in shown]
+    assert sum(exact) == Decimal(whole.replace(",", "").replace(units.MINUS, "-"))
+    size = Decimal({"s": 10**12, "ms": 10**9, "µs": 10**6}[unit])
+    last = Decimal(1).scaleb(-len(whole.partition(".")[2]))
+    for value, share in zip(exact, shares, strict=True):
+        assert abs(value - share / size) < last
+
+
+def test_shares_have_the_digits_of_their_total() -> None:
+    assert units.seconds_adding_up(1_263_400_000, [1_263_399_999, 1]) == ("1.263", ["1.263", "0.000"], "ms")
+    assert units.seconds_adding_up(84_215_000, [90_000_000, -5_785_000]) == ("84.22", ["90.00", "−5.78"], "µs")
+    assert units.seconds_adding_up(10_000_000, [3_333_333, 3_333_333, 3_333_334]) == (
+        "10.00",
+        ["3.33", "3.33", "3.34"],
+        "µs",
+    )
+
+
+def test_shares_that_lose_time_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not sum"):
+        units.seconds_adding_up(3, [1, 1])

@@ -1,0 +1,131 @@
+"""The account of one case: where each picosecond of its measured median went.
+
+Parts are whole picoseconds and sum to the measured median exactly: what the others leave of it is `unattributed`, which
+always stands there, below zero too. The floors come first. The other parts come from steps (`reports.steps`) where the
+form was measured in steps, else from a trace (`reports.traced`); where there is neither, all beyond the floors is
+unattributed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from reports import parts, units
+from reports.floors import Floor
+from reports.load import Case
+from reports.parts import UNATTRIBUTED, Draft
+from reports.steps import Added, BySteps, by_steps
+from reports.traced import by_trace
+
+LARGE = 0.1
+"""Share of the call from which on what is unattributed needs a reason."""
+
+Basis = Literal["steps", "trace", "floors"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a call in picoseconds, with an interval where its blocks allow one."""
+
+    name: str
+    picoseconds: int
+    low: int | None = None
+    high: int | None = None
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """A case's parts, whose picoseconds sum to `total` exactly; the last one is `unattributed`.
+
+    `promised` is what the case would take if the counted saving over the best dense form arrived whole, None without
+    one. `added` is what each of its steps added. `notes` are sentences: that the case undercuts its floor, and why
+    much is unattributed.
+    """
+
+    case: Case
+    basis: Basis
+    total: int
+    parts: tuple[Part, ...]
+    promised: int | None
+    added: tuple[Added, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def unattributed(self) -> float:
+        """Its share of the call; 0 of a call that takes no picosecond."""
+        return self.parts[-1].picoseconds / max(self.total, 1)
+
+
+def waterfall(
+    case: Case, median: float, floor: Floor | None, steps: Sequence[Case] = (), promised: float | None = None
+) -> Waterfall:
+    """Return the account of `case`, whose measured `median` in seconds its parts sum to.
+
+    `steps` are those of the case, of which only those measured in its own blocks count; `promised` is in seconds.
+    """
+    split = by_steps(case, {step.record.step: step for step in steps if step.interleaved_with(case)}, floor)
+    seen = None if split else by_trace(case.record, floor)
+    basis: Basis = "steps" if split else "floors" if seen is None else "trace"
+    drafts = sorted([*parts.floors(floor), *(split.drafts if split else seen or ())], key=lambda draft: draft.place)
+    known = [_rounded(draft) for draft in drafts]
+    total = picoseconds(median)
+    rest = total - sum(part.picoseconds for part in known)
+    left = Part(UNATTRIBUTED, rest, *map(_end, split.rest if split else (None, None)))
+    return Waterfall(
+        case=case,
+        basis=basis,
+        total=total,
+        parts=(*known, left),
+        promised=None if promised is None else picoseconds(promised),
+        added=split.added if split else (),
+        notes=tuple(_notes(case, total, floor, left, split)),
+    )
+
+
+def picoseconds(seconds: float) -> int:
+    """Return whole picoseconds."""
+    return round(seconds * 1e12)
+
+
+def _rounded(draft: Draft) -> Part:
+    return Part(draft.name, picoseconds(draft.seconds), _end(draft.low), _end(draft.high))
+
+
+def _end(seconds: float | None) -> int | None:
+    return None if seconds is None else picoseconds(seconds)
+
+
+def _notes(case: Case, total: int, floor: Floor | None, left: Part, split: BySteps | None) -> Iterator[str]:
+    if floor is not None and picoseconds(floor.seconds) > total:
+        yield f"It undercuts its floor of {units.seconds(floor.seconds)}, so the ceilings were measured too low for it."
+    if abs(left.picoseconds) >= LARGE * total:
+        yield _reason(case, left, split)
+
+
+def _reason(case: Case, left: Part, split: BySteps | None) -> str:
+    """Say why much of the call is unattributed, as one sentence."""
+    record, size = case.record, _time(abs(left.picoseconds))
+    if split is None and not record.traced:
+        return "The form was neither measured in steps nor traced, so all beyond the floors is unattributed."
+    if split is None and by_trace(record, None) is None:
+        return "The form hides its stages in one whole, so all beyond the floors is unattributed."
+    if split is None:
+        seen = units.seconds(sum(record.traced.values()))
+        if left.picoseconds < 0:
+            return f"A profiled call is slower than a timed one: its stages take {seen}, {size} beyond the call."
+        return f"Even slowed by the profiler the stages take {seen} only, so {size} lie outside them."
+    done = {work for added in split.added for work in added.works}
+    missing = [work for work in parts.done_by(record, parts.WORK) if work not in done]
+    if missing:
+        return f"No step that includes {units.listing(missing)} was measured, so that is unattributed."
+    low, high = left.low, left.high
+    if low is not None and high is not None and low <= 0 <= high:
+        return f"The call differs from its last step by no more than noise, {_time(low)} to {_time(high)}."
+    slower = "longer" if left.picoseconds > 0 else "less"
+    return f"The call takes {size} {slower} than the steps that do all of its work, and nothing measured says why."
+
+
+def _time(picoseconds: int) -> str:
+    return f"{units.MINUS if picoseconds < 0 else ''}{units.seconds(abs(picoseconds) * 1e-12)}"
