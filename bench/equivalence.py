@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.reference import Float64, Reference, reference
@@ -42,8 +43,14 @@ class Deviation:
 
 def head_reference(head: Head, x: Tensor) -> Reference:
     """Return the float64 reference for x (N, D) under the head's parameters in the dtype they have."""
-    weights = {name: value.detach().cpu().double().numpy() for name, value in head.state_dict().items()}
-    return reference(head.config, weights, x.detach().cpu().double().numpy())
+    weights = {name: _array(value) for name, value in head.state_dict().items()}
+    return reference(head.config, weights, _array(x))
+
+
+def _array(values: Tensor) -> NDArray[np.floating]:
+    """Return the same values in NumPy, as narrow as it knows them all: float32 or float64."""
+    array: NDArray[np.floating] = values.detach().cpu().to(torch.promote_types(values.dtype, torch.float32)).numpy()
+    return array
 
 
 def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:

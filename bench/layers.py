@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from kernels.activation import Activation
+from bench import skew
+from bench.skew import even_experts
+from kernels.activation import Activation, halves
 from kernels.problem import Problem
 from kernels.routes import Gate, TopK
+from models.experts import ACTIVATIONS
 from reports.timing import Routing
 
 
@@ -37,7 +40,7 @@ class Layer:
     @property
     def halves(self) -> int:
         """Column blocks of w1 that make one hidden value: 2 for swiglu, else 1."""
-        return 2 if self.activation == "swiglu" else 1
+        return halves(self.activation)
 
     def problem(self, rows: int, dtype: torch.dtype) -> Problem:
         """Return the sizes of a call with N rows as the kernels' cost model takes them."""
@@ -73,9 +76,15 @@ OLMOE = Layer("olmoe", 2048, 1024, 64, 8, 2048, "swiglu", "config.json of allena
 E128 = Layer("e128", 2048, 768, 128, 8, 2048, "swiglu", "config.json of Qwen/Qwen3-30B-A3B; Liger's own benchmark")
 DEEPSEEK = Layer(
     "deepseek-rank", 7168, 2048, 32, 2, 7168, "swiglu",
-    "deepseek-ai/DeepSeek-V3: one of 8 groups of 32 experts; a row takes 8 experts from at most 4 groups, so 2 here",
+    "config.json of deepseek-ai/DeepSeek-V3: one of 8 groups of 32 experts; a row takes 8 from at most 4 groups, so 2 "
+    "here; without the shared expert, and a softmax stands for the sigmoid scores",
 )  # fmt: skip
-LAYERS = {layer.name: layer for layer in (PAPER, MIXTRAL, OLMOE, E128, DEEPSEEK)}
+GPT_OSS_20B = Layer(
+    "gpt-oss-20b", 2880, 2880, 32, 4, 2880, "swiglu",
+    "config.json of openai/gpt-oss-20b; plain swiglu stands for its clamped one", biased=True,
+)  # fmt: skip
+GPT_OSS_120B = replace(GPT_OSS_20B, name="gpt-oss-120b", E=128, source=GPT_OSS_20B.source.replace("20b", "120b"))
+LAYERS = {layer.name: layer for layer in (PAPER, MIXTRAL, OLMOE, E128, DEEPSEEK, GPT_OSS_20B, GPT_OSS_120B)}
 
 PUSH = 10.0
 """Added to the scores of the experts that a row shall choose: far beyond what chance and rounding do to a score."""
@@ -156,22 +165,9 @@ def chosen_experts(routing: Routing, rows: int, experts: int, k: int, seed: int 
     "balanced" gives every expert as many rows as can be; "zipf" draws experts by 1 / rank without replacement; "hot"
     puts expert 0 in every row and balances the rest.
     """
-    generator = torch.Generator().manual_seed(seed)
-    if routing == "zipf":
-        popularity = -torch.arange(1, experts + 1).log()
-        noise = torch.rand(rows, experts, generator=generator).clamp_(1e-12, 1 - 1e-7)
-        return (popularity - (-noise.log()).log()).topk(k, dim=1).indices
-    if routing == "hot" and experts > k:
-        others = _even(rows, experts - 1, k - 1, generator) + 1
-        return torch.cat([torch.zeros(rows, 1, dtype=torch.int64), others], dim=1)
-    return _even(rows, experts, k, generator)
-
-
-def _even(rows: int, experts: int, k: int, generator: torch.Generator) -> Tensor:
-    """Return ids (N, k): the experts in a random order, over and over, the rows then shuffled."""
-    order = torch.randperm(experts, generator=generator)
-    ids = order[torch.arange(rows * k) % experts].view(rows, k)
-    return ids[torch.randperm(rows, generator=generator)]
+    if routing == "balanced":
+        return even_experts(rows, experts, k, torch.Generator().manual_seed(seed))
+    return skew.chosen_experts("zipf1" if routing == "zipf" else "hot", rows, experts, k, seed)
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -235,8 +231,4 @@ def _expert(tensors: Tensors, e: int, x: Tensor) -> Tensor:
 
 def activate(name: Activation, h: Tensor) -> Tensor:
     """Return the activation of h (m, H), or (m, 2H) for swiglu, in plain PyTorch: (m, H)."""
-    if name == "swiglu":
-        gate, value = h.chunk(2, dim=-1)
-        return torch.nn.functional.silu(gate) * value
-    functions = {"relu": torch.relu, "gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}
-    return functions[name](h)
+    return ACTIVATIONS[name](h)

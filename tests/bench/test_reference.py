@@ -1,5 +1,6 @@
 """The float64 reference against an oracle written row by row."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,18 @@ def test_an_assignment_that_float32_cannot_decide_has_both_outcomes() -> None:
     outcomes = sorted([logits[2].logits, logits[2].otherwise], key=lambda found: np.abs(found - both).max())
     np.testing.assert_allclose(outcomes[0], both, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(outcomes[1], one, rtol=1e-6, atol=1e-7)
+
+
+def test_a_large_layer_is_widened_one_expert_at_a_time() -> None:
+    head = oracle.new_head("sparse", features=256, hidden=256, classes=256, experts=32, k=2)
+    x = oracle.rows(head, 40)
+    one, every = 2 * 256 * 256 * 8, sum(value.numel() for value in head.parameters()) * 8
+    tracemalloc.start()
+    found = head_reference(head, x)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < one + 40 * 256 * 8 * 20 < every / 8
+    np.testing.assert_allclose(found.logits, head.double()(x.double()).numpy(), rtol=1e-10, atol=1e-12)
 
 
 def expert_logits(head: Any, x: torch.Tensor, e: int) -> np.ndarray:
