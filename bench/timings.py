@@ -14,14 +14,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from bench import environment
 from bench.clock import synchronise
+from bench.disturbance import Disturbances, quiet
 from bench.errors import told
 from bench.layers import Tensors, deviation, layer_output, new_tensors, tolerance
-from bench.measure import frames_compiled, no_garbage_collection
 from bench.peers import Peer, Prepared
 from bench.stopwatch import Call, captured, samples
 from bench.timing_plan import Group
@@ -219,18 +218,17 @@ def _sample(
     rng: random.Random,
     progress: Callable[[float], None],
 ) -> None:
-    """Fill the samples of every case, block by block in a random order; a case that compiles meanwhile has failed."""
+    """Fill the samples of every case, block by block in a random order; a disturbed case has failed."""
     for entry in entries:
         _attempt(entry, partial(_warm_up, entry, device, seconds))
-    with no_garbage_collection():
+    with quiet(), Disturbances() as watch:
         for block in range(BLOCKS):
             order = [entry for entry in entries if not entry.failure]
             rng.shuffle(order)
             for entry in order:
-                compiled = _compilations.count + frames_compiled()
+                watch.reset()
                 _attempt(entry, partial(_take_block, entry, device, block))
-                if _compilations.count + frames_compiled() != compiled:
-                    entry.failure = "something was compiled while it was timed"
+                entry.failure = entry.failure or watch.found()
             progress((block + 1) / BLOCKS)
 
 
@@ -254,20 +252,6 @@ def _take_block(entry: _Entry, device: torch.device, block: int) -> None:
         entry.calls[0]()  # brings the case's own data and code back into the caches
     entry.samples += samples(entry.calls, case.clock, case.cache, device, entry.per_block)
     entry.blocks += [block] * entry.per_block
-
-
-class _Compilations:
-    """Counts what Triton compiles in this process."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        triton.knobs.runtime.jit_post_compile_hook = self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        self.count += 1
-
-
-_compilations = _Compilations()
 
 
 def _finished(entry: _Entry, state: dict[str, Any]) -> Timing:

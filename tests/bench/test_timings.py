@@ -1,5 +1,6 @@
 """Timing a group: interleaved blocks of what is right, and a reason for everything else."""
 
+import gc
 import math
 import time
 from dataclasses import replace
@@ -136,6 +137,22 @@ def test_a_compilation_while_timed_fails_the_case(with_peer):
     found = run(group("recompiling", "masked", clocks=(("call", "warm"),)))
     assert found["balanced", "recompiling", "call", "warm"].status is Status.FAILED
     assert "compiled" in found["balanced", "recompiling", "call", "warm"].reason
+    assert found["balanced", "masked", "call", "warm"].status is Status.MEASURED
+
+
+def test_garbage_collected_while_timed_fails_the_case(with_peer):
+    calls = []
+
+    def littering(tensors, x):
+        calls.append(1)
+        if len(calls) > 12:
+            gc.collect()
+        return right(tensors, x)
+
+    with_peer("littering", littering)
+    found = run(group("littering", "masked", clocks=(("call", "warm"),)))
+    assert found["balanced", "littering", "call", "warm"].status is Status.FAILED
+    assert "garbage" in found["balanced", "littering", "call", "warm"].reason
     assert found["balanced", "masked", "call", "warm"].status is Status.MEASURED
 
 

@@ -1,0 +1,124 @@
+"""What must not happen while something is timed: compiling, tuning, and Python's garbage collection.
+
+Each is counted where it happens; in a timed region nothing is read or called.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import torch._dynamo.utils
+import triton
+from triton.runtime.autotuner import Autotuner
+
+
+class _Counts(NamedTuple):
+    compiled: int
+    inductor: int
+    triton_compiled: int
+    triton_tuned: int
+    collected: int
+
+
+def frames_compiled() -> int:
+    """Return how many frames torch.compile has looked at in this process."""
+    return int(torch._dynamo.utils.counters["frames"]["total"])
+
+
+def _inductor_events() -> int:
+    """Return how often inductor has looked up, compiled or benchmarked anything in this process."""
+    return sum(torch._dynamo.utils.counters["inductor"].values())
+
+
+class Disturbances:
+    """Counts disturbances while entered; `found` says in one sentence which there were since entering or `reset`."""
+
+    def __init__(self) -> None:
+        self._triton_compiled = self._triton_tuned = self._collected = 0
+        self._since = self._until = self._counts()
+        self._entered = False
+
+    def __enter__(self) -> Self:
+        self._hook_before = triton.knobs.runtime.jit_post_compile_hook
+        self._bench_before = Autotuner._bench
+        triton.knobs.runtime.jit_post_compile_hook = _then(self._hook_before, self._on_triton_compiled)
+        Autotuner._bench = _then(self._bench_before, self._on_triton_tuned)
+        gc.callbacks.append(self._on_collection)
+        self._entered = True
+        self.reset()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._until = self._counts()
+        self._entered = False
+        gc.callbacks.remove(self._on_collection)
+        Autotuner._bench = self._bench_before
+        triton.knobs.runtime.jit_post_compile_hook = self._hook_before
+
+    def reset(self) -> None:
+        """Forget what was found so far."""
+        self._since = self._until = self._counts()
+
+    def found(self) -> str:
+        """Return what happened since entering or the last `reset`, until now or leaving, as a sentence, or "".
+
+        Of several the first in this order is told, for it brings the others about: compiling collects garbage too.
+        """
+        before, after = self._since, self._counts() if self._entered else self._until
+        happened = (
+            (after.compiled != before.compiled, "torch.compile compiled again"),
+            (after.inductor != before.inductor, "torch.compile tuned its kernels"),
+            (after.triton_compiled != before.triton_compiled, "Triton compiled a kernel"),
+            (after.triton_tuned != before.triton_tuned, "Triton tuned a kernel"),
+            (after.collected != before.collected, "Python's garbage collector ran"),
+        )
+        return next((f"{words} while the form was timed" for did, words in happened if did), "")
+
+    def _counts(self) -> _Counts:
+        return _Counts(
+            frames_compiled(), _inductor_events(), self._triton_compiled, self._triton_tuned, self._collected
+        )
+
+    def _on_triton_compiled(self) -> None:
+        self._triton_compiled += 1
+
+    def _on_triton_tuned(self) -> None:
+        self._triton_tuned += 1
+
+    def _on_collection(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collected += 1
+
+
+def _then(before: Callable[..., Any] | None, notice: Callable[[], None]) -> Callable[..., Any]:
+    """Return a function that calls `notice` and does what `before` does, if there is one."""
+
+    def noticed(*args: Any, **kwargs: Any) -> Any:
+        notice()
+        return before(*args, **kwargs) if before else None
+
+    return noticed
+
+
+@contextmanager
+def quiet() -> Iterator[Callable[[], object]]:
+    """Keep Python's garbage collector from running inside, but for the given function, which collects what is new.
+
+    What exists on entering is collected or set apart, so that later collections are quick.
+    """
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield gc.collect
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()
