@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import warnings
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 import torch
 
+from bench.gpu_watch import GpuWatch
 from models.device import device_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,19 +72,5 @@ def available_memory(device: torch.device) -> int:
 
 
 def gpu_state(device: torch.device) -> dict[str, Any]:
-    """Return driver, clock and temperature of a GPU as they are now; nothing for a CPU."""
-    if device.type != "cuda":
-        return {}
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        return {
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "gpu_clock_mhz": float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
-            "gpu_temperature_c": float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
-        }
-    except pynvml.NVMLError as error:
-        warnings.warn(f"NVML tells neither clock nor temperature of this GPU: {error}", stacklevel=2)
-        return {}
+    """Return driver, clock, temperature and power of a GPU as they are now; nothing for a CPU."""
+    return GpuWatch(device).state()

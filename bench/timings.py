@@ -95,8 +95,7 @@ def time_group(
         finished += unmeasured
     expected.clear()
     _sample(entries, device, seconds, random.Random(seed), lambda share: progress("sampling", 0.7 + 0.3 * share))
-    state = environment.gpu_state(device)
-    state.pop("driver", None)
+    state = {name: value for name, value in environment.gpu_state(device).items() if name in Timing.model_fields}
     return finished + [_finished(entry, state) for entry in entries]
 
 
