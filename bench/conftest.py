@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from bench.ceilings import measure_ceilings
 from bench.errors import BenchError
 from bench.measure import measure_group
 from bench.replay import REPLAY
-from bench.result import Outcome, group_name
+from bench.result import Outcome, benchmark_entry, group_name
 from bench.workloads import SUITES, Case, Suite, chosen_dtypes, chosen_forms, chosen_subjects, groups
 from models.device import DEVICES, pick_device
 from models.errors import ModelError
-from reports.record import COMMAND_KEY, NOT_MEASURED_KEY, Status
+from reports.record import CEILINGS_KEY, COMMAND_KEY, GROUPS_KEY, NOT_MEASURED_KEY, Ceilings, Group, Status
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,6 +64,8 @@ def _cases(option: argparse.Namespace) -> list[Case]:
 
 _CASES = pytest.StashKey[dict[str, Case]]()
 _OUTCOMES = pytest.StashKey[dict[str, Outcome]]()
+_GROUPS = pytest.StashKey[list[Group]]()
+_CEILINGS = pytest.StashKey[dict[torch.dtype, Ceilings]]()
 
 
 @pytest.fixture
@@ -75,8 +79,12 @@ def outcome(request: pytest.FixtureRequest, case: str) -> Outcome:
         together = [other for other in cases.values() if other.shape == shape and other.id in selected]
         suite: Suite = SUITES[config.option.suite]
         seconds = suite.seconds_per_case if config.option.seconds is None else config.option.seconds
-        for found in measure_group(together, suite.name, seconds, config.option.seed, lambda share: None):
-            outcomes[found.record.case_id] = found
+        ceilings = config.stash.setdefault(_CEILINGS, {})
+        if shape.dtype not in ceilings:
+            ceilings[shape.dtype] = measure_ceilings(shape.device, shape.dtype)
+        measured = measure_group(together, suite.name, seconds, config.option.seed, lambda share: None)
+        outcomes.update({found.record.case_id: found for found in measured.outcomes})
+        config.stash.setdefault(_GROUPS, []).append(measured.group)
     return outcomes[case]
 
 
@@ -96,8 +104,12 @@ def replay(request: pytest.FixtureRequest, outcome: Outcome) -> None:
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Keep the cases without a time in the result, with their reasons."""
+    """Keep in the result what no test stands for: steps, cases without a time, ceilings and groups."""
     outcomes = config.stash.get(_OUTCOMES, {}).values()
     unmeasured = [found.record for found in outcomes if found.record.status is not Status.MEASURED]
+    steps = [found for found in outcomes if found.record.status is Status.MEASURED and found.record.step]
+    output_json["benchmarks"] += [benchmark_entry(step) for step in steps]
     output_json[COMMAND_KEY] = shlex.join(["pytest", *map(str, config.invocation_params.args)])
     output_json[NOT_MEASURED_KEY] = [record.model_dump(mode="json") for record in unmeasured]
+    output_json[CEILINGS_KEY] = [found.model_dump(mode="json") for found in config.stash.get(_CEILINGS, {}).values()]
+    output_json[GROUPS_KEY] = [group.model_dump(mode="json") for group in config.stash.get(_GROUPS, [])]

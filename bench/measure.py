@@ -1,11 +1,10 @@
-"""Measuring a group: every form of one shape, interleaved in randomly ordered blocks.
+"""Measuring a group: every form of one shape, checked first, then sampled interleaved with its counterfactual steps.
 
 Letters: N rows, D input width, E experts, C output width.
 """
 
 from __future__ import annotations
 
-import gc
 import math
 import random
 import time
@@ -13,82 +12,48 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch._dynamo.utils
 from torch import Tensor
 
 from bench import environment
-from bench.clock import Call, synchronise, timed
+from bench.case_record import case_record
+from bench.clock import Call, synchronise
+from bench.cold import ColdCaches, Rotation
 from bench.equivalence import deviation, head_reference
-from bench.errors import told
-from bench.forms import Runner, form
+from bench.errors import BenchError, told
+from bench.forms import Form, Runner, form
+from bench.forms.steps import Steps
+from bench.gpu_watch import GpuWatch
 from bench.memory import peak_memory
+from bench.operators import count_operators
 from bench.precision import exact_float32
 from bench.reference import Reference
 from bench.result import Outcome
+from bench.sampling import Progress, Sampled, Timed, sample
+from bench.stage_times import stage_times
+from bench.stopwatch import captured
 from bench.unmeasurable import UnmeasurableError, unmeasurable
-from bench.workloads import Case, Part, Shape, Subject, dtype_name, feature_rows, working_set
+from bench.workloads import Case, Part, Shape, Subject, input_rows, working_set
 from models.classifier import Classifier
-from models.config import DenseConfig, HeadConfig, SparseConfig
-from models.cost import executed_experts, flops, least_bytes, parameters
 from models.dense import DenseHead
 from models.heads import Head
-from reports.record import CaseRecord, Status
+from reports.record import Group, Status, Step
 
-MOST_BLOCKS, LEAST_BLOCKS = 40, 8
-MOST_CALLS = 25
-"""Timed calls of one case within one block."""
-WARM_UP_CALLS = 3
-LONG = 0.5
-"""Seconds of a call beyond which warming caches no longer matters; one warm-up call is then enough."""
 MEMORY_SHARE = 0.6
 """Share of the free memory that a case may be expected to take."""
-
-Progress = Callable[[float], None]
-"""Called with the share of a group that is done, 0 to 1."""
-
-
-@dataclass
-class _Timed:
-    """A case ready to be timed, and its samples so far."""
-
-    case: Case
-    call: Call
-    fields: dict[str, Any]
-    samples: list[float] = field(default_factory=list)
-    blocks: list[int] = field(default_factory=list)
-    quickest: float = float("inf")
-    failure: str = ""
+STEP_SHARE = 0.5
+"""Sampling time of a step, as a share of that of a whole call."""
+COPIES = 3
+"""Copies of the rows among which a case with cold caches changes."""
 
 
-def measure_group(cases: Sequence[Case], suite: str, seconds: float, seed: int, progress: Progress) -> list[Outcome]:
-    """Return what became of every case of one shape; those that can be timed are timed interleaved.
+class Measured(NamedTuple):
+    """What became of the cases of a group and of their steps, and how the group was sampled."""
 
-    `seconds` is the time for sampling per case; preparing and checking come on top.
-    """
-    exact_float32()
-    shape = cases[0].shape
-    shared = {"group_id": uuid.uuid4().hex[:12], "suite": suite, **environment.snapshot(shape.device)}
-    outcomes: list[Outcome] = []
-    ready: list[_Timed] = []
-    inputs: dict[Subject, _Input] = {}
-    runs = _by_runner(cases)
-    for number, clocked in enumerate(runs):
-        progress(0.5 * number / len(runs))
-        subject = clocked[0].subject
-        try:
-            if subject not in inputs:
-                inputs[subject] = _inputs(subject, shape, seed)
-            prepared = _prepare(clocked[0], inputs[subject])
-        except UnmeasurableError as reason:
-            outcomes += [_unmeasured(case, shared, reason) for case in clocked]
-        else:
-            ready += [_Timed(case, prepared.call, {**shared, **prepared.fields}) for case in clocked]
-    stopped_by = _sample(ready, seconds, random.Random(seed), lambda share: progress(0.5 + 0.5 * share))
-    after = environment.gpu_state(shape.device)
-    return outcomes + [_finished(timed_case, stopped_by, after) for timed_case in ready]
+    outcomes: list[Outcome]
+    group: Group
 
 
 @dataclass(frozen=True)
@@ -102,8 +67,90 @@ class _Input:
 
 @dataclass(frozen=True)
 class _Prepared:
+    """A runner found right, the call that is timed, and its counterfactuals, replays of graphs where it can be one."""
+
+    runner: Runner
     call: Call
     fields: dict[str, Any]
+    steps: dict[Step, Call] = field(default_factory=dict)
+    operators: dict[Step, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Entry:
+    """A case, or one step of it, being timed."""
+
+    case: Case
+    step: Step
+    timed: Timed
+    fields: dict[str, Any]
+
+
+def measure_group(
+    cases: Sequence[Case],
+    suite: str,
+    seconds: float,
+    seed: int,
+    progress: Progress,
+    *,
+    steps: bool = True,
+    traces: bool = True,
+) -> Measured:
+    """Return what became of every case of one shape; those that can be timed are timed interleaved.
+
+    `seconds` is the time for sampling per case; preparing and checking come on top. With `steps` a warm head alone is
+    also timed in its form's counterfactuals, in the same blocks; with `traces` the seconds of its stages are taken from
+    a profiled pass of its own.
+    """
+    exact_float32()
+    start, shape = time.perf_counter(), cases[0].shape
+    shared = {"group_id": uuid.uuid4().hex[:12], "suite": suite, **environment.snapshot(shape.device)}
+    split = shape.part == "head" and shape.cache == "warm" and shape.rows > 0
+    cold = ColdCaches(shape.device) if shape.cache == "cold" else None
+    outcomes: list[Outcome] = []
+    entries: list[_Entry] = []
+    inputs: dict[Subject, _Input] = {}
+    rotations: list[Rotation] = []
+    cold_start = 0.0
+    runs = _by_runner(cases)
+    for number, clocked in enumerate(runs):
+        progress(0.5 * number / len(runs))
+        case = clocked[0]
+        try:
+            if case.subject not in inputs:
+                inputs[case.subject] = _inputs(case.subject, shape, seed)
+            given = inputs[case.subject]
+            prepared, spent = _prepare(case, given, steps=steps and split)
+            cold_start += spent
+            if traces and split:
+                prepared.fields["traced"] = _traced(case, prepared.runner, given.features)
+        except UnmeasurableError as reason:
+            outcomes += [Outcome(case_record(one, shared, **reason.fields)) for one in clocked]
+            continue
+        call = prepared.call
+        if cold is not None:
+            rotations.append(Rotation([given.x.clone() for _ in range(COPIES)]))
+            call = _rotating(prepared.runner, case, rotations[-1])
+        for one in clocked:
+            entries += _entries(one, prepared, call, shared, cold)
+    sampled = sample(
+        [entry.timed for entry in entries], seconds, random.Random(seed), lambda share: progress(0.5 + 0.5 * share)
+    )
+    unproven = _unproven(cold, rotations)
+    after = {**environment.gpu_state(shape.device), "stopped_by": sampled.stopped_by}
+    outcomes += [_finished(entry, after, unproven) for entry in entries]
+    return Measured(outcomes, _group(shared["group_id"], sampled, outcomes, cold_start, time.perf_counter() - start))
+
+
+def _group(group_id: str, sampled: Sampled, outcomes: Sequence[Outcome], cold_start: float, wall: float) -> Group:
+    return Group(
+        group_id=group_id,
+        anchor=sampled.anchor,
+        throttled=sampled.throttled,
+        wall=wall,
+        sampling=sum(sum(outcome.samples) for outcome in outcomes),
+        cold_start=cold_start,
+    )
 
 
 def _by_runner(cases: Sequence[Case]) -> list[list[Case]]:
@@ -126,8 +173,7 @@ def _inputs(subject: Subject, shape: Shape, seed: int) -> _Input:
     with _failures(), torch.inference_mode():
         model = subject.on(shape.device, shape.dtype)
         if shape.part == "head":
-            x = feature_rows(subject.features, subject.head.config.features, shape.rows, seed)
-            features = x = x.to(shape.device, shape.dtype)
+            features = x = input_rows(subject, shape, seed).to(shape.device, shape.dtype)
         else:
             images = torch.rand(shape.rows, *subject.images.shape, generator=torch.Generator().manual_seed(seed))
             x = images.to(shape.device, shape.dtype)
@@ -135,8 +181,8 @@ def _inputs(subject: Subject, shape: Shape, seed: int) -> _Input:
         return _Input(x, features, head_reference(model.head, features))
 
 
-def _prepare(case: Case, given: _Input) -> _Prepared:
-    """Make a case ready: available, prepared, equal to the reference, its memory known."""
+def _prepare(case: Case, given: _Input, steps: bool) -> tuple[_Prepared, float]:
+    """Make a case ready: available, prepared, equal to the reference, its memory known; with the seconds it took."""
     chosen, shape = form(case.form), case.shape
     model = case.subject.on(shape.device, shape.dtype)
     head: Head = model.head
@@ -145,14 +191,14 @@ def _prepare(case: Case, given: _Input) -> _Prepared:
         raise UnmeasurableError(Status.UNAVAILABLE, reason)
     with _failures(), torch.inference_mode():
         start = time.perf_counter()
-        runner = chosen.prepare(head, given.features)
+        runner, reused_s = _runner(case.subject, chosen, head, given.features)
         call = _call(runner, model, given.x, shape.part)
         logits = call()
         synchronise(shape.device)
-        cold_start = time.perf_counter() - start + runner.reused_s
+        spent = time.perf_counter() - start
         rows_per_expert = _rows_per_expert(head, given.features)
         fields: dict[str, Any] = {
-            "cold_start": cold_start,
+            "cold_start": spent + reused_s,
             "runs_on": runner.runs_on,
             "rows_per_expert": rows_per_expert,
             **_check(logits, given),
@@ -160,7 +206,95 @@ def _prepare(case: Case, given: _Input) -> _Prepared:
         }
         if chosen.memory_seen:
             fields["peak_memory"] = peak_memory(call, shape.device)
-    return _Prepared(call, fields)
+        energy = GpuWatch(shape.device).energy(call, shape.rows) if shape.rows else None
+        if energy is not None:
+            fields["joules_per_thousand_rows"] = energy
+        if not steps or chosen.steps is None:
+            return _Prepared(runner, call, fields), spent
+        return _split(_Prepared(runner, call, fields), chosen.steps(head, given.features), shape.device), spent
+
+
+def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tuple[Runner, float]:
+    """Return the form's runner for as many rows, and the seconds of its preparation that were paid before."""
+    key = (chosen.name, *features.shape, features.dtype, features.device)
+    if key in subject.runners:
+        return subject.runners[key]
+    start = time.perf_counter()
+    runner = chosen.prepare(head, features)
+    subject.runners[key] = runner, time.perf_counter() - start + runner.reused_s
+    return runner, runner.reused_s
+
+
+def _split(whole: _Prepared, steps: Steps, device: torch.device) -> _Prepared:
+    """Add the counterfactuals, with the operators of each.
+
+    On a GPU they are replays of CUDA graphs, and so is one more of the whole call, if all can be captured; otherwise
+    all stay calls.
+    """
+    calls: dict[Step, Call] = {name: _inferring(step) for name, step in steps.items()}
+    operators = {name: count_operators(call) for name, call in calls.items()}
+    operators[""] = count_operators(whole.call)
+    if device.type == "cuda":
+        try:
+            calls = {name: captured(_silent(call)).replay for name, call in {**calls, "graph": whole.call}.items()}
+        except RuntimeError as error:
+            whole.fields["runs_on"] = {**whole.fields["runs_on"], "graph": f"none: {told(error)}"}
+    return _Prepared(whole.runner, whole.call, whole.fields, calls, operators)
+
+
+def _silent(call: Call) -> Callable[[], None]:
+    def run() -> None:
+        call()
+
+    return run
+
+
+def _inferring(step: Callable[[], object]) -> Call:
+    def call() -> Any:
+        with torch.inference_mode():
+            return step()
+
+    return call
+
+
+def _traced(case: Case, runner: Runner, features: Tensor) -> dict[str, float]:
+    with _failures():
+        head = case.subject.on(case.shape.device, case.shape.dtype).head
+        return stage_times(form(case.form), runner, head, features)
+
+
+def _entries(
+    case: Case, prepared: _Prepared, call: Call, shared: dict[str, Any], cold: ColdCaches | None
+) -> list[_Entry]:
+    """Return the case and its steps, ready to be timed."""
+    device, before = case.shape.device, cold.evict if cold else None
+    fields = {**shared, **prepared.fields}
+    whole = Timed(call, case.clock, device, before)
+    entries = [_Entry(case, "", whole, {**fields, "operators": prepared.operators.get("")})]
+    told_once = ("traced", "peak_memory", "cold_start", "launches", "executed_flops", "requested_bytes")
+    fields = {name: value for name, value in fields.items() if name not in told_once}
+    for step, counterfactual in prepared.steps.items():
+        item = Timed(counterfactual, case.clock, device, share=STEP_SHARE)
+        entries.append(_Entry(case, step, item, {**fields, "operators": prepared.operators.get(step)}))
+    return entries
+
+
+def _rotating(runner: Runner, case: Case, rotation: Rotation) -> Call:
+    """Return the call that is timed, on other copies of the same rows in turn."""
+    model = case.subject.on(case.shape.device, case.shape.dtype)
+    return lambda: _call(runner, model, rotation.next(), case.shape.part)()
+
+
+def _unproven(cold: ColdCaches | None, rotations: Sequence[Rotation]) -> str:
+    """Return why the caches cannot be called cold; "" where they can."""
+    try:
+        if cold is not None:
+            cold.check()
+        for rotation in rotations:
+            rotation.check()
+    except BenchError as error:
+        return str(error)
+    return ""
 
 
 @contextmanager
@@ -211,139 +345,9 @@ def _rows_per_expert(head: Head, features: Tensor) -> list[int]:
     return head.routing(features).load().tolist()
 
 
-def _sample(ready: list[_Timed], seconds: float, rng: random.Random, progress: Progress) -> str:
-    """Fill the samples of every case, block by block, and return what ended it."""
-    calls = {id(item): _calls_per_block(item, seconds) for item in ready}
-    budget, start = seconds * len(ready), time.perf_counter()
-    with no_garbage_collection():
-        for block in range(MOST_BLOCKS):
-            gc.collect()
-            order = [item for item in ready if not item.failure]
-            rng.shuffle(order)
-            for item in order:
-                _take_block(item, block, calls[id(item)])
-            spent = time.perf_counter() - start
-            progress(min(1.0, max(spent / budget if budget else 1.0, (block + 1) / MOST_BLOCKS)))
-            if spent >= budget and block + 1 >= LEAST_BLOCKS:
-                return "time"
-    return "blocks"
-
-
-def _calls_per_block(item: _Timed, seconds: float) -> int:
-    """Warm the case up and return how many calls give each of the blocks its share of `seconds`."""
-    start = time.perf_counter()
-    try:
-        for _ in range(WARM_UP_CALLS):
-            item.quickest = min(item.quickest, timed(item.call, item.case.clock, item.case.shape.device))
-            if time.perf_counter() - start > LONG:
-                break
-    except Exception as error:
-        item.failure = told(error)
-        return 0
-    return max(1, min(MOST_CALLS, int(seconds / MOST_BLOCKS / max(item.quickest, 1e-7))))
-
-
-def _take_block(item: _Timed, block: int, calls: int) -> None:
-    """Time `calls` calls, after an untimed one that brings the case's own data back into the caches if it is short."""
-    device, compiled = item.case.shape.device, frames_compiled()
-    try:
-        if item.quickest < LONG:
-            item.call()
-        for _ in range(calls):
-            item.samples.append(timed(item.call, item.case.clock, device))
-            item.blocks.append(block)
-    except Exception as error:
-        item.failure = told(error)
-    if frames_compiled() != compiled:
-        item.failure = "torch.compile compiled again while the form was timed"
-
-
-def frames_compiled() -> int:
-    """Return how many frames torch.compile has looked at in this process."""
-    return int(torch._dynamo.utils.counters["frames"]["total"])
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Keep Python's garbage collector from running inside."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def _finished(item: _Timed, stopped_by: str, gpu_state: dict[str, Any]) -> Outcome:
-    if item.failure:
-        return Outcome(_record(item.case, item.fields, status=Status.FAILED, reason=item.failure))
-    sampling = {"blocks": item.blocks, "stopped_by": stopped_by, **gpu_state}
-    return Outcome(_record(item.case, item.fields, status=Status.MEASURED, **sampling), tuple(item.samples))
-
-
-def _unmeasured(case: Case, shared: dict[str, Any], why: UnmeasurableError) -> Outcome:
-    return Outcome(_record(case, shared, **why.fields))
-
-
-def _record(case: Case, fields: dict[str, Any], **more: Any) -> CaseRecord:
-    """Return the record of `case`: what it is, what it costs, and what was found out."""
-    counts = fields.get("rows_per_expert") or None
-    return CaseRecord.model_validate({**_identity(case), **_cost(case, counts), **fields, **more})
-
-
-def _identity(case: Case) -> dict[str, Any]:
-    subject, shape, config = case.subject, case.shape, case.subject.head.config
-    real = subject.features is not None and shape.part == "head"
-    return {
-        "case_id": case.id,
-        "checkpoint": subject.name,
-        "weights": subject.weights,
-        "weights_sha256": subject.weights_sha256,
-        "data": subject.data,
-        "test_accuracy": subject.test_accuracy,
-        "head": config.kind,
-        "policy": config.policy if isinstance(config, SparseConfig) else "",
-        "form": case.form,
-        "part": shape.part,
-        "backbone": subject.model.config.backbone.name,
-        "rows": shape.rows,
-        "features": config.features,
-        "hidden": config.hidden,
-        "experts": 1 if isinstance(config, DenseConfig) else config.experts,
-        "k": most_experts(config),
-        "classes": config.classes,
-        "activation": config.activation,
-        "dtype": dtype_name(shape.dtype),
-        "device": shape.device.type,
-        "clock": case.clock,
-        "routing": "features" if real else "noise",
-    }
-
-
-def most_experts(config: HeadConfig) -> int:
-    """Return how many experts a row may have at most."""
-    if isinstance(config, SparseConfig) and config.policy == "expert_choice":
-        return config.experts
-    return executed_experts(config)
-
-
-def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, int | None]:
-    """Return the counted cost of the part measured, with the most assignments there can be where none were counted."""
-    subject, shape, config = case.subject, case.shape, case.subject.head.config
-    assignments = None if rows_per_expert is None else sum(rows_per_expert)
-    distinct_experts = None if rows_per_expert is None else sum(count > 0 for count in rows_per_expert)
-    head_flops = flops(config, shape.rows, assignments).total
-    if shape.part == "head":
-        return {
-            "assignments": assignments,
-            "parameters": parameters(config),
-            "flops": head_flops,
-            "least_bytes": least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts),
-        }
-    return {
-        "assignments": assignments,
-        "parameters": sum(value.numel() for value in subject.model.parameters()),
-        "flops": head_flops + subject.backbone_flops * shape.rows,
-        "least_bytes": None,
-    }
+def _finished(entry: _Entry, after: dict[str, Any], unproven: str) -> Outcome:
+    failure = entry.timed.failure or unproven
+    if failure:
+        return Outcome(case_record(entry.case, entry.fields, entry.step, status=Status.FAILED, reason=failure))
+    done = {**entry.fields, **after, "blocks": entry.timed.blocks, "status": Status.MEASURED}
+    return Outcome(case_record(entry.case, done, entry.step), tuple(entry.timed.samples))

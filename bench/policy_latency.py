@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from bench.clock import ClockName
-from bench.measure import Progress, measure_group
+from bench.measure import measure_group
 from bench.result import Outcome
+from bench.sampling import Progress
 from bench.workloads import Case, Shape, load_subjects
 from models.device import device_name
 from models.policy_results import PolicyResults
@@ -58,8 +59,8 @@ def measure_latency(
     cases = {
         (policy, form): Case(subject, form, shape, CLOCK) for policy, subject in subjects.items() for form in forms
     }
-    outcomes = measure_group(list(cases.values()), SUITE, seconds, seed=0, progress=progress)
-    found = {outcome.record.case_id: outcome for outcome in outcomes}
+    measured = measure_group(list(cases.values()), SUITE, seconds, 0, progress, steps=False, traces=False)
+    found = {outcome.record.case_id: outcome for outcome in measured.outcomes}
     results.rows = rows
     results.latency = [_part(policy, found[case.id]) for (policy, _), case in cases.items()]
     results.write()

@@ -18,7 +18,7 @@ from pytest_benchmark.utils import get_commit_info
 
 from bench.errors import BenchError
 from models.storage import write_atomically
-from reports.record import COMMAND_KEY, NOT_MEASURED_KEY, CaseRecord, Status
+from reports.record import CEILINGS_KEY, COMMAND_KEY, GROUPS_KEY, NOT_MEASURED_KEY, CaseRecord, Ceilings, Group, Status
 
 SOURCE = "bench/bench_heads.py"
 TEST = "bench_head"
@@ -68,7 +68,24 @@ class ResultFile:
         measured = [entry["extra_info"] for entry in self._document["benchmarks"]]
         return [CaseRecord.model_validate(record) for record in measured + self._document[NOT_MEASURED_KEY]]
 
-    def add(self, outcomes: Iterable[Outcome]) -> None:
+    def cases(self) -> list[CaseRecord]:
+        """Return the record of every case in the file, without the steps of cases."""
+        return [record for record in self.records() if not record.step]
+
+    def groups(self) -> list[Group]:
+        """Return how each group in the file was sampled, in the order measured."""
+        return [Group.model_validate(found) for found in self._document.get(GROUPS_KEY, [])]
+
+    def ceilings(self) -> list[Ceilings]:
+        """Return what the machine could do, each time it was measured."""
+        return [Ceilings.model_validate(found) for found in self._document.get(CEILINGS_KEY, [])]
+
+    def add_ceilings(self, found: Ceilings) -> None:
+        """Append ceilings and write the whole file; raises `StorageError` where it cannot."""
+        self._document.setdefault(CEILINGS_KEY, []).append(found.model_dump(mode="json"))
+        self._write()
+
+    def add(self, outcomes: Iterable[Outcome], group: Group | None = None) -> None:
         """Append a group's cases and write the whole file in one step; raises `StorageError` where it cannot.
 
         A case without a time gives way to what a new try brought.
@@ -82,6 +99,11 @@ class ResultFile:
                 self._document["benchmarks"].append(benchmark_entry(outcome))
             else:
                 self._document[NOT_MEASURED_KEY].append(outcome.record.model_dump(mode="json"))
+        if group is not None:
+            self._document.setdefault(GROUPS_KEY, []).append(group.model_dump(mode="json"))
+        self._write()
+
+    def _write(self) -> None:
         write_atomically(self.path, json.dumps(self._document, indent=1).encode())
 
 
@@ -105,7 +127,9 @@ def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
 
 def group_name(record: CaseRecord) -> str:
     """Return the pytest-benchmark group of a case: its shape, so that forms stand side by side."""
-    return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}-{record.clock}"
+    made = "" if record.routing in ("features", "noise") else f"-{record.routing}"
+    cold = "-cold" if record.cache == "cold" else ""
+    return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}{made}{cold}-{record.clock}"
 
 
 def _empty_document(command: str) -> dict[str, Any]:
@@ -115,6 +139,8 @@ def _empty_document(command: str) -> dict[str, Any]:
         "commit_info": get_commit_info(),
         "benchmarks": [],
         NOT_MEASURED_KEY: [],
+        CEILINGS_KEY: [],
+        GROUPS_KEY: [],
         "datetime": datetime.now(UTC).isoformat(),
         "version": pytest_benchmark.__version__,
     }

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.clock import ClockName, clocks
 from bench.errors import BenchError
-from bench.forms import form, forms
+from bench.forms import Runner, form, forms
 from bench.skew import SKEWS, Skew, skewed_rows
 from models import zoo
 from models.checkpoint import load
@@ -48,6 +48,7 @@ class Subject:
 
     `features` are real rows (n, D) to route on, or None where none exist and rows are drawn from a normal
     distribution. `source` says where the sizes of a public model's layer stand, `shrunk` by what they were divided.
+    `runners` keeps what forms prepared, with the seconds that took, for as long as the subject lives.
     """
 
     name: str
@@ -60,6 +61,8 @@ class Subject:
     weights_sha256: str = ""
     source: str = ""
     shrunk: str = ""
+    runners: dict[Any, tuple[Runner, float]] = field(default_factory=dict, repr=False)
+    _placed: dict[tuple[torch.device, torch.dtype], Classifier] = field(default_factory=dict, repr=False)
 
     @property
     def head(self) -> Head:
@@ -74,10 +77,15 @@ class Subject:
             self.model.features(image)
         return int(counter.get_total_flops())
 
-    @cache  # noqa: B019 - subjects live as long as the run, and a form may keep what it made for a head
     def on(self, device: torch.device, dtype: torch.dtype) -> Classifier:
-        """Return the model for running: a copy on `device`, in `dtype`, in evaluation mode, without gradients."""
-        return copy.deepcopy(self.model).to(device, dtype).eval().requires_grad_(False)
+        """Return the model for running: on `device`, in `dtype`, in evaluation mode, without gradients."""
+        if (device, dtype) not in self._placed:
+            model = copy.deepcopy(self.model).to(device, dtype) if self._elsewhere(device, dtype) else self.model
+            self._placed[device, dtype] = model.eval().requires_grad_(False)
+        return self._placed[device, dtype]
+
+    def _elsewhere(self, device: torch.device, dtype: torch.dtype) -> bool:
+        return any((value.device, value.dtype) != (device, dtype) for value in self.model.parameters())
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,8 @@ class Suite:
     """A named set of shapes, and how long its sampling may go on.
 
     Where no checkpoints are named it measures those of the zoo, or else the paper's heads, untrained. Heads alone are
-    measured at `head_rows`, and at `skewed_rows` with every made routing and at `cold_rows` with cold caches besides.
+    measured at `head_rows`, there also on rows made for each of `skews`, and at `cold_rows` with cold caches. `forms`
+    are those it takes where none are asked for, all without any.
     """
 
     name: str
@@ -127,8 +136,9 @@ class Suite:
     of_the_zoo: bool = True
     classifier_rows: tuple[int, ...] = ()
     classifier_forms: tuple[str, ...] = ()
-    skewed_rows: tuple[int, ...] = ()
+    skews: tuple[Skew, ...] = ()
     cold_rows: tuple[int, ...] = ()
+    forms: tuple[str, ...] = ()
 
 
 SUITES = {
@@ -146,7 +156,15 @@ SUITES = {
             cold_rows=(256,),
         ),
         Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), 0.6),
-        Suite("routing", "every way of spreading rows over experts", (256, 4096), 1.0, skewed_rows=(256, 4096)),
+        Suite("routing", "every way of spreading rows over experts", (256, 4096), 1.0, skews=SKEWS),
+        Suite(
+            "models",
+            "expert layers of public models, without the forms that unroll a hundred experts",
+            (16, 1024),
+            0.5,
+            of_the_zoo=False,
+            forms=("loop", "eager", "grouped_mm", "triton"),
+        ),
     )
 }
 
@@ -157,6 +175,23 @@ def suite_named(name: str) -> Suite:
         return SUITES[name]
     except KeyError:
         raise BenchError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}") from None
+
+
+def adapted(suite: Suite, rows: Sequence[int], skews: Sequence[str], cold: bool) -> Suite:
+    """Return `suite` at other `rows` of heads alone, where any are given, with more routings, and `cold` at all rows.
+
+    Raises `BenchError` for an unknown routing.
+    """
+    for name in skews:
+        if name not in SKEWS:
+            raise BenchError(f"unknown routing {name!r}; choose one of {', '.join(SKEWS)}")
+    head_rows = tuple(dict.fromkeys(rows)) or suite.head_rows
+    return replace(
+        suite,
+        head_rows=head_rows,
+        skews=tuple(skew for skew in SKEWS if skew in suite.skews or skew in skews),
+        cold_rows=head_rows if cold else suite.cold_rows,
+    )
 
 
 def groups(
@@ -180,15 +215,14 @@ def _shapes(suite: Suite, device: torch.device, dtype: torch.dtype) -> Iterator[
         yield Shape("head", rows, dtype, device)
         if rows in suite.cold_rows:
             yield Shape("head", rows, dtype, device, cache="cold")
-        if rows in suite.skewed_rows:
-            yield from (Shape("head", rows, dtype, device, skew) for skew in SKEWS)
+        yield from (Shape("head", rows, dtype, device, skew) for skew in suite.skews)
     for rows in suite.classifier_rows:
         yield Shape("classifier", rows, dtype, device)
 
 
-def chosen_forms(names: Sequence[str]) -> list[str]:
-    """Return `names`, or every form when there are none; raises `BenchError` for an unknown one."""
-    return [form(name).name for name in dict.fromkeys(names)] or list(forms())
+def chosen_forms(names: Sequence[str], suite: Suite | None = None) -> list[str]:
+    """Return `names`, where there are none those of `suite`, or every form; raises `BenchError` for an unknown one."""
+    return [form(name).name for name in dict.fromkeys(names)] or list(suite.forms if suite else ()) or list(forms())
 
 
 def chosen_subjects(suite: Suite, checkpoints: Sequence[Path]) -> list[Subject]:

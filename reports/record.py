@@ -92,7 +92,8 @@ class CaseRecord(BaseModel):
 
     # Where the rows come from: "features" (real ones, kept with the checkpoint), "noise" (drawn), or rows made so that
     # the gate sends them to experts drawn evenly ("uniform") or by 1 / rank or 1 / rank^2 ("zipf1", "zipf2"), to one
-    # expert and others in turn ("hot"), or all to the same k experts ("one").
+    # expert and others in turn ("hot"), or all to the same k experts ("one"); dense and soft heads measured beside
+    # such a sparse head say the same and keep their own rows.
     routing: Routing
     rows_per_expert: list[int] = []  # (E,) assignments of these N rows; empty for dense
     load_cv: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # of it: standard deviation / mean

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -29,8 +30,10 @@ from reports.record import CaseRecord, Status
 if TYPE_CHECKING:
     import torch
 
+    from bench.measure import Measured
     from bench.result import Outcome, ResultFile
-    from bench.workloads import Case, Subject
+    from bench.workloads import Case, Subject, Suite
+    from reports.record import Ceilings, Group
 
 OUT = Path("runs/result.json")
 INTERRUPTED = 130
@@ -44,70 +47,139 @@ def bench(
             "untrained."
         ),
     ] = None,
-    suite: Annotated[str, typer.Option(help="demo, paper or batch.")] = "demo",
+    suite: Annotated[str, typer.Option(help="demo, paper, batch, routing, scale or models.")] = "demo",
     form: Annotated[list[str] | None, typer.Option(help="A form; may be repeated. By default all.")] = None,
+    rows: Annotated[
+        list[int] | None, typer.Option(min=1, help="Rows of the head alone; may be repeated. By default the suite's.")
+    ] = None,
+    routing: Annotated[
+        list[str] | None,
+        typer.Option(help="Also rows made for uniform, zipf1, zipf2, hot or one; may be repeated."),
+    ] = None,
+    cold: Annotated[bool, typer.Option("--cold", help="Also measure with cold caches at all rows.")] = False,
     out: Annotated[Path, typer.Option(help="The result, a pytest-benchmark JSON file.")] = OUT,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with OUT; measure only what it lacks.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[list[str] | None, typer.Option(help="A dtype; may be repeated. By default float32.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a CPU. By default as many as torch finds cores.")
+    ] = None,
     seconds: Annotated[
         float | None, typer.Option(min=0.01, help="Sampling time per case; by default the suite's.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides input rows and the order within blocks.")] = 0,
 ) -> None:
-    """Measure heads in every form that runs here.
+    """Measure heads in every form that runs here, and what the machine could do.
 
     All forms of one shape are measured interleaved, in randomly ordered blocks, after their logits agreed with a
-    float64 reference. The result is written after every shape, so an interrupted run loses at most one.
+    float64 reference; a form that can be split is timed in growing parts beside. The result is written after every
+    shape, so an interrupted run loses at most one.
     """
+    import torch
+
+    from bench.ceilings import measure_ceilings
     from bench.cold_start import empty_compiler_caches
     from bench.errors import BenchError
     from bench.measure import measure_group
     from bench.result import ResultFile
-    from bench.workloads import (
-        chosen_dtypes,
-        chosen_forms,
-        chosen_subjects,
-        groups,
-        suite_named,
-    )
+    from bench.workloads import adapted, chosen_dtypes, chosen_forms, groups, suite_named
     from models.device import pick_device
     from models.storage import make_folder
 
-    chosen, place = suite_named(suite), pick_device(device)
-    subjects = chosen_subjects(chosen, checkpoints or ())
-    wanted = list(groups(chosen, subjects, chosen_forms(form or ()), place, chosen_dtypes(dtype or ())))
+    chosen = adapted(suite_named(suite), rows or (), routing or (), cold)
+    place, dtypes, forms = pick_device(device), chosen_dtypes(dtype or ()), chosen_forms(form or (), chosen)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    batches = _batches(chosen, checkpoints or (), place, dtypes)
     make_folder(out.parent)
     command = shlex.join(["moegap", *(argument for argument in sys.argv[1:] if argument != "--resume")])
     result = ResultFile.resume(out, command) if resume else ResultFile.create(out, command)
-    missing = _missing(result, wanted, subjects, place)
     per_case = chosen.seconds_per_case if seconds is None else seconds
     measure = partial(measure_group, suite=suite, seconds=per_case, seed=seed)
+    ceilings: dict[torch.dtype, Ceilings] = {}
+    start, done, on_ceilings = time.perf_counter(), 0, 0.0
     try:
-        _announce(wanted, missing, per_case)
         with progress_bar() as bar, empty_compiler_caches():
-            _measure(missing, measure, result, bar)
+            for subjects, of_dtypes in batches:
+                wanted = list(groups(chosen, subjects, forms, place, of_dtypes))
+                missing = _missing(result, wanted, subjects, place)
+                for one in of_dtypes if missing else ():
+                    if one not in ceilings:
+                        before = time.perf_counter()
+                        ceilings[one] = _ceilings(result, place, one, measure_ceilings, bar)
+                        on_ceilings += time.perf_counter() - before
+                bar.console.print(_announcement(wanted, missing, per_case, list(ceilings.values())), soft_wrap=True)
+                _measure(missing, measure, result, bar)
+                done += len(missing)
     except KeyboardInterrupt:
-        typer.echo(f"stopped: {out} keeps {len(result.records())} cases; go on with --resume", err=True)
+        typer.echo(f"stopped: {out} keeps {len(result.cases())} cases; go on with --resume", err=True)
         raise typer.Exit(INTERRUPTED) from None
     records = result.records()
     if not any(record.status is Status.MEASURED for record in records):
         raise BenchError(f"nothing could be measured, as {out} says in full; first of all, {records[0].reason}")
+    if done:
+        typer.echo(_spent(result.groups()[-done:], on_ceilings, time.perf_counter() - start))
     typer.echo(f"result: {out}")
 
 
+def _batches(
+    suite: Suite, checkpoints: Sequence[Path], device: torch.device, dtypes: Sequence[torch.dtype]
+) -> Iterable[tuple[list[Subject], Sequence[torch.dtype]]]:
+    """Return the subjects that are in memory at a time, with the dtypes they are measured in."""
+    from bench import public_layers
+    from bench.workloads import chosen_subjects
+
+    if suite.name != "models" or checkpoints:
+        return [(chosen_subjects(suite, checkpoints), dtypes)]
+    return ((pair, [dtype]) for dtype in dtypes for pair in public_layers.subjects(device, dtype))
+
+
+def _ceilings(
+    result: ResultFile,
+    device: torch.device,
+    dtype: torch.dtype,
+    measure: Callable[[torch.device, torch.dtype], Ceilings],
+    bar: Progress,
+) -> Ceilings:
+    """Measure what the machine can do, into `result`."""
+    task = bar.add_task("what the machine can do", total=None)
+    found = measure(device, dtype)
+    bar.remove_task(task)
+    result.add_ceilings(found)
+    return found
+
+
 def _measure(
-    missing: Sequence[list[Case]], measure: Callable[..., list[Outcome]], result: ResultFile, bar: Progress
+    missing: Sequence[list[Case]], measure: Callable[..., Measured], result: ResultFile, bar: Progress
 ) -> None:
     """Measure group after group into `result`, with a bar for all and one for the current shape."""
     total = bar.add_task("all shapes", total=len(missing))
     for number, cases in enumerate(missing):
-        current = bar.add_task(f"{cases[0].shape.part}, {cases[0].shape.rows:,} rows", total=1.0)
-        outcomes = measure(cases, progress=partial(_advance, bar, current))
-        result.add(outcomes)
+        current = bar.add_task(_shape(cases), total=1.0)
+        outcomes, group = measure(cases, progress=partial(_advance, bar, current))
+        result.add(outcomes, group)
         bar.remove_task(current)
         bar.update(total, completed=number + 1)
-        _report_group(bar.console, outcomes)
+        _report_group(bar.console, _shape(cases), outcomes)
+
+
+def _shape(cases: Sequence[Case]) -> str:
+    shape = cases[0].shape
+    made = f", {shape.skew} routing" if shape.skew else ""
+    cold = ", cold caches" if shape.cache == "cold" else ""
+    return (
+        f"{shape.part}, {shape.rows:,} rows, {shape.dtype}".replace("torch.", "") + f", {shape.device.type}{made}{cold}"
+    )
+
+
+def _spent(groups: Sequence[Group], ceilings: float, wall: float) -> str:
+    """Return how the time of a run was spent, in one sentence."""
+    sampling, cold = sum(group.sampling for group in groups), sum(group.cold_start for group in groups)
+    rest = max(0.0, wall - sampling - cold - ceilings)
+    return (
+        f"{wall:.0f} s: {sampling / wall:.0%} inside timed calls, {cold / wall:.0%} preparing forms and "
+        f"{ceilings / wall:.0%} on ceilings, which are measured too, {rest / wall:.0%} on checks and the rest"
+    )
 
 
 def _missing(
@@ -167,14 +239,18 @@ def _is_done(case: Case, record: CaseRecord | None) -> bool:
     return bool(refused or chosen.untimeable(shape.device))
 
 
-def _announce(wanted: Sequence[list[Case]], missing: Sequence[list[Case]], seconds: float) -> None:
-    """Say how much there is to do and about how long sampling may take; preparing and checking come on top."""
+def _announcement(
+    wanted: Sequence[list[Case]], missing: Sequence[list[Case]], seconds: float, ceilings: Sequence[Ceilings]
+) -> str:
+    """Return how much there is to do and about how long it will take."""
+    from bench.estimate import estimated_seconds
+
     cases, all_cases = sum(map(len, missing)), sum(map(len, wanted))
     if not cases:
-        typer.echo(f"all {all_cases} cases are there already")
-        return
+        return f"all {all_cases} cases are there already"
     resumed = f", {all_cases - cases} of {all_cases} are there already" if cases < all_cases else ""
-    typer.echo(f"{cases} cases at {len(missing)} shapes{resumed}; sampling takes up to {cases * seconds / 60:.0f} min")
+    minutes = estimated_seconds(missing, seconds, ceilings) / 60
+    return f"{cases} cases at {len(missing)} shapes{resumed}; this takes about {max(1, round(minutes))} min"
 
 
 def _advance(bar: Progress, task: TaskID, share: float) -> None:
@@ -194,14 +270,13 @@ def progress_bar() -> Progress:
     )
 
 
-def _report_group(console: Console, outcomes: Sequence[Outcome]) -> None:
+def _report_group(console: Console, shape: str, outcomes: Sequence[Outcome]) -> None:
     """Print the median of every form at one shape, and what went wrong; a form that cannot run here is no news."""
-    first = outcomes[0].record
-    console.print(f"{first.part}, {first.rows:,} rows, {first.dtype}, {first.device}")
+    console.print(shape)
     for outcome in outcomes:
         record = outcome.record
         name = escape(f"  {record.checkpoint:<12} {record.form:<12} {record.clock:<6}")
-        if record.status is Status.MEASURED:
+        if record.status is Status.MEASURED and not record.step:
             console.print(f"{name} {median(outcome.samples) * 1e6:>12,.1f} us   n = {len(outcome.samples)}")
-        elif record.status is not Status.UNAVAILABLE:
-            console.print(f"{name} {record.status}: {escape(record.reason)}")
+        elif record.status not in (Status.MEASURED, Status.UNAVAILABLE):
+            console.print(f"{name} {record.step} {record.status}: {escape(record.reason)}")

@@ -65,4 +65,4 @@ def isolated(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
 _numbers = itertools.count()
 
 
-FORM = Form("compile", 2, "torch.compile, one graph", _unavailable, _prepare)
+FORM = Form("compile", 2, "torch.compile, one graph", _unavailable, _prepare, setup=6.0)

@@ -48,7 +48,8 @@ class Form:
     `memory_seen` is False for an engine whose allocations torch does not see.
     `untimeable` says why a run here shows correctness alone, or returns None. `nodes`, of an engine with a profile
     of its own, returns what that shows of a number of calls, per call and longest first. `steps` returns the
-    counterfactuals of a head on x (N, D), N > 0, of a form that can be split.
+    counterfactuals of a head on x (N, D), N > 0, of a form that can be split. `setup` is the seconds that preparing a
+    head takes, guessed, to say beforehand how long a run will take.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Form:
     untimeable: Callable[[torch.device], str | None] = field(default=lambda device: None)
     nodes: Callable[[Head, Tensor, int], tuple[Operator, ...]] | None = None
     steps: Callable[[Head, Tensor], Steps] | None = None
+    setup: float = 0.2
 
 
 def torch_runner(run: Callable[[Tensor], Tensor], example: Tensor, **runs_on: str) -> Runner:

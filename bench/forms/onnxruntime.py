@@ -230,4 +230,5 @@ FORM = Form(
     _prepare,
     memory_seen=False,
     nodes=_nodes,
+    setup=1.0,
 )

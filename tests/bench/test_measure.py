@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from bench import measure
-from bench.forms import form, forms
+from bench.forms import form
 from bench.forms.form import Form, Runner
-from bench.measure import LEAST_BLOCKS, measure_group
+from bench.measure import measure_group
+from bench.sampling import LEAST_BLOCKS
 from bench.workloads import Case, Shape, Subject
 from models.classifier import Classifier
 from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
@@ -29,8 +30,10 @@ def group(subjects, names, rows=5, part="head", dtype=torch.float32):
     return [Case(one, name, Shape(part, rows, dtype, CPU), "wall") for one in subjects for name in names]
 
 
-def run(cases, seconds=0.02, seed=0):
-    return {found.record.form: found for found in measure_group(cases, "demo", seconds, seed, lambda share: None)}
+def run(cases, seconds=0.02, seed=0, **options):
+    """Return the whole calls' outcomes by form."""
+    measured = measure_group(cases, "demo", seconds, seed, lambda share: None, **{"traces": False, **options})
+    return {found.record.form: found for found in measured.outcomes if not found.record.step}
 
 
 def with_form(monkeypatch, name, run_head, **more):
@@ -57,24 +60,6 @@ def test_samples_come_in_blocks_of_all_forms():
         assert sum(record.rows_per_expert) == record.rows * record.k
         assert record.cold_start > 0
         assert record.runs_on["device"] == "cpu"
-
-
-def test_the_order_within_blocks_is_shuffled(monkeypatch):
-    calls = []
-    for name in ("first", "second"):
-        monkeypatch.setitem(forms(), name, forms()["eager"])
-    monkeypatch.setattr(measure, "_take_block", lambda item, block, calls_: calls.append((block, item.case.form)))
-    run(group([subject()], ["loop", "eager", "grouped_mm"]), seconds=0.001, seed=3)
-    blocks = {block: [name for other, name in calls if other == block] for block, _ in calls}
-    assert all(sorted(order) == ["eager", "grouped_mm", "loop"] for order in blocks.values())
-    assert len({tuple(order) for order in blocks.values()}) > 1
-
-
-def test_the_time_cap_stops_the_sampling(monkeypatch):
-    monkeypatch.setattr(measure, "MOST_BLOCKS", 10_000)
-    assert run(group([subject()], ["eager"]), seconds=0.05)["eager"].record.stopped_by == "time"
-    monkeypatch.setattr(measure, "MOST_BLOCKS", 9)
-    assert run(group([subject()], ["eager"]), seconds=60)["eager"].record.stopped_by == "blocks"
 
 
 @pytest.mark.parametrize(

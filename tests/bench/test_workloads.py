@@ -45,7 +45,7 @@ def test_a_group_shares_its_shape(paper):
     for group in groups(suite_named("paper"), paper, ["eager", "loop", "triton"], CPU, [torch.float32]):
         assert len({case.shape for case in group}) == 1
         if group[0].shape.part == "classifier":
-            assert {case.form for case in group} == {"eager", "loop"}
+            assert {case.form for case in group} == {"eager"}
 
 
 def test_rows_are_real_where_there_are_real_ones():
@@ -93,4 +93,7 @@ def test_a_trained_subject_brings_its_features(trained):
     assert subject.features.shape[1] == subject.head.config.features
     assert len(subject.weights_sha256) == 64
     assert subject.on(CPU, torch.float32) is subject.on(CPU, torch.float32)
-    assert subject.on(CPU, torch.float32) is not subject.model
+    half = subject.on(CPU, torch.float16)
+    assert half is not subject.model
+    assert {value.dtype for value in half.parameters()} == {torch.float16}
+    assert {value.dtype for value in subject.model.parameters()} == {torch.float32}

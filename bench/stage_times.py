@@ -1,0 +1,58 @@
+"""How long each stage of a form takes by a second method: the profiler's ranges, or the engine's own profile.
+
+Letters: N rows, D input width.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from bench.breakdown import OTHER, Operator, breakdown
+from bench.forms import Form, Runner
+from bench.trace import write_trace
+from models.heads import Head
+
+STEPS = 3
+"""Profiled calls."""
+OPERATORS = {
+    "experts": ("Gemm", "MatMul", "mm", "Relu", "Gelu", "Sigmoid"),
+    "route": ("TopK", "Softmax", "sort", "topk", "softmax"),
+    "dispatch": ("NonZero", "Gather", "Equal", "nonzero", "index", "gather"),
+    "combine": ("Scatter", "Mul", "Add", "Sum", "scatter", "index_add", "index_put"),
+}
+"""What the names of the operators of each stage hold, for forms whose own profile knows no stages.
+
+A router's product has the name of an expert's, so it counts among the experts.
+"""
+
+
+def stage_times(form: Form, runner: Runner, head: Head, x: Tensor) -> dict[str, float]:
+    """Return the seconds per call of each stage of `runner`, prepared from `head` by `form`, on x (N, D).
+
+    With ranges of its stages a form is attributed by these, on a CPU by time in them and on a GPU by the work that
+    they launched; a form without by the names of its operators. "other" is the rest of the profiled call.
+    """
+    if form.nodes is not None:
+        return by_name(form.nodes(head, x, STEPS))
+    with tempfile.TemporaryDirectory() as folder:
+        seen = breakdown(write_trace(runner, x, Path(folder), STEPS))
+    stages = {name: part.seconds for name, part in seen.parts.items() if part.seconds}
+    if set(stages) - {OTHER}:
+        return stages
+    found = by_name(seen.operators)
+    return {**found, OTHER: found.get(OTHER, 0.0) + seen.gap}
+
+
+def by_name(operators: Iterable[Operator]) -> dict[str, float]:
+    """Return the seconds of `operators` by the stage that their names tell, "other" where they tell none."""
+    seconds: dict[str, float] = {}
+    for operator in operators:
+        stage = next(
+            (stage for stage, parts in OPERATORS.items() if any(part in operator.name for part in parts)), OTHER
+        )
+        seconds[stage] = seconds.get(stage, 0.0) + operator.seconds
+    return seconds
