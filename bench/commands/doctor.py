@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     import torch
+    from rich.table import Table
 
     from bench.forms import Form
     from models.heads import Head
@@ -23,6 +24,9 @@ ROWS = 16
 
 def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Ask the forms only; try none out.")] = False,
+    ceilings: Annotated[
+        bool, typer.Option("--ceilings", help="Also measure what the machine can do: a few seconds for each dtype.")
+    ] = False,
 ) -> None:
     """Say what this machine can run: every form of every head, tried on a tiny head, or why not and the fix."""
     import torch
@@ -57,6 +61,45 @@ def doctor(
                 table.add_row(kind, form.name, verdict, words)
             table.add_section()
         console.print(table)
+        if ceilings:
+            with console.status("measuring ceilings"):
+                console.print(_ceilings(device, f"ceilings, the least time of many: {title}"))
+
+
+def _ceilings(device: torch.device, title: str) -> Table:
+    """Measure what `device` can do in the dtypes that matter there."""
+    import torch
+    from rich.table import Table
+
+    from bench.ceilings import measure_ceilings
+
+    table = Table("dtype", "products", "copies, read and written", "overheads", title=title)
+    for dtype in (torch.float32, torch.bfloat16):
+        found = measure_ceilings(device, dtype)
+        copies = "\n".join(f"{_si(copy.bytes_per_s, 'B/s')} in {_binary(copy.working_set)}" for copy in found.copies)
+        least = {
+            "a launch": found.launch,
+            "an operator": found.operator,
+            "waking threads": found.parallel,
+            "a graph's replay": found.graph_replay,
+        }
+        words = "\n".join(f"{name} {_si(taken, 's')}" for name, taken in least.items() if taken is not None)
+        table.add_row(found.dtype, f"{_si(found.flops_per_s, 'FLOP/s')}\n{found.product}", copies, words)
+        table.add_section()
+    return table
+
+
+def _si(value: float, unit: str) -> str:
+    """Return three digits with the prefix that keeps them from 1 to 999."""
+    prefixes = {1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "µ", 1e-9: "n"}
+    size = next((size for size in prefixes if float(f"{value:.3g}") >= size), 1e-9)
+    return f"{value / size:.3g} {prefixes[size]}{unit}"
+
+
+def _binary(size: int) -> str:
+    units = {2**30: "GiB", 2**20: "MiB", 2**10: "KiB"}
+    unit = next(unit for unit in units if size >= unit)
+    return f"{size / unit:.3g} {units[unit]}"
 
 
 def _title(device: torch.device, name: str) -> str:
