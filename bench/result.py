@@ -59,6 +59,7 @@ class ResultFile:
         try:
             result = cls(path, json.loads(path.read_bytes()))
             result.records()
+            result.outcomes()
         except (ValueError, KeyError, TypeError, ValidationError):
             raise BenchError(f"{path} is no result that can be resumed; move it away or choose another --out") from None
         return result
@@ -71,6 +72,13 @@ class ResultFile:
     def cases(self) -> list[CaseRecord]:
         """Return the record of every case in the file, without the steps of cases."""
         return [record for record in self.records() if not record.step]
+
+    def outcomes(self) -> list[Outcome]:
+        """Return every case that has a time, and every step, with its samples."""
+        return [
+            Outcome(CaseRecord.model_validate(entry["extra_info"]), tuple(entry["stats"]["data"]))
+            for entry in self._document["benchmarks"]
+        ]
 
     def groups(self) -> list[Group]:
         """Return how each group in the file was sampled, in the order measured."""
