@@ -118,6 +118,22 @@ def test_every_form_that_runs_here_equals_the_reference(name, free):
                 assert deviation(chosen.prepare(subject.head, x)(x), expected, x).acceptable, form_name
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", MODELS)
+def test_a_pair_is_drawn_on_the_gpu_and_every_form_equals_the_reference(name):
+    device, dtype = torch.device("cuda", 0), torch.bfloat16
+    (found,) = subjects(device, dtype, 16, [name])
+    for subject in found:
+        assert {(value.device, value.dtype) for value in subject.model.state_dict().values()} == {(device, dtype)}
+        assert subject.on(device, dtype) is subject.model
+        x = torch.randn(65, subject.head.config.features, device=device).to(dtype)
+        expected = head_reference(subject.head, x)
+        for form_name in ("loop", "eager", "grouped_mm", "triton"):
+            chosen = form(form_name)
+            if chosen.unavailable(subject.head.config, device, dtype) is None:
+                assert deviation(chosen.prepare(subject.head, x)(x), expected, x).acceptable, form_name
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_can_be_made_for_every_routing_at_the_greatest_factor(name, free):
     free(0, 64 * GIB, threads=0)
