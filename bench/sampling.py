@@ -112,19 +112,22 @@ def is_narrow(samples: Sequence[float], blocks: Sequence[int]) -> bool:
 
 
 def _calls_per_block(item: Timed, seconds: float) -> int:
-    """Warm the item up and return how many calls give each of the blocks its share of `seconds`."""
-    start = time.perf_counter()
+    """Warm the item up and return how many calls, with what precedes them, give each block its share of `seconds`."""
+    share = seconds / MOST_BLOCKS
+    cost, start = float("inf"), time.perf_counter()
     try:
         for _ in range(WARM_UP_CALLS):
+            before = time.perf_counter()
             if item.before:
                 item.before()
             item.quickest = min(item.quickest, timed(item.call, item.clock, item.device))
-            if time.perf_counter() - start > seconds / MOST_BLOCKS and item.quickest > LONG:
+            cost = min(cost, time.perf_counter() - before)
+            if time.perf_counter() - start > share and item.quickest > LONG:
                 break
     except Exception as error:
         item.failure = told(error)
         return 0
-    return max(1, min(MOST_CALLS, int(seconds / MOST_BLOCKS / max(item.quickest, 1e-7))))
+    return max(1, min(MOST_CALLS, int(share / max(cost, 1e-7))))
 
 
 def _take_block(item: Timed, block: int, calls: int, watch: Disturbances) -> None:

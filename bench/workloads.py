@@ -39,6 +39,8 @@ from models.sparse import SparseMoEHead
 from reports.record import Cache
 
 Part = Literal["head", "classifier"]
+Heads = Literal["zoo", "paper", "public"]
+Heads = Literal["zoo", "paper", "public"]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -124,16 +126,16 @@ class Case:
 class Suite:
     """A named set of shapes, and how long its sampling may go on.
 
-    Where no checkpoints are named it measures those of the zoo, or else the paper's heads, untrained. Heads alone are
-    measured at `head_rows`, there also on rows made for each of `skews`, and at `cold_rows` with cold caches. `forms`
-    are those it takes where none are asked for, all without any.
+    Where no checkpoints are named it measures those of the zoo, the paper's heads, untrained, or the expert layers of
+    public models (`bench.public_layers`). Heads alone are measured at `head_rows`, there also on rows made for each of
+    `skews`, and at `cold_rows` with cold caches. `forms` are those it takes where none are asked for, all without any.
     """
 
     name: str
     summary: str
     head_rows: tuple[int, ...]
     seconds_per_case: float
-    of_the_zoo: bool = True
+    heads: Heads = "zoo"
     classifier_rows: tuple[int, ...] = ()
     classifier_forms: tuple[str, ...] = ()
     skews: tuple[Skew, ...] = ()
@@ -150,7 +152,7 @@ SUITES = {
             "batch 256, the head alone and the whole classifier, with the columns of the paper's efficiency table",
             (256,),
             2.0,
-            of_the_zoo=False,
+            heads="paper",
             classifier_rows=(256,),
             classifier_forms=("eager",),
             cold_rows=(256,),
@@ -162,7 +164,7 @@ SUITES = {
             "expert layers of public models, without the forms that unroll a hundred experts",
             (16, 1024),
             0.5,
-            of_the_zoo=False,
+            heads="public",
             forms=("loop", "eager", "grouped_mm", "triton"),
         ),
     )
@@ -174,7 +176,7 @@ def suite_named(name: str) -> Suite:
     try:
         return SUITES[name]
     except KeyError:
-        raise BenchError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}") from None
+        raise BenchError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}, scale") from None
 
 
 def adapted(suite: Suite, rows: Sequence[int], skews: Sequence[str], cold: bool) -> Suite:
@@ -232,7 +234,7 @@ def chosen_subjects(suite: Suite, checkpoints: Sequence[Path]) -> list[Subject]:
     """
     if checkpoints:
         return load_subjects(checkpoints)
-    return load_subjects(zoo.checkpoints()) if suite.of_the_zoo else preset_subjects()
+    return load_subjects(zoo.checkpoints()) if suite.heads == "zoo" else preset_subjects()
 
 
 def load_subjects(checkpoints: Iterable[Path]) -> list[Subject]:

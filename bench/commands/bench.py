@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -37,17 +38,24 @@ if TYPE_CHECKING:
 
 OUT = Path("runs/result.json")
 INTERRUPTED = 130
+SCALE = "scale"
+"""The suite that is a map: it chooses what to measure by what it found."""
+QUICK = 0.25
+"""Share of a suite's sampling time that a quick run takes."""
 
 
 def bench(
     checkpoints: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of trained models. Without any: those in models/zoo, or for suite paper the paper's heads, "
-            "untrained."
+            help="Folders of trained models. Without any: those in models/zoo; for suite paper the paper's heads, "
+            "untrained; for models and scale their own."
         ),
     ] = None,
-    suite: Annotated[str, typer.Option(help="demo, paper, batch, routing, scale or models.")] = "demo",
+    suite: Annotated[str, typer.Option(help="demo, paper, batch, routing, models or scale.")] = "demo",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A quarter of the sampling time; for scale a smaller map.")
+    ] = False,
     form: Annotated[list[str] | None, typer.Option(help="A form; may be repeated. By default all.")] = None,
     rows: Annotated[
         list[int] | None, typer.Option(min=1, help="Rows of the head alone; may be repeated. By default the suite's.")
@@ -77,49 +85,116 @@ def bench(
     """
     import torch
 
-    from bench.ceilings import measure_ceilings
     from bench.cold_start import empty_compiler_caches
     from bench.errors import BenchError
-    from bench.measure import measure_group
-    from bench.result import ResultFile
-    from bench.workloads import adapted, chosen_dtypes, chosen_forms, groups, suite_named
+    from bench.workloads import adapted, chosen_dtypes, chosen_forms, suite_named
     from models.device import pick_device
-    from models.storage import make_folder
 
-    chosen = adapted(suite_named(suite), rows or (), routing or (), cold)
-    place, dtypes, forms = pick_device(device), chosen_dtypes(dtype or ()), chosen_forms(form or (), chosen)
+    map_wanted = suite == SCALE
+    if map_wanted and (checkpoints or rows or routing or cold):
+        raise BenchError(
+            "suite scale chooses heads and rows itself; leave checkpoints, --rows, --routing and --cold out"
+        )
+    chosen = adapted(suite_named("demo" if map_wanted else suite), rows or (), routing or (), cold)
+    forms = chosen_forms(form or (), None if map_wanted else chosen)
+    run = _Run(pick_device(device), chosen_dtypes(dtype or ()), forms, seconds, seed, quick)
     if threads is not None:
         torch.set_num_threads(threads)
-    batches = _batches(chosen, checkpoints or (), place, dtypes)
-    make_folder(out.parent)
-    command = shlex.join(["moegap", *(argument for argument in sys.argv[1:] if argument != "--resume")])
-    result = ResultFile.resume(out, command) if resume else ResultFile.create(out, command)
-    per_case = chosen.seconds_per_case if seconds is None else seconds
-    measure = partial(measure_group, suite=suite, seconds=per_case, seed=seed)
-    ceilings: dict[torch.dtype, Ceilings] = {}
-    start, done, on_ceilings = time.perf_counter(), 0, 0.0
+    plan = partial(_measure_map, run) if map_wanted else partial(_measure_suite, run, chosen, checkpoints or ())
+    result = _result(out, resume)
+    start, groups = time.perf_counter(), len(result.groups())
     try:
         with progress_bar() as bar, empty_compiler_caches():
-            for subjects, of_dtypes in batches:
-                wanted = list(groups(chosen, subjects, forms, place, of_dtypes))
-                missing = _missing(result, wanted, subjects, place)
-                for one in of_dtypes if missing else ():
-                    if one not in ceilings:
-                        before = time.perf_counter()
-                        ceilings[one] = _ceilings(result, place, one, measure_ceilings, bar)
-                        on_ceilings += time.perf_counter() - before
-                bar.console.print(_announcement(wanted, missing, per_case, list(ceilings.values())), soft_wrap=True)
-                _measure(missing, measure, result, bar)
-                done += len(missing)
+            plan(result, bar)
     except KeyboardInterrupt:
         typer.echo(f"stopped: {out} keeps {len(result.cases())} cases; go on with --resume", err=True)
         raise typer.Exit(INTERRUPTED) from None
     records = result.records()
     if not any(record.status is Status.MEASURED for record in records):
         raise BenchError(f"nothing could be measured, as {out} says in full; first of all, {records[0].reason}")
-    if done:
-        typer.echo(_spent(result.groups()[-done:], on_ceilings, time.perf_counter() - start))
+    if measured := result.groups()[groups:]:
+        typer.echo(_spent(measured, run.on_ceilings, time.perf_counter() - start))
     typer.echo(f"result: {out}")
+
+
+@dataclass
+class _Run:
+    """What was asked for, whatever is measured; `on_ceilings` is the seconds spent on these so far."""
+
+    device: torch.device
+    dtypes: Sequence[torch.dtype]
+    forms: list[str]
+    seconds: float | None
+    seed: int
+    quick: bool
+    ceilings: dict[torch.dtype, Ceilings] = field(default_factory=dict)
+    on_ceilings: float = 0.0
+
+    def measure_ceilings(self, dtypes: Sequence[torch.dtype], result: ResultFile, bar: Progress) -> None:
+        """Measure what the machine can do in each of `dtypes` that was not yet, into `result`."""
+        from bench.ceilings import measure_ceilings
+
+        start = time.perf_counter()
+        for dtype in dtypes:
+            if dtype not in self.ceilings:
+                task = bar.add_task("what the machine can do", total=None)
+                self.ceilings[dtype] = measure_ceilings(self.device, dtype)
+                bar.remove_task(task)
+                result.add_ceilings(self.ceilings[dtype])
+        self.on_ceilings += time.perf_counter() - start
+
+
+def _result(out: Path, resume: bool) -> ResultFile:
+    from bench.result import ResultFile
+    from models.storage import make_folder
+
+    make_folder(out.parent)
+    command = shlex.join(["moegap", *(argument for argument in sys.argv[1:] if argument != "--resume")])
+    return ResultFile.resume(out, command) if resume else ResultFile.create(out, command)
+
+
+def _measure_suite(run: _Run, suite: Suite, checkpoints: Sequence[Path], result: ResultFile, bar: Progress) -> None:
+    """Measure what `result` lacks of a suite."""
+    from bench.measure import measure_group
+    from bench.workloads import groups
+
+    per_case = suite.seconds_per_case * (QUICK if run.quick else 1.0) if run.seconds is None else run.seconds
+    measure = partial(measure_group, suite=suite.name, seconds=per_case, seed=run.seed)
+    for subjects, dtypes in _batches(suite, checkpoints, run.device, run.dtypes):
+        wanted = list(groups(suite, subjects, run.forms, run.device, dtypes))
+        missing = _missing(result, wanted, subjects, run.device)
+        if missing:
+            run.measure_ceilings(dtypes, result, bar)
+        bar.console.print(_announcement(wanted, missing, per_case, list(run.ceilings.values())), soft_wrap=True)
+        _measure(missing, measure, result, bar)
+
+
+def _measure_map(run: _Run, result: ResultFile, bar: Progress) -> None:
+    """Measure what `result` lacks of the break-even map."""
+    from bench.break_even import scale_grid
+    from bench.scale import measure_scale
+
+    grid = scale_grid(quick=run.quick, device=run.device.type)
+    seconds = grid.seconds if run.seconds is None else run.seconds
+    bar.console.print(
+        f"{len(grid.cells)} sparse heads of {len(grid.layers)} layers against dense ones, by bisection"
+        + (f"; this takes at most {grid.most_seconds / 60:.0f} min" if grid.most_seconds else ""),
+        soft_wrap=True,
+    )
+    run.measure_ceilings(run.dtypes, result, bar)
+    task = bar.add_task("break-even map", total=1.0)
+    measure_scale(
+        grid,
+        run.forms,
+        run.device,
+        run.dtypes,
+        seconds,
+        run.seed,
+        result,
+        lambda place, share: bar.update(task, description=place, completed=share),
+        time.monotonic() + grid.most_seconds - run.on_ceilings if grid.most_seconds else None,
+        lambda line: bar.console.print(escape(line), soft_wrap=True),
+    )
 
 
 def _batches(
@@ -129,24 +204,9 @@ def _batches(
     from bench import public_layers
     from bench.workloads import chosen_subjects
 
-    if suite.name != "models" or checkpoints:
+    if suite.heads != "public" or checkpoints:
         return [(chosen_subjects(suite, checkpoints), dtypes)]
     return ((pair, [dtype]) for dtype in dtypes for pair in public_layers.subjects(device, dtype))
-
-
-def _ceilings(
-    result: ResultFile,
-    device: torch.device,
-    dtype: torch.dtype,
-    measure: Callable[[torch.device, torch.dtype], Ceilings],
-    bar: Progress,
-) -> Ceilings:
-    """Measure what the machine can do, into `result`."""
-    task = bar.add_task("what the machine can do", total=None)
-    found = measure(device, dtype)
-    bar.remove_task(task)
-    result.add_ceilings(found)
-    return found
 
 
 def _measure(

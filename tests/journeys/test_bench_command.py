@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bench.rooms import ROOT
-from reports.record import NOT_MEASURED_KEY
+from reports.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY
 
 
 def moegap(*arguments):
@@ -24,6 +24,11 @@ def moegap(*arguments):
 
 def measured(out):
     return json.loads(out.read_text())["benchmarks"] if out.exists() else []
+
+
+def whole(document):
+    """Return the names of the cases measured, their steps left out."""
+    return [entry["param"] for entry in document["benchmarks"] if not entry["extra_info"]["step"]]
 
 
 def finish(process):
@@ -47,7 +52,7 @@ def test_a_killed_run_resumes_with_what_is_missing(command):
     process.send_signal(signal.SIGKILL)
     finish(process)
     before = json.loads(out.read_text())
-    assert 0 < len(before["benchmarks"]) < 30
+    assert 0 < len(whole(before)) < 36
 
     status, _, errors = finish(moegap(*arguments))
     assert status == 1
@@ -59,21 +64,29 @@ def test_a_killed_run_resumes_with_what_is_missing(command):
     assert "are there already" in output
     after = json.loads(out.read_text())
     assert after["benchmarks"][: len(before["benchmarks"])] == before["benchmarks"]
-    names = [entry["param"] for entry in after["benchmarks"]]
+    names = whole(after)
     skipped = [record["case_id"] for record in after[NOT_MEASURED_KEY]]
-    assert len(set(names + skipped)) == len(names + skipped) == 3 * 3 * 5
-    assert len(names) == 6 * 5
+    assert len(set(names + skipped)) == len(names + skipped) == 3 * 3 * 6
+    assert len(names) == 6 * 6
+    assert len(after[CEILINGS_KEY]) == 2
+    assert {group["group_id"] for group in after[GROUPS_KEY]} == {
+        entry["extra_info"]["group_id"] for entry in after["benchmarks"]
+    }
+    split = {entry["extra_info"]["step"] for entry in after["benchmarks"]}
+    assert split == {"", "balanced", "products", "dispatched", "gated", "routed", "combined"}
+    assert all(0 < group["sampling"] < group["wall"] for group in after[GROUPS_KEY])
 
     status, output, _ = finish(moegap(*arguments, "--resume"))
     assert status == 0
-    assert "all 45 cases are there already" in output
+    assert "all 54 cases are there already" in output
     assert json.loads(out.read_text()) == after
 
 
 def test_an_interrupt_says_how_to_go_on(command):
     arguments, out = command
     process = moegap(*arguments[:-2], "--seconds", "60", "--out", out)
-    assert "cases at" in process.stdout.readline()
+    while "cases at" not in (line := process.stdout.readline()):
+        assert line, process.stderr.read()
     process.send_signal(signal.SIGINT)
     status, _, errors = finish(process)
     assert status == 130
