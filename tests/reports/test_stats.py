@@ -1,15 +1,20 @@
-"""Statistics against brute force, against scipy, and against the truth they should cover."""
+"""Statistics against brute force, against exact distributions, and against the truth they should cover."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from hypothesis.extra.numpy import arrays
+from scipy.stats import binom
 
 from reports import stats
-from reports.stats import LEAST_BLOCKS, LEAST_EFFECT, Estimate, Verdict
+from reports.stats import CONFIDENCE, LEAST_BLOCKS, LEAST_EFFECT, Estimate, Verdict
 
 
 def drawn(median: float, rng: np.random.Generator, disturbance: np.ndarray, per_block: int) -> np.ndarray:
@@ -30,58 +35,170 @@ def ratio(base: float, seed: int, interleaved: bool = True, blocks: int = 20) ->
     return stats.ratio_of_medians(slow, numbers, fast, numbers, interleaved=interleaved)
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1, 1, 1), (2, 2, 2, 2, 2, 2), (3, 1, 4, 1, 5, 9)])
-def test_resampled_medians_are_those_of_the_repeated_samples(sizes: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(0)
-    blocks = rng.permutation(np.repeat(np.arange(len(sizes)) * 10, sizes))
-    samples = rng.integers(1, 20, blocks.size).astype(float)
-    draws = stats._draws(len(sizes), stream=0)
-    expected = [
-        np.median(np.concatenate([np.tile(samples[blocks == 10 * block], times) for block, times in enumerate(draw)]))
-        for draw in draws[:300]
-    ]
-    np.testing.assert_array_equal(stats._resampled_medians(samples, blocks, draws)[:300], expected)
+times = st.floats(1e-6, 1.0)
 
 
-def test_median_and_its_interval_agree_with_scipy() -> None:
-    samples = np.random.default_rng(1).lognormal(0, 0.2, 60)
-    found = stats.median(samples, np.arange(60))
-    oracle = bootstrap(
-        (samples,), np.median, method="percentile", n_resamples=4000, rng=np.random.default_rng(2)
-    ).confidence_interval
+@given(st.lists(st.tuples(st.integers(-3, 3), times), min_size=1, max_size=40))
+def test_block_medians_are_the_medians_of_the_blocks(drawn: list[tuple[int, float]]) -> None:
+    blocks, samples = (np.array(column) for column in zip(*drawn, strict=True))
+    numbers, medians = stats.block_medians(samples, blocks)
+    assert numbers.tolist() == sorted(set(blocks.tolist()))
+    assert medians.tolist() == [np.median(samples[blocks == number]) for number in numbers]
+
+
+def order_statistics(values: np.ndarray) -> tuple[int, int]:
+    """Return which of the sorted values (B,), B odd, the ends of the bootstrap interval of the median are, exactly.
+
+    A resample's median is at most the i-th of B values where more than half of its draws are.
+    """
+    B = values.size
+    below = binom.sf(B // 2, B, np.arange(1, B + 1) / B)
+    tail = (1 - CONFIDENCE) / 2
+    return int(np.argmax(below >= tail)), int(np.argmax(below >= 1 - tail))
+
+
+@pytest.mark.parametrize("blocks", [9, 21, 41])
+def test_the_interval_of_a_median_is_that_of_its_exact_bootstrap_distribution(blocks: int) -> None:
+    samples = np.random.default_rng(1).lognormal(0, 0.2, blocks)
+    found = stats.median(samples, np.arange(blocks))
+    ranked = np.sort(samples)
+    low, high = order_statistics(samples)
     assert found.value == np.median(samples)
-    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), rel=0.01)
+    assert ranked[max(low - 1, 0)] <= found.low <= ranked[low + 1]
+    assert ranked[high - 1] <= found.high <= ranked[min(high + 1, blocks - 1)]
 
 
-def test_paired_ratio_agrees_with_scipy() -> None:
-    base, fast, blocks = pair(1.3, seed=4, blocks=50, per_block=1)
-    found = stats.ratio_of_medians(base, blocks, fast, blocks, interleaved=True)
-    oracle = bootstrap(
-        (base, fast),
-        lambda a, b, axis=-1: np.median(a, axis=axis) / np.median(b, axis=axis),
-        paired=True,
-        method="percentile",
-        n_resamples=4000,
-        rng=np.random.default_rng(3),
-    ).confidence_interval
-    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), rel=0.01)
+def test_a_paired_ratio_is_the_median_of_the_blocks_ratios() -> None:
+    base, fast, blocks = pair(1.3, seed=4, blocks=41, per_block=3)
+    ratios = np.median(base.reshape(41, 3), axis=1) / np.median(fast.reshape(41, 3), axis=1)
+    found, oracle = stats.ratio_of_medians(base, blocks, fast, blocks, interleaved=True), np.sort(ratios)
+    low, high = order_statistics(ratios)
+    assert found.paired
+    assert found.value == pytest.approx(np.median(ratios))
+    assert oracle[low - 1] * 0.9999 <= found.low <= oracle[low + 1] * 1.0001
+    assert oracle[high - 1] * 0.9999 <= found.high <= oracle[high + 1] * 1.0001
 
 
-@pytest.mark.parametrize("blocks", [6, 20])
-def test_paired_intervals_cover_the_truth(blocks: int) -> None:
-    found = [ratio(1.25, seed, blocks=blocks) for seed in range(120)]
-    covered = np.mean([estimate.low <= 1.25 <= estimate.high for estimate in found])
-    assert covered >= 0.9
+def test_an_unpaired_ratio_is_that_of_the_medians_resampled_apart() -> None:
+    base, fast, blocks = pair(1.3, seed=4, blocks=25, per_block=1)
+    found = stats.ratio_of_medians(base, blocks, fast, blocks, interleaved=False)
+    rng = np.random.default_rng(0)
+    medians = [np.median(side[rng.integers(25, size=(40_000, 25))], axis=1) for side in (base, fast)]
+    tail = (1 - CONFIDENCE) / 2
+    assert found.value == pytest.approx(np.median(base) / np.median(fast))
+    assert (found.low, found.high) == pytest.approx(np.quantile(medians[0] / medians[1], [tail, 1 - tail]), rel=0.02)
 
 
-def test_intervals_of_medians_cover_the_truth() -> None:
-    covered = 0
-    for seed in range(120):
-        rng = np.random.default_rng(seed)
-        samples = drawn(1.0, rng, rng.lognormal(0, 0.1, 20), per_block=3)
-        found = stats.median(samples, np.repeat(np.arange(20), 3))
-        covered += found.low <= 1.0 <= found.high
-    assert covered / 120 >= 0.9
+@given(arrays(np.float64, (2, 12), elements=times), arrays(np.float64, 12, elements=st.floats(0.1, 10)))
+def test_what_slows_a_block_for_both_sides_changes_nothing(sides: np.ndarray, slowed: np.ndarray) -> None:
+    blocks = np.arange(12)
+    calm = stats.ratio_of_medians(sides[0], blocks, sides[1], blocks, interleaved=True)
+    disturbed = stats.ratio_of_medians(slowed * sides[0], blocks, slowed * sides[1], blocks, interleaved=True)
+    ends = [(found.low, found.value, found.high) for found in (calm, disturbed)]
+    assert ends[0] == pytest.approx(ends[1])
+
+
+@given(arrays(np.float64, (2, 10), elements=times), st.booleans())
+def test_turning_the_sides_round_gives_the_reciprocal_estimate(sides: np.ndarray, interleaved: bool) -> None:
+    blocks = np.arange(10)
+    there = stats.ratio_of_medians(sides[0], blocks, sides[1], blocks, interleaved)
+    back = stats.ratio_of_medians(sides[1], blocks, sides[0], blocks, interleaved)
+    assert there.value == pytest.approx(1 / back.value)
+
+
+Sides = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Method = Callable[[Sides], Estimate]
+
+
+def paired(sides: Sides) -> Estimate:
+    return stats.ratio_of_medians(*sides, interleaved=True)
+
+
+def unpaired(sides: Sides) -> Estimate:
+    return stats.ratio_of_medians(*sides, interleaved=False)
+
+
+def by_sample(sides: Sides) -> Estimate:
+    """Resample samples as if each were a block of its own."""
+    base, _, own, _ = sides
+    return stats.ratio_of_medians(base, np.arange(base.size), own, np.arange(own.size), interleaved=True)
+
+
+def by_means(sides: Sides) -> Estimate:
+    """Resample blocks of the ratio of all samples' means."""
+    base, blocks, own, _ = sides
+    means = [np.array([side[blocks == block].mean() for block in np.unique(blocks)]) for side in (base, own)]
+    draws = np.random.default_rng(0).integers(means[0].size, size=(1000, means[0].size))
+    ratios = means[0][draws].mean(axis=1) / means[1][draws].mean(axis=1)
+    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(float(means[0].mean() / means[1].mean()), float(low), float(high), base.size, means[0].size)
+
+
+def measured(ratio: float, rng: np.random.Generator) -> Sides:
+    """Return two calls of one block plan on a busy machine, of which the second takes 1 / `ratio` times as long.
+
+    The machine's level wanders from block to block and jumps between two speeds. Within a block each call has noise
+    with heavy tails; and a neighbour's burst slows what one call does in a block, where it falls on it, as a whole.
+    """
+    blocks, calls = int(rng.integers(12, 41)), int(rng.integers(1, 16))
+    level = np.exp(np.cumsum(rng.normal(0, 0.03, blocks))) * np.where(np.cumsum(rng.random(blocks) < 0.15) % 2, 1.4, 1)
+    sides = []
+    for quickest in (1e-3 * ratio, 1e-3):
+        bursts = np.where(rng.random(blocks) < 0.25, 1 + rng.exponential(0.5, blocks), 1) * rng.lognormal(
+            0, 0.01, blocks
+        )
+        noise = 1 + 0.02 * np.abs(rng.standard_t(2, (blocks, calls)))
+        sides += [(quickest * (level * bursts)[:, None] * noise).ravel(), np.repeat(np.arange(blocks), calls)]
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What a method says of comparisons whose answer is known, as shares of them."""
+
+    wrong: float  # equal code called different
+    missed: float  # code slower by a twentieth or a fifth called the same or faster
+    covered: float  # intervals that hold the truth
+    found: float  # code slower by a fifth called slower
+
+    @property
+    def hold(self) -> bool:
+        return self.wrong <= 0.05 and self.missed == 0 and self.covered >= 0.95 and self.found >= 0.75
+
+
+def shares(method: Method, comparisons: int = 120) -> Shares:
+    rng = np.random.default_rng(5)
+    slower = (1.0, 1.02, 1.05, 1.2)
+    found = {by: [method(measured(1 / by, rng)) for _ in range(comparisons)] for by in slower}
+    verdicts = {by: [stats.verdict(estimate) for estimate in estimates] for by, estimates in found.items()}
+    wrong = [verdict in (Verdict.FASTER, Verdict.SLOWER) for verdict in verdicts[1.0]]
+    missed = [verdict in (Verdict.FASTER, Verdict.SAME) for verdict in verdicts[1.05] + verdicts[1.2]]
+    covered = [estimate.low <= 1 / by <= estimate.high for by in slower for estimate in found[by]]
+    return Shares(
+        *(float(np.mean(each)) for each in (wrong, missed, covered, np.array(verdicts[1.2]) == Verdict.SLOWER))
+    )
+
+
+def test_equal_code_is_hardly_called_different_and_known_slowdowns_lie_within_their_intervals() -> None:
+    assert shares(paired).hold
+
+
+@pytest.mark.parametrize("mutant", [unpaired, by_sample, by_means])
+def test_another_method_does_not_do_as_well(mutant: Method) -> None:
+    assert not shares(mutant).hold
+
+
+def test_a_lower_confidence_does_not_do_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "CONFIDENCE", 0.9)
+    assert not shares(paired).hold
+
+
+def test_a_report_of_a_thousand_cases_needs_seconds() -> None:
+    sides = measured(1.0, np.random.default_rng(0))
+    start = time.process_time()
+    for _ in range(100):
+        paired(sides)
+    assert (time.process_time() - start) * 3000 / 100 < 10
 
 
 def test_a_case_against_itself_is_the_same() -> None:
