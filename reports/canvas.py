@@ -16,6 +16,11 @@ from reports.styles import Style
 HEIGHT = 260
 INK = "currentColor"
 DIGITS = 5  # of a rounded value; a table has those that matter
+DURATION = (  # the label of an axis of seconds
+    "datum.value >= 1 ? format(datum.value, '~g') + ' s'"
+    " : datum.value >= 0.001 ? format(datum.value * 1000, '~g') + ' ms'"
+    " : format(datum.value * 1000000, '~g') + ' µs'"
+)
 
 
 def colour(styles: Sequence[Style], field: str) -> alt.Color:

@@ -166,6 +166,15 @@ class Analysis:
         chosen = [case for case in self.results.cases if Setting.of(case.record) == setting and case.record.rows]
         return sorted(chosen, key=lambda case: (KINDS.index(case.record.head), case.record.form, case.record.rows))
 
+    @property
+    def usual(self) -> list[Setting]:
+        """The settings of warm caches and of rows that no routing was made for, or all where there are none such.
+
+        Those of a map of break-even, whose many heads that map shows, are never among them.
+        """
+        drawn = [setting for setting in self.settings if setting.suite != MAP_SUITE]
+        return [setting for setting in drawn if (setting.cache, setting.routing) == ("warm", "")] or drawn
+
     def of(self, setting: Setting, head: Head) -> list[Speedup]:
         """Return the speed-ups of a head in a setting, fewest rows first."""
         chosen = [speedup for speedup in self.speedups if (speedup.setting, speedup.head) == (setting, head)]

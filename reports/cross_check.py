@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reports import units
 from reports.record import CaseRecord
 from reports.steps import Added
-from reports.traced import STAGES
+from reports.traced import STAGES, slowed
 from reports.waterfall import Waterfall
 
 AGREE = 0.1
@@ -56,16 +56,21 @@ def _agreement(record: CaseRecord, call: float, stages: tuple[str, ...], added: 
     steps = sum(one.seconds for one in added)
     traced = sum(record.traced.get(stage, 0.0) for stage in stages)
     share = (traced - steps) / call
-    return Agreement(stages, steps, traced, share, "" if abs(share) <= AGREE else _reason(record, call, share))
+    reason = "" if abs(share) <= AGREE else _reason(record, call, steps, traced)
+    return Agreement(stages, steps, traced, share, reason)
 
 
-def _reason(record: CaseRecord, call: float, share: float) -> str:
+def _reason(record: CaseRecord, call: float, steps: float, traced: float) -> str:
+    """Say why a stage takes another time in a profiled call: the profiler's own work, a slower pass, or caches."""
     profiled = (record.operators or 0) * PROFILED / call
-    if share > 0 and record.operators and share - profiled <= AGREE:
+    if record.operators and 0 < (traced - steps) / call <= profiled + AGREE:
         return (
             f"The profiler adds about a microsecond to each of {units.plural(record.operators, 'operator')}, "
             f"{units.percent(profiled)} of this call."
         )
-    if share > 0:
-        return "The stage takes longer in a profiled call than its steps add, by more than the profiler costs."
+    if traced > steps:
+        return (
+            f"The profiled call took {units.factor(slowed(record, call))} the timed one's time; the stage has "
+            f"{units.percent(traced / sum(record.traced.values()))} of it, by steps {units.percent(steps / call)}."
+        )
     return "The steps add more than the stage takes in a whole call, where the stages before it have filled the caches."

@@ -16,18 +16,14 @@ from reports.record import CaseRecord
 from reports.stats import Estimate
 from reports.styles import Style
 
-_DURATION = (
-    "datum.value >= 1 ? format(datum.value, '~g') + ' s'"
-    " : datum.value >= 0.001 ? format(datum.value * 1000, '~g') + ' ms'"
-    " : format(datum.value * 1000000, '~g') + ' µs'"
-)
+THEORY, ATTAINABLE = [6, 4], [1, 3]  # dashes of the lines of promises and of floors
 
 
 def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.LayerChart:
     """Draw the speed-up of one MoE head over the best dense form by rows, with the theoretical one above it.
 
-    `speedups` of one head in one setting. The shaded gap lies between theory and the best form. Forms stand a little
-    apart, so that their intervals do not hide one another.
+    `speedups` of one head in one setting. The shaded gap lies between theory and the best form; the attainable speed-up
+    crosses it where floors are known. Forms stand a little apart, so that their intervals do not hide one another.
     """
     sizes = [speedup.rows for speedup in speedups]
     apart = (max(sizes) / min(sizes) * 2) ** 0.008
@@ -47,17 +43,24 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
         for speedup in speedups
     ]
     x, dodged = _rows_axis(sizes), _rows_axis(sizes, field="x")
-    ends = [1.0, *(point["theoretical"] for point in bests)]
+    possible = [
+        {"rows": speedup.rows, "attainable": attainable}
+        for speedup in speedups
+        if (attainable := speedup.best.attainable) is not None
+    ]
+    ends = [1.0, *(point["theoretical"] for point in bests), *(point["attainable"] for point in possible)]
     ends += [point[end] for point in measured for end in ("speedup", "low", "high") if point[end] is not None]
     y = _factor_axis(_bounds(ends, max(1.004, (max(ends) / min(ends)) ** 0.06)))
     gap = alt.Chart(canvas.data(bests)).mark_area(color=INK, opacity=0.07)
-    theory = alt.Chart(canvas.data(bests)).mark_line(color=INK, strokeDash=[6, 4], strokeWidth=1.5)
+    theory = alt.Chart(canvas.data(bests)).mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5, point=_BAR)
+    machine = alt.Chart(canvas.data(possible)).mark_line(color=INK, strokeDash=ATTAINABLE, strokeWidth=2, point=_BAR)
     base = alt.Chart(canvas.data(measured))
     tooltip = [*_TOOLTIP_CASE, "speed-up:N", "interval:N", "verdict:N"]
     return canvas.finished(
         _one_line(1.0),
         gap.encode(x=x, y=alt.Y("theoretical:Q"), y2="realised:Q"),
         theory.encode(x=x, y="theoretical:Q"),
+        machine.encode(x=x, y="attainable:Q"),
         base.mark_rule(strokeWidth=1.5).encode(
             x=dodged, y=alt.Y("low:Q"), y2="high:Q", color=canvas.colour(styles, "form")
         ),
@@ -83,9 +86,33 @@ def latency_chart(
     y = _duration(alt.Y, "seconds:Q", "median time of a call", seconds)
     base = alt.Chart(canvas.data(points))
     band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
-    line = alt.Chart(canvas.data(reference)).mark_line(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(x=x, y=y)
+    line = alt.Chart(canvas.data(reference)).mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(x=x, y=y)
     tooltip = [*_TOOLTIP_CASE, "median:N", "interval:N", "samples:Q"]
     return canvas.finished(line, band, *_lines(base, x, y, styles, tooltip))
+
+
+def skew_chart(
+    cases: Sequence[Case],
+    latencies: Mapping[Case, Estimate],
+    routings: Mapping[str, str],
+    styles: Sequence[Style],
+    dense: float | None,
+) -> alt.LayerChart:
+    """Draw the median time of one head's forms by how its rows are spread over experts.
+
+    `cases` of one head and number of rows; `routings` calls the routings by their names, in the order shown; `dense` is
+    the median in seconds of the fastest dense form, drawn as a reference.
+    """
+    points = [{**_latency_point(case, latencies[case]), "spread": routings[case.record.routing]} for case in cases]
+    times = [end for point in points for end in (point["low"], point["high"], point["seconds"]) if end is not None]
+    y = _duration(alt.Y, "seconds:Q", "median time of a call", _bounds([*times, *([dense] if dense else [])], 1.2))
+    x = alt.X("spread:O", sort=list(routings.values()), axis=alt.Axis(title="rows go to experts", labelAngle=0))
+    base = alt.Chart(canvas.data(points))
+    reference = alt.Chart(canvas.data([{"seconds": dense}] if dense else []))
+    bars = base.mark_rule(strokeWidth=1.5).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
+    tooltip = [*_TOOLTIP_CASE, alt.Tooltip("spread:N", title="rows go to experts"), "median:N", "interval:N"]
+    line = reference.mark_rule(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(y=y)
+    return canvas.finished(line, bars, *_lines(base, x, y, styles, tooltip))
 
 
 def accuracy_chart(
@@ -138,7 +165,7 @@ def routing_chart(record: CaseRecord) -> alt.LayerChart:
     even = alt.Chart(canvas.data([{"share": 1 / len(shares)}]))
     return canvas.finished(
         bars.encode(x=x, y=y, tooltip=["expert:O", alt.Tooltip("share:Q", format=".1%"), "rows:Q"]),
-        even.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(y="share:Q"),
+        even.mark_rule(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(y="share:Q"),
     )
 
 
@@ -151,6 +178,7 @@ def fastest(cases: Sequence[Case], latencies: Mapping[Case, Estimate]) -> dict[i
     return least
 
 
+_BAR = alt.OverlayMarkDef(shape="stroke", color=INK, size=120, strokeWidth=1.5, filled=False)  # of lines of one point
 _TOOLTIP_CASE = ["form:N", alt.Tooltip("rows:Q", format=",")]
 
 
@@ -222,7 +250,7 @@ def _duration(channel: type[Any], field: str, title: str, domain: tuple[float, f
     powers = [10.0**power for power in range(-9, 5)]
     steps = [step * power for power in powers for step in (1, 2, 5)]
     values = _ticks(powers if domain[1] / domain[0] > 3e3 else steps, domain)
-    axis = alt.Axis(title=title, labelExpr=_DURATION, labelOverlap="greedy", values=values)
+    axis = alt.Axis(title=title, labelExpr=canvas.DURATION, labelOverlap="greedy", values=values)
     return channel(field, scale=alt.Scale(type="log", domain=list(domain), nice=False), axis=axis)
 
 

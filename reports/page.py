@@ -20,8 +20,8 @@ import altair
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import load, markdown, panels, studies, tables, units, verdicts
-from reports.compare import Analysis, analyse
+from reports import account_panels, conditions, load, markdown, panels, sampling, skew, studies, tables, units, verdicts
+from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
 from reports.files import read
 from reports.load import measured_at
@@ -86,13 +86,20 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "styles": looks,
         "speedups": panels.speedup_panels(analysis, looks),
         "speedup_tables": tables.speedups(analysis),
+        "account": account_panels.section(analysis),
+        "cold": conditions.cold(analysis),
+        "within_classifier": conditions.within_classifier(analysis),
         "latencies": panels.latency_panels(analysis, looks),
         "accuracies": panels.accuracy_panels(analysis, looks),
         "routings": panels.routing_charts(analysis),
+        "skews": skew.panels(analysis, looks),
+        "skew_tables": skew.tables(analysis),
         "efficiency": tables.efficiency(analysis),
         "cold_start": tables.cold_start(analysis),
         "work": tables.work(analysis),
         "cases": tables.cases(analysis),
+        "sampling": sampling.sentences(analysis),
+        "drift": sampling.drift(analysis),
         "reasons": tables.reasons(analysis),
         "missing": _missing(analysis) if results.records else "",
         "replaced": [record.case_id for record in results.replaced],
@@ -131,8 +138,10 @@ def _headline(analysis: Analysis, shown: Sections) -> list[str]:
 def _missing(analysis: Analysis) -> str:
     """Say why there is no speed-up, or return ""."""
     kinds = {case.record.head for case in analysis.results.cases}
-    if analysis.speedups:
+    if any(speedup.setting.suite != MAP_SUITE for speedup in analysis.speedups):
         return ""
+    if analysis.speedups:
+        return "These heads were measured for a map of break-even, which has their speed-ups."
     if not kinds:
         return "Nothing was measured, so there is no speed-up to report; the reasons stand below."
     if kinds == {"dense"}:

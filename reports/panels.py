@@ -8,7 +8,7 @@ from math import log
 from typing import Any
 
 from reports import figures, units, verdicts
-from reports.compare import KINDS, Analysis, Head, Setting
+from reports.compare import KINDS, Analysis, Head, Setting, rivals
 from reports.load import Case
 from reports.record import CaseRecord
 from reports.styles import Style
@@ -35,9 +35,9 @@ class Panel:
 
 
 def speedup_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
-    """Return theoretical against realised speed-up: one panel for each setting, one chart for each MoE head."""
+    """Return promised, attainable and realised speed-up: one panel for each setting, one chart for each MoE head."""
     panels = []
-    for setting in analysis.settings:
+    for setting in analysis.usual:
         charts = []
         for head in _heads(analysis, analysis.cases(setting)):
             speedups = analysis.of(setting, head)
@@ -52,7 +52,7 @@ def speedup_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
 def latency_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
     """Return latency against batch: one panel for each setting, one chart for each head, on one scale of time."""
     panels = []
-    for setting in analysis.settings:
+    for setting in analysis.usual:
         cases = analysis.cases(setting)
         dense = [case for case in cases if case.record.head == "dense"]
         times = [analysis.latencies[case].value for case in cases]
@@ -60,7 +60,7 @@ def latency_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
         charts = []
         for head in _heads(analysis, cases):
             own = [case for case in cases if Head.of(case.record) == head]
-            reference = [] if head.kind == "dense" else dense
+            reference = [] if head.kind == "dense" else rivals(head, own, dense) or dense
             chart = figures.latency_chart(own, analysis.latencies, styles, bounds, reference)
             charts.append(Chart(analysis.labels[head], chart.to_dict(), _latency_message(analysis, own)))
         panels.append(_panel(setting, charts))
@@ -70,7 +70,7 @@ def latency_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
 def accuracy_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
     """Return accuracy against latency: one panel for each setting with trained heads, near a batch of 256."""
     panels = []
-    for setting in analysis.settings:
+    for setting in analysis.usual:
         trained = [case for case in analysis.cases(setting) if case.record.test_accuracy is not None]
         if not trained:
             continue

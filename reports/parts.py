@@ -1,8 +1,8 @@
 """The parts that a call's time is divided into, their order, and what of the floors lies in each.
 
 A part stands for one thing that a call does, or for several that no measurement tells apart; then it carries all their
-names. What the floors count stands in the floors alone: a part holds what its work takes beyond them. Tiles padded for
-experts of unequal load count as imbalance.
+names in short. What the floors count stands in the floors alone: a part holds what its work takes beyond them. Tiles
+padded for experts of unequal load count as imbalance.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports import units
 from reports.floors import Floor, operations
 from reports.record import CaseRecord
 
@@ -22,6 +21,7 @@ FLOORS = (ARITHMETIC, MEMORY, LAUNCH)
 WORK = (IMBALANCE, GEMM, GATE, CHOICE, DISPATCH, COMBINE)
 LAST = (FUSED, OUTSIDE, HOST, UNATTRIBUTED)
 
+_SHORT = {IMBALANCE: "imbalance", GEMM: "GEMM", PRODUCTS: "products"}
 _DONE = {
     "dense": {GEMM},
     "soft": {GEMM, GATE, CHOICE, COMBINE},  # every expert serves every row: nothing to balance, nothing to send
@@ -42,8 +42,7 @@ class Draft:
     @property
     def place(self) -> int:
         """Where it stands among the parts of a call."""
-        order = (*FLOORS, *WORK, *LAST)
-        return min(order.index(work) for work in self.works or (self.name,))
+        return min(map((*FLOORS, *WORK, *LAST).index, self.works or (self.name,)))
 
 
 def done_by(record: CaseRecord, works: Sequence[str]) -> tuple[str, ...]:
@@ -53,8 +52,8 @@ def done_by(record: CaseRecord, works: Sequence[str]) -> tuple[str, ...]:
 
 def name(works: Sequence[str], floor: Floor | None) -> str:
     """Return what a part that stands for `works` is called; without a floor, its products hold all their time."""
-    ordered = sorted(works, key=WORK.index)
-    return units.listing([PRODUCTS if work == GEMM and floor is None else work for work in ordered])
+    called = [PRODUCTS if work == GEMM and floor is None else work for work in sorted(works, key=WORK.index)]
+    return called[0] if len(called) == 1 else " + ".join(_SHORT.get(work, work) for work in called)
 
 
 def floors(floor: Floor | None) -> list[Draft]:

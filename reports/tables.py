@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports import units, verdicts
-from reports.compare import KINDS, Analysis, Comparison, Head, Setting, Speedup
+from reports.compare import KINDS, MAP_SUITE, Analysis, Comparison, Head, Setting, Speedup
+from reports.floors import Floor
 from reports.load import Case, measured_at
 from reports.panels import nearest_batch
 from reports.record import CaseRecord, Status
@@ -63,10 +64,17 @@ def environment(analysis: Analysis) -> list[Table]:
 
 
 def speedups(analysis: Analysis) -> list[Table]:
-    """Return, for each setting and MoE head, theoretical and best realised speed-up by rows."""
+    """Return, for each setting, what each MoE head was promised, could attain and realised at best, by rows.
+
+    The heads of a map of break-even stand in that map.
+    """
     columns = (
+        Column("head", numeric=False),
         Column("rows"),
         Column("theoretical"),
+        Column("attainable"),
+        Column("limited by", numeric=False),
+        Column("least bytes"),
         Column("realised"),
         Column(units.INTERVAL),
         Column("verdict", numeric=False),
@@ -74,28 +82,31 @@ def speedups(analysis: Analysis) -> list[Table]:
         Column("dense form", numeric=False),
         Column("n"),
     )
-    groups = {(speedup.setting, speedup.head): None for speedup in analysis.speedups}
+    groups = {
+        (speedup.setting, speedup.head): None for speedup in analysis.speedups if speedup.setting.suite != MAP_SUITE
+    }
     order = sorted(groups, key=lambda group: (group[0].rank(), KINDS.index(group[1].kind), analysis.labels[group[1]]))
-    return [
-        Table(
-            f"{verdicts.title(setting)}, {analysis.labels[head]}; {verdicts.machine(setting)}",
-            columns,
-            tuple(_speedup_row(speedup) for speedup in analysis.of(setting, head)),
-        )
-        for setting, head in order
-    ]
+    rows: dict[Setting, list[tuple[str, ...]]] = {}
+    for setting, head in order:
+        rows.setdefault(setting, []).extend(_speedup_row(analysis, found) for found in analysis.of(setting, head))
+    return [without_blanks(Table(caption(setting), columns, tuple(found))) for setting, found in rows.items()]
+
+
+def caption(setting: Setting) -> str:
+    """Return the title of a table about one setting."""
+    return f"{verdicts.title(setting)}; {verdicts.machine(setting)}"
 
 
 def efficiency(analysis: Analysis) -> list[Table]:
     """Return the paper's efficiency table for each setting of the suite `paper`, at the batch nearest to its 256."""
     tables = []
-    for setting in analysis.settings:
+    for setting in analysis.usual:
         cases = analysis.cases(setting) if setting.suite == "paper" else []
         if cases:
             batch = nearest_batch(cases)
             rows = tuple(_efficiency_row(analysis, case) for case in cases if case.record.rows == batch)
-            caption = f"{verdicts.title(setting)}, batch of {units.count(batch)}; {verdicts.machine(setting)}"
-            tables.append(Table(caption, _EFFICIENCY, rows))
+            heading = f"{verdicts.title(setting)}, batch of {units.count(batch)}; {verdicts.machine(setting)}"
+            tables.append(Table(heading, _EFFICIENCY, rows))
     return tables
 
 
@@ -111,14 +122,14 @@ def cold_start(analysis: Analysis) -> list[Table]:
         Column("runs on", numeric=False),
     )
     tables = []
-    for setting in analysis.settings:
+    for setting in analysis.usual:
         groups: dict[tuple[Head, str], list[CaseRecord]] = {}
         for case in analysis.cases(setting):
             groups.setdefault((Head.of(case.record), case.record.form), []).append(case.record)
         rows = [_cold_start_row(analysis, head, form, records) for (head, form), records in groups.items()]
         told = tuple(row for row in rows if any(row[2:5]))
         if told:
-            tables.append(Table(f"{verdicts.title(setting)}; {verdicts.machine(setting)}", columns, told))
+            tables.append(Table(caption(setting), columns, told))
     return tables
 
 
@@ -139,8 +150,7 @@ def work(analysis: Analysis) -> list[Table]:
     for setting in analysis.settings:
         counted = [case.record for case in analysis.cases(setting) if case.record.launches is not None]
         if counted:
-            caption = f"{verdicts.title(setting)}; {verdicts.machine(setting)}"
-            tables.append(Table(caption, columns, tuple(_work_row(analysis, record) for record in counted)))
+            tables.append(Table(caption(setting), columns, tuple(_work_row(analysis, record) for record in counted)))
     return tables
 
 
@@ -149,13 +159,15 @@ def cases(analysis: Analysis) -> list[Table]:
     against_best = {item.case: item for speedup in analysis.speedups for item in speedup.against_best}
     same_form = {item.case: item for speedup in analysis.speedups for item in speedup.same_form}
     return [
-        Table(
-            f"{verdicts.title(setting)}; {verdicts.machine(setting)}",
-            _CASES,
-            tuple(
-                _case_row(analysis, case, against_best.get(case), same_form.get(case))
-                for case in analysis.cases(setting)
-            ),
+        without_blanks(
+            Table(
+                caption(setting),
+                _CASES,
+                tuple(
+                    _case_row(analysis, case, against_best.get(case), same_form.get(case))
+                    for case in analysis.cases(setting)
+                ),
+            )
         )
         for setting in analysis.settings
     ]
@@ -195,6 +207,7 @@ _CASES = (
     Column("over dense, same form"),
     Column("error / tolerance"),
     Column("ambiguous rows"),
+    Column("J per 1,000 rows"),
 )
 
 
@@ -222,7 +235,7 @@ def _facts(records: Sequence[CaseRecord], cases: Sequence[Case]) -> Iterable[tup
     return ((name, value) for name, value in facts.items() if value)
 
 
-def _name(analysis: Analysis, head: Head) -> str:
+def name(analysis: Analysis, head: Head) -> str:
     """Return a head's label for a column of heads."""
     return analysis.labels[head].replace(" head", "", 1)
 
@@ -243,11 +256,16 @@ def _joined(values: Iterable[str]) -> str:
     return ", ".join(sorted({value for value in values if value}))
 
 
-def _speedup_row(speedup: Speedup) -> tuple[str, ...]:
+def _speedup_row(analysis: Analysis, speedup: Speedup) -> tuple[str, ...]:
     best = speedup.best
+    floor = analysis.floors.get(best.case)
     return (
+        name(analysis, speedup.head),
         units.count(speedup.rows),
         units.factor(best.theoretical),
+        "" if best.attainable is None else units.factor(best.attainable),
+        floor.limit if floor else "",
+        f"{units.megabytes(best.case.record.least_bytes or 0)}, {resident(floor)}" if floor else "",
         units.factor(best.realised.value),
         _interval(best),
         best.verdict,
@@ -255,6 +273,11 @@ def _speedup_row(speedup: Speedup) -> tuple[str, ...]:
         best.base.record.form,
         units.count(best.realised.samples),
     )
+
+
+def resident(floor: Floor) -> str:
+    """Return where what a case must move lies."""
+    return "cache-resident" if floor.cached else "in memory"
 
 
 def _interval(comparison: Comparison) -> str:
@@ -272,7 +295,7 @@ def _efficiency_row(analysis: Analysis, case: Case) -> tuple[str, ...]:
     mean = float(np.mean(case.samples))
     std = units.seconds(float(np.std(case.samples, ddof=1))) if case.samples.size > 1 else ""
     return (
-        _name(analysis, Head.of(record)),
+        name(analysis, Head.of(record)),
         record.form,
         units.count(record.parameters),
         units.megabytes(record.parameters * BYTES_PER_FLOAT32),
@@ -294,7 +317,7 @@ def _cold_start_row(analysis: Analysis, head: Head, form: str, records: Sequence
     )
     runs_on = {f"{key} {value}" for record in records for key, value in record.runs_on.items() if key != "device"}
     return (
-        _name(analysis, head),
+        name(analysis, head),
         form,
         units.seconds(min(starts)) if starts else "",
         units.seconds(max(starts)) if starts else "",
@@ -307,7 +330,7 @@ def _cold_start_row(analysis: Analysis, head: Head, form: str, records: Sequence
 def _work_row(analysis: Analysis, record: CaseRecord) -> tuple[str, ...]:
     executed, requested, least = record.executed_flops, record.requested_bytes, record.least_bytes
     return (
-        _name(analysis, Head.of(record)),
+        name(analysis, Head.of(record)),
         record.form,
         units.count(record.rows),
         units.count(record.launches or 0),
@@ -324,7 +347,7 @@ def _case_row(
 ) -> tuple[str, ...]:
     record, median = case.record, analysis.latencies[case]
     return (
-        _name(analysis, Head.of(record)),
+        name(analysis, Head.of(record)),
         record.form,
         units.count(record.rows),
         units.seconds(median.value),
@@ -336,6 +359,7 @@ def _case_row(
         _speedup(same_form) if same_form else "",
         " / ".join(filter(None, (units.deviation(record.error), units.deviation(record.tolerance)))),
         units.count(record.ambiguous_rows),
+        "" if record.joules_per_thousand_rows is None else units.quantity(record.joules_per_thousand_rows),
     )
 
 
@@ -343,7 +367,7 @@ def _scopes(analysis: Analysis, records: Sequence[CaseRecord]) -> Iterable[str]:
     """Name the cases of one reason, those that differ only in rows together."""
     scopes: dict[tuple[str, ...], set[int]] = {}
     for record in records:
-        label = _name(analysis, Head.of(record))
+        label = name(analysis, Head.of(record))
         scope = (label, record.form, record.part, record.dtype, record.device, f"{record.clock} clock", record.suite)
         scopes.setdefault(scope, set()).add(record.rows)
     for (label, form, *details, suite), rows in scopes.items():

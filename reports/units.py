@@ -41,6 +41,11 @@ def seconds(value: float) -> str:
     return f"{_rounded(value / 1e-6, 3)} µs"
 
 
+def signed_seconds(value: float) -> str:
+    """Return a duration that may be below zero, to three digits."""
+    return f"{MINUS if value < 0 else ''}{seconds(abs(value))}"
+
+
 def seconds_adding_up(total: int, shares: Sequence[int]) -> tuple[str, list[str], str]:
     """Return `total` and the `shares` that sum to it, picoseconds both, in one unit, as shown adding up to it as shown.
 
@@ -61,6 +66,12 @@ def seconds_adding_up(total: int, shares: Sequence[int]) -> tuple[str, list[str]
     return whole, shown, unit
 
 
+def seconds_in(picoseconds: int, unit: str, decimals: int) -> str:
+    """Return a duration in s, ms or µs with as many decimals, without the unit."""
+    size: int = dict(_UNITS)[unit] // 10**decimals
+    return _places(round(picoseconds / size), decimals)
+
+
 def seconds_interval(median: Estimate) -> str:
     """Return the interval of a median duration, or "" where it has none."""
     if median.low is None or median.high is None:
@@ -79,9 +90,26 @@ def millions(value: float) -> str:
     return _rounded(value / 1e6, 3)
 
 
+def billions(value: float) -> str:
+    """Return a number in thousands of millions, without the word."""
+    return _rounded(value / 1e9, 3)
+
+
 def percent(share: float) -> str:
     """Return a share between 0 and 1 as a percentage."""
     return f"{100 * share:.1f} %"
+
+
+def signed_percent(share: float) -> str:
+    """Return a share that may be below zero as a percentage."""
+    return percent(share).replace("-", MINUS)
+
+
+def percent_interval(share: Estimate) -> str:
+    """Return the interval of a share, such as 1.9 to 2.1 %, or what it lacks."""
+    if share.low is None or share.high is None:
+        return factor_interval(share)
+    return f"{100 * share.low:.1f} to {percent(share.high)}"
 
 
 def points(share: float) -> str:

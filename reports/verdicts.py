@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reports import units
 from reports.compare import KINDS, MAP_SUITE, Analysis, Comparison, Setting, Speedup
+from reports.floors import Floor
 from reports.record import Status
 from reports.stats import Verdict
 
@@ -30,6 +31,8 @@ class Answer:
     shape: str
     machine: str
     theoretical: str
+    attainable: str  # "" where no floors are known
+    limit: str  # what bounds the head on this machine
     realised: str
     interval: str
     verdict: Verdict
@@ -123,7 +126,7 @@ def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, bool, b
 
 def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
     best = speedup.best
-    record = best.case.record
+    record, floor = best.case.record, analysis.floors.get(best.case)
     where = f"this {_DEVICES[record.device]}"
     if len({machine(setting) for setting in analysis.settings}) > 1:
         where = f"the {_DEVICES[record.device]} {speedup.setting.device_name}"
@@ -131,7 +134,8 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
     details = f"{against}, {_CLOCKS[record.clock]}, {record.dtype}, n = {units.count(best.realised.samples)}"
     warning = "" if best.matched else " The dense head it is held against has another size, so this says little."
     summary = (
-        f"The {label} {_operations(best)}; {_realised(best, where)} ({_certainty(best)}) at {_rows(best)} ({details})."
+        f"The {label} {_operations(best)}; {_floors(best, floor)}{_realised(best, where)} ({_certainty(best)}) at "
+        f"{_rows(best)} ({details})."
         f"{warning}"
     )
     beyond = _range(analysis.of(speedup.setting, speedup.head))
@@ -141,6 +145,8 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
         shape=speedup.head.shape,
         machine=machine(speedup.setting),
         theoretical=units.factor(best.theoretical),
+        attainable="" if best.attainable is None else units.factor(best.attainable),
+        limit=floor.limit if floor else "",
         realised=units.factor(best.realised.value),
         interval=units.factor_interval(best.realised),
         verdict=best.verdict,
@@ -156,6 +162,13 @@ def _operations(best: Comparison) -> str:
     if best.theoretical < 0.995:
         return f"needs {units.factor(1 / best.theoretical)} the operations of the dense head"
     return "needs as many operations as the dense head"
+
+
+def _floors(best: Comparison, floor: Floor | None) -> str:
+    """Return what the machine could give, as a clause, or nothing where it is not known."""
+    if best.attainable is None or floor is None:
+        return ""
+    return f"floors allow {units.factor(best.attainable)}, bounded by {floor.limit}; "
 
 
 def _realised(best: Comparison, where: str) -> str:

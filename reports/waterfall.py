@@ -16,8 +16,9 @@ from reports import parts, units
 from reports.floors import Floor
 from reports.load import Case
 from reports.parts import UNATTRIBUTED, Draft
+from reports.record import CaseRecord
 from reports.steps import Added, BySteps, by_steps
-from reports.traced import by_trace
+from reports.traced import ANOTHER_STATE, by_trace, slowed, tells
 
 LARGE = 0.1
 """Share of the call from which on what is unattributed needs a reason."""
@@ -27,12 +28,13 @@ Basis = Literal["steps", "trace", "floors"]
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a call in picoseconds, with an interval where its blocks allow one."""
+    """A part of a call in picoseconds, with an interval where its blocks allow one; `place` is its order in a call."""
 
     name: str
     picoseconds: int
-    low: int | None = None
-    high: int | None = None
+    low: int | None
+    high: int | None
+    place: int
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,13 @@ def waterfall(
     `steps` are those of the case, of which only those measured in its own blocks count; `promised` is in seconds.
     """
     split = by_steps(case, {step.record.step: step for step in steps if step.interleaved_with(case)}, floor)
-    seen = None if split else by_trace(case.record, floor)
-    basis: Basis = "steps" if split else "floors" if seen is None else "trace"
-    drafts = sorted([*parts.floors(floor), *(split.drafts if split else seen or ())], key=lambda draft: draft.place)
-    known = [_rounded(draft) for draft in drafts]
+    basis: Basis = "steps" if split else "trace" if tells(case.record, median) else "floors"
+    found = split.drafts if split else by_trace(case.record, floor) if basis == "trace" else ()
+    known = sorted((_rounded(draft) for draft in [*parts.floors(floor), *found]), key=lambda part: part.place)
     total = picoseconds(median)
     rest = total - sum(part.picoseconds for part in known)
-    left = Part(UNATTRIBUTED, rest, *map(_end, split.rest if split else (None, None)))
+    low, high = split.rest if split else (None, None)
+    left = Part(UNATTRIBUTED, rest, _end(low), _end(high), Draft(UNATTRIBUTED, 0).place)
     return Waterfall(
         case=case,
         basis=basis,
@@ -80,7 +82,7 @@ def waterfall(
         parts=(*known, left),
         promised=None if promised is None else picoseconds(promised),
         added=split.added if split else (),
-        notes=tuple(_notes(case, total, floor, left, split)),
+        notes=tuple(_notes(case, median, floor, left, split)),
     )
 
 
@@ -90,42 +92,45 @@ def picoseconds(seconds: float) -> int:
 
 
 def _rounded(draft: Draft) -> Part:
-    return Part(draft.name, picoseconds(draft.seconds), _end(draft.low), _end(draft.high))
+    return Part(draft.name, picoseconds(draft.seconds), _end(draft.low), _end(draft.high), draft.place)
 
 
 def _end(seconds: float | None) -> int | None:
     return None if seconds is None else picoseconds(seconds)
 
 
-def _notes(case: Case, total: int, floor: Floor | None, left: Part, split: BySteps | None) -> Iterator[str]:
-    if floor is not None and picoseconds(floor.seconds) > total:
+def _notes(case: Case, call: float, floor: Floor | None, left: Part, split: BySteps | None) -> Iterator[str]:
+    if floor is not None and floor.seconds > call:
         yield f"It undercuts its floor of {units.seconds(floor.seconds)}, so the ceilings were measured too low for it."
-    if abs(left.picoseconds) >= LARGE * total:
-        yield _reason(case, left, split)
+    if abs(left.picoseconds) >= LARGE * picoseconds(call):
+        yield _beside_steps(case.record, left, split) if split else _beside_trace(case.record, call, left)
 
 
-def _reason(case: Case, left: Part, split: BySteps | None) -> str:
-    """Say why much of the call is unattributed, as one sentence."""
-    record, size = case.record, _time(abs(left.picoseconds))
-    if split is None and not record.traced:
+def _beside_trace(record: CaseRecord, call: float, left: Part) -> str:
+    """Say why a trace, or the lack of one, leaves much unattributed."""
+    seen, size = units.seconds(sum(record.traced.values())), _time(abs(left.picoseconds))
+    if not record.traced:
         return "The form was neither measured in steps nor traced, so all beyond the floors is unattributed."
-    if split is None and by_trace(record, None) is None:
+    if slowed(record, call) >= ANOTHER_STATE:
+        return f"The profiled call took {seen}, so its stages tell nothing of this one and stand in no part."
+    if not tells(record, call):
         return "The form hides its stages in one whole, so all beyond the floors is unattributed."
-    if split is None:
-        seen = units.seconds(sum(record.traced.values()))
-        if left.picoseconds < 0:
-            return f"A profiled call is slower than a timed one: its stages take {seen}, {size} beyond the call."
-        return f"Even slowed by the profiler the stages take {seen} only, so {size} lie outside them."
+    if left.picoseconds < 0:
+        return f"A profiled call is slower than a timed one: its stages take {seen}, {size} beyond the call."
+    return f"Even slowed by the profiler the stages take {seen} only, so {size} lie outside them."
+
+
+def _beside_steps(record: CaseRecord, left: Part, split: BySteps) -> str:
+    """Say why steps leave much unattributed."""
     done = {work for added in split.added for work in added.works}
     missing = [work for work in parts.done_by(record, parts.WORK) if work not in done]
     if missing:
         return f"No step that includes {units.listing(missing)} was measured, so that is unattributed."
-    low, high = left.low, left.high
-    if low is not None and high is not None and low <= 0 <= high:
-        return f"The call differs from its last step by no more than noise, {_time(low)} to {_time(high)}."
-    slower = "longer" if left.picoseconds > 0 else "less"
+    if left.low is not None and left.high is not None and left.low <= 0 <= left.high:
+        return f"The call differs from its last step by no more than noise, {_time(left.low)} to {_time(left.high)}."
+    size, slower = _time(abs(left.picoseconds)), "longer" if left.picoseconds > 0 else "less"
     return f"The call takes {size} {slower} than the steps that do all of its work, and nothing measured says why."
 
 
 def _time(picoseconds: int) -> str:
-    return f"{units.MINUS if picoseconds < 0 else ''}{units.seconds(abs(picoseconds) * 1e-12)}"
+    return units.signed_seconds(picoseconds * 1e-12)

@@ -9,7 +9,7 @@ import pytest
 from reports.compare import Analysis, analyse
 from reports.load import load
 from reports.page import Report, build
-from tests.reports.synthetic import cpu_benchmarks, unmeasured, write
+from tests.reports.synthetic import account_run, cpu_benchmarks, unmeasured, write
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +28,21 @@ def analysis(cpu_run: Path) -> Analysis:
 def report(cpu_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The report of that file."""
     return build([cpu_run], tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="session")
+def accounted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A result file of record version 2, with steps, traces, ceilings, groups, cold caches and made routings."""
+    return account_run(tmp_path_factory.mktemp("accounted") / "cpu.json")
+
+
+@pytest.fixture(scope="session")
+def accounts(accounted: Path) -> Analysis:
+    """What that file says."""
+    return analyse(load([accounted]))
+
+
+@pytest.fixture(scope="session")
+def account_report(accounted: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of that file."""
+    return build([accounted], tmp_path_factory.mktemp("account-report"))

@@ -52,7 +52,8 @@ def test_a_step_that_spans_two_groups_joins_them() -> None:
     [
         ({"experts": 120 + 23.5}, 20, ""),
         ({"experts": 120 + 40}, 20, "a microsecond to each of 20 operators, 8.5 % of this call."),
-        ({"experts": 120 + 60}, 20, "by more than the profiler costs"),
+        ({"experts": 120 + 60, "other": 292}, 20,
+         "The profiled call took 2.00× the timed one's time; the stage has 38.1 % of it, by steps 50.8 %."),
         ({"experts": 60}, 20, "The steps add more than the stage takes"),
     ],
 )  # fmt: skip

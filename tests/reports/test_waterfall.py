@@ -122,8 +122,8 @@ def test_a_form_that_cannot_split_them_has_one_part_for_two_works() -> None:
     call = steady(200)
     kernel = {"balanced": (100, None), "products": (120, None), "given": (160, None), "routed": (190, None)}
     found = sizes(accounted(call, steps(kernel), floor_of(call)))
-    assert found["dispatch and combine"] == pytest.approx(40 - PEAK["combine"])
-    assert found["gate and top-k"] == pytest.approx(30 - PEAK["gate"])
+    assert found["dispatch + combine"] == pytest.approx(40 - PEAK["combine"])
+    assert found["gate + top-k"] == pytest.approx(30 - PEAK["gate"])
     assert found[UNATTRIBUTED] == pytest.approx(10)
 
 
@@ -137,9 +137,9 @@ def test_a_form_that_cannot_split_them_has_one_part_for_two_works() -> None:
             {"GEMM inefficiency", "gate", "top-k", "combine"},
         ),
         ({"head": "soft"}, {"balanced": (90, 4), "combined": (99, 7)},
-         {"GEMM inefficiency", "gate, top-k and combine"}),
-        ({}, {"products": (90, 4), "combined": (95, 4)}, {"expert imbalance and GEMM inefficiency",
-                                                          "gate, top-k, dispatch and combine"}),
+         {"GEMM inefficiency", "gate + top-k + combine"}),
+        ({}, {"products": (90, 4), "combined": (95, 4)}, {"imbalance + GEMM",
+                                                          "gate + top-k + dispatch + combine"}),
     ],
 )  # fmt: skip
 def test_parts_are_of_what_a_head_does(fields: dict[str, Any], medians: dict[str, Any], names: set[str]) -> None:
@@ -195,8 +195,8 @@ def test_a_trace_stands_as_it_was_seen() -> None:
             ARITHMETIC: PEAK["all"],
             MEMORY: MOVED,
             LAUNCH: 1,
-            "expert imbalance and GEMM inefficiency": 60 - PEAK["experts"] - MOVED - 1,
-            "gate and top-k": 20 - PEAK["gate"],
+            "imbalance + GEMM": 60 - PEAK["experts"] - MOVED - 1,
+            "gate + top-k": 20 - PEAK["gate"],
             "dispatch": 30,
             "combine": 10 - PEAK["combine"],
             "outside all stages": 15,
@@ -212,7 +212,7 @@ def test_a_trace_stands_as_it_was_seen() -> None:
 def test_of_a_form_without_stages_the_gate_counts_among_the_experts() -> None:
     call = steady(200, form="onnxruntime", traced=TRACED)
     found = accounted(call, known=floor_of(call))
-    assert sizes(found)["expert imbalance, GEMM inefficiency and gate"] == pytest.approx(60 - 19.998 - MOVED - 1)
+    assert sizes(found)["imbalance + GEMM + gate"] == pytest.approx(60 - 19.998 - MOVED - 1)
     assert found.notes == ("Even slowed by the profiler the stages take 135 µs only, so 65.0 µs lie outside them.",)
 
 
@@ -226,6 +226,10 @@ def test_a_fused_kernel_holds_all_the_floors() -> None:
     [
         ({}, "The form was neither measured in steps nor traced, so all beyond the floors is unattributed."),
         ({"other": 1e-5}, "The form hides its stages in one whole, so all beyond the floors is unattributed."),
+        (
+            {"experts": 1e-4, "other": 5e-5},
+            "The profiled call took 150 µs, so its stages tell nothing of this one and stand in no part.",
+        ),
     ],
 )
 def test_with_neither_steps_nor_stages_all_is_unattributed(traced: dict[str, float], reason: str) -> None:
@@ -318,4 +322,4 @@ def test_parts_are_medians_of_differences_within_blocks(table: list[tuple[int, .
     imbalance = statistics.median(row[1] - row[0] for row in table)
     rest = statistics.median(row[2] - row[1] for row in table)
     assert found["expert imbalance"] == pytest.approx(imbalance * 1e-3, abs=1e-5)
-    assert found["gate, top-k, dispatch and combine"] == pytest.approx(rest * 1e-3, abs=1e-5)
+    assert found["gate + top-k + dispatch + combine"] == pytest.approx(rest * 1e-3, abs=1e-5)

@@ -1,0 +1,142 @@
+"""Which waterfalls a report draws, each with the sentences it makes visible, and what all accounts say together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log
+
+from reports import account_tables, units, verdicts
+from reports.account import Account, account
+from reports.account_tables import by_setting
+from reports.compare import MAP_SUITE, Analysis
+from reports.panels import PAPER_BATCH, Chart, Panel
+from reports.parts import FLOORS, UNATTRIBUTED
+from reports.tables import Table, resident
+from reports.waterfall import LARGE
+from reports.waterfall_figures import waterfall_chart
+
+FEW = 4
+"""Heads of a setting up to which each is drawn at two numbers of rows, dense ones too."""
+
+
+@dataclass(frozen=True)
+class AccountSection:
+    """What both templates show of the accounts; `ceilings` is None where none were measured."""
+
+    sentences: list[str]
+    panels: list[Panel]
+    waterfalls: list[Table]
+    checks: list[Table]
+    ceilings: Table | None
+
+
+def section(analysis: Analysis) -> AccountSection | None:
+    """Return the accounts of heads alone, or None without any; those of a map of break-even stand in that map."""
+    accounts = [found for found in account(analysis) if found.setting.suite != MAP_SUITE]
+    if not accounts:
+        return None
+    told = [found for found in accounts if found.floor or found.waterfall.basis != "floors"]
+    return AccountSection(
+        sentences=sentences(analysis, accounts),
+        panels=panels(analysis, told),
+        waterfalls=account_tables.waterfalls(analysis, told),
+        checks=account_tables.checks(analysis, accounts),
+        ceilings=account_tables.ceilings(analysis.results.ceilings),
+    )
+
+
+def panels(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
+    """Return the waterfalls of each head's fastest form, one panel for each setting seen by the wall clock.
+
+    Rows are those nearest to the paper's batch, and the most. Settings of cold caches and of made routings have none,
+    and where many heads were measured only MoE heads are drawn, at one number of rows each.
+    """
+    found = []
+    for setting, own in by_setting(accounts):
+        if (setting.clock, setting.cache, setting.routing) == ("wall", "warm", ""):
+            charts = [_chart(analysis, chosen) for chosen in _chosen(analysis, own)]
+            found.append(Panel(verdicts.title(setting), verdicts.machine(setting), charts))
+    return found
+
+
+def sentences(analysis: Analysis, accounts: Sequence[Account]) -> list[str]:
+    """Return what all accounts say together, and what they lack."""
+    return [*_on_floors(analysis, accounts), *_on_parts(accounts), *_on_checks(accounts)]
+
+
+def _on_floors(analysis: Analysis, accounts: Sequence[Account]) -> Iterator[str]:
+    lacking = sum(account.floor is None for account in accounts)
+    if not analysis.results.ceilings:
+        yield "No ceilings were measured with these results, so nothing has a floor and nothing attainable is known."
+    elif lacking:
+        whole = units.plural(lacking, "case")
+        yield f"{whole} without a floor: no ceilings fit the machine, threads and dtype, or bytes were not counted."
+
+
+def _on_parts(accounts: Sequence[Account]) -> Iterator[str]:
+    split = [account.waterfall for account in accounts if account.waterfall.basis == "steps"]
+    small = sum(abs(found.unattributed) < LARGE for found in split)
+    if split:
+        whole, rest = units.plural(len(split), "case"), "; the others say why" if small < len(split) else ""
+        yield f"Of {whole} measured in steps {units.count(small)} leave less than a tenth unattributed{rest}."
+    else:
+        yield "No case was measured in steps: parts come from traces; without one all beyond floors is unattributed."
+
+
+def _on_checks(accounts: Sequence[Account]) -> Iterator[str]:
+    checked = [found for account in accounts for found in account.agreements]
+    agree = units.count(sum(not found.reason for found in checked))
+    if checked:
+        whole = units.plural(len(checked), "stage")
+        yield f"Of {whole} measured by steps and by trace {agree} agree within a tenth of the call."
+
+
+def message(analysis: Analysis, account: Account) -> str:
+    """Return what the waterfall of a case shows: its time, the promise, the floor, the largest parts, what is left."""
+    record, found = account.case.record, account.waterfall
+    head = f"{analysis.labels[account.head]} in the form {record.form}"
+    told = [f"At {units.plural(record.rows, 'row')} the {head} takes {_time(found.total)}"]
+    if found.promised is not None:
+        told.append(f"if the promise held it would take {_time(found.promised)}")
+    if account.floor is not None:
+        limit = f"{account.floor.limit}, {resident(account.floor)}"
+        told.append(f"the machine needs {units.seconds(account.floor.seconds)} at least ({limit})")
+    beyond = [part for part in found.parts if part.name not in (*FLOORS, UNATTRIBUTED) and part.picoseconds > 0]
+    largest = sorted(beyond, key=lambda part: -part.picoseconds)[:2]
+    if largest:
+        parts = [f"{part.name}, {_share(part.picoseconds, found.total)}" for part in largest]
+        told.append(f"most of what comes on top is {units.listing(parts)}")
+    told.append(f"{_share(found.parts[-1].picoseconds, found.total)} is unattributed")
+    return " ".join([f"{'; '.join(told)}.", *found.notes])
+
+
+def _chosen(analysis: Analysis, accounts: Sequence[Account]) -> list[Account]:
+    """Return the account of each head's fastest form at the rows nearest to the paper's batch, and at the most."""
+    heads = list(dict.fromkeys(account.head for account in accounts))
+    few = len(heads) <= FEW
+    chosen = []
+    for head in heads:
+        own = [account for account in accounts if account.head == head]
+        sizes = {account.case.record.rows for account in own}
+        nearest = min(sizes, key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows))
+        for rows in dict.fromkeys((nearest, max(sizes)) if few else (nearest,)):
+            if few or head.kind != "dense":
+                at = [account for account in own if account.case.record.rows == rows]
+                chosen.append(min(at, key=lambda account: analysis.latencies[account.case].value))
+    return chosen
+
+
+def _chart(analysis: Analysis, account: Account) -> Chart:
+    record, comparison = account.case.record, account.comparison
+    dense = analysis.latencies[comparison.base].value if comparison else None
+    heading = f"{analysis.labels[account.head]}, {record.form}, {units.plural(record.rows, 'row')}"
+    return Chart(heading, waterfall_chart(account.waterfall, dense).to_dict(), message(analysis, account))
+
+
+def _time(picoseconds: int) -> str:
+    return units.signed_seconds(picoseconds * 1e-12)
+
+
+def _share(picoseconds: int, total: int) -> str:
+    return f"{_time(picoseconds)} ({units.signed_percent(picoseconds / max(total, 1))})"

@@ -1,0 +1,253 @@
+"""The account in tables, charts and words: numbers that add up as shown, choices, and what is said to be missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vl_convert
+
+from reports import account_panels, account_tables, conditions, sampling, skew, tables
+from reports.account import Account, account
+from reports.compare import Analysis, Setting, analyse
+from reports.load import Results, load
+from reports.record import Group
+from reports.styles import styles
+from reports.units import MINUS, TIMES
+from reports.waterfall_figures import CALL, DENSE, PROMISE, waterfall_chart
+from tests.reports.synthetic import account_run, benchmark, ceilings, record, samples, write
+from tests.reports.synthetic import accounted as with_steps
+
+
+def usual(analysis: Analysis, head: str, form: str, rows: int) -> Account:
+    (found,) = (
+        one
+        for one in account(analysis)
+        if (one.head.kind, one.case.record.form, one.case.record.rows) == (head, form, rows)
+        and (one.setting.cache, one.setting.routing) == ("warm", "")
+    )
+    return found
+
+
+def number(text: str) -> Decimal:
+    return Decimal(text.replace(",", "").replace(MINUS, "-"))
+
+
+def test_every_head_alone_has_an_account(accounts: Analysis) -> None:
+    found = account(accounts)
+    alone = [case for case in accounts.results.cases if case.record.part == "head"]
+    assert {one.case for one in found} == set(alone)
+    for one in found:
+        assert sum(part.picoseconds for part in one.waterfall.parts) == one.waterfall.total
+        assert one.waterfall.total == round(accounts.latencies[one.case].value * 1e12)
+
+
+def test_an_account_holds_all_three_speedups(accounts: Analysis) -> None:
+    found = usual(accounts, "sparse", "onnxruntime", 256)
+    assert found.comparison is not None
+    assert found.floor is not None
+    assert found.comparison.theoretical == pytest.approx(3.768, abs=1e-3)
+    assert found.comparison.attainable == pytest.approx((684.196 + 1) / (181.586 + 1), abs=1e-4)  # us at 200 GFLOP/s
+    dense = accounts.latencies[found.comparison.base].value
+    assert found.waterfall.promised == round(dense / found.comparison.theoretical * 1e12)
+    assert found.waterfall.basis == "trace"
+    assert usual(accounts, "dense", "eager", 256).waterfall.promised is None
+
+
+def test_steps_give_back_what_was_put_into_them(accounts: Analysis) -> None:
+    found = usual(accounts, "sparse", "grouped_mm", 256)
+    assert found.waterfall.basis == "steps"
+    sizes = {part.name: part.picoseconds / found.waterfall.total for part in found.waterfall.parts}
+    assert sizes["dispatch"] == pytest.approx(0.25 - 10 * 2e-6 / 1.3e-3, abs=0.02)
+    assert abs(found.waterfall.unattributed) < 0.1
+
+
+def test_waterfalls_add_up_as_they_are_shown(accounts: Analysis) -> None:
+    found = account_tables.waterfalls(accounts, account(accounts))
+    assert len(found) == 5
+    for table in found:
+        titles = [column.title for column in table.columns]
+        first, last = titles.index("call") + 1, titles.index("unattributed") + 1
+        for row in table.rows:
+            shares = sum(number(cell) for cell in row[first:last] if cell)
+            assert shares == number(row[titles.index("call")])
+
+
+def test_checks_stand_beside_each_other(accounts: Analysis) -> None:
+    (table,) = account_tables.checks(accounts, account(accounts))
+    row = next(row for row in table.rows if row[:3] == ("sparse", "loop", "256") and row[3] == "dispatch")
+    assert row[-2:] == ("yes", "")
+    assert row[-3].startswith(MINUS)
+    assert {row[-2] for row in table.rows} == {"yes", "no"}
+    assert all(row[-1].endswith(".") for row in table.rows if row[-2] == "no")
+
+
+def test_ceilings_are_told_the_latest_first_and_once(accounts: Analysis) -> None:
+    later = ceilings(dtype="bfloat16", measured_at="2026-11-04T00:00:00+00:00", graph_replay=1e-5)
+    table = account_tables.ceilings([*accounts.results.ceilings, later, ceilings()])
+    assert table is not None
+    assert [row[1] for row in table.rows] == ["bfloat16", "float32"]
+    assert "8.39 MB: 25.0, 134 MB: 10.0" in table.rows[1][-1]
+    assert account_tables.ceilings([]) is None
+
+
+def test_the_table_of_speedups_says_what_bounds_them(accounts: Analysis) -> None:
+    table = tables.speedups(accounts)[0]
+    titles = [column.title for column in table.columns]
+    rows = {row[:2]: dict(zip(titles, row, strict=True)) for row in table.rows}
+    assert rows["sparse", "1"]["limited by"] == "bandwidth"
+    assert rows["sparse", "1"]["least bytes"] == "1.11 MB, cache-resident"
+    assert rows["sparse", "2,048"]["attainable"] == f"3.77{TIMES}"
+    (cold,) = (table for table in tables.speedups(accounts) if "cold caches" in table.caption)
+    assert cold.rows[0][5] == "2.00 MB, in memory"
+
+
+def test_each_heads_fastest_form_is_drawn_near_the_papers_batch_and_at_the_most_rows(accounts: Analysis) -> None:
+    (panel,) = account_panels.panels(accounts, account(accounts))
+    assert [chart.heading for chart in panel.charts] == [
+        "dense head, onnxruntime, 256 rows",
+        "dense head, onnxruntime, 2,048 rows",
+        "sparse head, onnxruntime, 256 rows",
+        "sparse head, onnxruntime, 2,048 rows",
+        "soft head, eager, 256 rows",
+        "soft head, onnxruntime, 2,048 rows",
+    ]
+    message = panel.charts[2].message
+    assert message.startswith("At 256 rows the sparse head in the form onnxruntime takes 66")
+    assert "if the promise held it would take 28" in message
+    assert "the machine needs 183 µs at least (arithmetic, cache-resident)" in message
+    assert "is unattributed. A profiled call is slower" in message
+
+
+def test_of_many_heads_only_the_mixtures_are_drawn_once(tmp_path: Path) -> None:
+    entries: list[dict[str, Any]] = []
+    for place, name in enumerate("abc"):
+        for head, hidden in (("dense", 512 + 64 * place), ("sparse", 64 + 8 * place)):
+            sizes = {"head": head, "hidden": hidden, "checkpoint": f"{name}-{head}", "source": "config.json"}
+            for rows in (16, 4096):
+                entries += with_steps(record(**sizes, suite="models", rows=rows), 1e-3 * rows)
+    found = analyse(load([write(tmp_path / "run.json", entries, ceilings=[ceilings()])]))
+    (panel,) = account_panels.panels(found, account(found))
+    assert [chart.heading for chart in panel.charts] == [
+        f"sparse head ({name}-sparse), eager, 16 rows" for name in "abc"
+    ]
+
+
+@pytest.mark.parametrize("form", ["onnxruntime", "loop"])
+def test_a_waterfall_draws_what_it_holds(accounts: Analysis, form: str) -> None:
+    found = usual(accounts, "sparse", form, 256).waterfall
+    spec = waterfall_chart(found, 1.3e-3).to_dict()
+    assert spec["width"] == "container"
+    bars = [bar for values in spec["datasets"].values() for bar in values if "kind" in bar]
+    assert [bar["part"] for bar in bars] == [PROMISE, *(part.name for part in found.parts), CALL, DENSE]
+    for before, after in pairwise(bars[1:-2]):
+        assert after["start"] == before["end"]
+    assert bars[-3]["end"] == bars[-2]["end"] == pytest.approx(found.total * 1e-12, rel=1e-4)
+    svg = vl_convert.vegalite_to_svg(json.dumps(spec | {"width": 300}), vl_version="6.4")
+    assert "NaN" not in svg
+    assert 'fill="#000' not in svg
+
+
+def test_what_is_missing_is_said(analysis: Analysis) -> None:
+    found = account_panels.section(analysis)
+    assert found is not None
+    assert found.sentences == [
+        "No ceilings were measured with these results, so nothing has a floor and nothing attainable is known.",
+        "No case was measured in steps: parts come from traces; without one all beyond floors is unattributed.",
+    ]
+    assert (found.panels, found.waterfalls, found.checks, found.ceilings) == ([], [], [], None)
+
+
+def test_ceilings_of_another_machine_are_said_not_to_fit(tmp_path: Path) -> None:
+    other = write(tmp_path / "b.json", [benchmark(record(device_name="other", case_id="b"), samples(1e-3))])
+    found = analyse(load([account_run(tmp_path / "a.json"), other]))
+    told = account_panels.sentences(found, account(found))
+    assert told[0].startswith("28 cases without a floor")  # and the 27 of made routings, whose bytes are not counted
+    section = account_panels.section(found)
+    assert section is not None
+    assert {panel.machine for panel in section.panels} == {"CPU timings on AMD EPYC 7B13, 1 thread"}
+
+
+def test_cold_caches_stand_beside_warm_ones(accounts: Analysis) -> None:
+    (table,) = conditions.cold(accounts)
+    assert "cold caches" in table.caption
+    assert len(table.rows) == 9
+    row = next(row for row in table.rows if row[:2] == ("sparse", "loop"))
+    assert row[2] == "256"
+    assert row[5].startswith("1.3") or row[5].startswith("1.2")
+
+
+def test_the_head_has_a_share_of_its_classifier(accounts: Analysis) -> None:
+    (table,) = conditions.within_classifier(accounts)
+    assert len(table.rows) == 9
+    assert {row[5] for row in table.rows} <= {"1.9 %", "2.0 %", "2.1 %"}
+    assert conditions.within_classifier(analyse(without_classifiers(accounts))) == []
+
+
+def without_classifiers(accounts: Analysis) -> Results:
+    return replace(accounts.results, cases=tuple(c for c in accounts.results.cases if c.record.part == "head"))
+
+
+def test_made_routings_are_one_axis(accounts: Analysis) -> None:
+    looks = styles(case.record.form for case in accounts.results.cases)
+    (panel,) = skew.panels(accounts, looks)
+    (chart,) = panel.charts
+    assert chart.heading == "sparse head, 256 rows"
+    assert chart.message.startswith("The fastest form takes 66")
+    assert "where rows go the same (onnxruntime)" in chart.message
+    (table,) = skew.tables(accounts)
+    rows = [row for row in table.rows if row[1] == "loop"]
+    assert [row[3] for row in rows] == ["as real rows do", "evenly", "Zipf 2", "the same"]
+    assert [row[4] for row in rows] == ["", "0.06", "1.40", "1.73"]
+    vl_convert.vegalite_to_svg(json.dumps(chart.spec | {"width": 300}), vl_version="6.4")
+
+
+def test_without_made_routings_there_is_no_such_axis(analysis: Analysis) -> None:
+    assert skew.panels(analysis, []) == skew.tables(analysis) == []
+
+
+def test_blocks_with_another_anchor_are_marked() -> None:
+    group = Group(group_id="a", anchor=[1.0, 1.05, 0.95, 1.12, 0.88, 1.0], wall=1, sampling=1, cold_start=0)
+    assert sampling.marked(group) == [3, 4]
+    assert sampling.marked(group.model_copy(update={"anchor": []})) == []
+
+
+def test_drift_and_overhead_are_told(accounts: Analysis) -> None:
+    groups = len(accounts.results.groups)
+    first, second = sampling.sentences(accounts)
+    assert first.endswith(
+        "60.0 % in timed calls, 15.0 % in preparing forms, which is measured too, and 25.0 % beside them."
+    )
+    assert second.startswith(f"In {groups} of {20 * groups} blocks the unchanged anchor was more than 10 % off")
+    table = sampling.drift(accounts)[0]
+    assert [row[0] for row in table.rows] == ["1", "32", "256", "2,048"]
+    assert table.rows[0][2:7] == ("20", "1.00 ms", "1.00 ms", "1.20 ms", "1")
+    assert "throttled blocks" not in {column.title for column in table.columns}
+
+
+def test_a_group_without_blocks_breaks_nothing(tmp_path: Path) -> None:
+    case = record()
+    group = Group(group_id=case.group_id, anchor=[], wall=0, sampling=0, cold_start=0)
+    found = analyse(load([write(tmp_path / "a.json", [benchmark(case, samples(1e-3))], groups=[group])]))
+    assert sampling.sentences(found) == []
+    assert len(sampling.drift(found)[0].rows) == 1
+
+
+def test_energy_stands_among_the_cases_where_it_was_measured(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", [benchmark(record(joules_per_thousand_rows=0.0123), samples(1e-3))])
+    (table,) = tables.cases(analyse(load([path])))
+    assert (table.columns[-1].title, table.rows[0][-1]) == ("J per 1,000 rows", "0.0123")
+
+
+def test_the_heads_of_a_map_are_in_no_account(tmp_path: Path) -> None:
+    entries = [benchmark(record(head=head, suite="scale"), samples(1e-3)) for head in ("dense", "sparse")]
+    found = analyse(load([write(tmp_path / "a.json", entries)]))
+    assert account_panels.section(found) is None
+    assert tables.speedups(found) == []
+    assert found.speedups
+    assert Setting.of(found.results.cases[0].record) not in found.usual
