@@ -149,6 +149,18 @@ def test_this_machine(dtype):
     assert found.graph_replay is None
 
 
+@pytest.mark.parametrize(("waking", "found"), [(30e-6, 30e-6), (0.0, 0.0), (-1e-6, 0.0)])
+def test_waking_is_what_remains_beside_the_halved_arithmetic(simulated, monkeypatch, waking, found):
+    machine, arithmetic = simulated(), 4e-6
+
+    def negate(x, out):
+        halves = 2 if len(x) > ceilings.UNSPLIT else 1
+        machine.now += LAUNCH + (len(x) > 1) * arithmetic / halves + (halves == 2) * waking
+
+    monkeypatch.setattr(torch, "neg", negate)
+    assert ceilings._parallel(CPU, torch.float32, 0.1)[0] == pytest.approx(found, abs=1e-12)
+
+
 def test_one_thread_wakes_none():
     before = torch.get_num_threads()
     try:
