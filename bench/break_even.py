@@ -23,7 +23,8 @@ from statistics import median
 
 from scipy.stats import binom
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.99
+"""Of the interval that decides a side: high, as it is looked at again and again."""
 MOST_ROWS = 65_536
 MOST_UNCLEAR = 4
 """Unclear numbers of rows in a cell beyond which the search no longer goes on beside unclear ones."""
@@ -91,7 +92,7 @@ class Probe:
         """Which side of 1 the interval of the median ratio lies on.
 
         The interval is that between two order statistics, which needs no distribution: how many blocks lie below the
-        true median is binomial (David and Nagaraja 2003, section 7.1). Fewer than 6 blocks leave it unclear.
+        true median is binomial (David and Nagaraja 2003, section 7.1). Fewer than 8 blocks leave it unclear.
         """
         ratios = self.ratios
         if not ratios:
@@ -166,11 +167,11 @@ def scale_grid(*, quick: bool, device: str) -> Grid:
         seconds=0.12,
         most_seconds=540,
         most_flops=float("inf") if on_gpu else 2**32,
-        left_out={"compile": "the quick map leaves it out: it compiles for seconds at every shape"},
+        left_out={"compile": "the quick map leaves it out, as it compiles for seconds at every shape"},
         most_experts={
             "onnxruntime": (
                 16,
-                "the quick map leaves it out above 16 experts: exporting 64 takes about a minute a head",
+                "the quick map leaves it out above 16 experts, as exporting 64 takes about a minute",
             )
         },
     )

@@ -76,7 +76,7 @@ def measure_scale(
 
 
 def _advance(progress: Callable[[str, float], None], name: str, done: float, share: float, part: float) -> None:
-    progress(name, done + share * part)
+    progress(name, min(1.0, done + share * part))
 
 
 def scale_subjects(cells: Sequence[Cell], seed: int = 0) -> list[Subject]:

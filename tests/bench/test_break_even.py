@@ -185,7 +185,7 @@ def test_the_crossing_is_found_through_noise():
 def test_a_ratio_is_clear_as_often_as_its_interval_promises():
     rng = np.random.default_rng(6)
     wrong = sum(noisy(1.0, rng).side is not U for _ in range(1000))
-    assert wrong <= 0.05 * 1000
+    assert wrong <= 0.01 * 1000 + 10
     assert sum(noisy(1.05, rng, noise=0.01).side is F for _ in range(300)) > 290
     assert sum(noisy(1 / 1.05, rng, noise=0.01).side is S for _ in range(300)) > 290
 
@@ -195,21 +195,21 @@ def test_blocks_are_paired_so_that_what_disturbs_both_heads_cancels():
     probes = [noisy(1.1, rng) for _ in range(200)]
     shuffled = [Probe(probe.dense, dict(zip(probe.sparse, rng.permutation(list(probe.sparse.values())), strict=True)))
                 for probe in probes]  # fmt: skip
-    assert sum(probe.side is F for probe in probes) > 190
-    assert sum(probe.side is F for probe in shuffled) < 100
+    assert sum(probe.side is F for probe in probes) > 160
+    assert sum(probe.side is F for probe in shuffled) < 80
 
 
 @given(st.lists(st.floats(0.5, 2.0), min_size=1, max_size=41))
 def test_the_side_is_that_of_the_interval_between_order_statistics(ratios):
     ratios = sorted(ratios)
     n = len(ratios)
-    places = [place for place in range(n // 2) if sum(comb(n, j) for j in range(place + 1)) / 2**n < 0.025]
+    places = [place for place in range(n // 2) if sum(comb(n, j) for j in range(place + 1)) / 2**n < 0.005]
     low, high = (ratios[max(places)], ratios[n - 1 - max(places)]) if places else (0.0, float("inf"))
     expected = F if low > 1 else S if high < 1 else U
     probe = Probe(dict(enumerate(ratios)), dict.fromkeys(range(n), 1.0))
     assert probe.side is expected
     assert probe.speedup == median(ratios)
-    assert n >= 6 or expected is U
+    assert n >= 8 or expected is U
 
 
 def test_without_a_pair_there_is_no_side():
