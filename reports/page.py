@@ -11,7 +11,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,21 @@ import altair
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import account_panels, conditions, load, markdown, panels, sampling, skew, studies, tables, units, verdicts
+from reports import (
+    account_panels,
+    break_even_figures,
+    break_even_page,
+    conditions,
+    load,
+    markdown,
+    panels,
+    sampling,
+    skew,
+    studies,
+    tables,
+    units,
+    verdicts,
+)
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
 from reports.files import read
@@ -67,6 +81,7 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     given = studies.gather(chosen)
     analysis = analyse(load.gather({path: content for path, content in contents.items() if path not in chosen}))
     shown = sections(given, analysis.results.records, paper)
+    shown = replace(shown, findings=[*break_even_page.findings(analysis), *shown.findings])
     content = _content(analysis) | shown.content | _frame(analysis, shown)
     content["commands"] = _commands(analysis, given, list(contents), out, paper)
     out.mkdir(parents=True, exist_ok=True)
@@ -87,6 +102,8 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "speedups": panels.speedup_panels(analysis, looks),
         "speedup_tables": tables.speedups(analysis),
         "account": account_panels.section(analysis),
+        "break_even": break_even_page.sections(analysis),
+        "break_even_legend": break_even_figures.LEGEND,
         "cold": conditions.cold(analysis),
         "within_classifier": conditions.within_classifier(analysis),
         "latencies": panels.latency_panels(analysis, looks),
@@ -130,7 +147,9 @@ def _frame(analysis: Analysis, shown: Sections) -> dict[str, Any]:
 
 def _headline(analysis: Analysis, shown: Sections) -> list[str]:
     """Return the findings as lines for a terminal, those of benchmark results first."""
-    lines = verdicts.headline(analysis) if analysis.results.records else []
+    records = analysis.results.records
+    compared = any(record.suite != MAP_SUITE for record in records)
+    lines = verdicts.headline(analysis) if compared else [verdicts.tally(analysis)] if records else []
     told = [sentence for finding in shown.findings for sentence in finding.sentences]
     return [*told, *lines]
 

@@ -8,7 +8,7 @@ from math import log
 from typing import Any
 
 from reports import figures, units, verdicts
-from reports.compare import KINDS, Analysis, Head, Setting, rivals
+from reports.compare import KINDS, MAP_SUITE, Analysis, Head, Setting, rivals
 from reports.load import Case
 from reports.record import CaseRecord
 from reports.styles import Style
@@ -84,11 +84,14 @@ def accuracy_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
 
 
 def routing_charts(analysis: Analysis) -> list[Chart]:
-    """Return how evenly each sparse head spreads its rows: one chart a head, from real rows if any, the most."""
+    """Return how evenly each sparse head spreads its rows: one chart a head, from real rows if any, the most.
+
+    The many heads of a break-even map have none.
+    """
     largest: dict[Head, CaseRecord] = {}
     for record in analysis.results.records:
         head = Head.of(record)
-        if record.head == "sparse" and any(record.rows_per_expert):
+        if record.head == "sparse" and any(record.rows_per_expert) and record.suite != MAP_SUITE:
             largest[head] = max(largest.get(head, record), record, key=_telling)
     charts = [
         Chart(analysis.labels[head], figures.routing_chart(record).to_dict(), _routing_message(record))
