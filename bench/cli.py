@@ -1,4 +1,7 @@
-"""The command line: `moegap doctor | train | infer | bench | profile | report | targets | policies | sharpness`."""
+"""The command line.
+
+`moegap doctor | train | infer | bench | profile | report | account | targets | policies | sharpness`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import NoReturn
 
 import typer
 
+from bench.commands.account import account
 from bench.commands.bench import bench
 from bench.commands.doctor import doctor
 from bench.commands.infer import infer
@@ -32,7 +36,7 @@ app = typer.Typer(
     "moegap bench --suite demo --out runs/result.json\n\n"
     "moegap report runs/result.json --out runs/report",
 )
-for command in (doctor, train, infer, bench, profile, report, targets, policies, sharpness):
+for command in (doctor, train, infer, bench, profile, report, account, targets, policies, sharpness):
     app.command()(command)
 
 FAILED = 1

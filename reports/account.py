@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from reports.compare import Analysis, Comparison, Head, Setting
 from reports.cross_check import Agreement, agreements
 from reports.floors import Floor
 from reports.load import Case
 from reports.waterfall import Waterfall, waterfall
+
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ def account(analysis: Analysis) -> list[Account]:
     ]
 
 
+def as_json(analysis: Analysis) -> dict[str, Any]:
+    """Return every account as JSON can hold it: times in seconds, parts in whole picoseconds."""
+    return {"moegap_account": FORMAT, "cases": [_case(analysis, found) for found in account(analysis)]}
+
+
 def _account(analysis: Analysis, case: Case, comparison: Comparison | None, steps: list[Case]) -> Account:
     promised = analysis.latencies[comparison.base].value / comparison.theoretical if comparison else None
     found = waterfall(case, analysis.latencies[case].value, analysis.floors.get(case), steps, promised)
@@ -60,3 +68,58 @@ def _key(case: Case) -> object:
     """Return what a case and its steps share."""
     record = case.record
     return (case.source, record.group_id, Setting.of(record), Head.of(record), record.form, record.rows)
+
+
+def _case(analysis: Analysis, found: Account) -> dict[str, Any]:
+    record, latency = found.case.record, analysis.latencies[found.case]
+    named = ("case_id", "checkpoint", "head", "form", "rows", "cache", "routing", "clock", "dtype", "device", "threads")
+    return {
+        **{name: getattr(record, name) for name in (*named, "device_name", "suite", "source", "shrunk")},
+        "median": {"seconds": latency.value, "low": latency.low, "high": latency.high, "samples": latency.samples},
+        "floor": _floor(found.floor),
+        "speedup": _speedup(found.comparison),
+        "waterfall": _waterfall(found.waterfall),
+        "cross_check": [asdict(agreement) for agreement in found.agreements],
+    }
+
+
+def _floor(floor: Floor | None) -> dict[str, Any] | None:
+    if floor is None:
+        return None
+    return {
+        "seconds": floor.seconds,
+        "arithmetic": floor.arithmetic,
+        "bandwidth": floor.bandwidth,
+        "launch": floor.launch,
+        "limit": floor.limit,
+        "bytes_per_s": floor.rate,
+        "cache_resident": floor.cached,
+    }
+
+
+def _speedup(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    return {
+        "dense_form": comparison.base.record.form,
+        "matched": comparison.matched,
+        "promised": comparison.theoretical,
+        "attainable": comparison.attainable,
+        "realised": comparison.realised.value,
+        "low": comparison.realised.low,
+        "high": comparison.realised.high,
+        "verdict": comparison.verdict,
+    }
+
+
+def _waterfall(found: Waterfall) -> dict[str, Any]:
+    parts = [
+        {"name": part.name, "picoseconds": part.picoseconds, "low": part.low, "high": part.high} for part in found.parts
+    ]
+    return {
+        "basis": found.basis,
+        "picoseconds": found.total,
+        "promised_picoseconds": found.promised,
+        "parts": parts,
+        "notes": list(found.notes),
+    }

@@ -36,7 +36,8 @@ def section(analysis: Analysis) -> AccountSection | None:
     accounts = [found for found in account(analysis) if found.setting.suite != MAP_SUITE]
     if not accounts:
         return None
-    told = [found for found in accounts if found.floor or found.waterfall.basis != "floors"]
+    split = {found.setting for found in accounts if found.waterfall.basis != "floors"}
+    told = [found for found in accounts if found.setting in split]
     return AccountSection(
         sentences=sentences(analysis, accounts),
         panels=panels(analysis, told),
@@ -52,12 +53,12 @@ def panels(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
     Rows are those nearest to the paper's batch, and the most. Settings of cold caches and of made routings have none,
     and where many heads were measured only MoE heads are drawn, at one number of rows each.
     """
-    found = []
+    drawn = []
     for setting, own in by_setting(accounts):
         if (setting.clock, setting.cache, setting.routing) == ("wall", "warm", ""):
-            charts = [_chart(analysis, chosen) for chosen in _chosen(analysis, own)]
-            found.append(Panel(verdicts.title(setting), verdicts.machine(setting), charts))
-    return found
+            charts = [_chart(analysis, found) for found in chosen(analysis, own)]
+            drawn.append(Panel(verdicts.title(setting), verdicts.machine(setting), charts))
+    return drawn
 
 
 def sentences(analysis: Analysis, accounts: Sequence[Account]) -> list[str]:
@@ -111,20 +112,23 @@ def message(analysis: Analysis, account: Account) -> str:
     return " ".join([f"{'; '.join(told)}.", *found.notes])
 
 
-def _chosen(analysis: Analysis, accounts: Sequence[Account]) -> list[Account]:
-    """Return the account of each head's fastest form at the rows nearest to the paper's batch, and at the most."""
-    heads = list(dict.fromkeys(account.head for account in accounts))
+def chosen(analysis: Analysis, accounts: Sequence[Account], ends: bool = True) -> list[Account]:
+    """Return the account of each head's fastest form at the rows nearest to the paper's batch, with `ends` at the most.
+
+    Of more heads than are few those are left out that are no mixtures, and so are the most rows.
+    """
+    heads = list(dict.fromkeys(found.head for found in accounts))
     few = len(heads) <= FEW
-    chosen = []
+    best = []
     for head in heads:
-        own = [account for account in accounts if account.head == head]
-        sizes = {account.case.record.rows for account in own}
+        own = [found for found in accounts if found.head == head]
+        sizes = {found.case.record.rows for found in own}
         nearest = min(sizes, key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows))
-        for rows in dict.fromkeys((nearest, max(sizes)) if few else (nearest,)):
+        for rows in dict.fromkeys((nearest, max(sizes)) if few and ends else (nearest,)):
             if few or head.kind != "dense":
-                at = [account for account in own if account.case.record.rows == rows]
-                chosen.append(min(at, key=lambda account: analysis.latencies[account.case].value))
-    return chosen
+                at = [found for found in own if found.case.record.rows == rows]
+                best.append(min(at, key=lambda found: analysis.latencies[found.case].value))
+    return best
 
 
 def _chart(analysis: Analysis, account: Account) -> Chart:

@@ -12,7 +12,6 @@ from reports.record import Ceilings
 from reports.tables import Column, Table, caption, name, without_blanks
 from reports.validated import moment
 
-BASES = {"steps": "steps", "trace": "trace", "floors": "floors only"}
 _STAGE_NAMES = {"route": "gate and top-k", "experts": "expert products"}
 
 
@@ -94,7 +93,7 @@ def _waterfall_row(analysis: Analysis, account: Account, names: Sequence[str]) -
     cells = {part.name: text for part, text in zip(found.parts, shown, strict=True)}
     return (
         *_case(analysis, account),
-        BASES[found.basis],
+        found.basis,
         unit,
         "" if found.promised is None else units.seconds_in(found.promised, unit, decimals=len(whole.partition(".")[2])),
         whole,

@@ -1,8 +1,9 @@
-"""Files given to a report: what JSON object each holds; a file that holds none is told in one sentence."""
+"""Files given to a report, each a JSON object or told in one sentence to be none, and files that it writes."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,16 @@ Content = dict[str, Any]
 def read(paths: Iterable[Path]) -> dict[Path, Content]:
     """Return the object in each file, in the order given, a file named twice once."""
     return {path: _object(path) for path in {path.resolve(): path for path in paths}.values()}
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the file at `path` whole, or leave it as it was; raises `OSError` where it cannot be written."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _object(source: Path) -> Content:

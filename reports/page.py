@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +36,7 @@ from reports import (
 )
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
-from reports.files import read
+from reports.files import read, write
 from reports.load import measured_at
 from reports.sections import Sections, sections
 from reports.seeds import INTERVAL
@@ -86,8 +85,8 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     content["commands"] = _commands(analysis, given, list(contents), out, paper)
     out.mkdir(parents=True, exist_ok=True)
     report = Report(out / "index.html", out / "report.md", _headline(analysis, shown))
-    _write(report.index, _html(content))
-    _write(report.markdown, markdown.render(content))
+    write(report.index, _html(content))
+    write(report.markdown, markdown.render(content))
     return report
 
 
@@ -200,13 +199,3 @@ def _vega() -> str:
     version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
     return bundle.replace("</script", r"<\/script").replace("<!--", r"<\!--")
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace the file at `path` whole, or leave it as it was."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -46,17 +46,18 @@ def signed_seconds(value: float) -> str:
     return f"{MINUS if value < 0 else ''}{seconds(abs(value))}"
 
 
-def seconds_adding_up(total: int, shares: Sequence[int]) -> tuple[str, list[str], str]:
+def seconds_adding_up(total: int, shares: Sequence[int], like: int | None = None) -> tuple[str, list[str], str]:
     """Return `total` and the `shares` that sum to it, picoseconds both, in one unit, as shown adding up to it as shown.
 
-    The total has four digits. Shares are rounded down, and those that lost most are raised by one in the last place
-    until they sum up (the method of largest remainders), so each lies within one in the last place of what it is.
-    The unit comes last. Raises `ValueError` where the shares do not sum to the total.
+    The total, or a time `like` which it is shown, has four digits. Shares are rounded down, and those that lost most
+    are raised by one in the last place until they sum up (the method of largest remainders), so each lies within one in
+    the last place of what it is. The unit comes last. Raises `ValueError` where the shares do not sum to the total.
     """
     if sum(shares) != total:
         raise ValueError(f"shares of {sum(shares)} ps do not sum to {total} ps: nothing may be lost.")
-    unit, size = next(((unit, size) for unit, size in _UNITS if abs(total) >= size), _UNITS[-1])
-    decimals = max(0, 3 - floor(log10(max(abs(total), size) / size)))
+    scale = abs(total if like is None else like)
+    unit, size = next(((unit, size) for unit, size in _UNITS if scale >= size), _UNITS[-1])
+    decimals = max(0, 3 - floor(log10(max(scale, size) / size)))
     step = size // 10**decimals
     places = [share // step for share in shares]
     lost = sorted(range(len(shares)), key=lambda place: -(shares[place] % step))

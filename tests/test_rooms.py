@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "bench": {"bench", "models", "kernels", "reports.record", "reports.timing"},
     # the command line is the one place that sees every room
     "bench.cli": {"bench", "models", "reports.errors"},
+    "bench.commands.account": {"bench", "reports"},
     "bench.commands.report": {"bench", "reports"},
     "bench.commands.sharpness": {"bench", "models", "reports"},
     "bench.commands.targets": {"bench", "kernels", "models", "reports"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
@@ -11,10 +12,14 @@ from typing import Any
 
 import pytest
 import vl_convert
+from typer import Typer
+from typer.testing import CliRunner
 
-from reports import account_panels, account_tables, conditions, sampling, skew, tables
-from reports.account import Account, account
+from bench.commands.account import account as command
+from reports import account_panels, account_tables, account_text, conditions, sampling, skew, tables
+from reports.account import Account, account, as_json
 from reports.compare import Analysis, Setting, analyse
+from reports.errors import ReportError
 from reports.load import Results, load
 from reports.record import Group
 from reports.styles import styles
@@ -251,3 +256,73 @@ def test_the_heads_of_a_map_are_in_no_account(tmp_path: Path) -> None:
     assert tables.speedups(found) == []
     assert found.speedups
     assert Setting.of(found.results.cases[0].record) not in found.usual
+
+
+def test_the_terminal_shows_waterfalls_that_add_up(accounts: Analysis) -> None:
+    told = list(account_text.waterfalls(accounts))
+    start = next(place for place, line in enumerate(told) if line.startswith("sparse head, 256 rows: promised 3.77×"))
+    assert "attainable 3.75× (arithmetic, cache-resident), realised 1.6" in told[start]
+    assert told[start].endswith("FASTER, onnxruntime against onnxruntime dense")
+    table = [line for line in told[start + 1 : told.index("", start)] if not re.match("  [a-z_]+: ", line)]
+    rows = {line[: line.index("  ", 2)].strip(): line for line in table}
+    assert table[0].split() == ["µs", "compile", "grouped_mm", "loop", "onnxruntime"]
+    ends = [len(table[0][: table[0].index(form)]) + len(form) for form in table[0].split()[1:]]
+    first, last = table.index(rows["arithmetic at peak"]), table.index(rows["sum, the measured median"])
+    for end in ends:
+        cells = [line[:end].rsplit("  ", 1)[1].strip() for line in table[first : last + 1]]
+        assert sum(number(cell) for cell in cells[:-1] if cell) == number(cells[-1])
+
+
+def test_where_nothing_was_split_the_terminal_says_so_once(accounts: Analysis) -> None:
+    told = list(account_text.waterfalls(accounts))
+    start = next(place for place, line in enumerate(told) if "cold caches" in line)
+    assert told[start + 2].startswith("sparse head, 256 rows: promised 3.77×, attainable 3.4")
+    assert told[start + 3].strip().startswith("No form was measured in steps or traced here")
+
+
+def test_lines_for_a_terminal_are_few(accounts: Analysis) -> None:
+    told = account_text.lines(accounts)
+    assert [line.split(" takes ")[0] for line in told] == [
+        "At 256 rows the sparse head in the form onnxruntime",
+        "At 256 rows the soft head in the form eager",
+    ]
+
+
+def test_accounts_as_json_hold_the_exact_sums(accounts: Analysis) -> None:
+    found = json.loads(json.dumps(as_json(accounts), allow_nan=False))
+    assert found["moegap_account"] == 1
+    assert len(found["cases"]) == len(account(accounts))
+    for case in found["cases"]:
+        fall = case["waterfall"]
+        assert sum(part["picoseconds"] for part in fall["parts"]) == fall["picoseconds"]
+    case = next(case for case in found["cases"] if case["form"] == "loop" and case["rows"] == 256)
+    assert case["floor"]["limit"] == "arithmetic"
+    assert case["speedup"]["promised"] == pytest.approx(3.768, abs=1e-3)
+    assert case["cross_check"][0]["stages"] == ["experts"]
+
+
+def run(*arguments: str) -> Any:
+    app = Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_the_command_prints_accounts_and_writes_them(accounted: Path, accounts: Analysis, tmp_path: Path) -> None:
+    result = run(str(accounted), "--json", str(tmp_path / "account.json"))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == list(account_text.waterfalls(accounts))
+    assert json.loads((tmp_path / "account.json").read_text()) == json.loads(json.dumps(as_json(accounts)))
+
+
+def test_the_command_refuses_results_without_a_gap(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", [benchmark(record(head="dense"), samples(1e-3))])
+    result = run(str(path))
+    assert isinstance(result.exception, ReportError)
+    assert "measure both to see the gap" in str(result.exception)
+
+
+def test_results_of_version_1_have_accounts_without_floors(cpu_run: Path) -> None:
+    result = run(str(cpu_run))
+    assert result.exit_code == 0
+    assert "attainable" not in result.stdout
+    assert result.stdout.count("No form was measured in steps or traced here") == 8

@@ -104,6 +104,14 @@ def test_shares_have_the_digits_of_their_total() -> None:
     )
 
 
+def test_shares_may_be_shown_as_another_time_is() -> None:
+    assert units.seconds_adding_up(1_005_500_000, [1_005_000_000, 500_000], like=171_500_000) == (
+        "1,005.5",
+        ["1,005.0", "0.5"],
+        "µs",
+    )
+
+
 def test_shares_that_lose_time_are_refused() -> None:
     with pytest.raises(ValueError, match="do not sum"):
         units.seconds_adding_up(3, [1, 1])
