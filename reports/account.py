@@ -14,7 +14,7 @@ from reports.waterfall import Waterfall, waterfall
 FORMAT = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Account:
     """What is known of a head alone in one form at one number of rows.
 

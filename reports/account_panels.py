@@ -48,10 +48,9 @@ def section(analysis: Analysis) -> AccountSection | None:
 
 
 def panels(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
-    """Return the waterfalls of each head's fastest form, one panel for each setting seen by the wall clock.
+    """Return the waterfalls that are drawn, one panel for each setting seen by the wall clock.
 
-    Rows are those nearest to the paper's batch, and the most. Settings of cold caches and of made routings have none,
-    and where many heads were measured only MoE heads are drawn, at one number of rows each.
+    Settings of cold caches and of made routings have none.
     """
     drawn = []
     for setting, own in by_setting(accounts):
@@ -113,22 +112,28 @@ def message(analysis: Analysis, account: Account) -> str:
 
 
 def chosen(analysis: Analysis, accounts: Sequence[Account], ends: bool = True) -> list[Account]:
-    """Return the account of each head's fastest form at the rows nearest to the paper's batch, with `ends` at the most.
+    """Return the accounts of each head at the rows nearest to the paper's batch, with `ends` at the most rows too.
 
-    Of more heads than are few those are left out that are no mixtures, and so are the most rows.
+    They are its fastest form's and, for a mixture whose fastest form was not measured in steps, the fastest one's that
+    was. Of more heads than are few only the mixtures have one, without the most rows.
     """
     heads = list(dict.fromkeys(found.head for found in accounts))
     few = len(heads) <= FEW
-    best = []
-    for head in heads:
+    told = []
+    for head in heads if few else [head for head in heads if head.kind != "dense"]:
         own = [found for found in accounts if found.head == head]
         sizes = {found.case.record.rows for found in own}
         nearest = min(sizes, key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows))
         for rows in dict.fromkeys((nearest, max(sizes)) if few and ends else (nearest,)):
-            if few or head.kind != "dense":
-                at = [found for found in own if found.case.record.rows == rows]
-                best.append(min(at, key=lambda found: analysis.latencies[found.case].value))
-    return best
+            told += _telling(analysis, [found for found in own if found.case.record.rows == rows])
+    return told
+
+
+def _telling(analysis: Analysis, accounts: Sequence[Account]) -> list[Account]:
+    """Return the account of the fastest form of a head at some rows, and of the fastest that was measured in steps."""
+    ranked = sorted(accounts, key=lambda found: analysis.latencies[found.case].value)
+    split = [found for found in ranked if found.waterfall.basis == "steps" and found.head.kind != "dense"]
+    return list(dict.fromkeys([ranked[0], *split[:1]]))
 
 
 def _chart(analysis: Analysis, account: Account) -> Chart:

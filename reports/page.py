@@ -97,6 +97,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
     return {
         "measured": bool(results.records),
         "answers": verdicts.answers(analysis),
+        "public": tables.public(analysis),
         "styles": looks,
         "speedups": panels.speedup_panels(analysis, looks),
         "speedup_tables": tables.speedups(analysis),

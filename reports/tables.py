@@ -63,6 +63,30 @@ def environment(analysis: Analysis) -> list[Table]:
     return [Table(name, columns, tuple(_facts(records, measured.get(name, [])))) for name, records in machines.items()]
 
 
+def public(analysis: Analysis) -> Table | None:
+    """Return the layers of public models that were measured, and where their sizes stand; None without any."""
+    columns = (
+        Column("layer", numeric=False),
+        Column("features"),
+        Column("hidden width of an expert"),
+        Column("experts"),
+        Column("per row"),
+        Column("shrunk", numeric=False),
+        Column("sizes from", numeric=False),
+    )
+    rows = dict.fromkeys(
+        (
+            record.checkpoint,
+            *map(units.count, (record.features, record.hidden, record.experts, record.k)),
+            record.shrunk,
+            record.source,
+        )
+        for record in analysis.results.records
+        if record.source and record.head != "dense"
+    )
+    return without_blanks(Table("Layers of public models", columns, tuple(rows))) if rows else None
+
+
 def speedups(analysis: Analysis) -> list[Table]:
     """Return, for each setting, what each MoE head was promised, could attain and realised at best, by rows.
 

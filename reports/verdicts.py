@@ -142,7 +142,7 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
     return Answer(
         kind=speedup.head.kind,
         head=label,
-        shape=speedup.head.shape,
+        shape="; ".join(filter(None, (speedup.head.shape, record.shrunk))),
         machine=machine(speedup.setting),
         theoretical=units.factor(best.theoretical),
         attainable="" if best.attainable is None else units.factor(best.attainable),

@@ -28,4 +28,4 @@ def account(
     if not told:
         raise ReportError("No soft or sparse head alone was measured beside a dense one: measure both to see the gap.")
     for line in told:
-        typer.echo(line)
+        typer.echo("".join(letter if letter.isprintable() else "?" for letter in line))

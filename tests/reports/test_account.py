@@ -16,7 +16,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from bench.commands.account import account as command
-from reports import account_panels, account_tables, account_text, conditions, sampling, skew, tables
+from reports import account_panels, account_tables, account_text, conditions, sampling, skew, tables, verdicts
 from reports.account import Account, account, as_json
 from reports.compare import Analysis, Setting, analyse
 from reports.errors import ReportError
@@ -112,15 +112,18 @@ def test_the_table_of_speedups_says_what_bounds_them(accounts: Analysis) -> None
     assert cold.rows[0][5] == "2.00 MB, in memory"
 
 
-def test_each_heads_fastest_form_is_drawn_near_the_papers_batch_and_at_the_most_rows(accounts: Analysis) -> None:
+def test_the_fastest_form_and_the_fastest_in_steps_are_drawn_at_two_numbers_of_rows(accounts: Analysis) -> None:
     (panel,) = account_panels.panels(accounts, account(accounts))
     assert [chart.heading for chart in panel.charts] == [
         "dense head, onnxruntime, 256 rows",
         "dense head, onnxruntime, 2,048 rows",
         "sparse head, onnxruntime, 256 rows",
+        "sparse head, grouped_mm, 256 rows",
         "sparse head, onnxruntime, 2,048 rows",
+        "sparse head, grouped_mm, 2,048 rows",
         "soft head, eager, 256 rows",
         "soft head, onnxruntime, 2,048 rows",
+        "soft head, eager, 2,048 rows",
     ]
     message = panel.charts[2].message
     assert message.startswith("At 256 rows the sparse head in the form onnxruntime takes 66")
@@ -176,6 +179,16 @@ def test_ceilings_of_another_machine_are_said_not_to_fit(tmp_path: Path) -> None
     section = account_panels.section(found)
     assert section is not None
     assert {panel.machine for panel in section.panels} == {"CPU timings on AMD EPYC 7B13, 1 thread"}
+
+
+def test_public_layers_say_where_their_sizes_stand_and_how_they_were_shrunk(tmp_path: Path) -> None:
+    sizes = {"source": "config.json of a model", "shrunk": "widths divided by 8", "checkpoint": "mixtral"}
+    entries = [benchmark(record(head=head, **sizes), samples(1e-3)) for head in ("dense", "sparse")]
+    found = analyse(load([write(tmp_path / "a.json", entries)]))
+    table = tables.public(found)
+    assert table is not None
+    assert table.rows == (("mixtral", "512", "64", "8", "2", "widths divided by 8", "config.json of a model"),)
+    assert verdicts.answers(found)[0].shape == "8 experts of width 64, 2 per row; widths divided by 8"
 
 
 def test_cold_caches_stand_beside_warm_ones(accounts: Analysis) -> None:
@@ -284,6 +297,7 @@ def test_lines_for_a_terminal_are_few(accounts: Analysis) -> None:
     told = account_text.lines(accounts)
     assert [line.split(" takes ")[0] for line in told] == [
         "At 256 rows the sparse head in the form onnxruntime",
+        "At 256 rows the sparse head in the form grouped_mm",
         "At 256 rows the soft head in the form eager",
     ]
 

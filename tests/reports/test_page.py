@@ -96,7 +96,7 @@ def test_an_account_adds_its_sections(account_report: Report) -> None:
     expected = "verdict environment speedup account cold classifier latency accuracy routing paper cold-start cases"
     assert ids == [*expected.split(), "sampling", "not-measured", "remake"]
     assert {f"#{name}" for name in ids} == {link["href"] for link in page.all("a")}
-    assert len(page.specs) == 4 + 6 + 6 + 2 + 1 + 1
+    assert len(page.specs) == 4 + 9 + 6 + 2 + 1 + 1
     for text in (page.text, account_report.markdown.read_text(encoding="utf-8")):
         assert "floors allow 3.77×, bounded by arithmetic" in text
         assert "At 256 rows the sparse head in the form onnxruntime takes" in text
