@@ -97,8 +97,8 @@ class _Totals:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def breakdown(path: Path) -> Breakdown:
-    """Return the breakdown of the calls in the trace at `path`, written by `bench.trace`.
+def breakdown(path: Path, *, fastest: bool = False) -> Breakdown:
+    """Return the breakdown of the calls in the trace at `path`, written by `bench.trace`, or of the `fastest` alone.
 
     Raises `BenchError` for a file that is no trace or holds no call.
     """
@@ -106,6 +106,8 @@ def breakdown(path: Path) -> Breakdown:
     calls = [span for span in spans if span.category == RANGES and span.name == CALL]
     if not calls:
         raise BenchError(f"{path} holds no {CALL} range; write the trace with `moegap profile`")
+    if fastest:
+        calls = [min(calls, key=lambda call: call.end - call.start)]
     work = _work_by_call(spans, calls) if any(span.category in DEVICE_WORK for span in spans) else None
     totals = _Totals()
     for place, call in enumerate(calls):

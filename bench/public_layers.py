@@ -44,7 +44,7 @@ COPIES = 3
 """Of each head: the weights as drawn, and two layouts that forms may hold beside them."""
 REFERENCE_BYTES = 12
 """Per weight of one head, while the float64 reference computes: widened, and as it came to main memory."""
-ROWS, SECONDS = 1024, 1.0
+ROWS, SECONDS = 1024, 0.25
 CPU_RATE = {torch.float32: 5e10, torch.bfloat16: 5e10, torch.float16: 2e8}
 """FLOP/s of a thread: about what an AMD EPYC core reaches in products of some size, 2026."""
 SLOW_BFLOAT16 = 0.2

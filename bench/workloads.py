@@ -68,7 +68,7 @@ class Subject:
 
     @property
     def head(self) -> Head:
-        """The head, in evaluation mode, float32, on the CPU."""
+        """The head, in evaluation mode, as it was loaded or made; `on` places it where it runs."""
         return self.model.head
 
     @cached_property
@@ -87,7 +87,8 @@ class Subject:
         return self._placed[device, dtype]
 
     def _elsewhere(self, device: torch.device, dtype: torch.dtype) -> bool:
-        return any((value.device, value.dtype) != (device, dtype) for value in self.model.parameters())
+        here = torch.empty(0, device=device).device  # with its index, as parameters have it
+        return any((value.device, value.dtype) != (here, dtype) for value in self.model.parameters())
 
 
 @dataclass(frozen=True)

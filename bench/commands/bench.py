@@ -252,10 +252,16 @@ def _missing(
     from bench.errors import BenchError
 
     weights = {subject.name: subject.weights_sha256 for subject in subjects}
+    shrunk = {subject.name: subject.shrunk for subject in subjects}
     records = {record.case_id: record for record in result.records()}
     for record in records.values():
         if weights.get(record.checkpoint, record.weights_sha256) != record.weights_sha256:
             raise BenchError(f"{result.path} measured other weights of {record.checkpoint}; choose another --out")
+        if shrunk.get(record.checkpoint, record.shrunk) != record.shrunk:
+            raise BenchError(
+                f"{result.path} measured {record.checkpoint} with {record.shrunk or 'all its widths'}, for which the "
+                "free memory is another now; choose another --out"
+            )
         if record.device == device.type and (change := _changed(record, device)):
             raise BenchError(f"{result.path} was measured with {change}; choose another --out")
     remaining = ([case for case in group if not _is_done(case, records.get(case.id))] for group in wanted)

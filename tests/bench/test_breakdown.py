@@ -146,6 +146,8 @@ def test_calls_are_averaged(tmp_path: Path) -> None:
     seen = breakdown(path)
     assert (seen.calls, seen.launches) == (2, 0.5)
     assert (round(seen.seconds * 1e6, 6), round(seen.busy * 1e6, 6)) == (20, 3)
+    quickest = breakdown(path, fastest=True)
+    assert (quickest.calls, quickest.launches, round(quickest.seconds * 1e6, 6)) == (1, 0, 10)
 
 
 @pytest.mark.parametrize(

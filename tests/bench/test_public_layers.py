@@ -201,7 +201,7 @@ def test_the_least_factor_fits_and_half_of_it_does_not(name, gpu, host, dtype):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_call_on_a_cpu_stays_within_a_second(name, free):
+def test_a_call_on_a_cpu_stays_within_its_time(name, free):
     D, H, E, _ = SIZES[name]
     free(0, 64 * GIB)
     factor = least_factor(MODELS[name], CPU, torch.float32)
@@ -209,7 +209,9 @@ def test_a_call_on_a_cpu_stays_within_a_second(name, free):
     def seconds(factor):
         return 2 * public_layers.ROWS * 3 * (D // factor) * (E * H // factor) / (2 * 5e10)
 
-    assert seconds(factor) <= 1 < seconds(factor // 2)
+    narrowest = D // (2 * factor) < E  # below which no rows could be made for a routing
+    assert seconds(factor) <= public_layers.SECONDS or narrowest
+    assert seconds(factor // 2) > public_layers.SECONDS
     assert D % factor == 0
 
 
@@ -219,7 +221,7 @@ def test_bfloat16_without_instructions_for_it_counts_as_slow(free, monkeypatch):
     for fast in (True, False):
         monkeypatch.setattr(public_layers, "multiplies_bfloat16", lambda fast=fast: fast)
         found.append(least_factor(MODELS["mixtral-8x7b"], CPU, torch.bfloat16))
-    assert found == [8, 16]
+    assert found == [16, 32]
 
 
 def test_too_little_memory_is_told(free):

@@ -1,0 +1,42 @@
+"""Stages by a second method: ranges of the profiler, or names of operators."""
+
+import pytest
+import torch
+
+from bench.breakdown import Operator
+from bench.forms import form
+from bench.stage_times import by_name, stage_times
+from models.config import head_config
+from models.heads import build_head
+
+
+def operator(name, seconds):
+    return Operator(name, "cpu", seconds, 1.0)
+
+
+def test_names_tell_the_stage():
+    found = by_name(
+        [operator("FusedGemm", 4.0), operator("MatMul", 1.0), operator("TopK", 0.5), operator("Cast", 0.25)]
+    )
+    assert found == {"experts": 5.0, "route": 0.5, "other": 0.25}
+    assert by_name([operator("GatherND", 1.0), operator("ScatterND", 2.0), operator("aten::index_add", 3.0)]) == {
+        "dispatch": 1.0,
+        "combine": 5.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("eager", {"route", "dispatch", "experts", "combine"}),
+        ("loop", {"route", "dispatch", "experts", "combine"}),
+        ("onnxruntime", {"experts", "route", "dispatch", "combine"}),
+    ],
+)
+def test_a_form_has_a_time_for_every_stage(name, stages):
+    torch.manual_seed(0)
+    head = build_head(head_config("sparse", features=16, classes=3, hidden=8, experts=4)).eval().requires_grad_(False)
+    x = torch.randn(64, 16)
+    found = stage_times(form(name), form(name).prepare(head, x), head, x)
+    assert stages <= set(found)
+    assert all(0 < seconds < 10 for seconds in found.values())
