@@ -30,7 +30,14 @@ Progress = Callable[[float], None]
 """Called with the share that is done, 0 to 1."""
 
 PRODUCTS: dict[str, tuple[Sizes, ...]] = {
-    "cpu": ((512, 512, 512), (1024, 1024, 1024), (4096, 512, 512), (4096, 1024, 1024), (2048, 2048, 2048)),
+    "cpu": (
+        (256, 256, 256),
+        (512, 512, 512),
+        (1024, 1024, 1024),
+        (4096, 512, 512),
+        (4096, 1024, 1024),
+        (2048, 2048, 2048),
+    ),
     "cuda": ((4096, 4096, 4096), (16384, 4096, 4096), (8192, 8192, 8192)),
 }
 """(M, K, N), in the order of their operations."""
@@ -40,7 +47,7 @@ BEYOND_CACHES, BEYOND_ON_GPU = 4, 2**31
 """The largest copy is so many times the last cache, and on a GPU as many bytes, at least."""
 ROUNDS = 5
 """Timings of each call, at least."""
-MOST_TRIES = 32
+MOST_TRIES = 256
 """Timings of one call in one round."""
 MEMORY_SHARE = 0.5
 """Share of the free memory that may be taken."""

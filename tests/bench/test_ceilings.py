@@ -34,8 +34,8 @@ class Machine:
 
     def product(self, size, by_columns, device, dtype):
         M, K, N = size
-        rate = self.flops_per_s * (1.0 if size == (4096, 512, 512) and by_columns else 0.8)
-        return self.work(2 * M * K * N / rate)
+        share = 1.0 if size == (4096, 512, 512) and by_columns else 0.7 if M == 256 else 0.8
+        return self.work(2 * M * K * N / (share * self.flops_per_s))
 
     def ways(self, source, target):
         """Two threads take longer where they must wake, and one where the caches end."""
@@ -85,7 +85,7 @@ def test_the_ceilings_of_a_simulated_machine_are_found_through_its_noise(simulat
 @pytest.mark.parametrize("flops_per_s", [1e9, 1e10, 1e12, 1e15])
 def test_the_time_is_bounded_however_slow_products_are(simulated, flops_per_s):
     machine = simulated(flops_per_s=flops_per_s, disturbed=0)
-    assert measure_ceilings(CPU, torch.bfloat16, seconds=4).flops_per_s == pytest.approx(flops_per_s, rel=0.21)
+    assert measure_ceilings(CPU, torch.bfloat16, seconds=4).flops_per_s == pytest.approx(flops_per_s, rel=0.31)
     assert machine.now < 8
 
 
@@ -97,7 +97,7 @@ def test_memory_bounds_what_is_taken(simulated, monkeypatch):
     with pytest.raises(BenchError, match=r"copies beyond the caches of cpu .*free some"):
         measure_ceilings(CPU, torch.float32)
     monkeypatch.setattr(environment, "available_memory", lambda device: 2**20)
-    with pytest.raises(BenchError, match=r"FLOP/s of cpu needs 12 MiB; free some"):
+    with pytest.raises(BenchError, match=r"FLOP/s of cpu needs 3 MiB; free some"):
         measure_ceilings(CPU, torch.float32)
 
 
