@@ -62,7 +62,7 @@ def measure_ceilings(
 ) -> Ceilings:
     """Return the ceilings of `device` for `dtype`, measured in about `seconds`.
 
-    FLOP/s are those of the best of several large products of random matrices, with the second one stored by rows or by
+    FLOP/s are those of the best of several products of random matrices, with the second one stored by rows or by
     columns. Bytes/s are those of copies, read and written, without what a copy of one element takes; a kernel that
     only reads may pass them. Random values matter: a GPU draws less power and runs faster on zeros.
 
