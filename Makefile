@@ -8,7 +8,7 @@ READY := .venv/.ready
 export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo zoo test lint gpu setup clean
+.PHONY: demo zoo test lint gpu gpu-suites setup clean
 
 setup: $(READY)
 
@@ -40,24 +40,35 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# On a machine with a GPU, in nine minutes: its tests (170 s at most), the kernels' targets beside their peers (240 s),
-# the demo and the paper's suites (50 s each), the report (25 s). Each step runs whatever became of
-# the one before; the status at the end is non-zero if any failed. Results go to $$OUT, or to runs/gpu.
+# On a machine with a GPU, in nine minutes: its tests (150 s at most), the kernels' targets beside their peers (130 s),
+# the four suites, quick (55 s each, of which a suite stops itself in time to write), the report (25 s). Each step runs
+# whatever became of the one before; the status at the end is non-zero if any failed. Results go to $$OUT, or to runs/gpu.
+# `make gpu-suites` takes nine minutes for the four suites alone.
 # Where nothing can be installed, `make gpu READY= BIN=/folder/of/python` uses a Python that has what is needed.
 GPU_OUT := $(if $(OUT),$(OUT),runs/gpu)
 GPU_FORMS := --form loop --form eager --form grouped_mm --form triton
+GPU_SUITES := paper batch models scale
 SIDE_BY_SIDE = $(if $(shell $(BIN)/python -c "import xdist" 2>/dev/null && echo yes),-n 12)
 WITHIN = timeout --foreground --signal=INT --kill-after=10
+BENCH = $(MOEGAP) bench --device cuda --dtype bfloat16 $(GPU_FORMS) --quick --resume
+REPORT = $(MOEGAP) report $(GPU_SUITES:%=$(GPU_OUT)/%.json) --out $(GPU_OUT)/report
 gpu: $(READY)
 	mkdir -p $(GPU_OUT); failed=; \
-	TRITON_INTERPRET=0 $(WITHIN) 170 $(BIN)/python -m pytest -m gpu $(SIDE_BY_SIDE) --junit-xml=$(GPU_OUT)/tests.xml || failed="$$failed tests"; \
-	$(WITHIN) 240 $(MOEGAP) targets --minutes 3.5 --out $(GPU_OUT)/targets || failed="$$failed targets"; \
-	$(WITHIN) 50 $(MOEGAP) bench --suite demo --device cuda --dtype bfloat16 --dtype float32 $(GPU_FORMS) --seconds 0.1 \
-		--out $(GPU_OUT)/demo.json --resume || failed="$$failed demo"; \
-	$(WITHIN) 50 $(MOEGAP) bench --suite paper --device cuda --dtype float32 $(GPU_FORMS) --seconds 0.5 \
-		--out $(GPU_OUT)/paper.json --resume || failed="$$failed paper"; \
-	$(WITHIN) 25 $(MOEGAP) report $(GPU_OUT)/demo.json $(GPU_OUT)/paper.json --out $(GPU_OUT)/report || failed="$$failed report"; \
+	TRITON_INTERPRET=0 $(WITHIN) 150 $(BIN)/python -m pytest -m gpu $(SIDE_BY_SIDE) --junit-xml=$(GPU_OUT)/tests.xml || failed="$$failed tests"; \
+	$(WITHIN) 130 $(MOEGAP) targets --minutes 1.9 --out $(GPU_OUT)/targets || failed="$$failed targets"; \
+	for suite in $(GPU_SUITES); do \
+		$(WITHIN) 55 $(BENCH) --suite $$suite --minutes 0.5 --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
+	done; \
+	$(WITHIN) 25 $(REPORT) || failed="$$failed report"; \
 	[ -z "$$failed" ] || { echo "gpu: failed:$$failed" >&2; exit 1; }
+
+gpu-suites: $(READY)
+	mkdir -p $(GPU_OUT); failed=; \
+	for suite in $(GPU_SUITES); do \
+		$(WITHIN) 125 $(BENCH) --suite $$suite --minutes 1.7 --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
+	done; \
+	$(WITHIN) 30 $(REPORT) || failed="$$failed report"; \
+	[ -z "$$failed" ] || { echo "gpu-suites: failed:$$failed" >&2; exit 1; }
 
 clean:
 	rm -rf .venv runs build *.egg-info

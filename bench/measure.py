@@ -99,8 +99,8 @@ def measure_group(
     """Return what became of every case of one shape; those that can be timed are timed interleaved.
 
     `seconds` is the time for sampling per case; preparing and checking come on top. With `steps` a warm head alone is
-    also timed in its form's counterfactuals, in the same blocks; with `traces` the seconds of its stages are taken from
-    a profiled pass of its own.
+    also timed in its form's counterfactuals, in the same blocks; with `traces` the seconds of its stages and, on a GPU,
+    its energy are taken in passes of their own.
     """
     exact_float32()
     start, shape = time.perf_counter(), cases[0].shape
@@ -123,7 +123,7 @@ def measure_group(
             prepared, spent = _prepare(case, given, steps=steps and split)
             cold_start += spent
             if traces and split:
-                prepared.fields["traced"] = _traced(case, prepared.runner, given.features)
+                prepared.fields.update(_seen(case, prepared, given.features))
         except UnmeasurableError as reason:
             outcomes += [Outcome(case_record(one, shared, **reason.fields)) for one in clocked]
             continue
@@ -206,9 +206,6 @@ def _prepare(case: Case, given: _Input, steps: bool) -> tuple[_Prepared, float]:
         }
         if chosen.memory_seen:
             fields["peak_memory"] = peak_memory(call, shape.device)
-        energy = GpuWatch(shape.device).energy(call, shape.rows) if shape.rows else None
-        if energy is not None:
-            fields["joules_per_thousand_rows"] = energy
         if not steps or chosen.steps is None:
             return _Prepared(runner, call, fields), spent
         return _split(_Prepared(runner, call, fields), chosen.steps(head, given.features), shape.device), spent
@@ -257,10 +254,15 @@ def _inferring(step: Callable[[], object]) -> Call:
     return call
 
 
-def _traced(case: Case, runner: Runner, features: Tensor) -> dict[str, float]:
+def _seen(case: Case, prepared: _Prepared, features: Tensor) -> dict[str, Any]:
+    """Return what passes of their own show of a form: the seconds of its stages, and the energy that a GPU takes."""
+    device = case.shape.device
     with _failures():
-        head = case.subject.on(case.shape.device, case.shape.dtype).head
-        return stage_times(form(case.form), runner, head, features)
+        head = case.subject.on(device, case.shape.dtype).head
+        return {
+            "traced": stage_times(form(case.form), prepared.runner, head, features),
+            "joules_per_thousand_rows": GpuWatch(device).energy(prepared.call, case.shape.rows),
+        }
 
 
 def _entries(
@@ -271,7 +273,15 @@ def _entries(
     fields = {**shared, **prepared.fields}
     whole = Timed(call, case.clock, device, before)
     entries = [_Entry(case, "", whole, {**fields, "operators": prepared.operators.get("")})]
-    told_once = ("traced", "peak_memory", "cold_start", "launches", "executed_flops", "requested_bytes")
+    told_once = (
+        "traced",
+        "joules_per_thousand_rows",
+        "peak_memory",
+        "cold_start",
+        "launches",
+        "executed_flops",
+        "requested_bytes",
+    )
     fields = {name: value for name, value in fields.items() if name not in told_once}
     for step, counterfactual in prepared.steps.items():
         item = Timed(counterfactual, case.clock, device, share=STEP_SHARE)

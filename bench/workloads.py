@@ -40,7 +40,6 @@ from reports.record import Cache
 
 Part = Literal["head", "classifier"]
 Heads = Literal["zoo", "paper", "public"]
-Heads = Literal["zoo", "paper", "public"]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -75,6 +76,9 @@ def bench(
     seconds: Annotated[
         float | None, typer.Option(min=0.01, help="Sampling time per case; by default the suite's.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="After these no new shape begins; the rest is left to --resume.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides input rows and the order within blocks.")] = 0,
 ) -> None:
     """Measure heads in every form that runs here, and what the machine could do.
@@ -97,7 +101,8 @@ def bench(
         )
     chosen = adapted(suite_named("demo" if map_wanted else suite), rows or (), routing or (), cold)
     forms = chosen_forms(form or (), None if map_wanted else chosen)
-    run = _Run(pick_device(device), chosen_dtypes(dtype or ()), forms, seconds, seed, quick)
+    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
+    run = _Run(pick_device(device), chosen_dtypes(dtype or ()), forms, seconds, seed, quick, deadline)
     if threads is not None:
         torch.set_num_threads(threads)
     plan = partial(_measure_map, run) if map_wanted else partial(_measure_suite, run, chosen, checkpoints or ())
@@ -119,7 +124,10 @@ def bench(
 
 @dataclass
 class _Run:
-    """What was asked for, whatever is measured; `on_ceilings` is the seconds spent on these so far."""
+    """What was asked for, whatever is measured; `on_ceilings` is the seconds spent on these so far.
+
+    From `deadline` on, a moment of `time.monotonic`, nothing new begins.
+    """
 
     device: torch.device
     dtypes: Sequence[torch.dtype]
@@ -127,6 +135,7 @@ class _Run:
     seconds: float | None
     seed: int
     quick: bool
+    deadline: float
     ceilings: dict[torch.dtype, Ceilings] = field(default_factory=dict)
     on_ceilings: float = 0.0
 
@@ -166,7 +175,9 @@ def _measure_suite(run: _Run, suite: Suite, checkpoints: Sequence[Path], result:
         if missing:
             run.measure_ceilings(dtypes, result, bar)
         bar.console.print(_announcement(wanted, missing, per_case, list(run.ceilings.values())), soft_wrap=True)
-        _measure(missing, measure, result, bar)
+        if not _measure(missing, measure, result, bar, run.deadline):
+            bar.console.print("time is up; go on with --resume")
+            return
 
 
 def _measure_map(run: _Run, result: ResultFile, bar: Progress) -> None:
@@ -192,7 +203,7 @@ def _measure_map(run: _Run, result: ResultFile, bar: Progress) -> None:
         run.seed,
         result,
         lambda place, share: bar.update(task, description=place, completed=share),
-        time.monotonic() + grid.most_seconds - run.on_ceilings if grid.most_seconds else None,
+        min(run.deadline, time.monotonic() + (grid.most_seconds or math.inf) - run.on_ceilings),
         lambda line: bar.console.print(escape(line), soft_wrap=True),
     )
 
@@ -210,17 +221,25 @@ def _batches(
 
 
 def _measure(
-    missing: Sequence[list[Case]], measure: Callable[..., Measured], result: ResultFile, bar: Progress
-) -> None:
-    """Measure group after group into `result`, with a bar for all and one for the current shape."""
+    missing: Sequence[list[Case]],
+    measure: Callable[..., Measured],
+    result: ResultFile,
+    bar: Progress,
+    deadline: float,
+) -> bool:
+    """Measure group after group into `result`, and return whether that was all before `deadline`."""
     total = bar.add_task("all shapes", total=len(missing))
     for number, cases in enumerate(missing):
+        if time.monotonic() >= deadline:
+            return False
         current = bar.add_task(_shape(cases), total=1.0)
         outcomes, group = measure(cases, progress=partial(_advance, bar, current))
         result.add(outcomes, group)
         bar.remove_task(current)
         bar.update(total, completed=number + 1)
         _report_group(bar.console, _shape(cases), outcomes)
+    bar.remove_task(total)
+    return True
 
 
 def _shape(cases: Sequence[Case]) -> str:

@@ -12,11 +12,14 @@ from bench.rooms import ROOT
 pytestmark = pytest.mark.skipif(not (shutil.which("make") and shutil.which("timeout")), reason="needs make and timeout")
 
 
+SUITES = [("bench", "paper"), ("bench", "batch"), ("bench", "models"), ("bench", "scale")]
+
+
 @pytest.fixture
 def make_gpu(tmp_path):
     """Run `make gpu` with a Python that notes its arguments and fails for those that name `failing`."""
 
-    def run(failing="nothing"):
+    def run(failing="nothing", target="gpu"):
         (tmp_path / "bin").mkdir()
         python = tmp_path / "bin" / "python"
         python.write_text(
@@ -25,7 +28,7 @@ def make_gpu(tmp_path):
         )
         python.chmod(0o755)
         done = subprocess.run(
-            ["make", "gpu", "READY=", f"BIN={tmp_path}/bin"], cwd=ROOT, env={**os.environ, "OUT": f"{tmp_path}/out"},
+            ["make", target, "READY=", f"BIN={tmp_path}/bin"], cwd=ROOT, env={**os.environ, "OUT": f"{tmp_path}/out"},
             capture_output=True, text=True,
         )  # fmt: skip
         steps = (tmp_path / "log").read_text().splitlines()
@@ -37,7 +40,7 @@ def make_gpu(tmp_path):
 def test_tests_come_first_then_targets_then_suites_then_the_report(make_gpu, tmp_path):
     done, steps = make_gpu()
     assert done.returncode == 0, done.stderr
-    words = [("pytest", "gpu"), ("targets", "--minutes"), ("bench", "demo"), ("bench", "paper"), ("report", "report")]
+    words = [("pytest", "gpu"), ("targets", "--minutes"), *SUITES, ("report", "report")]
     assert len(steps) == len(words)
     for step, (first, second) in zip(steps, words, strict=True):
         assert f" {first} " in step
@@ -45,9 +48,17 @@ def test_tests_come_first_then_targets_then_suites_then_the_report(make_gpu, tmp
         assert f"{tmp_path}/out" in step
 
 
-@pytest.mark.parametrize("failing", ["pytest", "targets", "demo", "report"])
+@pytest.mark.parametrize("failing", ["pytest", "targets", "models", "report"])
 def test_a_failing_step_stops_no_other(make_gpu, failing):
     done, steps = make_gpu(failing)
-    assert len(steps) == 5
+    assert len(steps) == 7
     assert done.returncode != 0
     assert {"pytest": "tests"}.get(failing, failing) in done.stderr.splitlines()[0]
+
+
+def test_the_suites_alone_fit_into_nine_minutes(make_gpu, tmp_path):
+    done, steps = make_gpu("scale", target="gpu-suites")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == "gpu-suites: failed: scale"
+    assert [second for _, second in SUITES] == [step.split("--suite ")[1].split()[0] for step in steps[:-1]]
+    assert all(f"{tmp_path}/out/{suite}.json" in steps[-1] for _, suite in SUITES)
