@@ -38,7 +38,7 @@ class Timed:
     """A call ready to be timed, and its samples in seconds so far, each with the block in which it was taken.
 
     `before`, untimed, precedes every sample where it is given: with it caches are made cold. `share` scales the time
-    that the item may take.
+    that the item may take. `quickest` is the least time of a call so far, `cost` that of a call with what precedes it.
     """
 
     call: Call
@@ -49,6 +49,7 @@ class Timed:
     samples: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     quickest: float = float("inf")
+    cost: float = float("inf")
     failure: str = ""
 
 
@@ -71,7 +72,8 @@ def sample(items: Sequence[Timed], seconds: float, rng: random.Random, progress:
     anchor, watch, gpu = Anchor(device), Disturbances(), GpuWatch(device)
     anchored: list[float] = []
     throttled: list[int] = []
-    calls = {id(item): _calls_per_block(item, seconds * item.share) for item in items}
+    for item in items:
+        _warm_up(item, seconds * item.share / MOST_BLOCKS)
     budget, start = seconds * sum(item.share for item in items), time.perf_counter()
     with quiet() as collect, watch:
         for block in range(MOST_BLOCKS):
@@ -80,7 +82,7 @@ def sample(items: Sequence[Timed], seconds: float, rng: random.Random, progress:
             order = [item for item in items if not item.failure]
             rng.shuffle(order)
             for item in order:
-                _take_block(item, block, calls[id(item)], watch)
+                _take_block(item, block, seconds * item.share / MOST_BLOCKS, watch)
             if gpu.throttled():
                 throttled.append(block)
             spent = time.perf_counter() - start
@@ -111,36 +113,43 @@ def is_narrow(samples: Sequence[float], blocks: Sequence[int]) -> bool:
     return bool(medians[-1 - low] - middle <= NARROW * middle and middle - medians[low] <= NARROW * middle)
 
 
-def _calls_per_block(item: Timed, seconds: float) -> int:
-    """Warm the item up and return how many calls, with what precedes them, give each block its share of `seconds`."""
-    share = seconds / MOST_BLOCKS
-    cost, start = float("inf"), time.perf_counter()
+def _warm_up(item: Timed, seconds: float) -> None:
+    """Call the item a few times, or until `seconds` have passed if it is long."""
+    start = time.perf_counter()
     try:
         for _ in range(WARM_UP_CALLS):
-            before = time.perf_counter()
-            if item.before:
-                item.before()
-            item.quickest = min(item.quickest, timed(item.call, item.clock, item.device))
-            cost = min(cost, time.perf_counter() - before)
-            if time.perf_counter() - start > share and item.quickest > LONG:
+            _once(item)
+            if time.perf_counter() - start > seconds and item.quickest > LONG:
                 break
     except Exception as error:
         item.failure = told(error)
-        return 0
-    return max(1, min(MOST_CALLS, int(share / max(cost, 1e-7))))
 
 
-def _take_block(item: Timed, block: int, calls: int, watch: Disturbances) -> None:
-    """Time `calls` calls, after an untimed one that brings the item's own data back into the caches if it is short."""
+def _take_block(item: Timed, block: int, seconds: float, watch: Disturbances) -> None:
+    """Time as many calls as fit into `seconds`, after an untimed one that brings a short item's data into the caches.
+
+    What fits is told by the least cost of all calls so far, not of the few that warmed up: disturbed there, one of two
+    equal items would get fewer calls in every block, and the median of a block's first 3 calls is not that of 20.
+    """
     watch.reset()
+    calls = max(1, min(MOST_CALLS, int(seconds / max(item.cost, 1e-7))))
     try:
         if item.quickest < LONG and not item.before:
             item.call()
         for _ in range(calls):
-            if item.before:
-                item.before()
-            item.samples.append(timed(item.call, item.clock, item.device))
+            item.samples.append(_once(item))
             item.blocks.append(block)
     except Exception as error:
         item.failure = told(error)
     item.failure = item.failure or watch.found()
+
+
+def _once(item: Timed) -> float:
+    """Return the seconds of one call."""
+    start = time.perf_counter()
+    if item.before:
+        item.before()
+    taken = timed(item.call, item.clock, item.device)
+    item.quickest = min(item.quickest, taken)
+    item.cost = min(item.cost, time.perf_counter() - start)
+    return taken

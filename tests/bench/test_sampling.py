@@ -2,6 +2,7 @@
 
 import gc
 import random
+import time
 
 import numpy as np
 import pytest
@@ -76,6 +77,14 @@ def test_few_blocks_have_no_interval():
     assert not is_narrow([1.0] * 5, [0, 1, 2, 3, 4])
     assert is_narrow([1.0] * 8, list(range(8)))
     assert not is_narrow([1.0, 1.0 + 3 * NARROW] * 8, list(range(16)))
+
+
+def test_a_disturbed_warm_up_leaves_an_item_as_many_calls_as_its_twin():
+    pauses = iter([0.02])  # longer than a block's share, so that nothing else warms it up
+    disturbed, twin = timed(lambda: time.sleep(next(pauses, 0.0))), timed(lambda: time.sleep(0.0))
+    sample([disturbed, twin], 0.4, random.Random(0), nothing)
+    for block in range(1, LEAST_BLOCKS):
+        assert disturbed.blocks.count(block) == twin.blocks.count(block) == sampling.MOST_CALLS
 
 
 def test_an_item_that_raises_fails_alone():
