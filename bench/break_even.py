@@ -1,10 +1,10 @@
 """From how many rows on a sparse head is faster than the dense one of as many expert parameters: what to measure next.
 
-A cell of the map is a layer; its rows are searched by bisection, in powers of two: first both ends, then the middle
-between two neighbours that disagree, until neighbours stand next to each other. What is assumed: between two
-neighbours that agree the sign does not change. Only one such gap is checked, the whole range where both ends agree, at
-its middle; a dip narrower than a gap is missed. A number of rows that is unclear is kept and is neither side, so the
-search goes on between it and both its clear neighbours, until a cell has more than `MOST_UNCLEAR` of them.
+A cell of the map is a layer with k experts per row; its rows are searched by bisection, in powers of two: first both
+ends, then the middle between two neighbours that disagree, until neighbours stand next to each other. What is assumed:
+between two neighbours that agree the sign does not change. Only one such gap is checked, the whole range where both
+ends agree, at its middle; a dip narrower than a gap is missed. A number of rows that is unclear is kept and is neither
+side, so the search goes on between it and both its clear neighbours, until a cell has more than `MOST_UNCLEAR` of them.
 
 What comes next depends on what is known and on nothing else, so a search can stop at any time and go on later.
 
