@@ -185,6 +185,7 @@ def _measure_map(run: _Run, result: ResultFile, bar: Progress) -> None:
     from bench.break_even import scale_grid
     from bench.scale import measure_scale
 
+    _check_conditions(result, run.device)
     grid = scale_grid(quick=run.quick, device=run.device.type)
     seconds = grid.seconds if run.seconds is None else run.seconds
     bar.console.print(
@@ -270,6 +271,7 @@ def _missing(
     """
     from bench.errors import BenchError
 
+    _check_conditions(result, device)
     weights = {subject.name: subject.weights_sha256 for subject in subjects}
     shrunk = {subject.name: subject.shrunk for subject in subjects}
     records = {record.case_id: record for record in result.records()}
@@ -281,10 +283,17 @@ def _missing(
                 f"{result.path} measured {record.checkpoint} with {record.shrunk or 'all its widths'}, for which the "
                 "free memory is another now; choose another --out"
             )
-        if record.device == device.type and (change := _changed(record, device)):
-            raise BenchError(f"{result.path} was measured with {change}; choose another --out")
     remaining = ([case for case in group if not _is_done(case, records.get(case.id))] for group in wanted)
     return [group for group in remaining if group]
+
+
+def _check_conditions(result: ResultFile, device: torch.device) -> None:
+    """Raise `BenchError` where `result` was measured on `device` under other conditions than there are now."""
+    from bench.errors import BenchError
+
+    for record in result.records():
+        if record.device == device.type and (change := _changed(record, device)):
+            raise BenchError(f"{result.path} was measured with {change}; choose another --out")
 
 
 def _changed(record: CaseRecord, device: torch.device) -> str:
