@@ -108,7 +108,7 @@ def _known(
     """
     within = np.array([parts.floor_within(works, record, floor) for _, works in steps])
     counts = [step.operators for step, _ in steps]
-    if floor is not None and record.device == "cpu" and not graph and None not in counts:
+    if floor is not None and record.device == "cpu" and None not in counts:
         operators = np.array(counts, dtype=np.float64)
         host = np.diff(operators, prepend=0) * floor.ceilings.operator
         total = operators[-1] if record.operators is None else record.operators

@@ -21,12 +21,16 @@ from reports.account import Account, account, as_json
 from reports.compare import Analysis, Setting, analyse
 from reports.errors import ReportError
 from reports.load import Results, load
-from reports.record import Group
+from reports.page import build
+from reports.parts import HOST
+from reports.record import Copy, Group
 from reports.styles import styles
 from reports.units import MINUS, TIMES
+from reports.waterfall import waterfall
 from reports.waterfall_figures import CALL, DENSE, PROMISE, waterfall_chart
 from tests.reports.synthetic import account_run, benchmark, ceilings, record, samples, write
 from tests.reports.synthetic import accounted as with_steps
+from tests.reports.test_waterfall import STEPS, steady, steps
 
 
 def usual(analysis: Analysis, head: str, form: str, rows: int) -> Account:
@@ -159,6 +163,43 @@ def test_a_waterfall_draws_what_it_holds(accounts: Analysis, form: str) -> None:
     svg = vl_convert.vegalite_to_svg(json.dumps(spec | {"width": 300}), vl_version="6.4")
     assert "NaN" not in svg
     assert 'fill="#000' not in svg
+
+
+def test_a_part_below_zero_runs_back(accounts: Analysis) -> None:
+    call = steady(236)
+    found = waterfall(call, 236e-6, None, steps({**STEPS, "products": (95, 4)}))
+    data = waterfall_chart(found, None).to_dict()["datasets"].values()
+    bars = [bar for values in data for bar in values if "kind" in bar]
+    assert [(bar["part"], round(1e6 * bar["start"]), round(1e6 * bar["end"])) for bar in bars[:3]] == [
+        ("expert imbalance", 0, -5),
+        ("expert products", -5, 95),
+        ("gate", 95, 105),
+    ]
+    assert bars[0]["shown"] == f"{MINUS}5.0"
+
+
+def test_two_machines_have_floors_of_their_own(tmp_path: Path) -> None:
+    gpu = {"device": "cuda", "device_name": "NVIDIA H100", "group_id": "gpu"}
+    entries: list[dict[str, Any]] = []
+    for machine in ({}, gpu):
+        for head in ("dense", "sparse"):
+            entries += with_steps(record(head=head, **machine), 1e-3)
+    copies = [Copy(working_set=2**31, bytes_per_s=3e12)]
+    fast = ceilings(device="cuda", device_name="NVIDIA H100", flops_per_s=50e12, copies=copies, launch=2e-6)
+    found = analyse(load([write(tmp_path / "a.json", entries, ceilings=[ceilings(), fast])]))
+    accounts = {one.setting.device: one for one in account(found) if one.head.kind == "sparse"}
+    floors = {device: one.floor for device, one in accounts.items()}
+    assert floors["cuda"] is not None
+    assert floors["cpu"] is not None
+    assert floors["cpu"].limit == "arithmetic"
+    assert floors["cuda"].limit == "launches"
+    assert floors["cuda"].seconds == pytest.approx(141_864 * 256 / 50e12 + 2e-6)
+    assert HOST in {part.name for part in accounts["cpu"].waterfall.parts}
+    assert HOST not in {part.name for part in accounts["cuda"].waterfall.parts}  # no graph was replayed
+    report = build([tmp_path / "a.json"], tmp_path / "report")
+    text = report.markdown.read_text(encoding="utf-8")
+    assert "GPU timings on NVIDIA H100" in text
+    assert "CPU timings on AMD EPYC 7B13, 1 thread" in text
 
 
 def test_what_is_missing_is_said(analysis: Analysis) -> None:
