@@ -71,15 +71,15 @@ def public(analysis: Analysis) -> Table | None:
         Column("hidden width of an expert"),
         Column("experts"),
         Column("per row"),
-        Column("shrunk", numeric=False),
         Column("sizes from", numeric=False),
+        Column("shrunk", numeric=False),
     )
     rows = dict.fromkeys(
         (
             record.checkpoint,
             *map(units.count, (record.features, record.hidden, record.experts, record.k)),
-            record.shrunk,
             record.source,
+            record.shrunk,
         )
         for record in analysis.results.records
         if record.source and record.head != "dense"
@@ -252,7 +252,7 @@ def _facts(records: Sequence[CaseRecord], cases: Sequence[Case]) -> Iterable[tup
         "measured": " to ".join(dict.fromkeys(units.moment(time) for time in (times[0], times[-1]))),
         "clocks": _joined(record.clock for record in records),
         "samples": _samples(cases),
-        "heads": _joined(f"{record.checkpoint} ({record.weights})" for record in records),
+        "heads": _joined(f"{record.checkpoint} ({record.weights})" for record in records if record.suite != MAP_SUITE),
         "trained on": _joined(record.data for record in records),
         "rows from": _joined(record.routing for record in records),
     }

@@ -228,7 +228,7 @@ def test_public_layers_say_where_their_sizes_stand_and_how_they_were_shrunk(tmp_
     found = analyse(load([write(tmp_path / "a.json", entries)]))
     table = tables.public(found)
     assert table is not None
-    assert table.rows == (("mixtral", "512", "64", "8", "2", "widths divided by 8", "config.json of a model"),)
+    assert table.rows == (("mixtral", "512", "64", "8", "2", "config.json of a model", "widths divided by 8"),)
     assert verdicts.answers(found)[0].shape == "8 experts of width 64, 2 per row; widths divided by 8"
 
 
