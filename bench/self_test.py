@@ -98,11 +98,11 @@ class _Code:
 
 @dataclass(eq=False)
 class _Pausing:
-    """A call after which the machine rests for `share` of the time that the call took, in the timed region or past it.
+    """A call after which the host spins for `share` of the time that the call took, in the timed region or past it.
 
-    Both sides of a comparison rest, since a rest slows the call after it: by 1 to 4 % at a share of 0.2 on two cores,
-    where the second thread must be woken from a deeper sleep. So the side whose rests are `counted` takes 1 + `share`
-    times as long as the other, and everything else is alike. `turn` holds the side that was last to run.
+    Both sides of a comparison spin, since a pause slows the call after it: on two cores beside a busy neighbour by 1 to
+    4 % at a share of 0.2. So the side whose pauses are `counted` takes 1 + `share` times as long as the other, and
+    everything else is alike. `turn` holds the side that was last to run.
     """
 
     work: Call
@@ -113,19 +113,19 @@ class _Pausing:
     took: float = 0.0
 
     def call(self) -> None:
-        """Do the work, and rest if that counts."""
+        """Do the work, and pause if that counts."""
         self._work()
         if self.counted:
-            self._rest()
+            self._pause()
 
     def before(self) -> None:
-        """Rest from the last call if that does not count; where another side ran since, do the work once untimed."""
+        """Pause after the last call if that does not count; where another side ran since, do the work once untimed."""
         first = self not in self.turn
         self.turn[:] = [self]
         if first:
             self._work()
         if first or not self.counted:
-            self._rest()
+            self._pause()
 
     def _work(self) -> None:
         start = perf_counter()
@@ -133,7 +133,7 @@ class _Pausing:
         synchronise(self.device)
         self.took = perf_counter() - start
 
-    def _rest(self) -> None:
+    def _pause(self) -> None:
         end = perf_counter() + self.share * self.took
         while perf_counter() < end:
             pass
@@ -211,7 +211,7 @@ def _alike(call: Call, clock: ClockName, device: torch.device) -> tuple[Timed, T
 
 
 def _slowed(call: Call, slowdown: float, device: torch.device, turn: list[_Pausing]) -> tuple[Timed, Timed]:
-    """Return `call` and `call` slower by `slowdown`, both for the wall clock, which alone sees a host's rest."""
+    """Return `call` and `call` slower by `slowdown`, both for the wall clock, which alone sees what the host waits."""
     plain, slowed = (_Pausing(call, device, slowdown, counted, turn) for counted in (False, True))
     return (
         Timed(plain.call, "wall", device, before=plain.before),
