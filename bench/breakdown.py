@@ -97,8 +97,10 @@ class _Totals:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def breakdown(path: Path, *, fastest: bool = False) -> Breakdown:
-    """Return the breakdown of the calls in the trace at `path`, written by `bench.trace`, or of the `fastest` alone.
+def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
+    """Return the breakdown of the calls in the trace at `path`, written by `bench.trace`: their mean, or the `middle`.
+
+    That is the one in the middle when they are ordered by length, which disturbances of a few do not reach.
 
     Raises `BenchError` for a file that is no trace or holds no call.
     """
@@ -106,8 +108,8 @@ def breakdown(path: Path, *, fastest: bool = False) -> Breakdown:
     calls = [span for span in spans if span.category == RANGES and span.name == CALL]
     if not calls:
         raise BenchError(f"{path} holds no {CALL} range; write the trace with `moegap profile`")
-    if fastest:
-        calls = [min(calls, key=lambda call: call.end - call.start)]
+    if middle:
+        calls = [sorted(calls, key=lambda call: call.end - call.start)[(len(calls) - 1) // 2]]
     work = _work_by_call(spans, calls) if any(span.category in DEVICE_WORK for span in spans) else None
     totals = _Totals()
     for place, call in enumerate(calls):

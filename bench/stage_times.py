@@ -12,12 +12,14 @@ from pathlib import Path
 from torch import Tensor
 
 from bench.breakdown import OTHER, Operator, breakdown
+from bench.clock import timed
 from bench.forms import Form, Runner
 from bench.trace import write_trace
 from models.heads import Head
 
-STEPS = 5
-"""Profiled calls, of which the least disturbed one counts, the fastest."""
+LEAST_CALLS, MOST_CALLS = 3, 15
+SECONDS = 0.3
+"""Time of the profiled calls, of which the one in the middle counts, within those limits."""
 OPERATORS = {
     "experts": ("Gemm", "MatMul", "mm", "Relu", "Gelu", "Sigmoid"),
     "route": ("TopK", "Softmax", "sort", "topk", "softmax"),
@@ -36,10 +38,11 @@ def stage_times(form: Form, runner: Runner, head: Head, x: Tensor) -> dict[str, 
     With ranges of its stages a form is attributed by these, on a CPU by time in them and on a GPU by the work that
     they launched; a form without by the names of its operators. "other" is the rest of the profiled call.
     """
+    calls = max(LEAST_CALLS, min(MOST_CALLS, int(SECONDS / timed(lambda: runner(x), "wall", x.device))))
     if form.nodes is not None:
-        return by_name(form.nodes(head, x, STEPS))
+        return by_name(form.nodes(head, x, calls))
     with tempfile.TemporaryDirectory() as folder:
-        seen = breakdown(write_trace(runner, x, Path(folder), STEPS), fastest=True)
+        seen = breakdown(write_trace(runner, x, Path(folder), calls), middle=True)
     stages = {name: part.seconds for name, part in seen.parts.items() if part.seconds}
     if set(stages) - {OTHER}:
         return stages

@@ -28,6 +28,7 @@ from reports import (
     markdown,
     panels,
     sampling,
+    self_test,
     skew,
     studies,
     tables,
@@ -40,7 +41,7 @@ from reports.files import read, write
 from reports.load import measured_at
 from reports.sections import Sections, sections
 from reports.seeds import INTERVAL
-from reports.studies import Studies
+from reports.studies import StudyFile
 from reports.styles import styles
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -76,13 +77,16 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     contents = read(results)
     if not contents and not paper:
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
-    chosen = {path: content for path, content in contents.items() if studies.is_study(content)}
+    tests = [self_test.parsed(path, content) for path, content in contents.items() if self_test.is_self_test(content)]
+    results_of = {path: content for path, content in contents.items() if not self_test.is_self_test(content)}
+    chosen = {path: content for path, content in results_of.items() if studies.is_study(content)}
     given = studies.gather(chosen)
-    analysis = analyse(load.gather({path: content for path, content in contents.items() if path not in chosen}))
+    analysis = analyse(load.gather({path: content for path, content in results_of.items() if path not in chosen}))
     shown = sections(given, analysis.results.records, paper)
     shown = replace(shown, findings=[*break_even_page.findings(analysis), *shown.findings])
     content = _content(analysis) | shown.content | _frame(analysis, shown)
-    content["commands"] = _commands(analysis, given, list(contents), out, paper)
+    content["self_tests"] = [self_test.shown(test) for test in tests]
+    content["commands"] = _commands(analysis, [*given.files, *tests], list(contents), out, paper)
     out.mkdir(parents=True, exist_ok=True)
     report = Report(out / "index.html", out / "report.md", _headline(analysis, shown))
     write(report.index, _html(content))
@@ -170,11 +174,13 @@ def _missing(analysis: Analysis) -> str:
     return "No MoE head was measured in the same setting and at as many rows as a dense one, so none can be compared."
 
 
-def _commands(analysis: Analysis, given: Studies, sources: Sequence[Path], out: Path, paper: bool) -> list[str]:
+def _commands(
+    analysis: Analysis, given: Sequence[StudyFile], sources: Sequence[Path], out: Path, paper: bool
+) -> list[str]:
     """Return what to run to build this report again."""
     commits = sorted({record.commit for record in analysis.results.records if record.commit})
     checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
-    made = dict.fromkeys(" ".join(file.command.split()) for file in given.files if file.command.strip())
+    made = dict.fromkeys(" ".join(file.command.split()) for file in given if file.command.strip())
     options = ["--paper"] * paper + ["--out", str(out)]
     report = shlex.join(["moegap", "report", *map(str, sources), *options])
     return [*checkout, *analysis.results.commands, *made, report]

@@ -8,7 +8,7 @@ by more than the least effect.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -178,6 +178,22 @@ def holds(found: Sequence[Found]) -> bool:
     alike, slowed = _alike(found), _slowed(found)
     few_wrong = sum(each.wrong for each in alike) <= MOST_WRONG * _counted(alike)
     return few_wrong and sum(each.covered for each in slowed) >= LEAST_COVERED * _counted(slowed)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A self-test as a report shows it."""
+
+    table: Table
+    sentences: list[str]
+
+
+def shown(test: SelfTest) -> Shown:
+    """Return the findings of a self-test, with the machine and day they are of."""
+    found = findings(test)
+    facts = (test.device, test.environment.get("measured_at", ""), "beside a busy process" if test.neighbour else "")
+    caption = ", ".join(filter(None, facts))
+    return Shown(replace(table(found), caption=caption), sentences(found, test.neighbour))
 
 
 def _found(slowdown: float, comparisons: Sequence[Comparison]) -> Found:

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     # the command line is the one place that sees every room
     "bench.cli": {"bench", "models", "reports.errors"},
     "bench.commands.account": {"bench", "reports"},
+    "bench.commands.bench": {"bench", "models", "reports"},
     "bench.commands.report": {"bench", "reports"},
     "bench.commands.sharpness": {"bench", "models", "reports"},
     "bench.commands.targets": {"bench", "kernels", "models", "reports"},

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from reports.record import Ceilings, Group
 
 OUT = Path("runs/result.json")
+SELF_TEST_OUT = Path("runs/self_test.json")
+SELF_TEST_SECONDS = 1.0
+"""Sampling time of each side of a comparison."""
 INTERRUPTED = 130
 SCALE = "scale"
 """The suite that is a map: it chooses what to measure by what it found."""
@@ -80,6 +83,12 @@ def bench(
         float | None, typer.Option(min=0.1, help="After these no new shape begins; the rest is left to --resume.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides input rows and the order within blocks.")] = 0,
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test", help="Measure no head for its own sake: compare code with itself, many times."),
+    ] = False,
+    busy: Annotated[bool, typer.Option("--busy", help="With --self-test: beside a process busy on one core.")] = False,
+    comparisons: Annotated[int, typer.Option(min=1, help="With --self-test: how many.")] = 204,
 ) -> None:
     """Measure heads in every form that runs here, and what the machine could do.
 
@@ -94,6 +103,13 @@ def bench(
     from bench.workloads import adapted, chosen_dtypes, chosen_forms, suite_named
     from models.device import pick_device
 
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if self_test:
+        _self_test(comparisons, seconds or SELF_TEST_SECONDS, pick_device(device), seed, busy, out)
+        return
+    if busy:
+        raise BenchError("--busy belongs to --self-test; add it, or leave --busy out")
     map_wanted = suite == SCALE
     if map_wanted and (checkpoints or rows or routing or cold):
         raise BenchError(
@@ -103,8 +119,6 @@ def bench(
     forms = chosen_forms(form or (), None if map_wanted else chosen)
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     run = _Run(pick_device(device), chosen_dtypes(dtype or ()), forms, seconds, seed, quick, deadline)
-    if threads is not None:
-        torch.set_num_threads(threads)
     plan = partial(_measure_map, run) if map_wanted else partial(_measure_suite, run, chosen, checkpoints or ())
     result = _result(out, resume)
     start, groups = time.perf_counter(), len(result.groups())
@@ -120,6 +134,26 @@ def bench(
     if measured := result.groups()[groups:]:
         typer.echo(_spent(measured, run.on_ceilings, time.perf_counter() - start))
     typer.echo(f"result: {out}")
+
+
+def _self_test(comparisons: int, seconds: float, device: torch.device, seed: int, busy: bool, out: Path) -> None:
+    """Compare code with itself, write the samples to `out`, and say what the verdicts were worth."""
+    from bench.errors import BenchError
+    from bench.self_test import self_test
+    from models.storage import make_folder
+    from reports import self_test as report
+
+    out = SELF_TEST_OUT if out == OUT else out
+    if out.exists():
+        raise BenchError(f"{out} exists already; choose another --out")
+    make_folder(out.parent)
+    with progress_bar() as bar:
+        task = bar.add_task(f"{comparisons} comparisons", total=1.0)
+        found = self_test(comparisons, seconds, device, seed, partial(_advance, bar, task), busy=busy)
+    found.write(out, shlex.join(["moegap", *sys.argv[1:]]))
+    for line in report.lines(report.load(out)):
+        typer.echo(line)
+    typer.echo(f"self-test: {out}")
 
 
 @dataclass

@@ -47,7 +47,7 @@ class Form:
     its runner; whatever preparing costs (compilation, export) is cold start, never part of a timed call.
     `memory_seen` is False for an engine whose allocations torch does not see.
     `untimeable` says why a run here shows correctness alone, or returns None. `nodes`, of an engine with a profile
-    of its own, returns what that shows of a number of calls, per call and longest first. `steps` returns the
+    of its own, returns what that shows of the middle one of a number of calls, longest first. `steps` returns the
     counterfactuals of a head on x (N, D), N > 0, of a form that can be split. `setup` is the seconds that preparing a
     head takes, guessed, to say beforehand how long a run will take.
     """

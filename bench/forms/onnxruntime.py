@@ -194,9 +194,10 @@ def _is_product(operator: str) -> bool:
 
 
 def _nodes(head: Head, x: Tensor, calls: int) -> tuple[Operator, ...]:
-    """Return what ONNX Runtime's own profile says of its nodes, by type of operator and provider.
+    """Return what ONNX Runtime's own profile says of its nodes in a call, by type of operator and provider.
 
-    A node of a GPU's provider shows the host's time to launch it; its kernels are in the trace.
+    That is the call in the middle when `calls` are ordered by length. A node of a GPU's provider shows the host's time
+    to launch it; its kernels are in the trace.
     """
     if x.shape[0] == 0:
         return ()
@@ -207,19 +208,21 @@ def _nodes(head: Head, x: Tensor, calls: int) -> tuple[Operator, ...]:
         key = event["args"]["op_name"], event["args"]["provider"]
         microseconds[key] += event["dur"]
         counts[key] += 1
-    return tuple(Operator(*key, total / calls * 1e-6, counts[key] / calls) for key, total in microseconds.most_common())
+    return tuple(Operator(*key, total * 1e-6, counts[key]) for key, total in microseconds.most_common())
 
 
 def _node_events(model: bytes, provider: str, x: Tensor, calls: int) -> list[dict[str, Any]]:
-    """Return the events of every node in the last `calls` of ONNX Runtime's own profile, after as many to warm up."""
+    """Return the events of every node in one of `calls`, after as many to warm up: that in the middle by length."""
     feed = {"x": x.cpu().numpy()}
     with tempfile.TemporaryDirectory() as folder:
         session = _session(model, provider, profile=str(Path(folder) / "profile"))
         for _ in range(2 * calls):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
-    start = sorted(event["ts"] for event in events if event["name"] == "model_run")[calls]
-    return [event for event in events if event["ts"] >= start and event.get("args", {}).get("provider")]
+    runs = sorted((event for event in events if event["name"] == "model_run"), key=lambda run: run["ts"])[calls:]
+    middle = sorted(runs, key=lambda run: run["dur"])[(calls - 1) // 2]
+    nodes = (event for event in events if event.get("args", {}).get("provider"))
+    return [node for node in nodes if 0 <= node["ts"] - middle["ts"] < middle["dur"]]
 
 
 FORM = Form(

@@ -146,8 +146,13 @@ def test_calls_are_averaged(tmp_path: Path) -> None:
     seen = breakdown(path)
     assert (seen.calls, seen.launches) == (2, 0.5)
     assert (round(seen.seconds * 1e6, 6), round(seen.busy * 1e6, 6)) == (20, 3)
-    quickest = breakdown(path, fastest=True)
-    assert (quickest.calls, quickest.launches, round(quickest.seconds * 1e6, 6)) == (1, 0, 10)
+
+
+def test_the_call_in_the_middle_is_neither_the_quickest_nor_the_slowest(tmp_path: Path) -> None:
+    lengths = ((0, 30), (100, 10), (200, 90))
+    path = write(tmp_path / "a.json.gz", *(event(CALL, "user_annotation", start, length) for start, length in lengths))
+    seen = breakdown(path, middle=True)
+    assert (seen.calls, round(seen.seconds * 1e6, 6)) == (1, 30)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,17 @@ OTHER = [
     ("bench nan --form eager --seconds 0.01 --out r.json", "deviate"),
     ("bench good --form triton --out r.json", "nothing could be measured"),
     ("bench good --seconds -1 --out r.json", "seconds"),
+    ("bench good --rows 0 --out r.json", "rows"),
+    ("bench good --routing zipf9 --out r.json", "uniform, zipf1"),
+    ("bench good --threads 0 --out r.json", "threads"),
+    ("bench good --minutes 0 --out r.json", "minutes"),
+    ("bench good --suite scale --out r.json", "scale"),
+    ("bench --suite scale --rows 8 --out r.json", "scale"),
+    ("bench good --busy --out r.json", "--self-test"),
+    ("bench --self-test --out x.npy", "x.npy"),
+    ("bench --self-test --comparisons 0 --out r.json", "comparisons"),
+    ("account missing.json", "missing.json"),
+    ("account foreign.json", "foreign.json"),
     ("report missing.json", "missing.json"),
     ("report broken.json", "broken.json"),
     ("report foreign.json", "foreign.json"),
@@ -147,7 +158,18 @@ def test_one_sentence_and_a_status(place, moegap, monkeypatch, line, named):
 
 
 def test_help_is_there_for_every_command(moegap, monkeypatch, capsys):
-    for command in ("doctor", "train", "infer", "bench", "profile", "report", "targets", "policies", "sharpness"):
+    for command in (
+        "doctor",
+        "train",
+        "infer",
+        "bench",
+        "account",
+        "profile",
+        "report",
+        "targets",
+        "policies",
+        "sharpness",
+    ):
         monkeypatch.setattr(sys, "argv", ["moegap", command, "--help"])
         with pytest.raises(SystemExit) as stop:
             cli.main()

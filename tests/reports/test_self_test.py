@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from reports import self_test
 from reports.errors import ReportError
+from reports.page import build
 from reports.self_test import Found, SelfTest
 from reports.stats import LEAST_BLOCKS, Verdict
 
@@ -143,3 +144,17 @@ def test_a_file_is_known_by_its_kind(tmp_path: Path) -> None:
     test = self_test.load(path)
     assert test.device == "CPU Some CPU, 2 threads"
     assert test.comparisons[0].ratio().value == pytest.approx(1, abs=0.01)
+
+
+def test_a_report_shows_it_with_its_machine_and_command(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps(content(*(comparison(slowdown) for slowdown in (0.0, 0.05, 0.2)), command="moegap <b>")))
+    made = build([path], tmp_path / "report")
+    page, told = made.index.read_text(), made.markdown.read_text()
+    assert "CPU Some CPU, 2 threads, beside a busy process" in page
+    assert "moegap &lt;b&gt;" in page
+    assert "moegap <b>" not in page
+    test = self_test.load(path)
+    for sentence in self_test.sentences(self_test.findings(test), neighbour=True):
+        assert sentence in page
+        assert sentence.split("(")[0] in told
