@@ -17,6 +17,7 @@ A form that can be split is also measured in `step`s, counterfactuals that do a 
     routed      and the choice of experts and their weights
     combined    and the weighted sum: all of the form's own work
     graph       the whole call replayed as a CUDA graph
+    replay      an empty CUDA graph replayed: what replaying costs, whatever the graph holds
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, C output width, M assignments of a row to an
 expert.
@@ -38,7 +39,7 @@ COMMAND_KEY = "moegap_command"  # beside it, optional: the command line that mea
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Step = Literal["", "balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph"]
+Step = Literal["", "balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph", "replay"]
 Routing = Literal["features", "noise", "uniform", "zipf1", "zipf2", "hot", "one"]
 Cache = Literal["warm", "cold"]
 
@@ -111,9 +112,12 @@ class CaseRecord(BaseModel):
     # Seconds per call by stage (route, dispatch, experts, combine, fused, other) as the profiler or the engine's own
     # profile sees them in a pass of its own, which is slower than a timed call.
     traced: dict[str, Seconds] = {}
+    # "ranges": by the form's own named stages; "names": by names of operators, where a gate counts among the experts.
+    traced_by: Literal["", "ranges", "names"] = ""
 
     error: float | None = None  # greatest relative deviation from the float64 reference
     tolerance: float | None = None
+    checked_rows: Count | None = None  # rows compared with the reference, where they are not all N
     ambiguous_rows: Count = 0  # rows of which float32 cannot decide two or more assignments; left out of `error`
 
     cold_start: Seconds | None = None  # preparing the form and its first call: compilation, export, loading
@@ -179,6 +183,8 @@ class Group(BaseModel):
     group_id: str
     anchor: list[Seconds]  # an unchanged piece of work, measured in each block: what moves it is the machine
     throttled: list[int] = []  # blocks in which a GPU lowered its clock; their samples are kept
+    clock_mhz: list[float] = []  # of a GPU, after each block
+    power_w: list[float] = []
     wall: Seconds  # from the group's beginning to its end
     sampling: Seconds  # of it inside timed calls
     cold_start: Seconds  # of it preparing forms, which is measured too
