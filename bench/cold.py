@@ -40,9 +40,10 @@ class ColdCaches:
 
 
 class Rotation:
-    """Copies of the same rows, handed out in turn, so that a call never finds those of the call before.
+    """Copies of the same rows, used in turn, so that a call never finds those of the call before.
 
-    Raises `BenchError` where two of them share memory.
+    `turn` goes on to the next copy and is for before a call, `now` is the copy that a call is given; `uses` counts
+    these. Raises `BenchError` where two copies share memory.
     """
 
     def __init__(self, copies: Sequence[Tensor]) -> None:
@@ -50,14 +51,18 @@ class Rotation:
             raise BenchError("rotated rows share memory, so a call would find those of the call before; clone them")
         self._copies = list(copies)
         self.uses = [0] * len(copies)
+        self._turn = 0
 
-    def next(self) -> Tensor:
-        """Return the next copy."""
-        turn = sum(self.uses) % len(self._copies)
-        self.uses[turn] += 1
-        return self._copies[turn]
+    def turn(self) -> None:
+        """Go on to the next copy."""
+        self._turn = (self._turn + 1) % len(self._copies)
+
+    def now(self) -> Tensor:
+        """Return the copy whose turn it is, for one call."""
+        self.uses[self._turn] += 1
+        return self._copies[self._turn]
 
     def check(self) -> None:
-        """Raise `BenchError` unless all copies were handed out equally often, the last round apart."""
+        """Raise `BenchError` unless calls were given all copies equally often, the last round apart."""
         if max(self.uses) - min(self.uses) > 1:
             raise BenchError(f"the copies of the rows were used {self.uses} times instead of in turn; measure again")

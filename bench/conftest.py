@@ -28,9 +28,6 @@ from reports.record import CEILINGS_KEY, COMMAND_KEY, GROUPS_KEY, NOT_MEASURED_K
 _SUITES = tuple(name for name, suite in SUITES.items() if suite.heads != "public")  # whose heads all fit in memory
 
 
-_SUITES = tuple(name for name, suite in SUITES.items() if suite.heads != "public")  # whose heads all fit in memory
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add what `moegap bench` takes too."""
     group = parser.getgroup("moegap")

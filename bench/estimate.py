@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.forms import form
-from bench.measure import STEP_SHARE
 from bench.sampling import LEAST_BLOCKS
 from bench.workloads import Case, dtype_name
 from models.cost import flops
@@ -28,7 +27,7 @@ def _seconds(case: Case, seconds: float, peaks: Mapping[str, float]) -> float:
     if chosen.unavailable(config, shape.device, shape.dtype) or chosen.untimeable(shape.device):
         return 0.0
     split = chosen.steps is not None and shape.part == "head" and shape.cache == "warm"
-    steps = STEPS * STEP_SHARE if split else 0.0
+    steps = STEPS if split else 0
     operations = flops(config, shape.rows).total
     if shape.part == "classifier":
         operations += case.subject.backbone_flops * shape.rows

@@ -11,7 +11,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -28,25 +29,29 @@ from bench.forms.steps import Steps
 from bench.gpu_watch import GpuWatch
 from bench.memory import peak_memory
 from bench.operators import count_operators
+from bench.peers.empty import nothing
 from bench.precision import exact_float32
 from bench.reference import Reference
 from bench.result import Outcome
 from bench.sampling import Progress, Sampled, Timed, sample
+from bench.skew import unsteerable
 from bench.stage_times import stage_times
 from bench.stopwatch import captured
 from bench.unmeasurable import UnmeasurableError, unmeasurable
 from bench.workloads import Case, Part, Shape, Subject, input_rows, working_set
 from models.classifier import Classifier
+from models.config import SparseConfig
+from models.cost import flops
 from models.dense import DenseHead
 from models.heads import Head
 from reports.record import Group, Status, Step
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that a case may be expected to take."""
-STEP_SHARE = 0.5
-"""Sampling time of a step, as a share of that of a whole call."""
 COPIES = 3
 """Copies of the rows among which a case with cold caches changes."""
+REFERENCE_FLOPS, LEAST_CHECKED = 2e11, 16
+"""Operations of the float64 reference beyond which it computes a sample of the rows, of so many at least."""
 
 
 class Measured(NamedTuple):
@@ -58,20 +63,29 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class _Input:
-    """What the measured part takes, features or images, the features behind it, and the logits they must give."""
+    """What the measured part takes, features or images, the features behind it, and the logits they must give.
+
+    These are known of the `checked` rows (n,), or of all N where that is None.
+    """
 
     x: Tensor
     features: Tensor  # (N, D)
     expected: Reference
+    checked: Tensor | None
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A runner found right, the call that is timed, and its counterfactuals, replays of graphs where it can be one."""
+    """A runner found right, the call that is timed, and its counterfactuals, replays of graphs where it can be one.
+
+    `spent` is the seconds of its preparation; `before`, untimed, precedes every timed call where it is given.
+    """
 
     runner: Runner
     call: Call
     fields: dict[str, Any]
+    spent: float
+    before: Call | None = None
     steps: dict[Step, Call] = field(default_factory=dict)
     operators: dict[Step, int] = field(default_factory=dict)
 
@@ -120,23 +134,26 @@ def measure_group(
             if case.subject not in inputs:
                 inputs[case.subject] = _inputs(case.subject, shape, seed)
             given = inputs[case.subject]
-            prepared, spent = _prepare(case, given, steps=steps and split)
-            cold_start += spent
-            if traces and split:
-                prepared.fields.update(_seen(case, prepared, given.features))
+            prepared = _prepare(case, given)
         except UnmeasurableError as reason:
             outcomes += [Outcome(case_record(one, shared, **reason.fields)) for one in clocked]
             continue
-        call = prepared.call
+        cold_start += prepared.spent
+        if steps and split:
+            prepared = _split(case, prepared, given.features)
+        if traces and split:
+            prepared.fields.update(_traced(case, prepared, given.features))
         if cold is not None:
             rotations.append(Rotation([given.x.clone() for _ in range(COPIES)]))
-            call = _rotating(prepared.runner, case, rotations[-1])
+            prepared = _chilled(case, prepared, cold, rotations[-1])
         for one in clocked:
-            entries += _entries(one, prepared, call, shared, cold)
+            entries += _entries(one, prepared, shared)
     sampled = sample(
         [entry.timed for entry in entries], seconds, random.Random(seed), lambda share: progress(0.5 + 0.5 * share)
     )
     unproven = _unproven(cold, rotations)
+    if traces and split:
+        _add_energy(entries)
     after = {**environment.gpu_state(shape.device), "stopped_by": sampled.stopped_by}
     outcomes += [_finished(entry, after, unproven) for entry in entries]
     return Measured(outcomes, _group(shared["group_id"], sampled, outcomes, cold_start, time.perf_counter() - start))
@@ -147,6 +164,8 @@ def _group(group_id: str, sampled: Sampled, outcomes: Sequence[Outcome], cold_st
         group_id=group_id,
         anchor=sampled.anchor,
         throttled=sampled.throttled,
+        clock_mhz=sampled.clock_mhz,
+        power_w=sampled.power_w,
         wall=wall,
         sampling=sum(sum(outcome.samples) for outcome in outcomes),
         cold_start=cold_start,
@@ -170,6 +189,8 @@ def _inputs(subject: Subject, shape: Shape, seed: int) -> _Input:
             Status.SKIPPED,
             f"{shape.rows:,} rows may need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free",
         )
+    if shape.skew and (reason := unsteerable(subject.head)):
+        raise UnmeasurableError(Status.UNAVAILABLE, reason)
     with _failures(), torch.inference_mode():
         model = subject.on(shape.device, shape.dtype)
         if shape.part == "head":
@@ -178,11 +199,28 @@ def _inputs(subject: Subject, shape: Shape, seed: int) -> _Input:
             images = torch.rand(shape.rows, *subject.images.shape, generator=torch.Generator().manual_seed(seed))
             x = images.to(shape.device, shape.dtype)
             features = model.features(x)
-        return _Input(x, features, head_reference(model.head, features))
+        checked = _checked(subject.head, features)
+        return _Input(
+            x, features, head_reference(model.head, features if checked is None else features[checked]), checked
+        )
 
 
-def _prepare(case: Case, given: _Input, steps: bool) -> tuple[_Prepared, float]:
-    """Make a case ready: available, prepared, equal to the reference, its memory known; with the seconds it took."""
+def _checked(head: Head, features: Tensor) -> Tensor | None:
+    """Return which rows (n,) of features (N, D) the reference computes, None for all.
+
+    A sample of them where all would take it minutes and no row's logits depend on another's.
+    """
+    N, config = len(features), head.config
+    coupled = isinstance(config, SparseConfig) and config.batch_coupled
+    rows = int(REFERENCE_FLOPS / max(1, flops(config, 1).total))
+    if coupled or rows >= N:
+        return None
+    chosen: Tensor = torch.linspace(0, N - 1, max(LEAST_CHECKED, rows), device=features.device).long().unique()
+    return chosen
+
+
+def _prepare(case: Case, given: _Input) -> _Prepared:
+    """Make a case ready: available, prepared, equal to the reference, its memory known."""
     chosen, shape = form(case.form), case.shape
     model = case.subject.on(shape.device, shape.dtype)
     head: Head = model.head
@@ -206,9 +244,7 @@ def _prepare(case: Case, given: _Input, steps: bool) -> tuple[_Prepared, float]:
         }
         if chosen.memory_seen:
             fields["peak_memory"] = peak_memory(call, shape.device)
-        if not steps or chosen.steps is None:
-            return _Prepared(runner, call, fields), spent
-        return _split(_Prepared(runner, call, fields), chosen.steps(head, given.features), shape.device), spent
+        return _Prepared(runner, call, fields, spent)
 
 
 def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tuple[Runner, float]:
@@ -222,21 +258,49 @@ def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tup
     return runner, runner.reused_s
 
 
-def _split(whole: _Prepared, steps: Steps, device: torch.device) -> _Prepared:
-    """Add the counterfactuals, with the operators of each.
+def _split(case: Case, whole: _Prepared, features: Tensor) -> _Prepared:
+    """Add the counterfactuals of the case's form, with the operators of each; where they fail the call has none.
 
-    On a GPU they are replays of CUDA graphs, and so is one more of the whole call, if all can be captured; otherwise
-    all stay calls.
+    On a GPU they are replays of CUDA graphs, and so are the whole call and an empty kernel, if nothing in them waits
+    for the device; otherwise all stay calls.
     """
-    calls: dict[Step, Call] = {name: _inferring(step) for name, step in steps.items()}
-    operators = {name: count_operators(call) for name, call in calls.items()}
-    operators[""] = count_operators(whole.call)
-    if device.type == "cuda":
-        try:
-            calls = {name: captured(_silent(call)).replay for name, call in {**calls, "graph": whole.call}.items()}
-        except RuntimeError as error:
-            whole.fields["runs_on"] = {**whole.fields["runs_on"], "graph": f"none: {told(error)}"}
-    return _Prepared(whole.runner, whole.call, whole.fields, calls, operators)
+    chosen, device = form(case.form), case.shape.device
+    head = case.subject.on(device, case.shape.dtype).head
+    try:
+        with torch.inference_mode():
+            steps: Steps = chosen.steps(head, features) if chosen.steps else {}
+        calls: dict[Step, Call] = {name: _inferring(step) for name, step in steps.items()}
+        operators = {name: count_operators(call) for name, call in calls.items()}
+        if calls:
+            operators[""] = count_operators(whole.call)
+        graphs = _graphs({**calls, "graph": whole.call, "replay": _nothing}) if device.type == "cuda" else None
+    except Exception as error:
+        return _told(whole, "steps", error)
+    return replace(whole, steps=graphs or calls, operators=operators)
+
+
+def _told(prepared: _Prepared, what: str, error: Exception) -> _Prepared:
+    """Say in what the runner ran on why there is none of `what`; the case itself goes on."""
+    runs_on = {**prepared.fields["runs_on"], what: f"none: {told(error)}"}
+    return replace(prepared, fields={**prepared.fields, "runs_on": runs_on})
+
+
+def _graphs(calls: dict[Step, Call]) -> dict[Step, Call] | None:
+    """Return replays of the calls captured in CUDA graphs, or None where one of them waits for the device."""
+    waits = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for call in calls.values():
+            call()
+    except RuntimeError:
+        return None
+    finally:
+        torch.cuda.set_sync_debug_mode(waits)
+    return {name: captured(_silent(call)).replay for name, call in calls.items()}
+
+
+def _nothing() -> None:
+    nothing[(1,)](torch.empty(0, device="cuda"))
 
 
 def _silent(call: Call) -> Callable[[], None]:
@@ -254,45 +318,51 @@ def _inferring(step: Callable[[], object]) -> Call:
     return call
 
 
-def _seen(case: Case, prepared: _Prepared, features: Tensor) -> dict[str, Any]:
-    """Return what passes of their own show of a form: the seconds of its stages, and the energy that a GPU takes."""
-    device = case.shape.device
-    with _failures():
-        head = case.subject.on(device, case.shape.dtype).head
-        return {
-            "traced": stage_times(form(case.form), prepared.runner, head, features),
-            "joules_per_thousand_rows": GpuWatch(device).energy(prepared.call, case.shape.rows),
-        }
+def _traced(case: Case, prepared: _Prepared, features: Tensor) -> dict[str, Any]:
+    """Return what a profiled pass shows of the stages; where it fails the case goes on without."""
+    head = case.subject.on(case.shape.device, case.shape.dtype).head
+    try:
+        found = stage_times(form(case.form), prepared.runner, head, features)
+    except Exception as error:
+        return {"runs_on": {**prepared.fields["runs_on"], "trace": f"none: {told(error)}"}}
+    return {"traced": found.seconds, "traced_by": found.by}
 
 
-def _entries(
-    case: Case, prepared: _Prepared, call: Call, shared: dict[str, Any], cold: ColdCaches | None
-) -> list[_Entry]:
+def _add_energy(entries: Sequence[_Entry]) -> None:
+    """Add the energy that a GPU takes for the fastest form of each subject, in a pass of its own."""
+    whole = [entry for entry in entries if not entry.step and entry.timed.samples and not entry.timed.failure]
+    for subject in dict.fromkeys(entry.case.subject for entry in whole):
+        own = [entry for entry in whole if entry.case.subject is subject]
+        best = min(own, key=lambda entry: median(entry.timed.samples))
+        shape = best.case.shape
+        best.fields["joules_per_thousand_rows"] = GpuWatch(shape.device).energy(best.timed.call, shape.rows)
+
+
+def _entries(case: Case, prepared: _Prepared, shared: dict[str, Any]) -> list[_Entry]:
     """Return the case and its steps, ready to be timed."""
-    device, before = case.shape.device, cold.evict if cold else None
-    fields = {**shared, **prepared.fields}
-    whole = Timed(call, case.clock, device, before)
+    device, fields = case.shape.device, {**shared, **prepared.fields}
+    whole = Timed(prepared.call, case.clock, device, prepared.before)
     entries = [_Entry(case, "", whole, {**fields, "operators": prepared.operators.get("")})]
-    told_once = (
-        "traced",
-        "joules_per_thousand_rows",
-        "peak_memory",
-        "cold_start",
-        "launches",
-        "executed_flops",
-        "requested_bytes",
-    )
+    told_once = ("traced", "traced_by", "peak_memory", "cold_start", "launches", "executed_flops", "requested_bytes")
     fields = {name: value for name, value in fields.items() if name not in told_once}
     for step, counterfactual in prepared.steps.items():
-        item = Timed(counterfactual, case.clock, device, share=STEP_SHARE)
+        item = Timed(counterfactual, case.clock, device)
         entries.append(_Entry(case, step, item, {**fields, "operators": prepared.operators.get(step)}))
     return entries
 
 
-def _rotating(runner: Runner, case: Case, rotation: Rotation) -> Call:
-    """Return the call that is timed, on other copies of the same rows in turn."""
-    model = case.subject.on(case.shape.device, case.shape.dtype)
-    return lambda: _call(runner, model, rotation.next(), case.shape.part)()
+def _chilled(case: Case, warm: _Prepared, cold: ColdCaches, rotation: Rotation) -> _Prepared:
+    """Return the case with cold caches, on other copies of the same rows in turn."""
+    model, part = case.subject.on(case.shape.device, case.shape.dtype), case.shape.part
+
+    def before() -> None:
+        rotation.turn()
+        cold.evict()
+
+    def call() -> Tensor:
+        return _call(warm.runner, model, rotation.now(), part)()
+
+    return replace(warm, call=call, before=before)
 
 
 def _unproven(cold: ColdCaches | None, rotations: Sequence[Rotation]) -> str:
@@ -333,8 +403,12 @@ def _call(runner: Runner, model: Classifier, x: Tensor, part: Part) -> Callable[
 
 def _check(logits: Tensor, given: _Input) -> dict[str, Any]:
     """Return the fields of the equivalence gate; raises `UnmeasurableError` for wrong logits."""
-    found = deviation(logits, given.expected, given.features)
+    features = given.features
+    if given.checked is not None:
+        logits, features = logits[given.checked], features[given.checked]
+    found = deviation(logits, given.expected, features)
     fields = {
+        "checked_rows": None if given.checked is None else len(given.checked),
         "error": found.error if math.isfinite(found.error) else None,
         "tolerance": found.tolerance,
         "ambiguous_rows": found.ambiguous_rows,

@@ -96,12 +96,12 @@ class ResultFile:
     def add(self, outcomes: Iterable[Outcome], group: Group | None = None) -> None:
         """Append a group's cases and write the whole file in one step; raises `StorageError` where it cannot.
 
-        A case without a time gives way to what a new try brought.
+        What a new try brought takes the place of a case or a step that was there.
         """
         outcomes = list(outcomes)
         tried = {outcome.record.case_id for outcome in outcomes}
-        left = [record for record in self._document[NOT_MEASURED_KEY] if record["case_id"] not in tried]
-        self._document[NOT_MEASURED_KEY] = left
+        for key, case_id in ((NOT_MEASURED_KEY, _id_of_record), ("benchmarks", _id_of_benchmark)):
+            self._document[key] = [entry for entry in self._document[key] if case_id(entry) not in tried]
         for outcome in outcomes:
             if outcome.record.status is Status.MEASURED:
                 self._document["benchmarks"].append(benchmark_entry(outcome))
@@ -113,6 +113,14 @@ class ResultFile:
 
     def _write(self) -> None:
         write_atomically(self.path, json.dumps(self._document, indent=1).encode())
+
+
+def _id_of_record(record: dict[str, Any]) -> str:
+    return str(record["case_id"])
+
+
+def _id_of_benchmark(entry: dict[str, Any]) -> str:
+    return _id_of_record(entry["extra_info"])
 
 
 def benchmark_entry(outcome: Outcome) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -18,11 +18,11 @@ from bench.disturbance import Disturbances, quiet
 from bench.errors import told
 from bench.gpu_watch import GpuWatch
 
-MOST_BLOCKS, LEAST_BLOCKS = 40, 8
+MOST_BLOCKS, LEAST_BLOCKS = 30, 8
 MOST_CALLS = 25
 """Timed calls of one item within one block."""
 WARM_UP_CALLS = 3
-LONG = 0.003
+LONG = 0.02
 """Seconds of a call beyond which bringing its data back into the caches first makes no difference worth the time."""
 NARROW = 0.02
 """Half the width of a median's interval, relative, at which more samples of it are not worth their time."""
@@ -37,15 +37,14 @@ Progress = Callable[[float], None]
 class Timed:
     """A call ready to be timed, and its samples in seconds so far, each with the block in which it was taken.
 
-    `before`, untimed, precedes every sample where it is given: with it caches are made cold. `share` scales the time
-    that the item may take. `quickest` is the least time of a call so far, `cost` that of a call with what precedes it.
+    `before`, untimed, precedes every sample where it is given: with it caches are made cold. `quickest` is the least
+    time of a call so far, `cost` that of a call with what precedes it.
     """
 
     call: Call
     clock: ClockName
     device: torch.device
     before: Call | None = None
-    share: float = 1.0
     samples: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
     quickest: float = float("inf")
@@ -55,41 +54,55 @@ class Timed:
 
 @dataclass(frozen=True)
 class Sampled:
-    """How the sampling went: what ended it, the anchor's time in each block, and the blocks with a throttled GPU."""
+    """How the sampling went: what ended it, and in each block the anchor's time and a GPU's clock and power.
 
-    stopped_by: StoppedBy
-    anchor: list[float]
-    throttled: list[int]
+    `throttled` are the blocks in which a GPU lowered its clock.
+    """
+
+    stopped_by: StoppedBy = "time"
+    anchor: list[float] = field(default_factory=list)
+    throttled: list[int] = field(default_factory=list)
+    clock_mhz: list[float] = field(default_factory=list)
+    power_w: list[float] = field(default_factory=list)
 
 
 def sample(items: Sequence[Timed], seconds: float, rng: random.Random, progress: Progress) -> Sampled:
-    """Fill the samples of `items`, block by block, in about `seconds` times their shares.
+    """Fill the samples of `items`, block by block, in about `seconds` for each.
 
     Every block times each item a few times, in random order, and an unchanged anchor. An item that raises, or during
     which something is compiled or collected, has failed and the others go on.
     """
-    device = items[0].device if items else torch.device("cpu")
+    if not items:
+        return Sampled()
+    device = items[0].device
     anchor, watch, gpu = Anchor(device), Disturbances(), GpuWatch(device)
-    anchored: list[float] = []
-    throttled: list[int] = []
+    found = Sampled("blocks")
     for item in items:
-        _warm_up(item, seconds * item.share / MOST_BLOCKS)
-    budget, start = seconds * sum(item.share for item in items), time.perf_counter()
+        _warm_up(item, seconds / MOST_BLOCKS)
+    budget, start = seconds * len(items), time.perf_counter()
     with quiet() as collect, watch:
         for block in range(MOST_BLOCKS):
             collect()
-            anchored.append(anchor.time())
+            found.anchor.append(anchor.time())
             order = [item for item in items if not item.failure]
             rng.shuffle(order)
             for item in order:
-                _take_block(item, block, seconds * item.share / MOST_BLOCKS, watch)
-            if gpu.throttled():
-                throttled.append(block)
+                _take_block(item, block, seconds / MOST_BLOCKS, watch)
+            _note(found, gpu, block)
             spent = time.perf_counter() - start
             progress(min(1.0, max(spent / budget if budget else 1.0, (block + 1) / MOST_BLOCKS)))
             if block + 1 >= LEAST_BLOCKS and (stopped_by := _stopped_by(order, spent, budget)):
-                return Sampled(stopped_by, anchored, throttled)
-    return Sampled("blocks", anchored, throttled)
+                return replace(found, stopped_by=stopped_by)
+    return found
+
+
+def _note(found: Sampled, gpu: GpuWatch, block: int) -> None:
+    """Add what a GPU says of itself after a block."""
+    if gpu.throttled():
+        found.throttled.append(block)
+    state = gpu.state()
+    found.clock_mhz.extend(value for value in [state.get("gpu_clock_mhz")] if value is not None)
+    found.power_w.extend(value for value in [state.get("gpu_power_w")] if value is not None)
 
 
 def _stopped_by(items: Sequence[Timed], spent: float, budget: float) -> Literal["interval", "time"] | None:

@@ -17,7 +17,7 @@ import torch
 from bench import environment
 from bench.break_even import CLASSES, Cell, Grid, Known, Layer, Probe, expected_probes, next_probes
 from bench.case_record import case_record
-from bench.clock import clocks
+from bench.clock import ClockName
 from bench.errors import BenchError
 from bench.measure import measure_group
 from bench.result import Outcome, ResultFile
@@ -36,8 +36,8 @@ from models.config import (
 from reports.record import Status
 
 SUITE = "scale"
-DECIDING = "wall"
-"""The clock on which the search goes; others are read at the same rows."""
+DECIDING: ClockName = "wall"
+"""The clock on which the search goes, the only one that is read."""
 TIME_IS_UP = "the time for the map was up; go on with --resume"
 
 
@@ -69,6 +69,7 @@ def measure_scale(
         for number, (search, layer, rows) in enumerate(wanted):
             if deadline is not None and time.monotonic() >= deadline:
                 result.add(case for late, layer, rows in wanted[number:] for case in late.skipped(layer, rows))
+                tell(TIME_IS_UP)
                 return
             name = f"{layer}, {rows:,} rows, {dtype_name(search.dtype)}"
             tell(f"{name}: {search.measure(layer, rows, result, partial(_advance, progress, name, done, share))}")
@@ -174,9 +175,9 @@ class _Search:
             experts = layer.experts if isinstance(subject.head.config, SparseConfig) else 1
             for form in self.forms:
                 reason = self.grid.excluded(form, experts)
-                clocked = [Case(subject, form, shape, clock) for clock in clocks(self.device)]
-                cases += [] if reason else clocked
-                excluded += [(case, reason) for case in clocked if reason]
+                case = Case(subject, form, shape, DECIDING)
+                cases += [] if reason else [case]
+                excluded += [(case, reason)] if reason else []
         return cases, excluded
 
     def _skipped(self, case: Case, reason: str, group_id: str) -> Outcome:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
+from models.heads import Head
 from models.sparse import SparseMoEHead
 
 Skew = Literal["uniform", "zipf1", "zipf2", "hot", "one"]
@@ -44,15 +45,26 @@ def even_experts(rows: int, experts: int, k: int, generator: torch.Generator) ->
     return ids[torch.randperm(rows, generator=generator)]
 
 
+def unsteerable(head: Head) -> str | None:
+    """Return why no rows can be made that choose their experts in `head`, or None; heads without a choice take any."""
+    if not isinstance(head, SparseMoEHead):
+        return None
+    if head.config.policy != "top_k":
+        return f"rows can be made for top_k routing, not for {head.config.policy}; leave --routing out"
+    if head.config.features < head.config.experts:
+        return "rows of fewer values than experts cannot be sent to any expert; leave --routing out"
+    return None
+
+
 def skewed_rows(head: SparseMoEHead, skew: Skew, rows: int, seed: int = 0) -> Tensor:
     """Return x (N, D) float32 on the CPU that `head`, under top-k routing, sends to the experts of `chosen_experts`.
 
     Normal rows are moved along the directions that raise one expert's score and no other's. Raises `BenchError` where
-    the gate cannot be steered: another policy, or scores that depend on each other (D < E).
+    the gate cannot be steered: for what `unsteerable` tells, or where its scores depend on each other.
     """
     config = head.config
-    if config.policy != "top_k":
-        raise BenchError(f"rows can be made for top_k routing, not for {config.policy}; leave --routing out")
+    if reason := unsteerable(head):
+        raise BenchError(reason)
     ids = chosen_experts(skew, rows, config.experts, config.k, seed)  # (N, k)
     weight = head.gate.weight.detach().cpu().double()  # (E, D)
     bias = head.gate.bias.detach().cpu().double()  # (E,)

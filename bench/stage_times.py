@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -32,22 +33,32 @@ A router's product has the name of an expert's, so it counts among the experts.
 """
 
 
-def stage_times(form: Form, runner: Runner, head: Head, x: Tensor) -> dict[str, float]:
-    """Return the seconds per call of each stage of `runner`, prepared from `head` by `form`, on x (N, D).
+class StageTimes(NamedTuple):
+    """Seconds per call by stage, "other" the rest of the profiled call, and what the stages were told by."""
+
+    seconds: dict[str, float]
+    by: Literal["", "ranges", "names"]
+
+
+def stage_times(form: Form, runner: Runner, head: Head, x: Tensor) -> StageTimes:
+    """Return how long each stage of `runner`, prepared from `head` by `form`, takes on x (N, D).
 
     With ranges of its stages a form is attributed by these, on a CPU by time in them and on a GPU by the work that
-    they launched; a form without by the names of its operators. "other" is the rest of the profiled call.
+    they launched; a form without by the names of its operators, on a GPU of its kernels. Nothing where a GPU's
+    profiler saw no kernel.
     """
     calls = max(LEAST_CALLS, min(MOST_CALLS, int(SECONDS / timed(lambda: runner(x), "wall", x.device))))
-    if form.nodes is not None:
-        return by_name(form.nodes(head, x, calls))
+    if form.nodes is not None and not x.is_cuda:  # on a GPU a node takes the host's time to launch it
+        return StageTimes(by_name(form.nodes(head, x, calls)), "names")
     with tempfile.TemporaryDirectory() as folder:
         seen = breakdown(write_trace(runner, x, Path(folder), calls), middle=True)
     stages = {name: part.seconds for name, part in seen.parts.items() if part.seconds}
+    if x.is_cuda and not any(operator.where == "gpu" for operator in seen.operators):
+        return StageTimes({}, "")
     if set(stages) - {OTHER}:
-        return stages
+        return StageTimes(stages, "ranges")
     found = by_name(seen.operators)
-    return {**found, OTHER: found.get(OTHER, 0.0) + seen.gap}
+    return StageTimes({**found, OTHER: found.get(OTHER, 0.0) + seen.gap}, "names")
 
 
 def by_name(operators: Iterable[Operator]) -> dict[str, float]:

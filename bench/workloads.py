@@ -146,7 +146,7 @@ class Suite:
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("demo", "a first answer in a few minutes", (1, 32, 256, 2048, 8192), 0.6, cold_rows=(256,)),
+        Suite("demo", "a first answer in a few minutes", (1, 32, 256, 2048, 8192), 0.5, cold_rows=(256,)),
         Suite(
             "paper",
             "batch 256, the head alone and the whole classifier, with the columns of the paper's efficiency table",
@@ -157,7 +157,7 @@ SUITES = {
             classifier_forms=("eager",),
             cold_rows=(256,),
         ),
-        Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), 0.6),
+        Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), 0.4),
         Suite("routing", "every way of spreading rows over experts", (256, 4096), 1.0, skews=SKEWS),
         Suite(
             "models",

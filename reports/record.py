@@ -17,7 +17,7 @@ A form that can be split is also measured in `step`s, counterfactuals that do a 
     routed      and the choice of experts and their weights
     combined    and the weighted sum: all of the form's own work
     graph       the whole call replayed as a CUDA graph
-    replay      an empty CUDA graph replayed: what replaying costs, whatever the graph holds
+    replay      a CUDA graph of one empty kernel: what replaying costs, whatever the graph holds
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, C output width, M assignments of a row to an
 expert.

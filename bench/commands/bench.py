@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -203,7 +203,9 @@ def _measure_suite(run: _Run, suite: Suite, checkpoints: Sequence[Path], result:
 
     per_case = suite.seconds_per_case * (QUICK if run.quick else 1.0) if run.seconds is None else run.seconds
     measure = partial(measure_group, suite=suite.name, seconds=per_case, seed=run.seed)
-    for subjects, dtypes in _batches(suite, checkpoints, run.device, run.dtypes):
+    batches = iter(_batches(suite, checkpoints, run.device, run.dtypes))
+    while batch := next(batches, None):
+        subjects, dtypes = batch
         wanted = list(groups(suite, subjects, run.forms, run.device, dtypes))
         missing = _missing(result, wanted, subjects, run.device)
         if missing:
@@ -212,6 +214,7 @@ def _measure_suite(run: _Run, suite: Suite, checkpoints: Sequence[Path], result:
         if not _measure(missing, measure, result, bar, run.deadline):
             bar.console.print("time is up; go on with --resume")
             return
+        del batch, subjects, wanted, missing  # so that no two models are in memory at a time
 
 
 def _measure_map(run: _Run, result: ResultFile, bar: Progress) -> None:
@@ -247,12 +250,24 @@ def _batches(
     suite: Suite, checkpoints: Sequence[Path], device: torch.device, dtypes: Sequence[torch.dtype]
 ) -> Iterable[tuple[list[Subject], Sequence[torch.dtype]]]:
     """Return the subjects that are in memory at a time, with the dtypes they are measured in."""
-    from bench import public_layers
     from bench.workloads import chosen_subjects
 
     if suite.heads != "public" or checkpoints:
         return [(chosen_subjects(suite, checkpoints), dtypes)]
-    return ((pair, [dtype]) for dtype in dtypes for pair in public_layers.subjects(device, dtype))
+    return _one_at_a_time(device, dtypes)
+
+
+def _one_at_a_time(
+    device: torch.device, dtypes: Sequence[torch.dtype]
+) -> Iterator[tuple[list[Subject], Sequence[torch.dtype]]]:
+    """Yield the heads of one public model after another, and keep none."""
+    from bench import public_layers
+
+    for dtype in dtypes:
+        pairs = public_layers.subjects(device, dtype)
+        while pair := next(pairs, None):
+            yield pair, [dtype]
+            del pair
 
 
 def _measure(

@@ -85,8 +85,11 @@ def test_a_read_after_an_eviction_is_slower_than_one_after_a_read():
 def test_copies_come_in_turn(copies, uses):
     xs = [torch.full((2, 3), float(number)) for number in range(copies)]
     rotation = Rotation(xs)
-    given_out = [int(rotation.next()[0, 0]) for _ in range(uses)]
-    assert given_out == [number % copies for number in range(uses)]
+    given_out = []
+    for _ in range(uses):
+        rotation.turn()
+        given_out.append(int(rotation.now()[0, 0]))
+    assert given_out == [number % copies for number in range(1, uses + 1)]
     assert rotation.uses == [given_out.count(number) for number in range(copies)]
     rotation.check()
 
@@ -100,6 +103,14 @@ def test_only_use_in_turn_passes(uses):
     else:
         with pytest.raises(BenchError, match="instead of in turn"):
             rotation.check()
+
+
+def test_calls_without_a_turn_between_them_are_found_out():
+    rotation = Rotation([torch.zeros(1), torch.zeros(1)])
+    for _ in range(3):
+        rotation.now()
+    with pytest.raises(BenchError, match="instead of in turn"):
+        rotation.check()
 
 
 def test_copies_that_share_memory_are_refused():

@@ -1,9 +1,12 @@
 """Measuring a group: the gate before the clock, interleaving, and what becomes of a case that has no time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from bench import measure
+from bench.errors import BenchError
 from bench.forms import form
 from bench.forms.form import Form, Runner
 from bench.measure import measure_group
@@ -143,6 +146,67 @@ def test_the_whole_classifier_counts_its_backbone():
     assert found.part == "classifier"
     assert found.least_bytes is None
     assert found.routing == "noise"
+
+
+def test_steps_are_timed_in_the_blocks_of_their_case():
+    measured = measure_group(group([subject()], ["loop", "eager"]), "demo", 0.05, 0, lambda share: None, traces=False)
+    by_form = {}
+    for outcome in measured.outcomes:
+        by_form.setdefault(outcome.record.form, {})[outcome.record.step] = outcome.record
+    for steps in by_form.values():
+        assert list(steps) == ["", "balanced", "products", "dispatched", "gated", "routed", "combined"]
+        assert len({tuple(sorted(set(record.blocks))) for record in steps.values()}) == 1
+        assert [steps["combined"].operators, steps["products"].operators] == [
+            steps[""].operators, steps["balanced"].operators,
+        ]  # fmt: skip
+        assert steps["products"].operators < steps["dispatched"].operators < steps["routed"].operators
+    assert measured.group.group_id == measured.outcomes[0].record.group_id
+    assert 0 < measured.group.sampling < measured.group.wall
+
+
+def test_a_form_whose_steps_or_trace_fail_is_still_measured(monkeypatch):
+    def no_steps(head, x):
+        raise RuntimeError("no steps today")
+
+    with_form(monkeypatch, "whole", lambda head, x: head(x), steps=no_steps)
+    monkeypatch.setattr(measure, "stage_times", lambda *a: no_steps(None, None))
+    record = run(group([subject()], ["whole"]), traces=True)["whole"].record
+    assert record.status is Status.MEASURED
+    assert "no steps today" in record.runs_on["steps"]
+    assert "no steps today" in record.runs_on["trace"]
+
+
+def test_cold_caches_are_another_case_and_a_buffer_left_warm_fails_it(monkeypatch):
+    cold = [replace(case, shape=replace(case.shape, cache="cold")) for case in group([subject()], ["eager"])]
+    found = run(cold)["eager"].record
+    assert (found.status, found.cache) == (Status.MEASURED, "cold")
+    assert "cold" in found.case_id
+    monkeypatch.setattr(measure.ColdCaches, "evict", lambda self: None)
+    monkeypatch.setattr(measure.ColdCaches, "check", lambda self: (_ for _ in ()).throw(BenchError("left warm")))
+    assert run(cold)["eager"].record.reason == "left warm"
+
+
+def test_made_rows_are_recorded_with_their_histogram():
+    cases = [replace(case, shape=replace(case.shape, skew="one")) for case in group([subject()], ["loop"], rows=50)]
+    found = run(cases)["loop"].record
+    assert (found.routing, found.rows_per_expert, found.distinct_experts) == ("one", [50, 50, 0, 0], 2)
+    assert found.load_cv == pytest.approx(1.0)
+    other = [
+        replace(case, shape=replace(case.shape, skew="one")) for case in group([subject(policy="top_p")], ["loop"])
+    ]
+    refused = run(other)["loop"].record
+    assert refused.status is Status.UNAVAILABLE
+    assert "top_p" in refused.reason
+
+
+def test_a_reference_that_would_take_minutes_checks_a_sample_of_rows(monkeypatch):
+    monkeypatch.setattr(measure, "REFERENCE_FLOPS", 0)
+    cases = group([subject()], ["loop"], rows=200)
+    assert run(cases)["loop"].record.checked_rows == measure.LEAST_CHECKED
+    with_form(monkeypatch, "mutant", lambda head, x: head(x) * 1.01)
+    assert run(group([subject()], ["mutant"], rows=200))["mutant"].record.status is Status.WRONG
+    coupled = run(group([subject(policy="expert_choice")], ["loop"], rows=200))["loop"].record
+    assert coupled.checked_rows is None
 
 
 @pytest.mark.parametrize(

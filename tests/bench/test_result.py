@@ -36,6 +36,19 @@ def test_a_new_try_replaces_a_case_without_a_time(tmp_path):
     assert [(found.case_id, found.status) for found in result.records()] == [("a", Status.MEASURED)]
 
 
+def test_a_new_try_replaces_the_steps_that_the_failed_one_left(tmp_path):
+    path = tmp_path / "result.json"
+    result = ResultFile.create(path)
+    step = Outcome(record("a-gated", step="gated", blocks=[0]), (1.0,))
+    result.add([Outcome(record("a", status=Status.FAILED, reason="compiled")), step])
+    result.add([Outcome(record("a", blocks=[0]), (2.0,)), Outcome(record("a-gated", step="gated", blocks=[0]), (3.0,))])
+    assert [(found.record.case_id, found.samples) for found in result.outcomes()] == [
+        ("a", (2.0,)),
+        ("a-gated", (3.0,)),
+    ]
+    assert len(result.records()) == 2
+
+
 def test_resuming_reads_what_is_there(tmp_path):
     path = tmp_path / "result.json"
     ResultFile.create(path).add([Outcome(record("a", blocks=[0]), (1.0,))])

@@ -153,7 +153,7 @@ def test_no_probe_begins_after_the_deadline_and_what_is_lacking_is_said(run):
     machine = Machine()
     result, told = run(machine, deadline=time.monotonic())
     assert machine.measured == []
-    assert told == []
+    assert told == [TIME_IS_UP]
     assert {record.reason for record in result.records()} == {TIME_IS_UP}
     assert {(record.experts, record.rows) for record in result.records() if record.head == "sparse"} == {
         (4, 1), (4, 1024), (16, 1), (16, 256),

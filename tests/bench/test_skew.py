@@ -63,7 +63,11 @@ def test_no_rows_are_made_for_none():
 
 
 def test_a_gate_that_cannot_be_steered_is_an_error():
-    with pytest.raises(BenchError, match="no rows can be made"):
+    with pytest.raises(BenchError, match="fewer values than experts"):
         skewed_rows(head(12, 2, D=3), "uniform", 20)
+    tied = head(8, 2)
+    tied.gate.weight.data[1] = tied.gate.weight.data[0]
+    with pytest.raises(BenchError, match="no rows can be made"):
+        skewed_rows(tied, "uniform", 20)
     with pytest.raises(BenchError, match="top_p"):
         skewed_rows(head(8, 2, policy="top_p"), "uniform", 20)
