@@ -10,6 +10,7 @@ from reports import account_tables, units, verdicts
 from reports.account import Account, account
 from reports.account_tables import by_setting
 from reports.compare import MAP_SUITE, Analysis
+from reports.cross_check import AGREE
 from reports.panels import PAPER_BATCH, Chart, Panel
 from reports.parts import FLOORS, UNATTRIBUTED
 from reports.tables import Table, resident
@@ -80,6 +81,10 @@ def _on_parts(accounts: Sequence[Account]) -> Iterator[str]:
     if split:
         whole, rest = units.plural(len(split), "case"), "; the others say why" if small < len(split) else ""
         yield f"Of {whole} measured in steps {units.count(small)} leave less than a tenth unattributed{rest}."
+        yield (
+            "The last step of a form is the call itself once more, so little unattributed says only that steps and "
+            "call were sampled alike; the independent check of the parts between them is the trace."
+        )
     else:
         yield "No case was measured in steps: parts come from traces; without one all beyond floors is unattributed."
 
@@ -87,9 +92,13 @@ def _on_parts(accounts: Sequence[Account]) -> Iterator[str]:
 def _on_checks(accounts: Sequence[Account]) -> Iterator[str]:
     checked = [found for account in accounts for found in account.agreements]
     agree = units.count(sum(not found.reason for found in checked))
+    alike = units.count(sum(found.ratio is not None and abs(found.ratio - 1) <= AGREE for found in checked))
     if checked:
         whole = units.plural(len(checked), "stage")
-        yield f"Of {whole} measured by steps and by trace {agree} agree within a tenth of the call."
+        yield (
+            f"Of {whole} measured by steps and by trace {agree} agree within a tenth of the call, which is the "
+            f"criterion, and {alike} within a tenth of the stage itself."
+        )
 
 
 def message(analysis: Analysis, account: Account) -> str:

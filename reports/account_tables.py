@@ -28,6 +28,7 @@ def checks(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
         Column("by steps"),
         Column("by trace"),
         Column("trace − steps, of the call"),
+        Column("trace / steps"),
         Column("agree", numeric=False),
         Column("why not", numeric=False),
     )
@@ -109,6 +110,7 @@ def _check_row(analysis: Analysis, account: Account, found: Agreement) -> tuple[
         units.seconds(found.steps),
         units.seconds(found.traced),
         units.signed_percent(found.share),
+        "" if found.ratio is None else units.factor(found.ratio),
         "no" if found.reason else "yes",
         found.reason,
     )

@@ -6,6 +6,9 @@ The peak is that of the best large product. The rate is that of a copy whose wor
 greatest measured at any working set that does, since what a larger set reaches a smaller one can, and small copies are
 slowed by their launch. After cold caches it is the rate of the largest set, which lies in memory.
 
+A copy reads as much as it writes. Work that mostly reads may pass its rate, so the movement in a floor is no strict
+bound of it.
+
 Letters: N rows, D input width, E experts, C output width, M assignments of a row to an expert.
 """
 

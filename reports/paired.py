@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 def block_medians(cases: Sequence[Case]) -> Floats:
     """Return the median of each of P `cases` in each block that all of them share, (B, P) in seconds."""
-    shared = reduce(np.intersect1d, (case.blocks for case in cases))
+    shared = reduce(np.intersect1d, (np.unique(case.blocks) for case in cases))
     return np.array([[np.median(case.samples[case.blocks == block]) for case in cases] for block in shared]).reshape(
         -1, len(cases)
     )

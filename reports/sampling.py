@@ -14,6 +14,8 @@ from reports.tables import Column, Table, caption, without_blanks
 
 DRIFTED = 0.1
 """Deviation of a block's anchor from the group's median from which on the block is marked."""
+NAMED = 10
+"""Marked blocks of a group that are named."""
 
 
 def marked(group: Group) -> list[int]:
@@ -21,6 +23,13 @@ def marked(group: Group) -> list[int]:
     anchor = np.array(group.anchor)
     middle = np.median(anchor) if anchor.size else 0.0
     return [int(block) for block in np.flatnonzero(np.abs(anchor - middle) > DRIFTED * middle)]
+
+
+def listed(group: Group) -> str:
+    """Return the numbers of the blocks that drifted or throttled, at most `NAMED` of them; "" without any."""
+    blocks = [str(block) for block in sorted({*marked(group), *group.throttled})]
+    more = [f"{units.count(len(blocks) - NAMED)} more"] if len(blocks) > NAMED else []
+    return units.listing(blocks[:NAMED] + more) if blocks else ""
 
 
 def drift(analysis: Analysis) -> list[Table]:
@@ -34,6 +43,9 @@ def drift(analysis: Analysis) -> list[Table]:
         Column("most"),
         Column(f"blocks beyond {100 * DRIFTED:g} %"),
         Column("throttled blocks"),
+        Column("marked blocks", numeric=False),
+        Column("clock, MHz"),
+        Column("power, W"),
         Column("ended by", numeric=False),
         Column("overhead"),
     )
@@ -81,6 +93,9 @@ def _row(group: Group, cases: Sequence[Case]) -> tuple[str, ...]:
         units.seconds(max(anchor)),
         units.count(len(marked(group))),
         units.count(len(group.throttled)) if cases[0].record.device == "cuda" else "",
+        listed(group),
+        units.span(group.clock_mhz),
+        units.span(group.power_w),
         units.listing(sorted({case.record.stopped_by for case in cases} - {""}) or [""]),
         "" if overhead is None else units.signed_percent(overhead),
     )

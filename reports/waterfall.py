@@ -2,8 +2,8 @@
 
 Parts are whole picoseconds and sum to the measured median exactly: what the others leave of it is `unattributed`, which
 always stands there, below zero too. The floors come first. The other parts come from steps (`reports.steps`) where the
-form was measured in steps, else from a trace (`reports.traced`); where there is neither, all beyond the floors is
-unattributed.
+form was measured in steps, else from a trace (`reports.traced`), beside which the call's own replay as a CUDA graph may
+tell what launching costs; where there is none of them, all beyond the floors is unattributed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from reports.load import Case
 from reports.parts import UNATTRIBUTED, Draft
 from reports.record import CaseRecord
 from reports.steps import Added, BySteps, by_steps
-from reports.traced import ANOTHER_STATE, by_trace, slowed, tells
+from reports.traced import ANOTHER_STATE, by_trace, stages, tells
 
 LARGE = 0.1
 """Share of the call from which on what is unattributed needs a reason."""
 
-Basis = Literal["steps", "trace", "floors"]
+Basis = Literal["steps", "graph and trace", "graph", "trace", "floors"]
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,14 @@ def waterfall(
     `steps` are those of the case, of which only those measured in its own blocks count; `promised` is in seconds.
     """
     split = by_steps(case, {step.record.step: step for step in steps if step.interleaved_with(case)}, floor)
-    basis: Basis = "steps" if split else "trace" if tells(case.record, median) else "floors"
-    found = split.drafts if split else by_trace(case.record, floor) if basis == "trace" else ()
-    known = sorted((_rounded(draft) for draft in [*parts.floors(floor), *found]), key=lambda part: part.place)
+    basis = _basis(split, tells(case.record, median))
+    found = [*parts.floors(floor), *(split.drafts if split else ())]
+    launch = floor.launch if floor and not split else 0.0
+    found += by_trace(case.record, floor, launch) if basis in ("graph and trace", "trace") else []
+    known = sorted((_rounded(draft) for draft in found), key=lambda part: part.place)
     total = picoseconds(median)
     rest = total - sum(part.picoseconds for part in known)
-    low, high = split.rest if split else (None, None)
+    low, high = split.rest if split and basis != "graph and trace" else (None, None)
     left = Part(UNATTRIBUTED, rest, _end(low), _end(high), Draft(UNATTRIBUTED, 0).place)
     return Waterfall(
         case=case,
@@ -84,6 +86,15 @@ def waterfall(
         added=split.added if split else (),
         notes=tuple(_notes(case, median, floor, left, split)),
     )
+
+
+def _basis(split: BySteps | None, traced: bool) -> Basis:
+    """Return what tells the parts of a case that was `split`, into its own replay alone where nothing is added."""
+    if split and split.added:
+        return "steps"
+    if split:
+        return "graph and trace" if traced else "graph"
+    return "trace" if traced else "floors"
 
 
 def picoseconds(seconds: float) -> int:
@@ -101,20 +112,30 @@ def _end(seconds: float | None) -> int | None:
 
 def _notes(case: Case, call: float, floor: Floor | None, left: Part, split: BySteps | None) -> Iterator[str]:
     if floor is not None and floor.seconds > call:
-        yield f"It undercuts its floor of {units.seconds(floor.seconds)}, so the ceilings were measured too low for it."
+        reading = ", and work that mostly reads may pass the rate of a copy" if floor.limit == "bandwidth" else ""
+        yield f"It undercuts its floor of {units.seconds(floor.seconds)}: a ceiling lies too low for it{reading}."
     if abs(left.picoseconds) >= LARGE * picoseconds(call):
-        yield _beside_steps(case.record, left, split) if split else _beside_trace(case.record, call, left)
+        if split and split.added:
+            yield _beside_steps(case.record, left, split)
+        else:
+            yield _beside_trace(case.record, call, left, replayed=split is not None)
 
 
-def _beside_trace(record: CaseRecord, call: float, left: Part) -> str:
-    """Say why a trace, or the lack of one, leaves much unattributed."""
-    seen, size = units.seconds(sum(record.traced.values())), _time(abs(left.picoseconds))
+def _beside_trace(record: CaseRecord, call: float, left: Part, replayed: bool) -> str:
+    """Say why a trace, or the lack of one, leaves much unattributed, of a form `replayed` as a graph or not."""
+    traced, size = sum(stages(record).values()), _time(abs(left.picoseconds))
+    seen, gpu = units.seconds(traced), record.device == "cuda"
+    beyond = f"all beyond the floors{' and the host' if replayed else ''} is unattributed"
     if not record.traced:
-        return "The form was neither measured in steps nor traced, so all beyond the floors is unattributed."
-    if slowed(record, call) >= ANOTHER_STATE:
-        return f"The profiled call took {seen}, so its stages tell nothing of this one and stand in no part."
+        return f"The form was neither measured in steps nor traced, so {beyond}."
+    if traced >= ANOTHER_STATE * call:
+        done = "kernels" if gpu else "call"
+        return f"The profiled {done} took {seen}, so its stages tell nothing of this one and stand in no part."
     if not tells(record, call):
-        return "The form hides its stages in one whole, so all beyond the floors is unattributed."
+        return f"The form hides its stages in one whole, so {beyond}."
+    if gpu:
+        told = f"{size} beyond what is left of the call" if left.picoseconds < 0 else f"so {size} lie outside them"
+        return f"The kernels of its stages take {seen} when profiled, {told}."
     if left.picoseconds < 0:
         return f"A profiled call is slower than a timed one: its stages take {seen}, {size} beyond the call."
     return f"Even slowed by the profiler the stages take {seen} only, so {size} lie outside them."

@@ -211,7 +211,8 @@ def accounted(case: CaseRecord, median: float, seed: int = 0) -> list[dict[str, 
     bytes_moved = 4 * (case.parameters + case.rows * (case.features + case.classes))
     counted = {"traced": traced, "least_bytes": bytes_moved}
     if case.form in ("compile", "onnxruntime"):
-        return [benchmark(case.model_copy(update=counted), samples(median, seed=seed))]
+        named = counted | {"traced_by": "names"}
+        return [benchmark(case.model_copy(update=named), samples(median, seed=seed))]
     added = ADDED[case.head]
     medians = {}
     reached = 0.0

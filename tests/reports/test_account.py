@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -16,20 +15,21 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from bench.commands.account import account as command
-from reports import account_panels, account_tables, account_text, conditions, sampling, skew, tables, verdicts
+from reports import account_panels, account_tables, account_text, skew, tables, verdicts
 from reports.account import Account, account, as_json
 from reports.compare import Analysis, Setting, analyse
 from reports.errors import ReportError
-from reports.load import Results, load
-from reports.page import build
+from reports.load import load
+from reports.page import Report, build
 from reports.parts import HOST
-from reports.record import Copy, Group
+from reports.record import Copy
 from reports.styles import styles
 from reports.units import MINUS, TIMES
 from reports.waterfall import waterfall
 from reports.waterfall_figures import CALL, DENSE, PROMISE, waterfall_chart
 from tests.reports.synthetic import account_run, benchmark, ceilings, record, samples, write
 from tests.reports.synthetic import accounted as with_steps
+from tests.reports.synthetic import steps as synthetic_steps
 from tests.reports.test_waterfall import STEPS, steady, steps
 
 
@@ -91,7 +91,8 @@ def test_checks_stand_beside_each_other(accounts: Analysis) -> None:
     (table,) = account_tables.checks(accounts, account(accounts))
     row = next(row for row in table.rows if row[:3] == ("sparse", "loop", "256") and row[3] == "dispatch")
     assert row[-2:] == ("yes", "")
-    assert row[-3].startswith(MINUS)
+    assert row[-4].startswith(MINUS)
+    assert row[-3] == f"0.6{row[-3][3]}{TIMES}"
     assert {row[-2] for row in table.rows} == {"yes", "no"}
     assert all(row[-1].endswith(".") for row in table.rows if row[-2] == "no")
 
@@ -194,12 +195,47 @@ def test_two_machines_have_floors_of_their_own(tmp_path: Path) -> None:
     assert floors["cpu"].limit == "arithmetic"
     assert floors["cuda"].limit == "launches"
     assert floors["cuda"].seconds == pytest.approx(141_864 * 256 / 50e12 + 2e-6)
-    assert HOST in {part.name for part in accounts["cpu"].waterfall.parts}
-    assert HOST not in {part.name for part in accounts["cuda"].waterfall.parts}  # no graph was replayed
+    host = {one.setting.device: part.picoseconds for one in account(found) if one.head.kind == "sparse"
+            for part in one.waterfall.parts if part.name == HOST}  # fmt: skip
+    assert host == {"cpu": 24 * 2_000_000 - 1_000_000, "cuda": 24 * 2_000_000 - 2_000_000}  # no graph was replayed
     report = build([tmp_path / "a.json"], tmp_path / "report")
     text = report.markdown.read_text(encoding="utf-8")
     assert "GPU timings on NVIDIA H100" in text
     assert "CPU timings on AMD EPYC 7B13, 1 thread" in text
+
+
+def test_one_launch_on_a_gpu_has_its_replay_and_its_trace_in_every_view(tmp_path: Path) -> None:
+    gpu = {"device": "cuda", "device_name": "NVIDIA H100", "least_bytes": 1_000_000, "group_id": "gpu"}
+    dense = record(head="dense", **gpu)
+    fused = record(form="triton", traced={"fused": 2e-5, "other": 5e-4}, traced_by="ranges", **gpu)
+    entries = [benchmark(dense, samples(1e-4)), benchmark(fused, samples(6e-5))]
+    entries += synthetic_steps(fused, {"graph": (3e-5, 1), "replay": (8e-6, 0)})
+    fast = ceilings(device="cuda", device_name="NVIDIA H100", flops_per_s=50e12)
+    path = write(tmp_path / "a.json", entries, ceilings=[fast])
+    found = analyse(load([path]))
+    (one,) = (each for each in account(found) if each.head.kind == "sparse")
+    assert one.waterfall.basis == "graph and trace"
+    (row,) = (row for row in account_tables.waterfalls(found, [one])[0].rows if row[1] == "triton")
+    assert row[3] == "graph and trace"
+    told = list(account_text.waterfalls(found))
+    assert any(line.split() == ["parts", "by", "graph", "and", "trace"] for line in told)
+    shares = {part.name: part.picoseconds / one.waterfall.total for part in one.waterfall.parts}
+    assert shares[HOST] == pytest.approx(38 / 60, abs=0.03)
+    assert shares["unattributed"] == pytest.approx(2 / 60, abs=0.03)
+    text = build([path], tmp_path / "report").markdown.read_text(encoding="utf-8")
+    assert "graph and trace" in text
+
+
+def test_what_the_numbers_are_worth_is_said(accounts: Analysis, account_report: Report) -> None:
+    few, worth, checked = account_panels.sentences(accounts, account(accounts))[-3:]
+    assert few.startswith("Of 16 cases measured in steps ")
+    assert worth.startswith("The last step of a form is the call itself once more, so little unattributed says only")
+    assert worth.endswith("the independent check of the parts between them is the trace.")
+    found = [one for each in account(accounts) for one in each.agreements]
+    own = sum(abs(one.traced - one.steps) <= 0.1 * one.steps for one in found)
+    assert checked.endswith(f"which is the criterion, and {own} within a tenth of the stage itself.")
+    for page in (account_report.index, account_report.markdown):
+        assert "a floor of bandwidth is no strict bound" in page.read_text(encoding="utf-8")
 
 
 def test_what_is_missing_is_said(analysis: Analysis) -> None:
@@ -232,26 +268,6 @@ def test_public_layers_say_where_their_sizes_stand_and_how_they_were_shrunk(tmp_
     assert verdicts.answers(found)[0].shape == "8 experts of width 64, 2 per row; widths divided by 8"
 
 
-def test_cold_caches_stand_beside_warm_ones(accounts: Analysis) -> None:
-    (table,) = conditions.cold(accounts)
-    assert "cold caches" in table.caption
-    assert len(table.rows) == 9
-    row = next(row for row in table.rows if row[:2] == ("sparse", "loop"))
-    assert row[2] == "256"
-    assert row[5].startswith("1.3") or row[5].startswith("1.2")
-
-
-def test_the_head_has_a_share_of_its_classifier(accounts: Analysis) -> None:
-    (table,) = conditions.within_classifier(accounts)
-    assert len(table.rows) == 9
-    assert {row[5] for row in table.rows} <= {"1.9 %", "2.0 %", "2.1 %"}
-    assert conditions.within_classifier(analyse(without_classifiers(accounts))) == []
-
-
-def without_classifiers(accounts: Analysis) -> Results:
-    return replace(accounts.results, cases=tuple(c for c in accounts.results.cases if c.record.part == "head"))
-
-
 def test_made_routings_are_one_axis(accounts: Analysis) -> None:
     looks = styles(case.record.form for case in accounts.results.cases)
     (panel,) = skew.panels(accounts, looks)
@@ -268,33 +284,6 @@ def test_made_routings_are_one_axis(accounts: Analysis) -> None:
 
 def test_without_made_routings_there_is_no_such_axis(analysis: Analysis) -> None:
     assert skew.panels(analysis, []) == skew.tables(analysis) == []
-
-
-def test_blocks_with_another_anchor_are_marked() -> None:
-    group = Group(group_id="a", anchor=[1.0, 1.05, 0.95, 1.12, 0.88, 1.0], wall=1, sampling=1, cold_start=0)
-    assert sampling.marked(group) == [3, 4]
-    assert sampling.marked(group.model_copy(update={"anchor": []})) == []
-
-
-def test_drift_and_overhead_are_told(accounts: Analysis) -> None:
-    groups = len(accounts.results.groups)
-    first, second = sampling.sentences(accounts)
-    assert first.endswith(
-        "60.0 % in timed calls, 15.0 % in preparing forms, which is measured too, and 25.0 % beside them."
-    )
-    assert second.startswith(f"In {groups} of {20 * groups} blocks the unchanged anchor was more than 10 % off")
-    table = sampling.drift(accounts)[0]
-    assert [row[0] for row in table.rows] == ["1", "32", "256", "2,048"]
-    assert table.rows[0][2:7] == ("20", "1.00 ms", "1.00 ms", "1.20 ms", "1")
-    assert "throttled blocks" not in {column.title for column in table.columns}
-
-
-def test_a_group_without_blocks_breaks_nothing(tmp_path: Path) -> None:
-    case = record()
-    group = Group(group_id=case.group_id, anchor=[], wall=0, sampling=0, cold_start=0)
-    found = analyse(load([write(tmp_path / "a.json", [benchmark(case, samples(1e-3))], groups=[group])]))
-    assert sampling.sentences(found) == []
-    assert len(sampling.drift(found)[0].rows) == 1
 
 
 def test_energy_stands_among_the_cases_where_it_was_measured(tmp_path: Path) -> None:

@@ -115,7 +115,66 @@ def test_on_a_gpu_host_work_is_what_the_graph_saves() -> None:
     assert found[HOST] == pytest.approx(400 - 250)
     assert found[UNATTRIBUTED] == pytest.approx(250 - 230)
     assert found["dispatch"] == pytest.approx(50)
-    assert HOST not in sizes(accounted(call, steps(device="cuda"), floor_of(call)))
+
+
+@pytest.mark.parametrize("whole", [{}, {"graph": (250, 20)}])
+def test_what_replaying_takes_lies_in_no_step(whole: dict[str, tuple[float, int]]) -> None:
+    call = steady(400, device="cuda", operators=20)
+    latency = accounted(call, steps({**STEPS, **whole, "replay": (12, 0)}, device="cuda"), floor_of(call))
+    found = sizes(latency)
+    assert found["GEMM inefficiency"] == pytest.approx(100 - 12 - PEAK["experts"] - MOVED)
+    assert found["dispatch"] == pytest.approx(50)
+    assert found[HOST] == pytest.approx((400 - 250 if whole else 0) + 12 - 1)  # the launch stands in the floors
+    assert found[UNATTRIBUTED] == pytest.approx((250 if whole else 400) - 230)
+    assert latency.added[0].seconds == pytest.approx(88e-6)  # as kernels take it, which a trace is compared with
+
+
+def test_on_a_gpu_steps_that_no_graph_holds_are_calls_as_on_a_cpu() -> None:
+    call = steady(236, device="cuda", operators=20)
+    found = accounted(call, steps(device="cuda"), floor_of(call))
+    own = steady(236, operators=20)
+    assert sizes(found) == sizes(accounted(own, steps(), floor_of(own)))
+    assert sizes(found)[HOST] == pytest.approx(20 * 2 - 1)
+    assert [added.operators for added in found.added] == [4, 0, 8, 1, 4, 3]
+
+
+FUSED = {"fused": 70e-6, "other": 900e-6}
+
+
+def test_a_form_that_cannot_be_split_has_its_own_replay_and_a_trace() -> None:
+    call = steady(150, form="triton", device="cuda", traced=FUSED)
+    replays = steps({"graph": (90, 1), "replay": (10, 0)}, device="cuda")
+    found = accounted(call, replays, floor_of(call))
+    assert found.basis == "graph and trace"
+    assert sizes(found) == pytest.approx(
+        {
+            ARITHMETIC: PEAK["all"],
+            MEMORY: MOVED,
+            LAUNCH: 1,
+            "fused kernel": 70 - 40,
+            HOST: 150 - 90 + 10 - 1,
+            UNATTRIBUTED: 90 - 10 - 70,
+        }
+    )
+    assert found.notes == ()
+    assert (found.parts[-1].low, found.parts[-1].high) == (None, None)  # a trace has no interval
+    assert sizes(accounted(call, replays[:1], floor_of(call)))[HOST] == pytest.approx(60 - 1)
+
+
+def test_a_replay_tells_the_host_even_where_no_trace_tells_the_rest() -> None:
+    call = steady(150, form="triton", device="cuda", traced={"other": 900e-6})
+    found = accounted(call, steps({"graph": (90, 1)}, device="cuda"), floor_of(call))
+    assert found.basis == "graph"
+    assert sizes(found) == pytest.approx({ARITHMETIC: 20, MEMORY: 20, LAUNCH: 1, HOST: 59, UNATTRIBUTED: 50})
+    assert found.parts[-1].low == pytest.approx(50 * US)
+    assert found.notes == (
+        "The form hides its stages in one whole, so all beyond the floors and the host is unattributed.",
+    )
+
+
+def test_an_empty_replay_alone_tells_nothing() -> None:
+    call = steady(150, device="cuda", traced=FUSED)
+    assert accounted(call, steps({"replay": (10, 0)}, device="cuda")).basis == "trace"
 
 
 def test_a_form_that_cannot_split_them_has_one_part_for_two_works() -> None:
@@ -210,10 +269,39 @@ def test_a_trace_stands_as_it_was_seen() -> None:
 
 
 def test_of_a_form_without_stages_the_gate_counts_among_the_experts() -> None:
-    call = steady(200, form="onnxruntime", traced=TRACED)
+    call = steady(200, form="onnxruntime", traced=TRACED, traced_by="names")
     found = accounted(call, known=floor_of(call))
     assert sizes(found)["imbalance + GEMM + gate"] == pytest.approx(60 - 19.998 - MOVED - 1)
     assert found.notes == ("Even slowed by the profiler the stages take 135 µs only, so 65.0 µs lie outside them.",)
+
+
+@pytest.mark.parametrize("told", ["", "ranges"])
+def test_of_named_stages_the_gate_is_none_of_the_experts(told: str) -> None:
+    call = steady(200, form="compile", traced=TRACED, traced_by=told)
+    assert "gate + top-k" in sizes(accounted(call, known=floor_of(call)))
+
+
+def test_the_host_under_the_profiler_stands_in_no_part_of_a_gpu() -> None:
+    """It took three times the call, and kernels are still as they were."""
+    call = steady(200, device="cuda", traced={**TRACED, "other": 600e-6})
+    found = accounted(call, known=floor_of(call))
+    assert found.basis == "trace"
+    assert "outside all stages" not in sizes(found)
+    assert sizes(found)[UNATTRIBUTED] == pytest.approx(200 - 120)
+    assert found.notes == ("The kernels of its stages take 120 µs when profiled, so 80.0 µs lie outside them.",)
+    assert accounted(steady(200, traced={**TRACED, "other": 600e-6})).basis == "floors"
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "told"),
+    [
+        (100, "The kernels of its stages take 120 µs when profiled, 20.0 µs beyond what is left of the call."),
+        (70, "The profiled kernels took 120 µs, so its stages tell nothing of this one and stand in no part."),
+    ],
+)
+def test_kernels_slower_than_the_call_say_so(microseconds: float, told: str) -> None:
+    slower = {"experts": 70e-6, "dispatch": 50e-6, "other": 1e-3}
+    assert accounted(steady(microseconds, device="cuda", traced=slower)).notes == (told,)
 
 
 def test_a_fused_kernel_holds_all_the_floors() -> None:
@@ -262,7 +350,13 @@ def test_much_that_is_unattributed_has_a_reason(call: Case, last: str, reason: s
 
 def test_a_case_below_its_floor_says_so() -> None:
     call = steady(30)
-    assert "undercuts its floor of 41.0 µs" in accounted(call, known=floor_of(call)).notes[0]
+    told = accounted(call, known=floor_of(call)).notes[0]
+    assert told == (
+        "It undercuts its floor of 41.0 µs: a ceiling lies too low for it, and work that mostly reads may pass the "
+        "rate of a copy."
+    )
+    counted = steady(15, least_bytes=1_000)
+    assert accounted(counted, known=floor_of(counted)).notes[0].endswith("a ceiling lies too low for it.")
 
 
 def test_the_promise_is_kept_in_picoseconds() -> None:
@@ -271,7 +365,7 @@ def test_the_promise_is_kept_in_picoseconds() -> None:
 
 
 TIMES = st.floats(1e-9, 10, allow_nan=False)
-NAMES = ("balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph")
+NAMES = ("balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph", "replay")
 
 
 @st.composite
