@@ -22,7 +22,7 @@ MOST_BLOCKS, LEAST_BLOCKS = 30, 8
 MOST_CALLS = 25
 """Timed calls of one item within one block."""
 WARM_UP_CALLS = 3
-LONG = 0.02
+LONG = 0.01
 """Seconds of a call beyond which bringing its data back into the caches first makes no difference worth the time."""
 NARROW = 0.02
 """Half the width of a median's interval, relative, at which more samples of it are not worth their time."""

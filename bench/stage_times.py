@@ -18,8 +18,8 @@ from bench.forms import Form, Runner
 from bench.trace import write_trace
 from models.heads import Head
 
-LEAST_CALLS, MOST_CALLS = 3, 15
-SECONDS = 0.3
+LEAST_CALLS, MOST_CALLS = 3, 11
+SECONDS = 0.15
 """Time of the profiled calls, of which the one in the middle counts, within those limits."""
 OPERATORS = {
     "experts": ("Gemm", "MatMul", "mm", "Relu", "Gelu", "Sigmoid"),

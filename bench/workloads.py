@@ -158,7 +158,7 @@ SUITES = {
             cold_rows=(256,),
         ),
         Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), 0.4),
-        Suite("routing", "every way of spreading rows over experts", (256, 4096), 1.0, skews=SKEWS),
+        Suite("routing", "every way of spreading rows over experts", (256, 4096), 0.5, skews=SKEWS),
         Suite(
             "models",
             "expert layers of public models, without the forms that unroll a hundred experts",
