@@ -112,7 +112,7 @@ class ResultFile:
         self._write()
 
     def _write(self) -> None:
-        write_atomically(self.path, json.dumps(self._document, indent=1).encode())
+        write_atomically(self.path, json.dumps(self._document, separators=(",", ":")).encode())
 
 
 def _id_of_record(record: dict[str, Any]) -> str:

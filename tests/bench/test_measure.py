@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import measure
+from bench import counterfactuals, environment, measure, prepare
 from bench.errors import BenchError
-from bench.forms import form
+from bench.forms import forms
 from bench.forms.form import Form, Runner
 from bench.measure import measure_group
 from bench.sampling import LEAST_BLOCKS
@@ -44,7 +44,7 @@ def with_form(monkeypatch, name, run_head, **more):
     made = Form(
         name, 9, "", lambda *a: None, lambda head, x: Runner(lambda x: run_head(head, x), {"device": "cpu"}), **more
     )
-    monkeypatch.setattr(measure, "form", lambda wanted: made if wanted == name else form(wanted))
+    monkeypatch.setitem(forms(), name, made)
 
 
 def test_samples_come_in_blocks_of_all_forms():
@@ -119,7 +119,7 @@ def test_what_cannot_run_or_be_timed_says_why(monkeypatch):
 
 
 def test_too_many_rows_for_the_memory_are_skipped(monkeypatch):
-    monkeypatch.setattr(measure.environment, "available_memory", lambda device: 1000)
+    monkeypatch.setattr(environment, "available_memory", lambda device: 1000)
     record = run(group([subject()], ["eager"], rows=4096))["eager"].record
     assert record.status is Status.SKIPPED
     assert "4,096 rows" in record.reason
@@ -169,7 +169,7 @@ def test_a_form_whose_steps_or_trace_fail_is_still_measured(monkeypatch):
         raise RuntimeError("no steps today")
 
     with_form(monkeypatch, "whole", lambda head, x: head(x), steps=no_steps)
-    monkeypatch.setattr(measure, "stage_times", lambda *a: no_steps(None, None))
+    monkeypatch.setattr(counterfactuals, "stage_times", lambda *a: no_steps(None, None))
     record = run(group([subject()], ["whole"]), traces=True)["whole"].record
     assert record.status is Status.MEASURED
     assert "no steps today" in record.runs_on["steps"]
@@ -200,9 +200,9 @@ def test_made_rows_are_recorded_with_their_histogram():
 
 
 def test_a_reference_that_would_take_minutes_checks_a_sample_of_rows(monkeypatch):
-    monkeypatch.setattr(measure, "REFERENCE_FLOPS", 0)
+    monkeypatch.setattr(prepare, "REFERENCE_FLOPS", 0)
     cases = group([subject()], ["loop"], rows=200)
-    assert run(cases)["loop"].record.checked_rows == measure.LEAST_CHECKED
+    assert run(cases)["loop"].record.checked_rows == prepare.LEAST_CHECKED
     with_form(monkeypatch, "mutant", lambda head, x: head(x) * 1.01)
     assert run(group([subject()], ["mutant"], rows=200))["mutant"].record.status is Status.WRONG
     coupled = run(group([subject(policy="expert_choice")], ["loop"], rows=200))["loop"].record
