@@ -1,12 +1,11 @@
-"""The account for a terminal: a line for each head, and every waterfall with its forms side by side."""
+"""The account for a terminal: a line for each head and number of rows, and every waterfall, forms side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from reports import units, verdicts
 from reports.account import Account, account
-from reports.account_panels import chosen, message
 from reports.account_tables import by_setting
 from reports.compare import Analysis, Comparison
 from reports.tables import resident
@@ -15,39 +14,51 @@ PROMISED, SUM, DENSE, BASIS = "if the promise held", "sum, the measured median",
 MARGIN = 2
 
 
-def lines(analysis: Analysis) -> list[str]:
-    """Return a line for each head of a usual setting: where the time of its fastest form went, near a batch of 256."""
-    accounts = [found for found in account(analysis) if found.setting in analysis.usual and found.comparison]
-    return [message(analysis, found) for _, own in by_setting(accounts) for found in chosen(analysis, own, ends=False)]
+def speedups(analysis: Analysis) -> Iterator[str]:
+    """Yield what was promised, attainable and realised of each MoE head and number of rows, setting by setting."""
+    for setting, own in by_setting([found for found in account(analysis) if found.comparison]):
+        yield f"{verdicts.title(setting)}; {verdicts.machine(setting)}"
+        yield from (f"{' ' * MARGIN}{_speedups(analysis, group)}" for group in _by_head(own))
 
 
 def waterfalls(analysis: Analysis) -> Iterator[str]:
     """Yield the account of each MoE head and number of rows, line by line, the forms of one side by side."""
     for setting, own in by_setting([found for found in account(analysis) if found.comparison]):
         yield f"{verdicts.title(setting)}; {verdicts.machine(setting)}"
-        groups: dict[object, list[Account]] = {}
-        for found in own:
-            groups.setdefault((found.head, found.case.record.rows), []).append(found)
-        for group in groups.values():
+        for group in _by_head(own):
             yield ""
             yield from _group(analysis, group)
         yield ""
 
 
-def _group(analysis: Analysis, accounts: Sequence[Account]) -> Iterator[str]:
-    """Yield the speed-ups of one head at one number of rows, and the waterfalls of its forms."""
+def _by_head(accounts: Iterable[Account]) -> list[list[Account]]:
+    """Return the accounts of each head and number of rows together."""
+    groups: dict[object, list[Account]] = {}
+    for found in accounts:
+        groups.setdefault((found.head, found.case.record.rows), []).append(found)
+    return list(groups.values())
+
+
+def _best(analysis: Analysis, accounts: Sequence[Account]) -> tuple[Account, Comparison]:
+    """Return the account of the fastest form, and how it compares."""
     best = min(accounts, key=lambda found: analysis.latencies[found.case].value)
     assert best.comparison is not None
-    yield _speedups(analysis, best, best.comparison)
+    return best, best.comparison
+
+
+def _group(analysis: Analysis, accounts: Sequence[Account]) -> Iterator[str]:
+    """Yield the speed-ups of one head at one number of rows, and the waterfalls of its forms."""
+    yield _speedups(analysis, accounts)
     if all(found.waterfall.basis == "floors" for found in accounts):
         yield f"{' ' * MARGIN}No form was measured in steps or traced here, so all beyond floors is unattributed."
         return
-    yield from _columns(_table(analysis, accounts, best.comparison))
+    yield from _columns(_table(analysis, accounts, _best(analysis, accounts)[1]))
     for found in accounts:
         yield from (f"{' ' * MARGIN}{found.case.record.form}: {note}" for note in found.waterfall.notes)
 
 
-def _speedups(analysis: Analysis, best: Account, comparison: Comparison) -> str:
+def _speedups(analysis: Analysis, accounts: Sequence[Account]) -> str:
+    best, comparison = _best(analysis, accounts)
     told = [f"promised {units.factor(comparison.theoretical)}"]
     if comparison.attainable is not None and best.floor is not None:
         told.append(f"attainable {units.factor(comparison.attainable)} ({best.floor.limit}, {resident(best.floor)})")

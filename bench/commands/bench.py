@@ -133,7 +133,21 @@ def bench(
         raise BenchError(f"nothing could be measured, as {out} says in full; first of all, {records[0].reason}")
     if measured := result.groups()[groups:]:
         typer.echo(_spent(measured, run.on_ceilings, time.perf_counter() - start))
+    _summarise(out)
     typer.echo(f"result: {out}")
+
+
+def _summarise(out: Path) -> None:
+    """Say of each soft and sparse head in `out` what was promised, attainable and realised."""
+    from reports import account_text, break_even_page
+    from reports.compare import analyse
+    from reports.load import load
+
+    analysis = analyse(load([out]))
+    frontiers = [sentence for finding in break_even_page.findings(analysis) for sentence in finding.sentences]
+    for line in [*account_text.speedups(analysis), *frontiers]:
+        typer.echo(line)
+    typer.echo(f"where the time of each form went: moegap account {shlex.quote(str(out))}")
 
 
 def _self_test(comparisons: int, seconds: float, device: torch.device, seed: int, busy: bool, out: Path) -> None:

@@ -323,13 +323,17 @@ def test_where_nothing_was_split_the_terminal_says_so_once(accounts: Analysis) -
     assert told[start + 3].strip().startswith("No form was measured in steps or traced here")
 
 
-def test_lines_for_a_terminal_are_few(accounts: Analysis) -> None:
-    told = account_text.lines(accounts)
-    assert [line.split(" takes ")[0] for line in told] == [
-        "At 256 rows the sparse head in the form onnxruntime",
-        "At 256 rows the sparse head in the form grouped_mm",
-        "At 256 rows the soft head in the form eager",
-    ]
+def test_a_line_for_each_head_and_number_of_rows_has_all_three_speedups(accounts: Analysis) -> None:
+    told = list(account_text.speedups(accounts))
+    lines = [line for line in told if line.startswith(" ")]
+    found = [each for each in account(accounts) if each.comparison]
+    assert len(lines) == len({(each.setting, each.head, each.case.record.rows) for each in found})
+    assert {line for line in told if not line.startswith(" ")} == {
+        f"{verdicts.title(each.setting)}; {verdicts.machine(each.setting)}" for each in found
+    }
+    for line in lines:
+        assert all(word in line for word in ("promised", "realised", "dense"))
+    assert any("attainable" in line for line in lines)
 
 
 def test_accounts_as_json_hold_the_exact_sums(accounts: Analysis) -> None:
