@@ -145,9 +145,11 @@ def _summarise(out: Path) -> None:
 
     analysis = analyse(load([out]))
     frontiers = [sentence for finding in break_even_page.findings(analysis) for sentence in finding.sentences]
-    for line in [*account_text.speedups(analysis), *frontiers]:
+    told = list(account_text.speedups(analysis))
+    for line in [*told, *frontiers]:
         typer.echo(line)
-    typer.echo(f"where the time of each form went: moegap account {shlex.quote(str(out))}")
+    if told:
+        typer.echo(f"where the time of each form went: moegap account {shlex.quote(str(out))}")
 
 
 def _self_test(comparisons: int, seconds: float, device: torch.device, seed: int, busy: bool, out: Path) -> None:
