@@ -50,7 +50,8 @@ def split(case: Case, whole: Prepared, features: Tensor) -> Split:
         operators = {name: count_operators(call) for name, call in calls.items()}
         if calls:
             operators[""] = count_operators(whole.call)
-        graphs = _graphs({**calls, "graph": whole.call, "replay": _nothing}) if device.type == "cuda" else None
+        captures = device.type == "cuda" and chosen.memory_seen  # another engine's work is in no graph of torch
+        graphs = _graphs({**calls, "graph": whole.call, "replay": _nothing}) if captures else None
     except Exception as error:
         _note(whole, "steps", error)
         return Split()
