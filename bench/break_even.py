@@ -164,7 +164,7 @@ def scale_grid(*, quick: bool, device: str) -> Grid:
         return Grid(cells, seconds=0.4, most_flops=float("inf") if on_gpu else 2**35)
     return Grid(
         _cells((128, 512), (4, 8, 16, 64), (1, 2, 8)),
-        seconds=0.12,
+        seconds=0.2,
         most_seconds=540,
         most_flops=float("inf") if on_gpu else 2**32,
         left_out={"compile": "the quick map leaves it out, as it compiles for seconds at every shape"},

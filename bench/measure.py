@@ -58,6 +58,7 @@ class _Plan:
     seed: int
     steps: bool
     traces: bool
+    memory: bool
     cold: ColdCaches | None
     rotations: list[Rotation] = field(default_factory=list)
     entries: list[_Entry] = field(default_factory=list)
@@ -79,15 +80,15 @@ def measure_group(
     """Return what became of every case of one shape; those that can be timed are timed interleaved.
 
     `seconds` is the time for sampling per case; preparing and checking come on top. With `steps` a warm head alone is
-    also timed in its form's counterfactuals, in the same blocks; with `traces` the seconds of its stages and, on a GPU,
-    its energy are taken in passes of their own.
+    also timed in its form's counterfactuals, in the same blocks; with `traces` a call's peak memory, the seconds of its
+    stages and, on a GPU, its energy are taken in passes of their own.
     """
     exact_float32()
     start, shape = time.perf_counter(), cases[0].shape
     shared = {"group_id": uuid.uuid4().hex[:12], "suite": suite, **environment.snapshot(shape.device)}
     divisible = shape.part == "head" and shape.cache == "warm" and shape.rows > 0
     cold = ColdCaches(shape.device) if shape.cache == "cold" else None
-    plan = _Plan(shared, seed, steps and divisible, traces and divisible, cold)
+    plan = _Plan(shared, seed, steps and divisible, traces and divisible, traces, cold)
     runs = _by_runner(cases)
     for number, clocked in enumerate(runs):
         progress(0.5 * number / len(runs))
@@ -109,7 +110,7 @@ def _make_ready(plan: _Plan, clocked: Sequence[Case]) -> None:
         if case.subject not in plan.given:
             plan.given[case.subject] = inputs(case.subject, case.shape, plan.seed)
         given = plan.given[case.subject]
-        prepared = prepare(case, given)
+        prepared = prepare(case, given, memory=plan.memory)
     except UnmeasurableError as reason:
         plan.outcomes += [Outcome(case_record(one, plan.shared, **reason.fields)) for one in clocked]
         return

@@ -33,7 +33,7 @@ from reports.record import Status
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that a case may be expected to take."""
-REFERENCE_FLOPS, LEAST_CHECKED = 2e11, 16
+REFERENCE_FLOPS, LEAST_CHECKED = 2e10, 16
 """Operations of the float64 reference beyond which it computes a sample of the rows, of so many at least."""
 
 
@@ -103,8 +103,11 @@ def _checked(head: Head, features: Tensor) -> Tensor | None:
     return chosen
 
 
-def prepare(case: Case, given: Input) -> Prepared:
-    """Make a case ready: available, prepared, equal to the reference, its memory known."""
+def prepare(case: Case, given: Input, *, memory: bool) -> Prepared:
+    """Return a case made ready: available, prepared, equal to the reference, with `memory` its peak known.
+
+    Raises `UnmeasurableError` where it cannot be.
+    """
     chosen, shape = form(case.form), case.shape
     model = case.subject.on(shape.device, shape.dtype)
     head: Head = model.head
@@ -126,7 +129,7 @@ def prepare(case: Case, given: Input) -> Prepared:
             **_check(logits, given),
             **(runner.work(rows_per_expert) if runner.work and shape.part == "head" else {}),
         }
-        if chosen.memory_seen:
+        if memory and chosen.memory_seen:
             fields["peak_memory"] = peak_memory(call, shape.device)
         return Prepared(runner, call, fields, spent)
 

@@ -22,8 +22,8 @@ MOST_BLOCKS, LEAST_BLOCKS = 30, 8
 MOST_CALLS = 25
 """Timed calls of one item within one block."""
 WARM_UP_CALLS = 3
-LONG = 0.01
-"""Seconds of a call beyond which bringing its data back into the caches first makes no difference worth the time."""
+WARMED = 3
+"""Timed calls of an item within a block from which on an untimed one precedes them; of fewer the first is timed too."""
 NARROW = 0.02
 """Half the width of a median's interval, relative, at which more samples of it are not worth their time."""
 CONFIDENCE = 0.95
@@ -127,19 +127,19 @@ def is_narrow(samples: Sequence[float], blocks: Sequence[int]) -> bool:
 
 
 def _warm_up(item: Timed, seconds: float) -> None:
-    """Call the item a few times, or until `seconds` have passed if it is long."""
+    """Call the item a few times, or once if that takes longer than `seconds`."""
     start = time.perf_counter()
     try:
         for _ in range(WARM_UP_CALLS):
             _once(item)
-            if time.perf_counter() - start > seconds and item.quickest > LONG:
+            if time.perf_counter() - start > seconds and item.quickest > seconds:
                 break
     except Exception as error:
         item.failure = told(error)
 
 
 def _take_block(item: Timed, block: int, seconds: float, watch: Disturbances) -> None:
-    """Time as many calls as fit into `seconds`, after an untimed one that brings a short item's data into the caches.
+    """Time as many calls as fit into `seconds`, of some after an untimed one that brings their data into the caches.
 
     What fits is told by the least cost of all calls so far, not of the few that warmed up: disturbed there, one of two
     equal items would get fewer calls in every block, and the median of a block's first 3 calls is not that of 20.
@@ -147,7 +147,7 @@ def _take_block(item: Timed, block: int, seconds: float, watch: Disturbances) ->
     watch.reset()
     calls = max(1, min(MOST_CALLS, int(seconds / max(item.cost, 1e-7))))
     try:
-        if item.quickest < LONG and not item.before:
+        if calls >= WARMED and not item.before:
             item.call()
         for _ in range(calls):
             item.samples.append(_once(item))
