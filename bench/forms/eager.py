@@ -20,12 +20,12 @@ from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
-from bench.forms.steps import Steps, sparse_steps
+from bench.forms.steps import Steps, soft_steps, sparse_steps
 from bench.stages import stage
 from models.config import HeadConfig
 from models.dense import DenseHead
 from models.heads import Head
-from models.routing import Routing, router_scores
+from models.routing import Routing
 from models.soft import SoftMoEHead
 from models.sparse import SparseMoEHead
 
@@ -108,19 +108,10 @@ def _soft_steps(head: SoftMoEHead, x: Tensor) -> Steps:
     hidden, out = _wide_products(head)
     bias = head.b2.sum(dim=0)  # (C,)
 
-    def balanced() -> Tensor:
+    def products() -> Tensor:
         return out(bias, hidden(x))
 
-    def gated() -> None:
-        router_scores(x, head.gate)
-        balanced()
-
-    def routed() -> None:
-        head.shares(x)
-        balanced()
-
-    whole = wide_soft(head)
-    return {"balanced": balanced, "gated": gated, "routed": routed, "combined": lambda: whole(x)}
+    return soft_steps(head, x, products, wide_soft(head))
 
 
 class _Padded(NamedTuple):

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
-from bench.forms.steps import Steps, sparse_steps
+from bench.forms.steps import Steps, soft_steps, sparse_steps
 from bench.stages import stage
 from models.config import DenseConfig, HeadConfig
 from models.heads import Head
-from models.routing import Routing, router_scores
+from models.routing import Routing
 from models.soft import SoftMoEHead
 from models.sparse import SparseMoEHead
 
@@ -72,19 +72,11 @@ def _soft_loop(head: SoftMoEHead, x: Tensor) -> Tensor:
 
 
 def _soft_steps(head: SoftMoEHead, x: Tensor) -> Steps:
-    def balanced() -> None:
+    def products() -> None:
         for e in range(head.config.experts):
             _expert(head, e, x)
 
-    def gated() -> None:
-        router_scores(x, head.gate)
-        balanced()
-
-    def routed() -> None:
-        head.shares(x)
-        balanced()
-
-    return {"balanced": balanced, "gated": gated, "routed": routed, "combined": lambda: _soft_loop(head, x)}
+    return soft_steps(head, x, products, partial(_soft_loop, head))
 
 
 def _sparse_loop(head: SparseMoEHead, x: Tensor) -> Tensor:

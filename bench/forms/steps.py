@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.routing import Routing, router_scores
+from models.soft import SoftMoEHead
 from models.sparse import SparseMoEHead
 from reports.record import Step
 
@@ -49,6 +50,22 @@ def sparse_steps(
         "routed": lambda: dispatched(x, head.routing(x)),
         "combined": lambda: combined(x),
     }
+
+
+def soft_steps(
+    head: SoftMoEHead, x: Tensor, products: Callable[[], object], combined: Callable[[Tensor], object]
+) -> Steps:
+    """Return the steps of a form on x (N, D), N > 0: all experts' `products` on it, and `combined`, all of the form."""
+
+    def gated() -> None:
+        router_scores(x, head.gate)
+        products()
+
+    def routed() -> None:
+        head.shares(x)
+        products()
+
+    return {"balanced": products, "gated": gated, "routed": routed, "combined": lambda: combined(x)}
 
 
 def balanced(routing: Routing) -> Routing:
