@@ -22,6 +22,8 @@ from reports.record import CEILINGS_KEY, COMMAND_KEY, GROUPS_KEY, NOT_MEASURED_K
 
 SOURCE = "bench/bench_heads.py"
 TEST = "bench_head"
+DIGITS = 6
+"""Significant digits of a sample that is kept: a millionth of it is less than any clock resolves."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,11 @@ def _id_of_benchmark(entry: dict[str, Any]) -> str:
 
 
 def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
-    """Return a measured case as pytest-benchmark writes one."""
+    """Return a measured case as pytest-benchmark writes one, its samples to `DIGITS` digits."""
     record = outcome.record
+    samples = [float(f"{sample:.{DIGITS}g}") for sample in outcome.samples]
     stats = Stats()
-    for sample in outcome.samples:
+    for sample in samples:
         stats.update(sample)
     return {
         "group": group_name(record),
@@ -137,7 +140,7 @@ def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
         "param": record.case_id,
         "extra_info": record.model_dump(mode="json"),
         "options": {"disable_gc": True, "timer": "replayed", "warmup": True},
-        "stats": {**stats.as_dict(), "data": list(outcome.samples), "iterations": 1},
+        "stats": {**stats.as_dict(), "data": samples, "iterations": 1},
     }
 
 
