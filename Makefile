@@ -51,22 +51,21 @@ GPU_SUITES := paper batch models scale
 SIDE_BY_SIDE = $(if $(shell $(BIN)/python -c "import xdist" 2>/dev/null && echo yes),-n 12)
 WITHIN = timeout --foreground --signal=INT --kill-after=10
 BENCH = $(MOEGAP) bench --device cuda --dtype bfloat16 $(GPU_FORMS) --quick --resume
+MEASURE_SUITES = for suite in $(GPU_SUITES); do \
+		$(WITHIN) $(1) $(BENCH) --suite $$suite --minutes $(2) --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
+	done
 REPORT = $(MOEGAP) report $(GPU_SUITES:%=$(GPU_OUT)/%.json) --out $(GPU_OUT)/report
 gpu: $(READY)
 	mkdir -p $(GPU_OUT); failed=; \
 	TRITON_INTERPRET=0 $(WITHIN) 150 $(BIN)/python -m pytest -m gpu $(SIDE_BY_SIDE) --junit-xml=$(GPU_OUT)/tests.xml || failed="$$failed tests"; \
 	$(WITHIN) 130 $(MOEGAP) targets --minutes 1.9 --out $(GPU_OUT)/targets || failed="$$failed targets"; \
-	for suite in $(GPU_SUITES); do \
-		$(WITHIN) 55 $(BENCH) --suite $$suite --minutes 0.5 --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
-	done; \
+	$(call MEASURE_SUITES,55,0.5); \
 	$(WITHIN) 25 $(REPORT) || failed="$$failed report"; \
 	[ -z "$$failed" ] || { echo "gpu: failed:$$failed" >&2; exit 1; }
 
 gpu-suites: $(READY)
 	mkdir -p $(GPU_OUT); failed=; \
-	for suite in $(GPU_SUITES); do \
-		$(WITHIN) 125 $(BENCH) --suite $$suite --minutes 1.7 --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
-	done; \
+	$(call MEASURE_SUITES,125,1.7); \
 	$(WITHIN) 30 $(REPORT) || failed="$$failed report"; \
 	[ -z "$$failed" ] || { echo "gpu-suites: failed:$$failed" >&2; exit 1; }
 

@@ -16,12 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache
 from itertools import pairwise, product
 from math import log2
 from statistics import median
 
-from scipy.stats import binom
+from bench.blocks import median_interval
 
 CONFIDENCE = 0.99
 """Of the interval that decides a side: high, as it is looked at again and again."""
@@ -91,24 +90,16 @@ class Probe:
     def side(self) -> Side:
         """Which side of 1 the interval of the median ratio lies on.
 
-        The interval is that between two order statistics, which needs no distribution: how many blocks lie below the
-        true median is binomial (David and Nagaraja 2003, section 7.1). Fewer than 8 blocks leave it unclear.
+        Of too few blocks for an interval it is unclear.
         """
-        ratios = self.ratios
-        if not ratios:
+        if not self.ratios:
             return Side.ABSENT
-        place = _place(len(ratios))
-        if place >= 0 and ratios[place] > 1:
+        interval = median_interval(self.ratios, CONFIDENCE)
+        if interval and interval[0] > 1:
             return Side.FASTER
-        if place >= 0 and ratios[-1 - place] < 1:
+        if interval and interval[1] < 1:
             return Side.SLOWER
         return Side.UNCLEAR
-
-
-@cache
-def _place(blocks: int) -> int:
-    """Return at which place from either end an interval of as many blocks begins, -1 where they are too few."""
-    return int(binom.ppf((1 - CONFIDENCE) / 2, blocks, 0.5)) - 1
 
 
 Known = Mapping[Cell, Mapping[int, Probe]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +45,7 @@ def split(case: Case, whole: Prepared, features: Tensor) -> Split:
     try:
         with torch.inference_mode():
             steps: Steps = chosen.steps(head, features) if chosen.steps else {}
-        calls: dict[Step, Call] = {name: _inferring(step) for name, step in steps.items()}
+        calls: dict[Step, Call] = {name: _silent(step) for name, step in steps.items()}
         operators = {name: count_operators(call) for name, call in calls.items()}
         if calls:
             operators[""] = count_operators(whole.call)
@@ -92,16 +91,11 @@ def _nothing() -> None:
     nothing[(1,)](torch.empty(0, device="cuda"))
 
 
-def _silent(call: Call) -> Callable[[], None]:
+def _silent(call: Callable[[], object]) -> Callable[[], None]:
+    """Return `call` under inference, its output let go of."""
+
     def run() -> None:
-        call()
+        with torch.inference_mode():
+            call()
 
     return run
-
-
-def _inferring(step: Callable[[], object]) -> Call:
-    def call() -> Any:
-        with torch.inference_mode():
-            return step()
-
-    return call

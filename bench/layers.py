@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench import skew
-from bench.skew import even_experts
+from bench.skew import even_experts, raising
 from kernels.activation import Activation, halves
 from kernels.problem import Problem
 from kernels.routes import Gate, TopK
@@ -154,8 +154,7 @@ def routed_rows(noise: Tensor, gate: Tensor, ids: Tensor) -> Tensor:
 
     The gate then chooses just these; among themselves they keep the differences of the noise, hence unequal weights.
     """
-    rows = gate.double().cpu()
-    push = PUSH * torch.linalg.solve(rows @ rows.T, rows)  # (E, D), orthogonal to all rows of the gate but one
+    push = raising(gate, PUSH)  # (E, D)
     return noise.add_(torch.nn.functional.embedding_bag(ids, push.to(noise), mode="sum"))
 
 

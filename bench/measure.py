@@ -161,14 +161,14 @@ def _entries(case: Case, prepared: Prepared, parts: Split, shared: dict[str, Any
 
 def _chilled(case: Case, warm: Prepared, cold: ColdCaches, rotation: Rotation) -> Prepared:
     """Return the case with cold caches, on other copies of the same rows in turn."""
-    model, part = case.subject.on(case.shape.device, case.shape.dtype), case.shape.part
+    run = call_of(warm.runner, case.subject.on(case.shape.device, case.shape.dtype), case.shape.part)
 
     def before() -> None:
         rotation.turn()
         cold.evict()
 
     def call() -> Tensor:
-        return call_of(warm.runner, model, rotation.now(), part)()
+        return run(rotation.now())
 
     return replace(warm, call=call, before=before)
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ def prepare(case: Case, given: Input, *, memory: bool) -> Prepared:
     with _failures(), torch.inference_mode():
         start = time.perf_counter()
         runner, reused_s = _runner(case.subject, chosen, head, given.features)
-        call = call_of(runner, model, given.x, shape.part)
+        call = partial(call_of(runner, model, shape.part), given.x)
         logits = call()
         synchronise(shape.device)
         spent = time.perf_counter() - start
@@ -156,12 +157,12 @@ def _failures() -> Iterator[None]:
         raise unmeasurable(error) from error
 
 
-def call_of(runner: Runner, model: Classifier, x: Tensor, part: Part) -> Callable[[], Tensor]:
-    """Return the call that is timed: the head on features, or backbone and head on images."""
+def call_of(runner: Runner, model: Classifier, part: Part) -> Callable[[Tensor], Tensor]:
+    """Return what is timed, given rows: the head on features, or backbone and head on images."""
     if part == "head":
-        return lambda: runner(x)
+        return runner
 
-    def classify() -> Tensor:
+    def classify(x: Tensor) -> Tensor:
         with torch.inference_mode():
             features = model.features(x)
         return runner(features)

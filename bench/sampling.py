@@ -6,13 +6,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 from typing import Literal
 
-import numpy as np
 import torch
-from scipy.stats import binom
 
 from bench.anchor import Anchor
+from bench.blocks import block_medians, median_interval
 from bench.clock import Call, ClockName, timed
 from bench.disturbance import Disturbances, quiet
 from bench.errors import told
@@ -112,18 +112,10 @@ def _stopped_by(items: Sequence[Timed], spent: float, budget: float) -> Literal[
 
 
 def is_narrow(samples: Sequence[float], blocks: Sequence[int]) -> bool:
-    """Return whether the median of the blocks' medians has an interval within `NARROW` of it.
-
-    The interval is that between two order statistics, which needs no distribution (David and Nagaraja 2003, section
-    7.1): the number of blocks below the true median is binomial.
-    """
-    times, numbers = np.asarray(samples), np.asarray(blocks)
-    medians = np.sort([np.median(times[numbers == block]) for block in np.unique(numbers)])
-    low = int(binom.ppf((1 - CONFIDENCE) / 2, medians.size, 0.5)) - 1
-    if low < 0:
-        return False
-    middle = float(np.median(medians))
-    return bool(medians[-1 - low] - middle <= NARROW * middle and middle - medians[low] <= NARROW * middle)
+    """Return whether the median of the blocks' medians has an interval within `NARROW` of it."""
+    medians = list(block_medians(samples, blocks).values())
+    interval, middle = median_interval(medians, CONFIDENCE), median(medians)
+    return interval is not None and max(interval[1] - middle, middle - interval[0]) <= NARROW * middle
 
 
 def _warm_up(item: Timed, seconds: float) -> None:

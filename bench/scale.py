@@ -15,6 +15,7 @@ from statistics import median
 import torch
 
 from bench import environment
+from bench.blocks import block_medians
 from bench.break_even import CLASSES, Cell, Grid, Known, Layer, Probe, expected_probes, next_probes
 from bench.case_record import case_record
 from bench.clock import ClockName
@@ -213,10 +214,7 @@ def _fastest(outcomes: Iterable[Outcome], layer: Layer, k: int | None = None) ->
     if not own:
         return {}
     fastest = min(own, key=lambda outcome: median(outcome.samples))
-    blocks: dict[int, list[float]] = {}
-    for block, sample in zip(fastest.record.blocks, fastest.samples, strict=True):
-        blocks.setdefault(block, []).append(sample)
-    return {block: median(samples) for block, samples in blocks.items()}
+    return block_medians(fastest.samples, fastest.record.blocks)
 
 
 def _told(probe: Probe) -> str:

@@ -105,9 +105,9 @@ def message(analysis: Analysis, account: Account) -> str:
     """Return what the waterfall of a case shows: its time, the promise, the floor, the largest parts, what is left."""
     record, found = account.case.record, account.waterfall
     head = f"{analysis.labels[account.head]} in the form {record.form}"
-    told = [f"At {units.plural(record.rows, 'row')} the {head} takes {_time(found.total)}"]
+    told = [f"At {units.plural(record.rows, 'row')} the {head} takes {units.signed_picoseconds(found.total)}"]
     if found.promised is not None:
-        told.append(f"if the promise held it would take {_time(found.promised)}")
+        told.append(f"if the promise held it would take {units.signed_picoseconds(found.promised)}")
     if account.floor is not None:
         limit = f"{account.floor.limit}, {resident(account.floor)}"
         told.append(f"the machine needs {units.seconds(account.floor.seconds)} at least ({limit})")
@@ -120,8 +120,8 @@ def message(analysis: Analysis, account: Account) -> str:
     return " ".join([f"{'; '.join(told)}.", *found.notes])
 
 
-def chosen(analysis: Analysis, accounts: Sequence[Account], ends: bool = True) -> list[Account]:
-    """Return the accounts of each head at the rows nearest to the paper's batch, with `ends` at the most rows too.
+def chosen(analysis: Analysis, accounts: Sequence[Account]) -> list[Account]:
+    """Return the accounts of each head at the rows nearest to the paper's batch, and at the most rows.
 
     They are its fastest form's and, for a mixture whose fastest form was not measured in steps, the fastest one's that
     was. Of more heads than are few only the mixtures have one, without the most rows.
@@ -133,7 +133,7 @@ def chosen(analysis: Analysis, accounts: Sequence[Account], ends: bool = True) -
         own = [found for found in accounts if found.head == head]
         sizes = {found.case.record.rows for found in own}
         nearest = min(sizes, key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows))
-        for rows in dict.fromkeys((nearest, max(sizes)) if few and ends else (nearest,)):
+        for rows in dict.fromkeys((nearest, max(sizes)) if few else (nearest,)):
             told += _telling(analysis, [found for found in own if found.case.record.rows == rows])
     return told
 
@@ -152,9 +152,5 @@ def _chart(analysis: Analysis, account: Account) -> Chart:
     return Chart(heading, waterfall_chart(account.waterfall, dense).to_dict(), message(analysis, account))
 
 
-def _time(picoseconds: int) -> str:
-    return units.signed_seconds(picoseconds * 1e-12)
-
-
 def _share(picoseconds: int, total: int) -> str:
-    return f"{_time(picoseconds)} ({units.signed_percent(picoseconds / max(total, 1))})"
+    return f"{units.signed_picoseconds(picoseconds)} ({units.signed_percent(picoseconds / max(total, 1))})"

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from math import log2
 
 from reports import units, verdicts
-from reports.break_even import Facet, Line, Map, Point, maps
+from reports.break_even import Facet, Line, Map, Point
 from reports.break_even_figures import heat_map
-from reports.compare import Analysis
 from reports.panels import Chart
 from reports.record import Status
 from reports.sections import Finding
@@ -30,8 +29,8 @@ class Section:
     speedups: Table
 
 
-def sections(analysis: Analysis) -> list[Section]:
-    """Return every map of the results, ready to be shown."""
+def sections(drawn: Sequence[Map]) -> list[Section]:
+    """Return every map ready to be shown."""
     return [
         Section(
             title=verdicts.title(found.setting),
@@ -42,13 +41,12 @@ def sections(analysis: Analysis) -> list[Section]:
             frontiers=frontiers(found),
             speedups=speedups(found),
         )
-        for found in maps(analysis)
+        for found in drawn
     ]
 
 
-def findings(analysis: Analysis) -> list[Finding]:
+def findings(drawn: Sequence[Map]) -> list[Finding]:
     """Return what the maps say for the top of the report, with the machine where there are several."""
-    drawn = maps(analysis)
     several = len(drawn) > 1
     told = [f"{caption(found.setting)}: {message(found)}" if several else message(found) for found in drawn]
     return [Finding("break-even", "Break-even", told)] if told else []

@@ -35,6 +35,7 @@ from reports import (
     units,
     verdicts,
 )
+from reports.break_even import Map, maps
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
 from reports.files import read, write
@@ -83,8 +84,9 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     given = studies.gather(chosen)
     analysis = analyse(load.gather({path: content for path, content in results_of.items() if path not in chosen}))
     shown = sections(given, analysis.results.records, paper)
-    shown = replace(shown, findings=[*break_even_page.findings(analysis), *shown.findings])
-    content = _content(analysis) | shown.content | _frame(analysis, shown)
+    drawn = maps(analysis)
+    shown = replace(shown, findings=[*break_even_page.findings(drawn), *shown.findings])
+    content = _content(analysis, drawn) | shown.content | _frame(analysis, shown)
     content["self_tests"] = [self_test.shown(test) for test in tests]
     content["commands"] = _commands(analysis, [*given.files, *tests], list(contents), out, paper)
     out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     return report
 
 
-def _content(analysis: Analysis) -> dict[str, Any]:
+def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
     """Return what both templates show of benchmark results; `measured` says whether there are any."""
     results = analysis.results
     looks = styles(case.record.form for case in results.cases)
@@ -106,7 +108,7 @@ def _content(analysis: Analysis) -> dict[str, Any]:
         "speedups": panels.speedup_panels(analysis, looks),
         "speedup_tables": tables.speedups(analysis),
         "account": account_panels.section(analysis),
-        "break_even": break_even_page.sections(analysis),
+        "break_even": break_even_page.sections(drawn),
         "break_even_legend": break_even_figures.LEGEND,
         "cold": conditions.cold(analysis),
         "within_classifier": conditions.within_classifier(analysis),

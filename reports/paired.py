@@ -12,6 +12,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from reports import stats
 from reports.load import Case
 from reports.stats import CONFIDENCE, LEAST_BLOCKS
 
@@ -22,10 +23,10 @@ Floats = NDArray[np.float64]
 
 def block_medians(cases: Sequence[Case]) -> Floats:
     """Return the median of each of P `cases` in each block that all of them share, (B, P) in seconds."""
-    shared = reduce(np.intersect1d, (np.unique(case.blocks) for case in cases))
-    return np.array([[np.median(case.samples[case.blocks == block]) for case in cases] for block in shared]).reshape(
-        -1, len(cases)
-    )
+    numbers, medians = zip(*(stats.block_medians(case.samples, case.blocks) for case in cases), strict=True)
+    shared = reduce(np.intersect1d, numbers)
+    found = [own[np.isin(blocks, shared)] for blocks, own in zip(numbers, medians, strict=True)]
+    return np.column_stack(found)
 
 
 def resampled_medians(values: Floats) -> Floats | None:

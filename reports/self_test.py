@@ -20,7 +20,7 @@ from reports.errors import ReportError
 from reports.files import Content, read
 from reports.record import Count, Seconds
 from reports.stats import LEAST_EFFECT, Estimate, Verdict
-from reports.studies import FORMAT, Name, Part, StudyFile
+from reports.studies import Name, Part, StudyFile, check_format
 from reports.tables import Column, Table
 from reports.validated import validated
 
@@ -124,11 +124,7 @@ def parsed(source: Path, content: Content) -> SelfTest:
     """Return the self-test that the file `source` holds; raises `ReportError` where it is none or broken."""
     if not is_self_test(content):
         raise ReportError(f"{source} is no self-test: give a file written by `moegap bench --self-test`.")
-    version = content.get("format")
-    if isinstance(version, int) and version > FORMAT:
-        raise ReportError(
-            f"{source} was written by a newer moegap (format {version}, this one reads {FORMAT}): upgrade moegap."
-        )
+    check_format(source, content)
     return validated(SelfTest, content, source, "the self-test")
 
 

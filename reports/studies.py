@@ -391,12 +391,18 @@ def gather(contents: Mapping[Path, Content]) -> Studies:
     )
 
 
-def _parsed(source: Path, content: Content) -> StudyFile:
-    kind, version = content["kind"], content.get("format")
+def check_format(source: Path, content: Content) -> None:
+    """Raise `ReportError` where the study file `source` is of a format newer than those read here."""
+    version = content.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise ReportError(
             f"{source} was written by a newer moegap (format {version}, this one reads {FORMAT}): upgrade moegap."
         )
+
+
+def _parsed(source: Path, content: Content) -> StudyFile:
+    kind = content["kind"]
+    check_format(source, content)
     again = f"run `moegap {REMADE_BY[kind]}` again, or repair the file"
     try:
         study = KINDS[kind].model_validate(content)

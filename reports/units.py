@@ -46,6 +46,11 @@ def signed_seconds(value: float) -> str:
     return f"{MINUS if value < 0 else ''}{seconds(abs(value))}"
 
 
+def signed_picoseconds(value: int) -> str:
+    """Return whole picoseconds as `signed_seconds` writes them."""
+    return signed_seconds(value * 1e-12)
+
+
 def seconds_adding_up(total: int, shares: Sequence[int], like: int | None = None) -> tuple[str, list[str], str]:
     """Return `total` and the `shares` that sum to it, picoseconds both, in one unit, as shown adding up to it as shown.
 

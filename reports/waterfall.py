@@ -123,7 +123,7 @@ def _notes(case: Case, call: float, floor: Floor | None, left: Part, split: BySt
 
 def _beside_trace(record: CaseRecord, call: float, left: Part, replayed: bool) -> str:
     """Say why a trace, or the lack of one, leaves much unattributed, of a form `replayed` as a graph or not."""
-    traced, size = sum(stages(record).values()), _time(abs(left.picoseconds))
+    traced, size = sum(stages(record).values()), units.signed_picoseconds(abs(left.picoseconds))
     seen, gpu = units.seconds(traced), record.device == "cuda"
     beyond = f"all beyond the floors{' and the host' if replayed else ''} is unattributed"
     if not record.traced:
@@ -148,10 +148,7 @@ def _beside_steps(record: CaseRecord, left: Part, split: BySteps) -> str:
     if missing:
         return f"No step that includes {units.listing(missing)} was measured, so that is unattributed."
     if left.low is not None and left.high is not None and left.low <= 0 <= left.high:
-        return f"The call differs from its last step by no more than noise, {_time(left.low)} to {_time(left.high)}."
-    size, slower = _time(abs(left.picoseconds)), "longer" if left.picoseconds > 0 else "less"
+        low, high = map(units.signed_picoseconds, (left.low, left.high))
+        return f"The call differs from its last step by no more than noise, {low} to {high}."
+    size, slower = units.signed_picoseconds(abs(left.picoseconds)), "longer" if left.picoseconds > 0 else "less"
     return f"The call takes {size} {slower} than the steps that do all of its work, and nothing measured says why."
-
-
-def _time(picoseconds: int) -> str:
-    return units.signed_seconds(picoseconds * 1e-12)

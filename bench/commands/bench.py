@@ -110,21 +110,22 @@ def bench(
         return
     if busy:
         raise BenchError("--busy belongs to --self-test; add it, or leave --busy out")
-    map_wanted = suite == SCALE
-    if map_wanted and (checkpoints or rows or routing or cold):
-        raise BenchError(
-            "suite scale chooses heads and rows itself; leave checkpoints, --rows, --routing and --cold out"
-        )
-    chosen = adapted(suite_named("demo" if map_wanted else suite), rows or (), routing or (), cold)
-    forms = chosen_forms(form or (), None if map_wanted else chosen)
+    if suite == SCALE:
+        if checkpoints or rows or routing or cold:
+            raise BenchError(
+                "suite scale chooses heads and rows itself; leave checkpoints, --rows, --routing and --cold out"
+            )
+        measure, forms = _measure_map, chosen_forms(form or ())
+    else:
+        chosen = adapted(suite_named(suite), rows or (), routing or (), cold)
+        measure, forms = partial(_measure_suite, chosen, checkpoints or ()), chosen_forms(form or (), chosen)
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     run = _Run(pick_device(device), chosen_dtypes(dtype or ()), forms, seconds, seed, quick, deadline)
-    plan = partial(_measure_map, run) if map_wanted else partial(_measure_suite, run, chosen, checkpoints or ())
     result = _result(out, resume)
     start, groups = time.perf_counter(), len(result.groups())
     try:
         with progress_bar() as bar, empty_compiler_caches():
-            plan(result, bar)
+            measure(run, result, bar)
     except KeyboardInterrupt:
         typer.echo(f"stopped: {out} keeps {len(result.cases())} cases; go on with --resume", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -140,11 +141,12 @@ def bench(
 def _summarise(out: Path) -> None:
     """Say of each soft and sparse head in `out` what was promised, attainable and realised."""
     from reports import account_text, break_even_page
+    from reports.break_even import maps
     from reports.compare import analyse
     from reports.load import load
 
     analysis = analyse(load([out]))
-    frontiers = [sentence for finding in break_even_page.findings(analysis) for sentence in finding.sentences]
+    frontiers = [sentence for finding in break_even_page.findings(maps(analysis)) for sentence in finding.sentences]
     told = list(account_text.speedups(analysis))
     for line in [*told, *frontiers]:
         typer.echo(line)
@@ -212,7 +214,7 @@ def _result(out: Path, resume: bool) -> ResultFile:
     return ResultFile.resume(out, command) if resume else ResultFile.create(out, command)
 
 
-def _measure_suite(run: _Run, suite: Suite, checkpoints: Sequence[Path], result: ResultFile, bar: Progress) -> None:
+def _measure_suite(suite: Suite, checkpoints: Sequence[Path], run: _Run, result: ResultFile, bar: Progress) -> None:
     """Measure what `result` lacks of a suite."""
     from bench.measure import measure_group
     from bench.workloads import groups
@@ -238,7 +240,7 @@ def _measure_map(run: _Run, result: ResultFile, bar: Progress) -> None:
     from bench.break_even import scale_grid
     from bench.scale import measure_scale
 
-    _check_conditions(result, run.device)
+    _check_conditions(result, result.records(), run.device)
     grid = scale_grid(quick=run.quick, device=run.device.type)
     seconds = grid.seconds if run.seconds is None else run.seconds
     bar.console.print(
@@ -336,11 +338,11 @@ def _missing(
     """
     from bench.errors import BenchError
 
-    _check_conditions(result, device)
+    records = result.records()
+    _check_conditions(result, records, device)
     weights = {subject.name: subject.weights_sha256 for subject in subjects}
     shrunk = {subject.name: subject.shrunk for subject in subjects}
-    records = {record.case_id: record for record in result.records()}
-    for record in records.values():
+    for record in records:
         if weights.get(record.checkpoint, record.weights_sha256) != record.weights_sha256:
             raise BenchError(f"{result.path} measured other weights of {record.checkpoint}; choose another --out")
         if shrunk.get(record.checkpoint, record.shrunk) != record.shrunk:
@@ -348,15 +350,16 @@ def _missing(
                 f"{result.path} measured {record.checkpoint} with {record.shrunk or 'all its widths'}, for which the "
                 "free memory is another now; choose another --out"
             )
-    remaining = ([case for case in group if not _is_done(case, records.get(case.id))] for group in wanted)
+    known = {record.case_id: record for record in records}
+    remaining = ([case for case in group if not _is_done(case, known.get(case.id))] for group in wanted)
     return [group for group in remaining if group]
 
 
-def _check_conditions(result: ResultFile, device: torch.device) -> None:
-    """Raise `BenchError` where `result` was measured on `device` under other conditions than there are now."""
+def _check_conditions(result: ResultFile, records: Iterable[CaseRecord], device: torch.device) -> None:
+    """Raise `BenchError` where the `records` of `result` were measured on `device` under other conditions than now."""
     from bench.errors import BenchError
 
-    for record in result.records():
+    for record in records:
         if record.device == device.type and (change := _changed(record, device)):
             raise BenchError(f"{result.path} was measured with {change}; choose another --out")
 

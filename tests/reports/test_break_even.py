@@ -291,7 +291,7 @@ def test_the_report_shows_the_map_and_its_text_is_data(run: Path, tmp_path: Path
     assert "## Break-even" in text
     assert attack not in page
     assert "<b>x" not in text
-    for shown in sections(analyse(load([run, path]))):
+    for shown in sections(maps(analyse(load([run, path])))):
         assert shown.message in text
         assert all(chart.message in page for chart in shown.charts)
 
