@@ -9,9 +9,10 @@ from math import log
 from reports import account_tables, units, verdicts
 from reports.account import Account, account
 from reports.account_tables import by_setting
+from reports.chart import Chart, Panel
 from reports.compare import MAP_SUITE, Analysis
 from reports.cross_check import AGREE
-from reports.panels import PAPER_BATCH, Chart, Panel
+from reports.panels import PAPER_BATCH
 from reports.parts import FLOORS, UNATTRIBUTED
 from reports.tables import Table, resident
 from reports.waterfall import LARGE

@@ -9,7 +9,7 @@ from math import log2
 from reports import units, verdicts
 from reports.break_even import Facet, Line, Map, Point
 from reports.break_even_figures import heat_map
-from reports.panels import Chart
+from reports.chart import Chart
 from reports.record import Status
 from reports.sections import Finding
 from reports.stats import Verdict

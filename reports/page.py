@@ -189,7 +189,7 @@ def _commands(
 
 
 def _html(content: dict[str, Any]) -> str:
-    scripts = [_vega(), (TEMPLATES / "draw.js").read_text(encoding="utf-8")]
+    scripts = [_vega(), (TEMPLATES / "page.js").read_text(encoding="utf-8")]
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

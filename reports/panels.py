@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import log
-from typing import Any
 
 from reports import figures, units, verdicts
+from reports.chart import Chart, Panel
 from reports.compare import KINDS, MAP_SUITE, Analysis, Head, Setting, rivals
 from reports.load import Case
 from reports.record import CaseRecord
 from reports.styles import Style
 
 PAPER_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A Vega-Lite specification, the head it is about, and what it shows."""
-
-    heading: str
-    spec: dict[str, Any]
-    message: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Charts of one setting, side by side."""
-
-    title: str
-    machine: str
-    charts: list[Chart]
 
 
 def speedup_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:

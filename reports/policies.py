@@ -13,7 +13,7 @@ import numpy as np
 
 from reports import policy_figures as figures
 from reports import stats, units
-from reports.panels import Chart
+from reports.chart import Chart
 from reports.seeds import INTERVAL, Difference, Spread, difference, spread
 from reports.studies import Latency, PolicyRun, PolicyStudy
 from reports.styles import CONTENDERS, Style, contenders

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reports import sharpness_figures as figures
 from reports import units
-from reports.panels import Chart
+from reports.chart import Chart
 from reports.studies import Block, LossLine, Sharpness, SharpnessPart, WorstCase
 from reports.styles import Style, contenders
 from reports.tables import Column, Table, without_blanks

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports import figures, units, verdicts
+from reports.chart import Chart, Panel
 from reports.compare import MADE_ROUTINGS, Analysis, Head, Setting
 from reports.load import Case
-from reports.panels import Chart, Panel
 from reports.styles import Style
 from reports.tables import Column, Table, caption, name, without_blanks
 

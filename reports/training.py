@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reports import training_figures as figures
 from reports import units
-from reports.panels import Chart
+from reports.chart import Chart
 from reports.paper import DEFECTS
 from reports.seeds import Spread, spread
 from reports.studies import ROUNDING, Run, TrainingStudy

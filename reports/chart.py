@@ -1,0 +1,47 @@
+"""What a report shows as a picture: a chart and the sentence it makes visible, alone or beside others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Datasets = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several things that a chart can show: named data of its specification, and what they show."""
+
+    label: str
+    data: Datasets
+    message: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A Vega-Lite specification and what it shows, which is also its alternative text.
+
+    With `choices` a reader picks one of them: the specification names their data (`{"data": {"name": ...}}`) and holds
+    none itself, so no scale of it may rest on values; `spec` and `message` are then those of the first.
+    """
+
+    heading: str
+    spec: dict[str, Any]
+    message: str
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Charts of one setting, side by side."""
+
+    title: str
+    machine: str
+    charts: list[Chart]
+
+
+def choosing(heading: str, spec: Mapping[str, Any], choices: Sequence[Choice]) -> Chart:
+    """Return a chart of any of `choices`, at first the first; `spec` names their data and holds none."""
+    first = choices[0]
+    return Chart(heading, {**spec, "datasets": dict(first.data)}, first.message, tuple(choices))
