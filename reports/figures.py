@@ -91,6 +91,33 @@ def latency_chart(
     return canvas.finished(line, band, *_lines(base, x, y, styles, tooltip))
 
 
+def throughput_chart(
+    cases: Sequence[Case],
+    latencies: Mapping[Case, Estimate],
+    styles: Sequence[Style],
+    rates: tuple[float, float],
+    dense: Sequence[Case] = (),
+) -> alt.LayerChart:
+    """Draw rows per second of one head's forms by rows, both axes logarithmic, with bands for the intervals.
+
+    They are rows over the median time, so their intervals are those of the median turned round. `rates` bounds the
+    vertical axis; the fastest of the `dense` cases at each number of rows is drawn as a reference.
+    """
+    points = [_throughput_point(case, latencies[case]) for case in cases]
+    reference = [{"rows": rows, "rate": rows / value} for rows, value in fastest(dense, latencies).items()]
+    x = _rows_axis([point["rows"] for point in points] + [point["rows"] for point in reference])
+    powers = [10.0**power for power in range(13)]
+    steps = [step * power for power in powers for step in (1, 2, 5)]
+    values = _ticks(powers if rates[1] / rates[0] > 3e3 else steps, rates)
+    axis = alt.Axis(title="rows a second", format="~s", labelOverlap="greedy", values=values)
+    y = alt.Y("rate:Q", scale=alt.Scale(type="log", domain=list(rates), nice=False), axis=axis)
+    base = alt.Chart(canvas.rounded(points))
+    band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
+    line = alt.Chart(canvas.rounded(reference)).mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5)
+    shown = [alt.Tooltip("rate:Q", format=",.3~s", title="rows a second"), "interval:N"]
+    return canvas.finished(line.encode(x=x, y=y), band, *_lines(base, x, y, styles, [*_TOOLTIP_CASE, *shown]))
+
+
 def skew_chart(
     cases: Sequence[Case],
     latencies: Mapping[Case, Estimate],
@@ -205,6 +232,19 @@ def _latency_point(case: Case, median: Estimate) -> dict[str, Any]:
         "median": units.seconds(median.value),
         "interval": units.seconds_interval(median),
         "samples": median.samples,
+    }
+
+
+def _throughput_point(case: Case, median: Estimate) -> dict[str, Any]:
+    rows = case.record.rows
+    low, high = (None if end is None else rows / end for end in (median.high, median.low))
+    return {
+        "form": case.record.form,
+        "rows": rows,
+        "rate": rows / median.value,
+        "low": low,
+        "high": high,
+        "interval": "" if low is None or high is None else f"{units.quantity(low)} to {units.quantity(high)}",
     }
 
 

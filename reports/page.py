@@ -26,7 +26,9 @@ from reports import (
     conditions,
     load,
     markdown,
+    noise,
     panels,
+    roofline,
     sampling,
     self_test,
     skew,
@@ -113,6 +115,8 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
         "cold": conditions.cold(analysis),
         "within_classifier": conditions.within_classifier(analysis),
         "latencies": panels.latency_panels(analysis, looks),
+        "throughputs": panels.throughput_panels(analysis, looks),
+        "roofline": roofline.section(analysis, looks),
         "accuracies": panels.accuracy_panels(analysis, looks),
         "routings": panels.routing_charts(analysis),
         "skews": skew.panels(analysis, looks),
@@ -123,6 +127,7 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
         "cases": tables.cases(analysis),
         "sampling": sampling.sentences(analysis),
         "drift": sampling.drift(analysis),
+        "noise": noise.section(analysis),
         "reasons": tables.reasons(analysis),
         "missing": _missing(analysis) if results.records else "",
         "replaced": [record.case_id for record in results.replaced],
@@ -198,6 +203,7 @@ def _html(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     return environment.get_template("index.html").render(content, scripts=scripts, hashes=hashes, style=style)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import log
 
 from reports import figures, units, verdicts
@@ -13,6 +13,8 @@ from reports.record import CaseRecord
 from reports.styles import Style
 
 PAPER_BATCH = 256
+SATURATED = 0.9
+"""Share of the most rows a second from which on a head counts as saturated."""
 
 
 def speedup_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
@@ -35,15 +37,27 @@ def latency_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
     panels = []
     for setting in analysis.usual:
         cases = analysis.cases(setting)
-        dense = [case for case in cases if case.record.head == "dense"]
         times = [analysis.latencies[case].value for case in cases]
         bounds = (min(times, default=1) / 1.5, max(times, default=1) * 1.5)
         charts = []
-        for head in _heads(analysis, cases):
-            own = [case for case in cases if Head.of(case.record) == head]
-            reference = [] if head.kind == "dense" else rivals(head, own, dense) or dense
+        for head, own, reference in _beside_dense(analysis, cases):
             chart = figures.latency_chart(own, analysis.latencies, styles, bounds, reference)
             charts.append(Chart(analysis.labels[head], chart.to_dict(), _latency_message(analysis, own)))
+        panels.append(_panel(setting, charts))
+    return _filled(panels)
+
+
+def throughput_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
+    """Return rows per second against batch: one panel for each setting, one chart for each head, on one scale."""
+    panels = []
+    for setting in analysis.usual:
+        cases = analysis.cases(setting)
+        rates = [case.record.rows / analysis.latencies[case].value for case in cases]
+        bounds = (min(rates, default=1) / 1.5, max(rates, default=1) * 1.5)
+        charts = []
+        for head, own, reference in _beside_dense(analysis, cases):
+            chart = figures.throughput_chart(own, analysis.latencies, styles, bounds, reference)
+            charts.append(Chart(analysis.labels[head], chart.to_dict(), _throughput_message(analysis, own)))
         panels.append(_panel(setting, charts))
     return _filled(panels)
 
@@ -96,6 +110,14 @@ def _heads(analysis: Analysis, cases: Sequence[Case]) -> list[Head]:
     return sorted(heads, key=lambda head: (KINDS.index(head.kind), analysis.labels[head]))
 
 
+def _beside_dense(analysis: Analysis, cases: Sequence[Case]) -> Iterator[tuple[Head, list[Case], list[Case]]]:
+    """Yield each head with its own cases and the dense ones it is held against, none for a dense head."""
+    dense = [case for case in cases if case.record.head == "dense"]
+    for head in _heads(analysis, cases):
+        own = [case for case in cases if Head.of(case.record) == head]
+        yield head, own, [] if head.kind == "dense" else rivals(head, own, dense) or dense
+
+
 def _panel(setting: Setting, charts: list[Chart]) -> Panel:
     return Panel(verdicts.title(setting), verdicts.machine(setting), charts)
 
@@ -120,6 +142,24 @@ def _latency_message(analysis: Analysis, cases: Sequence[Case]) -> str:
         clauses.append(f"{time} at {units.plural(rows, 'row')} ({best.record.form})")
     label = analysis.labels[Head.of(cases[0].record)]
     return f"The fastest forms of the {label} take {units.listing(clauses)}."
+
+
+def _throughput_message(analysis: Analysis, cases: Sequence[Case]) -> str:
+    """Say which form reaches most rows a second, and from how many rows on the fastest forms are near that."""
+    rates = {case: case.record.rows / analysis.latencies[case].value for case in cases}
+    best = max(cases, key=rates.__getitem__)
+    sizes = sorted({case.record.rows for case in cases})
+    reached = {rows: max(rates[case] for case in cases if case.record.rows == rows) for rows in sizes}
+    full = next(rows for rows in sizes if reached[rows] >= SATURATED * rates[best])
+    told = (
+        f"The {analysis.labels[Head.of(best.record)]} serves at most {units.quantity(rates[best])} rows a second, at "
+        f"{units.plural(best.record.rows, 'row')} ({best.record.form})"
+    )
+    if len(sizes) == 1:
+        return f"{told}."
+    if full == sizes[-1]:
+        return f"{told}; it does not saturate, more rows still bring more."
+    return f"{told}; it saturates at {units.plural(full, 'row')}, with {units.percent(reached[full] / rates[best])} of that."
 
 
 def _accuracy_message(analysis: Analysis, cases: Sequence[Case], batch: int) -> str:
