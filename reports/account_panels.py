@@ -10,13 +10,14 @@ from reports.account import Account, account
 from reports.account_order import by_interest, is_drawn
 from reports.account_tables import by_setting
 from reports.chart import Chart, Choice, Panel, choosing
-from reports.compare import MAP_SUITE, Analysis
+from reports.compare import MAP_SUITE, Analysis, labels
 from reports.cross_check import AGREE
 from reports.parts import FLOORS, UNATTRIBUTED
 from reports.stage_figures import Stage
 from reports.tables import Table, resident
 from reports.waterfall import LARGE
 from reports.waterfall_figures import DATA, bars, waterfall_chart
+
 
 @dataclass(frozen=True)
 class AccountSection:
@@ -124,14 +125,17 @@ def message(analysis: Analysis, account: Account) -> str:
 
 def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
     """Return a chart of any of the `accounts` of a setting."""
-    choices = [_choice(analysis, found) for found in by_interest(analysis, accounts)]
-    return choosing("Gap waterfall of one case", waterfall_chart().to_dict(), choices)
+    names = labels(found.head for found in accounts)
+    choices = [_choice(analysis, names[found.head], found) for found in by_interest(analysis, accounts)]
+    most = max(len(choice.data[DATA]) for choice in choices)
+    return choosing("Gap waterfall of one case", waterfall_chart(most).to_dict(), choices)
 
 
-def _choice(analysis: Analysis, account: Account) -> Choice:
+def _choice(analysis: Analysis, head: str, account: Account) -> Choice:
+    """Return the account of a case whose `head` is called so among those to choose from."""
     record, comparison = account.case.record, account.comparison
     dense = analysis.latencies[comparison.base].value if comparison else None
-    label = f"{analysis.labels[account.head]}, {record.form}, {units.plural(record.rows, 'row')}"
+    label = f"{head}, {record.form}, {units.plural(record.rows, 'row')}"
     return Choice(label, {DATA: bars(account.waterfall, dense)}, message(analysis, account))
 
 

@@ -60,7 +60,7 @@ def named(name: str) -> alt.Chart:
     return chart
 
 
-def finished(*layers: Any, height: int | alt.Step = HEIGHT) -> alt.LayerChart:
+def finished(*layers: Any, height: int = HEIGHT) -> alt.LayerChart:
     """Return the layers as one chart in the page's ink, as wide as its place."""
     colours = {f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")}
     faint = {"gridOpacity": 0.12, "domainOpacity": 0.5, "tickOpacity": 0.5}

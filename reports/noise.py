@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from reports import units, verdicts
 from reports.chart import Choice, Panel, choosing
-from reports.compare import MAP_SUITE, Analysis, Head, Setting
+from reports.compare import MAP_SUITE, Analysis, Head, Setting, labels
 from reports.load import Case
 from reports.noise_figures import BLOCKS, MEDIAN, SAMPLES, WITHIN, samples_chart
 from reports.tables import Column, Table, caption, name, without_blanks
 
-SHOWN = 30_000
+SHOWN = 20_000
 """Samples of all cases together that a page draws, at most."""
 LISTED = 300
 """Cases up to which each stands in a table."""
@@ -147,12 +147,14 @@ def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
 
 
 def _panel(analysis: Analysis, setting: Setting, cases: Sequence[Case], most: int) -> Panel:
-    choices = [_choice(analysis, case, most) for case in cases]
+    names = labels(Head.of(case.record) for case in cases)
+    choices = [_choice(analysis, names[Head.of(case.record)], case, most) for case in cases]
     chart = choosing("Samples of one case", samples_chart().to_dict(), choices)
     return Panel(verdicts.title(setting), verdicts.machine(setting), [chart])
 
 
-def _choice(analysis: Analysis, case: Case, most: int) -> Choice:
+def _choice(analysis: Analysis, head: str, case: Case, most: int) -> Choice:
+    """Return at most so many samples of a case whose `head` is called so among those to choose from."""
     record, median = case.record, analysis.latencies[case]
     shown = thinned(case.samples, most)
     ends = {"us": median.value, "low": median.low, "high": median.high}
@@ -161,7 +163,7 @@ def _choice(analysis: Analysis, case: Case, most: int) -> Choice:
     some = f"{units.count(shown.size)} of {n} shown" if shown.size < case.samples.size else n
     interval = units.seconds_interval(median)
     return Choice(
-        label=f"{name(analysis, Head.of(record))}, {record.form}, {units.plural(record.rows, 'row')}",
+        label=f"{head}, {record.form}, {units.plural(record.rows, 'row')}",
         data={SAMPLES: [text(case.samples[shown], case.blocks[shown])], MEDIAN: [line]},
         message=f"{some}, {units.plural(median.blocks, 'block')}; median {units.seconds(median.value)}"
         f"{f' ({interval})' if interval else ''}.",

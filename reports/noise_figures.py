@@ -45,6 +45,6 @@ def samples_chart() -> alt.LayerChart:
     return canvas.finished(
         line.mark_rect(color=INK, opacity=0.12).encode(y=alt.Y("least:Q"), y2="most:Q"),
         line.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(y="seconds:Q"),
-        samples.mark_point(filled=True, size=16, opacity=0.75, color=COLOURS[0]).encode(x=x, y=y, tooltip=tooltip),
+        samples.mark_point(filled=True, size=16, opacity=0.6, color=INK).encode(x=x, y=y, tooltip=tooltip),
         medians.mark_line(color=COLOURS[4], strokeWidth=1.5, interpolate="step").encode(x=x, y="middle:Q"),
     )

@@ -32,6 +32,7 @@ from reports import (
     sampling,
     self_test,
     skew,
+    steadiness,
     studies,
     tables,
     units,
@@ -89,6 +90,7 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     drawn = maps(analysis)
     shown = replace(shown, findings=[*break_even_page.findings(drawn), *shown.findings])
     content = _content(analysis, drawn) | shown.content | _frame(analysis, shown)
+    content["machines"] = [*tables.environment(analysis, steadiness.facts(analysis, tests)), *shown.machines]
     content["self_tests"] = [self_test.shown(test) for test in tests]
     content["commands"] = _commands(analysis, [*given.files, *tests], list(contents), out, paper)
     out.mkdir(parents=True, exist_ok=True)
@@ -152,7 +154,6 @@ def _frame(analysis: Analysis, shown: Sections) -> dict[str, Any]:
         "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
         "tally": " ".join(tally) or "Nothing was measured or trained yet.",
         "findings": shown.findings,
-        "machines": [*tables.environment(analysis), *shown.machines],
     }
 
 

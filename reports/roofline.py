@@ -13,7 +13,7 @@ from typing import Any
 
 from reports import canvas, units, verdicts
 from reports.chart import Choice, Panel, choosing
-from reports.compare import KINDS, MAP_SUITE, Analysis, Head, Setting
+from reports.compare import KINDS, MAP_SUITE, Analysis, Head, Setting, labels
 from reports.floors import Floor
 from reports.load import Case
 from reports.record import Ceilings
@@ -106,22 +106,19 @@ def _is_drawn(setting: Setting) -> bool:
 
 def _panel(analysis: Analysis, setting: Setting, found: Sequence[Point], styles: Sequence[Style]) -> Panel:
     heads = sorted({Head.of(point.case.record) for point in found}, key=lambda head: _rank(analysis, head))
-    choices = [
-        _choice(analysis, head, [point for point in found if Head.of(point.case.record) == head]) for head in heads
-    ]
+    names = labels(heads)
+    choices = [_choice(names[head], [point for point in found if Head.of(point.case.record) == head]) for head in heads]
     forms = {point.case.record.form for point in found}
     spec = roofline_chart([style for style in styles if style.name in forms]).to_dict()
-    return Panel(
-        verdicts.title(setting), verdicts.machine(setting), [choosing("Roofline of one head", spec, choices)]
-    )
+    return Panel(verdicts.title(setting), verdicts.machine(setting), [choosing("Roofline of one head", spec, choices)])
 
 
 def _rank(analysis: Analysis, head: Head) -> tuple[int, str]:
     return (("sparse", *KINDS).index(head.kind), analysis.labels[head])
 
 
-def _choice(analysis: Analysis, head: Head, own: Sequence[Point]) -> Choice:
-    """Return the points of one head, with the roofs that its latest case is held against."""
+def _choice(head: str, own: Sequence[Point]) -> Choice:
+    """Return the points of one `head`, so called, with the roofs that its latest case is held against."""
     ceilings = max(own, key=lambda point: point.case.record.measured_at).floor.ceilings
     bend = ceilings.flops_per_s / ceilings.copies[-1].bytes_per_s
     intensities = [point.intensity for point in own]
@@ -133,7 +130,7 @@ def _choice(analysis: Analysis, head: Head, own: Sequence[Point]) -> Choice:
         LAUNCHED: [{"intensity": place, "rate": rate} for place, rate in sorted(launched.items())],
     }
     seen = {name: canvas.seen(rows) for name, rows in data.items()}
-    return Choice(analysis.labels[head], seen, _message(analysis.labels[head], own))
+    return Choice(head, seen, _message(head, own))
 
 
 def _drawn(point: Point) -> dict[str, Any]:
@@ -185,7 +182,9 @@ def _table(analysis: Analysis, setting: Setting, found: Sequence[Point]) -> Tabl
         *(Column(f"{form}, GFLOP/s") for form in forms),
     )
     groups: dict[tuple[Head, int, int, int | None], dict[str, Point]] = {}
-    for point in sorted(found, key=lambda point: (*_rank(analysis, Head.of(point.case.record)), point.case.record.rows)):
+    for point in sorted(
+        found, key=lambda point: (*_rank(analysis, Head.of(point.case.record)), point.case.record.rows)
+    ):
         record = point.case.record
         key = (Head.of(record), record.rows, record.flops, record.least_bytes)
         groups.setdefault(key, {}).setdefault(record.form, point)

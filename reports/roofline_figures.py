@@ -42,7 +42,7 @@ def roofline_chart(styles: Sequence[Style]) -> alt.LayerChart:
     launched = canvas.named(LAUNCHED).mark_line(color=INK, strokeDash=ONE_LAUNCH, strokeWidth=2, strokeCap="round")
     points = canvas.named(POINTS)
     colour = canvas.colour(styles, "form")
-    return canvas.finished(
+    drawn: alt.LayerChart = canvas.finished(
         roofs.encode(x=x, y=y, strokeDash=alt.StrokeDash("roof:N", scale=dashes, legend=None)),
         launched.encode(x=x, y=y),
         points.mark_line(strokeWidth=1.5, opacity=0.6).encode(x=x, y=y, color=colour, order="rows:Q"),
@@ -51,6 +51,7 @@ def roofline_chart(styles: Sequence[Style]) -> alt.LayerChart:
         ),
         height=canvas.HEIGHT + 60,
     ).resolve_scale(strokeDash="independent")
+    return drawn
 
 
 def _round(form: str) -> str:

@@ -6,7 +6,7 @@ as their one stage where they have one, products, routing or movement, and else 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from reports import parts, units, verdicts
@@ -14,10 +14,10 @@ from reports.account import Account
 from reports.account_order import by_interest, is_drawn
 from reports.account_tables import by_setting
 from reports.chart import Choice, Panel, choosing
-from reports.compare import Analysis, Head
+from reports.compare import Analysis, Head, labels
 from reports.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED
 from reports.stage_figures import BARS, RIVAL, STAGES, Stage, labelled, stage_chart
-from reports.waterfall import Waterfall
+from reports.waterfall import Waterfall, picoseconds
 
 _STAGES = {
     **dict.fromkeys(FLOORS, "floors"),
@@ -46,8 +46,10 @@ def panels(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
     found = []
     for setting, own in by_setting(accounts):
         if is_drawn(setting) and any(one.waterfall.basis != "floors" for one in own):
-            choices = [_choice(analysis, group) for group in _groups(analysis, own)]
-            chart = choosing("Stages of all forms of one head", stage_chart().to_dict(), choices)
+            groups = _groups(analysis, own)
+            names = labels(one.head for one in own)
+            choices = [_choice(analysis, names[group[0].head], group) for group in groups]
+            chart = choosing("Stages of all forms of one head", stage_chart(max(map(len, groups))).to_dict(), choices)
             found.append(Panel(verdicts.title(setting), verdicts.machine(setting), [chart]))
     return found
 
@@ -67,19 +69,22 @@ def stage_of(part: str) -> str:
     return next((stage for stage, merged in _MERGED if works <= merged), "several")
 
 
-def bars(form: str, waterfall: Waterfall) -> Iterator[dict[str, Any]]:
-    """Yield the stages of a form in whole picoseconds, which sum to its median exactly, also as shown.
+def bars(form: str, waterfall: Waterfall) -> list[dict[str, Any]]:
+    """Return the stages of a form in whole picoseconds, which sum to its median exactly.
 
-    The last one says what the `call` takes as a `whole`.
+    One whose part has another name says so; the last one says what the `call` takes as a `whole`.
     """
-    floors = [part.picoseconds for part in waterfall.parts if part.name in FLOORS]
-    sizes = [("floors", sum(floors))] if floors else []
-    sizes += [(part.name, part.picoseconds) for part in waterfall.parts if part.name not in FLOORS]
-    whole, texts, unit = units.seconds_adding_up(waterfall.total, [size for _, size in sizes])
-    for (name, size), text in zip(sizes, texts, strict=True):
-        stage = "floors" if name == "floors" else stage_of(name)
-        bar = {"form": form, "stage": stage, "part": name, "ps": size, "shown": f"{text} {unit}"}
-        yield bar | ({"call": waterfall.total, "whole": f"{whole} {unit}"} if name == UNATTRIBUTED else {})
+    found: dict[tuple[str, str], int] = {}
+    for part in waterfall.parts:
+        stage = stage_of(part.name)
+        key = (stage, stage if part.name in FLOORS else part.name)
+        found[key] = found.get(key, 0) + part.picoseconds
+    rows = [
+        {"form": form, "stage": stage, "ps": size} | ({"part": part} if part != stage else {})
+        for (stage, part), size in found.items()
+    ]
+    rows[-1] |= {"call": waterfall.total, "whole": units.signed_picoseconds(waterfall.total)}
+    return rows
 
 
 def _groups(analysis: Analysis, accounts: Sequence[Account]) -> list[list[Account]]:
@@ -91,13 +96,14 @@ def _groups(analysis: Analysis, accounts: Sequence[Account]) -> list[list[Accoun
     return [list(forms.values()) for forms in groups.values()]
 
 
-def _choice(analysis: Analysis, accounts: Sequence[Account]) -> Choice:
-    """Return the stages of one head's forms at one number of rows, the fastest form first."""
+def _choice(analysis: Analysis, head: str, accounts: Sequence[Account]) -> Choice:
+    """Return the stages of the forms of one `head`, so called, at one number of rows, the fastest form first."""
     first = accounts[0]
-    label = f"{analysis.labels[first.head]}, {units.plural(first.case.record.rows, 'row')}"
+    label = f"{head}, {units.plural(first.case.record.rows, 'row')}"
     stages = [bar for account in accounts for bar in bars(account.case.record.form, account.waterfall)]
     rival = analysis.latencies[first.comparison.base].value if first.comparison else None
-    data = {BARS: labelled(stages), RIVAL: [] if rival is None else [{"ps": round(rival * 1e12)}]}
+    dense = [] if rival is None else [picoseconds(rival)]
+    data = {BARS: labelled(stages, *dense or [0]), RIVAL: [{"ps": found} for found in dense]}
     return Choice(label, data, _message(label, accounts, rival))
 
 
@@ -106,9 +112,11 @@ def _message(label: str, accounts: Sequence[Account], rival: float | None) -> st
     for account in accounts:
         found = account.waterfall
         most = max(bars("", found), key=lambda bar: bar["ps"])
-        share = units.percent(most["ps"] / max(found.total, 1))
-        clauses.append(f"{account.case.record.form} {units.signed_picoseconds(found.total)}, of it {most['part']} {share}")
+        part, share = most.get("part", most["stage"]), units.percent(most["ps"] / max(found.total, 1))
+        clauses.append(f"{account.case.record.form} {units.signed_picoseconds(found.total)}, of it {part} {share}")
     dense = "" if rival is None else f" The best dense form takes {units.seconds(rival)}."
-    below = [account.case.record.form for account in accounts if any(p.picoseconds < 0 for p in account.waterfall.parts)]
+    below = [
+        account.case.record.form for account in accounts if any(p.picoseconds < 0 for p in account.waterfall.parts)
+    ]
     left = f" Parts below zero stand left of it: {units.listing(below)}." if below else ""
     return f"{label[0].upper()}{label[1:]}: {'; '.join(clauses)}.{dense}{left}"

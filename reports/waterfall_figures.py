@@ -21,12 +21,12 @@ PROMISE, CALL, DENSE = "if the promise held", "this call", "best dense form"
 WHOLES = (PROMISE, CALL, DENSE)
 KINDS = {"whole": GREY, "floor": COLOURS[0], "part": COLOURS[1], "unattributed": COLOURS[3]}
 DATA = "bars"
-BAR = 22  # pixels for each
+BAR = 22  # pixels for each, and for the gap to the next
 ROOM = 1.45  # for the label of the longest bar, as a multiple of it
 
 
-def waterfall_chart() -> alt.LayerChart:
-    """Draw any waterfall, of the data that `bars` gives.
+def waterfall_chart(most: int) -> alt.LayerChart:
+    """Draw any waterfall of `most` bars or fewer, of the data that `bars` gives.
 
     A part below zero runs back, its bar is pale and outlined.
     """
@@ -36,7 +36,7 @@ def waterfall_chart() -> alt.LayerChart:
         axis=alt.Axis(title=None, labelLimit=150, ticks=False, domain=False),
         scale=alt.Scale(paddingInner=0.3),
     )
-    axis = alt.Axis(title="time", labelExpr=canvas.DURATION, tickCount=4)
+    axis = alt.Axis(title="time", labelExpr=canvas.DURATION, labelOverlap="greedy", tickCount=4)
     x = alt.X("start:Q", scale=alt.Scale(nice=False), axis=axis)
     colour = alt.Color("kind:N", scale=alt.Scale(domain=list(KINDS), range=list(KINDS.values())), legend=None)
     tooltip = [
@@ -48,7 +48,7 @@ def waterfall_chart() -> alt.LayerChart:
     base = canvas.named(DATA)
     chart = canvas.finished(
         base.mark_point(opacity=0).encode(x="room:Q", y=y),
-        base.mark_bar().encode(
+        base.mark_bar(height=BAR - 7).encode(
             x=x,
             x2="end:Q",
             y=y,
@@ -58,13 +58,11 @@ def waterfall_chart() -> alt.LayerChart:
             tooltip=tooltip,
         ),
         base.mark_text(color=INK, align="left", dx=4).encode(x="right:Q", y=y, text="shown:N"),
-        height=alt.Step(BAR),
+        height=BAR * most,
     )
-    running = alt.WindowFieldDef(op="sum", field="part_ps", **{"as": "sum"})
-    places = alt.WindowFieldDef(op="row_number", **{"as": "place"})
     drawn: alt.LayerChart = (
         chart.transform_calculate(kind=_kind(), part_ps="datum.kind == 'whole' ? 0 : datum.ps")
-        .transform_window([running, places], frame=[None, 0])
+        .transform_window(sum="sum(part_ps)", place="row_number()", frame=[None, 0])
         .transform_joinaggregate(total="sum(part_ps)")
         .transform_calculate(
             start="datum.kind == 'whole' ? 0 : (datum.sum - datum.ps) * 1e-12",
