@@ -82,7 +82,7 @@ def stage_chart(most: int) -> alt.LayerChart:
     whole = segments.transform_filter("isValid(datum.call)").encode(y=y)
     rival = canvas.named(RIVAL).transform_calculate(seconds="datum.ps * 1e-12")
     drawn: alt.LayerChart = canvas.finished(
-        whole.mark_point(opacity=0).encode(x="room:Q"),
+        whole.mark_point(opacity=0, aria=False).encode(x="room:Q"),
         stacked.mark_bar(height=ROW - 12, stroke=LIGHT, strokeWidth=1).encode(
             x=x, color=alt.Color("stage:N", scale=colours, legend=None), tooltip=tooltip
         ),

@@ -47,7 +47,7 @@ def waterfall_chart(most: int) -> alt.LayerChart:
     ]
     base = canvas.named(DATA)
     chart = canvas.finished(
-        base.mark_point(opacity=0).encode(x="room:Q", y=y),
+        base.mark_point(opacity=0, aria=False).encode(x="room:Q", y=y),
         base.mark_bar(height=BAR - 7).encode(
             x=x,
             x2="end:Q",
@@ -70,6 +70,7 @@ def waterfall_chart(most: int) -> alt.LayerChart:
             right="max(datum.start, datum.end)",
             room=f"{ROOM} * datum.right",
             share="datum.ps / max(datum.total, 1)",
+            interval="datum.interval || ''",
         )
     )
     return drawn

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from reports.record import Copy
 from reports.styles import styles
 from reports.units import MINUS, TIMES
 from reports.waterfall import waterfall
-from reports.waterfall_figures import CALL, DENSE, PROMISE, waterfall_chart
+from reports.waterfall_figures import CALL, DATA, DENSE, PROMISE, bars, waterfall_chart
+from tests.reports import drawn
 from tests.reports.synthetic import account_run, benchmark, ceilings, record, samples, write
 from tests.reports.synthetic import accounted as with_steps
 from tests.reports.synthetic import steps as synthetic_steps
@@ -117,66 +117,75 @@ def test_the_table_of_speedups_says_what_bounds_them(accounts: Analysis) -> None
     assert cold.rows[0][5] == "2.00 MB, in memory"
 
 
-def test_the_fastest_form_and_the_fastest_in_steps_are_drawn_at_two_numbers_of_rows(accounts: Analysis) -> None:
+def test_every_split_case_can_be_chosen_the_most_telling_first(accounts: Analysis) -> None:
     (panel,) = account_panels.panels(accounts, account(accounts))
-    assert [chart.heading for chart in panel.charts] == [
-        "dense head, onnxruntime, 256 rows",
-        "dense head, onnxruntime, 2,048 rows",
-        "sparse head, onnxruntime, 256 rows",
-        "sparse head, grouped_mm, 256 rows",
-        "sparse head, onnxruntime, 2,048 rows",
-        "sparse head, grouped_mm, 2,048 rows",
-        "soft head, eager, 256 rows",
-        "soft head, onnxruntime, 2,048 rows",
-        "soft head, eager, 2,048 rows",
-    ]
-    message = panel.charts[2].message
-    assert message.startswith("At 256 rows the sparse head in the form onnxruntime takes 66")
-    assert "if the promise held it would take 28" in message
-    assert "the machine needs 183 µs at least (arithmetic, cache-resident)" in message
-    assert "is unattributed. A profiled call is slower" in message
-
-
-def test_of_many_heads_only_the_mixtures_are_drawn_once(tmp_path: Path) -> None:
-    entries: list[dict[str, Any]] = []
-    for place, name in enumerate("abc"):
-        for head, hidden in (("dense", 512 + 64 * place), ("sparse", 64 + 8 * place)):
-            sizes = {"head": head, "hidden": hidden, "checkpoint": f"{name}-{head}", "source": "config.json"}
-            for rows in (16, 4096):
-                entries += with_steps(record(**sizes, suite="models", rows=rows), 1e-3 * rows)
-    found = analyse(load([write(tmp_path / "run.json", entries, ceilings=[ceilings()])]))
-    (panel,) = account_panels.panels(found, account(found))
-    assert [chart.heading for chart in panel.charts] == [
-        f"sparse head ({name}-sparse), eager, 16 rows" for name in "abc"
-    ]
+    (chart,) = panel.charts
+    labels = [choice.label for choice in chart.choices]
+    split = [one for one in account(accounts) if one.waterfall.basis != "floors"]
+    usual_ones = [one for one in split if (one.setting.cache, one.setting.routing) == ("warm", "")]
+    assert len(set(labels)) == len(labels) == len(usual_ones)
+    assert labels[:4] == [f"sparse head, {form}, 256 rows" for form in ("onnxruntime", "compile", "grouped_mm", "loop")]
+    assert labels[4:8] == [f"sparse head, {form}, 1 row" for form in ("onnxruntime", "loop", "grouped_mm", "compile")]
+    kinds = [label.partition(" ")[0] for label in labels]
+    assert kinds == sorted(kinds, key=["sparse", "soft", "dense"].index)
+    assert chart.message == chart.choices[0].message
+    assert chart.message.startswith("At 256 rows the sparse head in the form onnxruntime takes 66")
+    assert "if the promise held it would take 28" in chart.message
+    assert "the machine needs 183 µs at least (arithmetic, cache-resident)" in chart.message
+    assert "is unattributed. A profiled call is slower" in chart.message
 
 
 @pytest.mark.parametrize("form", ["onnxruntime", "loop"])
 def test_a_waterfall_draws_what_it_holds(accounts: Analysis, form: str) -> None:
     found = usual(accounts, "sparse", form, 256).waterfall
-    spec = waterfall_chart(found, 1.3e-3).to_dict()
+    rows = bars(found, 1.3e-3)
+    assert [bar["part"] for bar in rows] == [PROMISE, *(part.name for part in found.parts), CALL, DENSE]
+    assert sum(bar["ps"] for bar in rows[1:-2]) == rows[-2]["ps"] == found.total
+    spec = waterfall_chart(len(rows)).to_dict()
     assert spec["width"] == "container"
-    bars = [bar for values in spec["datasets"].values() for bar in values if "kind" in bar]
-    assert [bar["part"] for bar in bars] == [PROMISE, *(part.name for part in found.parts), CALL, DENSE]
-    for before, after in pairwise(bars[1:-2]):
-        assert after["start"] == before["end"]
-    assert bars[-3]["end"] == bars[-2]["end"] == pytest.approx(found.total * 1e-12, rel=1e-4)
-    svg = vl_convert.vegalite_to_svg(json.dumps(spec | {"width": 300}), vl_version="6.4")
-    assert "NaN" not in svg
-    assert 'fill="#000' not in svg
+    picture = drawn.svg(spec, {DATA: rows})
+    seen = drawn.marks(picture, "bar")
+    assert [mark["part"] for mark in seen] == [bar["part"] for bar in rows]
+    zero, pixel = drawn.span(seen[-1])[0], (drawn.span(seen[-1])[1] - drawn.span(seen[-1])[0]) / 1.3e9
+    reached = 0
+    for bar, mark in zip(rows[1:-2], seen[1:-2], strict=True):
+        ends = sorted(zero + place * pixel for place in (reached, reached + bar["ps"]))
+        assert drawn.span(mark) == pytest.approx(ends, abs=1e-6)
+        reached += bar["ps"]
+    assert drawn.span(seen[-2]) == pytest.approx((zero, zero + reached * pixel), abs=1e-6)
+    assert {mark["part"]: mark["kind"] for mark in seen}["unattributed"] == "unattributed"
+    assert "NaN" not in picture
+    assert 'fill="#000' not in picture
+
+
+def test_the_label_of_the_longest_bar_has_room(accounts: Analysis) -> None:
+    found = usual(accounts, "sparse", "loop", 256).waterfall
+    rows = bars(found, None)
+    for width in (190, 400):
+        seen = drawn.marks(drawn.svg(waterfall_chart(len(rows)).to_dict(), {DATA: rows}, width), "bar")
+        longest = max(drawn.span(mark)[1] for mark in seen)
+        assert width - longest > 6 * len(rows[-1]["shown"])
 
 
 def test_a_part_below_zero_runs_back(accounts: Analysis) -> None:
     call = steady(236)
     found = waterfall(call, 236e-6, None, steps({**STEPS, "products": (95, 4)}))
-    data = waterfall_chart(found, None).to_dict()["datasets"].values()
-    bars = [bar for values in data for bar in values if "kind" in bar]
-    assert [(bar["part"], round(1e6 * bar["start"]), round(1e6 * bar["end"])) for bar in bars[:3]] == [
-        ("expert imbalance", 0, -5),
-        ("expert products", -5, 95),
-        ("gate", 95, 105),
+    rows = bars(found, None)
+    assert [(bar["part"], bar["ps"] // 10**6) for bar in rows[:3]] == [
+        ("expert imbalance", -5),
+        ("expert products", 100),
+        ("gate", 10),
     ]
-    assert bars[0]["shown"] == f"{MINUS}5.0"
+    assert rows[0]["shown"] == f"{MINUS}5.0 µs"
+    first, second, *_ = drawn.marks(drawn.svg(waterfall_chart(len(rows)).to_dict(), {DATA: rows}), "bar")
+    assert drawn.span(first)[0] == pytest.approx(drawn.span(second)[0])
+    assert drawn.span(first)[1] > drawn.span(second)[0]
+
+
+def test_cold_caches_and_made_routings_are_not_drawn(accounts: Analysis) -> None:
+    others = [one for one in account(accounts) if (one.setting.cache, one.setting.routing) != ("warm", "")]
+    assert others
+    assert account_panels.panels(accounts, others) == []
 
 
 def test_two_machines_have_floors_of_their_own(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def opened(page: Path, profile: Path) -> tuple[str, list[str]]:
 def test_every_chart_draws_and_the_console_is_quiet(report: Report, tmp_path: Path) -> None:
     document, console = opened(report.index, tmp_path)
     charts = document.count('<div class="chart')
-    assert charts == 13
+    assert charts == 21
     assert len(re.findall(r'<svg[^>]*class="marks"', document)) == charts
     assert console == []
 
@@ -51,7 +51,7 @@ def test_every_chart_draws_and_the_console_is_quiet(report: Report, tmp_path: Pa
 def test_every_chart_of_an_account_draws_and_the_console_is_quiet(account_report: Report, tmp_path: Path) -> None:
     document, console = opened(account_report.index, tmp_path)
     charts = document.count('<div class="chart')
-    assert charts == 23
+    assert charts == 29
     assert len(re.findall(r'<svg[^>]*class="marks"', document)) == charts
     assert console == []
 

@@ -33,21 +33,25 @@ class Outline(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.specs: list[dict[str, Any]] = []
+        self.choices: list[list[dict[str, Any]]] = []
         self._inside = ""
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         if tag in ("script", "style"):
-            self._inside = "json" if dict(attrs).get("type") == "application/json" else tag
+            data = dict(attrs).get("type") == "application/json"
+            self._inside = str(dict(attrs).get("class") or "spec") if data else tag
 
     def handle_endtag(self, tag: str) -> None:
         if tag in ("script", "style"):
             self._inside = ""
 
     def handle_data(self, data: str) -> None:
-        if self._inside == "json":
+        if self._inside == "spec":
             self.specs.append(json.loads(data))
+        elif self._inside == "choices":
+            self.choices.append(json.loads(data))
         elif not self._inside:
             self.text += data
 
@@ -84,7 +88,7 @@ def test_the_page_is_small_and_its_parts_are_replaced_whole(report: Report) -> N
 def test_every_section_has_a_heading_and_a_link(page: Outline) -> None:
     ids = [attributes["id"] for attributes in page.all("section") if "id" in attributes]
     expected = "verdict environment speedup account classifier latency accuracy routing paper cold-start cases"
-    assert ids == [*expected.split(), "not-measured", "remake"]
+    assert ids == [*expected.split(), "not-measured", "noise", "remake"]
     assert {f"#{name}" for name in ids} == {link["href"] for link in page.all("a")}
     for landmark in ("header", "nav", "main", "footer"):
         assert len(page.all(landmark)) == 1
@@ -93,10 +97,12 @@ def test_every_section_has_a_heading_and_a_link(page: Outline) -> None:
 def test_an_account_adds_its_sections(account_report: Report) -> None:
     page = Outline(account_report.index.read_text(encoding="utf-8"))
     ids = [attributes["id"] for attributes in page.all("section") if "id" in attributes]
-    expected = "verdict environment speedup account cold classifier latency accuracy routing paper cold-start cases"
-    assert ids == [*expected.split(), "sampling", "not-measured", "remake"]
+    expected = "verdict environment speedup account cold classifier latency roofline accuracy routing paper cold-start"
+    assert ids == [*expected.split(), "cases", "sampling", "not-measured", "noise", "remake"]
     assert {f"#{name}" for name in ids} == {link["href"] for link in page.all("a")}
-    assert len(page.specs) == 4 + 9 + 6 + 2 + 1 + 1
+    settings = len({"head", "classifier", "cold", "uniform", "zipf2", "one"})
+    assert len(page.specs) == 4 + 1 + 1 + 6 + 6 + 1 + 2 + 1 + 1 + settings
+    assert len(page.choices) == 1 + 1 + 1 + settings
     for text in (page.text, account_report.markdown.read_text(encoding="utf-8")):
         assert "floors allow 3.77×, bounded by arithmetic" in text
         assert "At 256 rows the sparse head in the form onnxruntime takes" in text
@@ -108,7 +114,7 @@ def test_an_account_adds_its_sections(account_report: Report) -> None:
 def test_every_heading_of_a_table_has_a_scope_and_every_chart_a_message(page: Outline) -> None:
     assert all(heading.get("scope") in ("col", "row") for heading in page.all("th"))
     charts = [attributes for attributes in page.all("div") if attributes.get("class") == "chart"]
-    assert len(charts) == len(page.specs) == 4 + 6 + 2 + 1
+    assert len(charts) == len(page.specs) == 4 + 6 + 6 + 2 + 1 + 2
     assert all(chart["role"] == "img" and str(chart["aria-label"]).endswith(".") for chart in charts)
 
 
@@ -126,7 +132,7 @@ def test_markdown_tables_are_whole(report: Report) -> None:
     starts = [
         place for place, line in enumerate(lines) if line.startswith("|") and not lines[place - 1].startswith("|")
     ]
-    assert len(starts) == 2 + 1 + 2 + 2 + 2
+    assert len(starts) == 2 + 1 + 2 + 2 + 2 + 2
     for start in starts:
         rows = lines[start : lines.index("", start)]
         assert lines[start - 1] == ""
@@ -155,7 +161,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     page = Outline(text)
     assert not page.all("img")
     assert "<!--" not in text
-    assert len(page.all("script")) == len(page.specs) + 2
+    assert len(page.all("script")) == len(page.specs) + len(page.choices) + 2
     assert HOSTILE in page.text
     assert HOSTILE in json.dumps([spec["layer"] for spec in page.specs], ensure_ascii=False).replace('\\"', '"')
     marked = report.markdown.read_text(encoding="utf-8")

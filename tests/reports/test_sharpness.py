@@ -11,7 +11,7 @@ import pytest
 from reports import sharpness, sharpness_figures
 from reports.files import read
 from reports.studies import Sharpness, SharpnessPart, Surface, gather
-from tests.reports import studies
+from tests.reports import drawn, studies
 
 
 def file(folder: Path, **fields: Any) -> Sharpness:
@@ -96,12 +96,13 @@ def test_without_curvature_there_is_no_parabola() -> None:
 
 def test_rerouted_rows_are_drawn_apart(tmp_path: Path) -> None:
     chart = sharpness.section([file(tmp_path)]).panels[0].charts[2]
-    drawn = zip(chart.spec["layer"], studies.layers(chart.spec), strict=True)
-    marks = [(layer["mark"], rows) for layer, rows in drawn if layer["mark"]["type"] == "point"]
-    same, other = ([row["rerouted"] for row in rows] for _, rows in marks)
-    assert set(same) == {0}
-    assert min(other) > 0
-    assert marks[1][0]["shape"] == "diamond"
+    rows = [row["rerouted"] for row in studies.layers(chart.spec)[0]]
+    same, other = (
+        [mark for mark in drawn.marks(drawn.svg(chart.spec), "point") if test(int(mark["rerouted"].replace(",", "")))]
+        for test in (lambda count: count == 0, lambda count: count > 0)
+    )
+    assert (len(same), len(other)) == (rows.count(0), len(rows) - rows.count(0))
+    assert {mark["d"] for mark in same}.isdisjoint({mark["d"] for mark in other})
     assert "At most 180 rows take another route." in chart.message
 
 

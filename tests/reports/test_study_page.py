@@ -76,7 +76,7 @@ def test_markdown_tables_are_whole(alone: Report) -> None:
 def test_studies_stand_beside_benchmark_results(cpu_run: Path, tmp_path: Path) -> None:
     report = build([studies.everything(tmp_path)[1], cpu_run], tmp_path / "report", paper=True)
     page = Outline(report.index.read_text(encoding="utf-8"))
-    measured = "speedup account classifier latency accuracy routing paper cold-start cases not-measured"
+    measured = "speedup account classifier latency accuracy routing paper cold-start cases not-measured noise"
     assert " ".join(sections(page)) == f"verdict environment {measured} policies beside remake"
     assert "Of 28 published numbers 4 are reproduced" in page.text
     assert report.headline[-1].startswith("72 cases measured")
