@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports import account_tables, stage_bars, units, verdicts
+from reports import account_tables, canvas, stage_bars, units, verdicts
 from reports.account import Account, account
 from reports.account_order import by_interest, is_drawn
 from reports.account_tables import by_setting
@@ -128,7 +128,7 @@ def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
     names = labels(found.head for found in accounts)
     choices = [_choice(analysis, names[found.head], found) for found in by_interest(analysis, accounts)]
     most = max(len(choice.data[DATA]) for choice in choices)
-    return choosing("Gap waterfall of one case", waterfall_chart(most).to_dict(), choices)
+    return choosing("Gap waterfall of one case", canvas.spec(waterfall_chart(most)), choices)
 
 
 def _choice(analysis: Analysis, head: str, account: Account) -> Choice:

@@ -54,10 +54,10 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
     ends = [1.0, *(point["theoretical"] for point in bests), *(point["attainable"] for point in possible)]
     ends += [point[end] for point in measured for end in ("speedup", "low", "high") if point[end] is not None]
     y = _factor_axis(_bounds(ends, max(1.004, (max(ends) / min(ends)) ** 0.06)))
-    gap = alt.Chart(canvas.data(bests)).mark_area(color=INK, opacity=0.07)
-    theory = alt.Chart(canvas.data(bests)).mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5, point=_BAR)
-    machine = alt.Chart(canvas.data(possible)).mark_line(color=INK, strokeDash=ATTAINABLE, strokeWidth=2, point=_BAR)
-    base = alt.Chart(canvas.data(measured))
+    gap = alt.Chart(canvas.rounded(bests)).mark_area(color=INK, opacity=0.07)
+    theory = alt.Chart(canvas.rounded(bests)).mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5, point=_BAR)
+    machine = alt.Chart(canvas.rounded(possible)).mark_line(color=INK, strokeDash=ATTAINABLE, strokeWidth=2, point=_BAR)
+    base = alt.Chart(canvas.rounded(measured))
     tooltip = [*_TOOLTIP_CASE, "speed-up:N", "interval:N", "verdict:N"]
     return canvas.finished(
         _one_line(1.0),
@@ -123,7 +123,7 @@ def skew_chart(
     times = [end for point in points for end in (point["low"], point["high"], point["value"]) if end is not None]
     y = _duration(alt.Y, "value:Q", "median time of a call", _bounds([*times, *([dense] if dense else [])], 1.2))
     x = alt.X("spread:O", sort=list(routings.values()), axis=alt.Axis(title="rows go to experts", labelAngle=0))
-    base = alt.Chart(canvas.data(points))
+    base = alt.Chart(canvas.rounded(points))
     reference = alt.Chart(canvas.data([{"value": dense}] if dense else []))
     bars = base.mark_rule(strokeWidth=1.5).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
     tooltip = [*_TOOLTIP_CASE, alt.Tooltip("spread:N", title="rows go to experts"), "median:N", "interval:N"]
@@ -154,7 +154,7 @@ def accuracy_chart(
     scale = alt.Scale(domain=[low - margin, high + margin], nice=False, zero=False)
     y = alt.Y("accuracy:Q", scale=scale, axis=alt.Axis(format=".1f", title="test accuracy, %", tickCount=5))
     x = _duration(alt.X, "value:Q", "median time of a call", _bounds([point["value"] for point in points]))
-    base = alt.Chart(canvas.data(points))
+    base = alt.Chart(canvas.rounded(points))
     tooltip = ["head:N", *_TOOLTIP_CASE, "accuracy:Q", "median:N"]
     ranked = sorted(firsts.values(), key=lambda point: -point["accuracy"])
     return canvas.finished(

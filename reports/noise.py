@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import units, verdicts
+from reports import canvas, units, verdicts
 from reports.chart import Choice, Panel, choosing
 from reports.compare import MAP_SUITE, Analysis, Head, Setting, labels
 from reports.load import Case
@@ -149,7 +149,7 @@ def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
 def _panel(analysis: Analysis, setting: Setting, cases: Sequence[Case], most: int) -> Panel:
     names = labels(Head.of(case.record) for case in cases)
     choices = [_choice(analysis, names[Head.of(case.record)], case, most) for case in cases]
-    chart = choosing("Samples of one case", samples_chart().to_dict(), choices)
+    chart = choosing("Samples of one case", canvas.spec(samples_chart()), choices)
     return Panel(verdicts.title(setting), verdicts.machine(setting), [chart])
 
 

@@ -39,7 +39,9 @@ def samples_chart() -> alt.LayerChart:
     )
     medians = samples.transform_joinaggregate(middle="median(seconds)", groupby=["number"])
     line = canvas.named(MEDIAN).transform_calculate(
-        seconds="datum.us * 1e-6", least="datum.low * 1e-6", most="datum.high * 1e-6"
+        seconds="datum.us * 1e-6",
+        least="isValid(datum.low) ? datum.low * 1e-6 : datum.seconds",
+        most="isValid(datum.high) ? datum.high * 1e-6 : datum.seconds",
     )
     tooltip = [alt.Tooltip("number:Q", title="block"), alt.Tooltip("us:N", title="µs")]
     return canvas.finished(

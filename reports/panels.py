@@ -7,7 +7,7 @@ from math import log
 
 import altair as alt
 
-from reports import figures, units, verdicts
+from reports import canvas, figures, units, verdicts
 from reports.chart import Chart, Choice, Datasets, Panel, choosing
 from reports.compare import KINDS, MAP_SUITE, Analysis, Head, Setting, rivals
 from reports.load import Case
@@ -32,7 +32,7 @@ def speedup_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
             if speedups:
                 label = analysis.labels[head]
                 chart = figures.speedup_chart(speedups, styles)
-                charts.append(Chart(label, chart.to_dict(), verdicts.message(speedups, label)))
+                charts.append(Chart(label, canvas.spec(chart), verdicts.message(speedups, label)))
         panels.append(_panel(setting, charts))
     return _filled(panels)
 
@@ -71,7 +71,7 @@ def accuracy_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
         names = {case: analysis.labels[Head.of(case.record)] for case in cases}
         chart = figures.accuracy_chart(cases, analysis.latencies, names, styles)
         heading = f"batch of {units.count(batch)}"
-        panels.append(_panel(setting, [Chart(heading, chart.to_dict(), _accuracy_message(analysis, cases, batch))]))
+        panels.append(_panel(setting, [Chart(heading, canvas.spec(chart), _accuracy_message(analysis, cases, batch))]))
     return panels
 
 
@@ -86,7 +86,7 @@ def routing_charts(analysis: Analysis) -> list[Chart]:
         if record.head == "sparse" and any(record.rows_per_expert) and record.suite != MAP_SUITE:
             largest[head] = max(largest.get(head, record), record, key=_telling)
     charts = [
-        Chart(analysis.labels[head], figures.routing_chart(record).to_dict(), _routing_message(record))
+        Chart(analysis.labels[head], canvas.spec(figures.routing_chart(record)), _routing_message(record))
         for head, record in largest.items()
     ]
     return sorted(charts, key=lambda chart: chart.heading)
@@ -125,7 +125,7 @@ def _by_rows(
             continue
         values = [value(case) for case in cases]
         sizes = sorted({case.record.rows for case in cases})
-        spec = chart(sizes, (min(values) / 1.5, max(values) * 1.5)).to_dict()
+        spec = canvas.spec(chart(sizes, (min(values) / 1.5, max(values) * 1.5)))
         choices = [
             Choice(analysis.labels[head], data(own, analysis.latencies, dense), message(analysis, own))
             for head, own, dense in _beside_dense(analysis, cases)

@@ -109,7 +109,7 @@ def _panel(analysis: Analysis, setting: Setting, found: Sequence[Point], styles:
     names = labels(heads)
     choices = [_choice(names[head], [point for point in found if Head.of(point.case.record) == head]) for head in heads]
     forms = {point.case.record.form for point in found}
-    spec = roofline_chart([style for style in styles if style.name in forms]).to_dict()
+    spec = canvas.spec(roofline_chart([style for style in styles if style.name in forms]))
     return Panel(verdicts.title(setting), verdicts.machine(setting), [choosing("Roofline of one head", spec, choices)])
 
 

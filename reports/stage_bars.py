@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reports import parts, units, verdicts
+from reports import canvas, parts, units, verdicts
 from reports.account import Account
 from reports.account_order import by_interest, is_drawn
 from reports.account_tables import by_setting
@@ -49,7 +49,9 @@ def panels(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
             groups = _groups(analysis, own)
             names = labels(one.head for one in own)
             choices = [_choice(analysis, names[group[0].head], group) for group in groups]
-            chart = choosing("Stages of all forms of one head", stage_chart(max(map(len, groups))).to_dict(), choices)
+            chart = choosing(
+                "Stages of all forms of one head", canvas.spec(stage_chart(max(map(len, groups)))), choices
+            )
             found.append(Panel(verdicts.title(setting), verdicts.machine(setting), [chart]))
     return found
 
@@ -102,8 +104,8 @@ def _choice(analysis: Analysis, head: str, accounts: Sequence[Account]) -> Choic
     label = f"{head}, {units.plural(first.case.record.rows, 'row')}"
     stages = [bar for account in accounts for bar in bars(account.case.record.form, account.waterfall)]
     rival = analysis.latencies[first.comparison.base].value if first.comparison else None
-    dense = [] if rival is None else [picoseconds(rival)]
-    data = {BARS: labelled(stages, *dense or [0]), RIVAL: [{"ps": found} for found in dense]}
+    dense = 0 if rival is None else picoseconds(rival)
+    data = {BARS: labelled(stages, dense), RIVAL: [{"ps": dense}]}
     return Choice(label, data, _message(label, accounts, rival))
 
 

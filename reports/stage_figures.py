@@ -18,7 +18,7 @@ from reports.canvas import INK
 from reports.styles import COLOURS, GREY
 
 BARS, RIVAL = "bars", "rival"
-"""Names of the data: stages of forms, and the best dense form."""
+"""Names of the data: stages of forms, and what the best dense form takes, 0 without one."""
 ROW = 38  # pixels for each form, and for the gap to the next
 ROOM = 1.3  # for the label of the longest bar, as a multiple of it
 LETTER = 0.028  # width of a letter, as a share of the longest bar on a narrow screen
@@ -86,7 +86,9 @@ def stage_chart(most: int) -> alt.LayerChart:
         stacked.mark_bar(height=ROW - 12, stroke=LIGHT, strokeWidth=1).encode(
             x=x, color=alt.Color("stage:N", scale=colours, legend=None), tooltip=tooltip
         ),
-        rival.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(x="seconds:Q"),
+        rival.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(
+            x="seconds:Q", opacity=alt.condition("datum.ps > 0", alt.value(1), alt.value(0))
+        ),
         stacked.mark_text(fontSize=10).encode(
             x=alt.X("seconds:Q", stack="zero", bandPosition=0.5),
             text="name:N",

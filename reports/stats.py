@@ -25,7 +25,6 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
 
 CONFIDENCE = 0.99
 LEAST_EFFECT = 0.03
@@ -138,13 +137,15 @@ def _interval(statistic: Callable[..., Floats], *sides: Floats) -> tuple[float, 
     """Return the ends of the interval of `statistic` over the blocks of each side (B,), or None of too few blocks."""
     if min(side.size for side in sides) < LEAST_BLOCKS:
         return None, None
-    found = bootstrap(
-        sides,
-        statistic,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    rng = np.random.default_rng(SEED)
+    drawn = [side[rng.integers(side.size, size=(RESAMPLES, side.size))] for side in sides]
+    ranked = np.sort(statistic(*drawn))
+    tail = (1 - CONFIDENCE) / 2
+    return _quantile(ranked, tail), _quantile(ranked, 1 - tail)
+
+
+def _quantile(ranked: Floats, share: float) -> float:
+    """Return the quantile of ascending values (R,), linear between the two nearest; `share` lies between 0 and 1."""
+    place = share * ranked.size - share
+    below = int(place)
+    return float((1 - place % 1) * ranked[below] + place % 1 * ranked[below + 1])

@@ -97,6 +97,7 @@ def test_every_sample_is_drawn_in_the_order_taken(tmp_path: Path) -> None:
     assert chart.choices[0].data == {SAMPLES: ["1000 2000|4000 8000|3000"], MEDIAN: [{"us": 3000.0}]}
     assert chart.message == "5 samples, 3 blocks; median 3.00 ms."
     picture = drawn.svg(chart.spec)
+    assert "undefined" not in picture
     points = drawn.marks(picture, "point")
     assert [(int(mark["place"]), int(mark["block"]), mark["µs"].replace(",", "")) for mark in points] == [
         (1, 1, "1000"), (2, 1, "2000"), (3, 2, "4000"), (4, 2, "8000"), (5, 3, "3000"),
