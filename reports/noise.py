@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports import canvas, units, verdicts
+from reports.account_order import INTEREST
 from reports.chart import Choice, Panel, choosing
 from reports.compare import MAP_SUITE, Analysis, Head, Setting, labels
 from reports.load import Case
@@ -148,7 +149,8 @@ def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
 
 def _panel(analysis: Analysis, setting: Setting, cases: Sequence[Case], most: int) -> Panel:
     names = labels(Head.of(case.record) for case in cases)
-    choices = [_choice(analysis, names[Head.of(case.record)], case, most) for case in cases]
+    offered = sorted(cases, key=lambda case: INTEREST.index(case.record.head))
+    choices = [_choice(analysis, names[Head.of(case.record)], case, most) for case in offered]
     chart = choosing("Samples of one case", canvas.spec(samples_chart()), choices)
     return Panel(verdicts.title(setting), verdicts.machine(setting), [chart])
 

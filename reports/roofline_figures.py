@@ -39,7 +39,10 @@ def roofline_chart(styles: Sequence[Style]) -> alt.LayerChart:
     ]
     roofs = canvas.named(ROOFS).mark_line(color=INK, strokeWidth=1.5)
     dashes = alt.Scale(domain=["memory", "cache"], range=[[1, 0], CACHE])
-    launched = canvas.named(LAUNCHED).mark_line(color=INK, strokeDash=ONE_LAUNCH, strokeWidth=2, strokeCap="round")
+    bar = alt.OverlayMarkDef(shape="stroke", color=INK, size=120, strokeWidth=1.5, filled=False, aria=False)
+    launched = canvas.named(LAUNCHED).mark_line(
+        color=INK, strokeDash=ONE_LAUNCH, strokeWidth=2, strokeCap="round", point=bar
+    )
     points = canvas.named(POINTS)
     colour = canvas.colour(styles, "form")
     drawn: alt.LayerChart = canvas.finished(
