@@ -20,9 +20,14 @@ def read(paths: Iterable[Path]) -> dict[Path, Content]:
 
 def write(path: Path, text: str) -> None:
     """Replace the file at `path` whole, or leave it as it was; raises `OSError` where it cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace the file at `path` as `write` does."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(content)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import altair
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -23,7 +22,9 @@ from reports import (
     account_panels,
     break_even_figures,
     break_even_page,
+    canvas,
     conditions,
+    full_table,
     load,
     markdown,
     panels,
@@ -31,6 +32,7 @@ from reports import (
     self_test,
     skew,
     studies,
+    summary,
     tables,
     units,
     verdicts,
@@ -38,6 +40,7 @@ from reports import (
 from reports.break_even import Map, maps
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
+from reports.export import VEGA_LITE, export
 from reports.files import read, write
 from reports.load import measured_at
 from reports.sections import Sections, sections
@@ -62,13 +65,16 @@ class Report:
 
     index: Path
     markdown: Path
+    summary: Path | None  # of benchmark results, where there are any
+    charts: list[Path]
     headline: list[str]
 
 
-def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
-    """Write `index.html` and `report.md` into the folder `out`, made if need be, from results and studies.
+def build(results: Sequence[Path], out: Path, *, paper: bool = False, charts: bool = True) -> Report:
+    """Write `index.html`, `report.md` and `summary.csv` into the folder `out`, made if need be, from result files.
 
-    Benchmark results and study files may be mixed in any order; `paper` adds the published numbers beside ours.
+    Benchmark results and study files may be mixed in any order; `paper` adds the published numbers beside ours,
+    `charts` writes every chart as SVG and PNG into a folder of that name.
 
     Each file is replaced whole or not at all. The same results give the same bytes. Raises `ReportError` where a
     result file is unusable or `out` is no folder, and `OSError` where it cannot be written.
@@ -90,10 +96,14 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     content["self_tests"] = [self_test.shown(test) for test in tests]
     content["commands"] = _commands(analysis, [*given.files, *tests], list(contents), out, paper)
     out.mkdir(parents=True, exist_ok=True)
-    report = Report(out / "index.html", out / "report.md", _headline(analysis, shown))
-    write(report.index, _html(content))
-    write(report.markdown, markdown.render(content))
-    return report
+    index, told = out / "index.html", out / "report.md"
+    write(index, _html(content))
+    write(told, markdown.render(content))
+    table = None
+    if analysis.results.records:
+        table = out / "summary.csv"
+        write(table, summary.as_csv(summary.rows(analysis)))
+    return Report(index, told, table, export(content, out) if charts else [], _headline(analysis, shown))
 
 
 def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
@@ -120,7 +130,7 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
         "efficiency": tables.efficiency(analysis),
         "cold_start": tables.cold_start(analysis),
         "work": tables.work(analysis),
-        "cases": tables.cases(analysis),
+        "full_table": full_table.full_table(summary.rows(analysis)),
         "sampling": sampling.sentences(analysis),
         "drift": sampling.drift(analysis),
         "reasons": tables.reasons(analysis),
@@ -198,13 +208,19 @@ def _html(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["embedded"] = _embedded
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    return environment.get_template("index.html").render(content, scripts=scripts, hashes=hashes, style=style)
+    page = {"scripts": scripts, "hashes": hashes, "style": style, "chart_config": canvas.CONFIG}
+    return environment.get_template("index.html").render(content, **page)
+
+
+def _embedded(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a specification without what the page holds once for all."""
+    return {name: value for name, value in spec.items() if name not in ("$schema", "config")}
 
 
 @cache
 def _vega() -> str:
     """Return Vega, Vega-Lite and vega-embed as one script, fit to stand inside a script element."""
-    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
     return bundle.replace("</script", r"<\/script").replace("<!--", r"<\!--")

@@ -26,6 +26,11 @@ def factor(value: float) -> str:
     return f"{_digits(value)}{TIMES}"
 
 
+def ratio(value: float) -> str:
+    """Return a ratio as `factor` does, without its sign, for a column of them."""
+    return _digits(value)
+
+
 def factor_interval(ratio: Estimate) -> str:
     """Return the interval of a ratio, such as 1.85 to 2.00, or what it lacks."""
     if ratio.low is None or ratio.high is None:
@@ -39,6 +44,11 @@ def seconds(value: float) -> str:
         if value >= size * 0.9995:
             return f"{_rounded(value / size, 3)} {unit}"
     return f"{_rounded(value / 1e-6, 3)} µs"
+
+
+def microseconds(value: float) -> str:
+    """Return a duration in µs to three digits or to the whole one, without the unit, for a column of them."""
+    return _rounded(value * 1e6, 3)
 
 
 def signed_seconds(value: float) -> str:
