@@ -14,8 +14,9 @@ Content = dict[str, Any]
 
 
 def read(paths: Iterable[Path]) -> dict[Path, Content]:
-    """Return the object in each file, in the order given, a file named twice once."""
-    return {path: _object(path) for path in {path.resolve(): path for path in paths}.values()}
+    """Return the object in each file, in the order given, a file named twice once; of a folder all its JSON files."""
+    files = [file for path in paths for file in _files(path)]
+    return {path: _object(path) for path in {path.resolve(): path for path in files}.values()}
 
 
 def write(path: Path, text: str) -> None:
@@ -31,6 +32,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.rglob("*.json"))
+    if not files:
+        raise ReportError(f"{path} holds no JSON file: name a folder of results, or run a benchmark first.")
+    return files
 
 
 def _object(source: Path) -> Content:

@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 
-def render(content: dict[str, Any]) -> str:
-    """Return the report as Markdown; `content` is what `reports.page` gathers for both its templates."""
+def render(content: dict[str, Any], template: str = "report.md") -> str:
+    """Return the report, or another `template`, as Markdown; of a report `content` is what `reports.page` gathers."""
     environment = Environment(  # noqa: S701 - the output is Markdown, which `text` escapes
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         finalize=text,
@@ -21,7 +21,7 @@ def render(content: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["code"] = code
-    return environment.get_template("report.md").render(content)
+    return environment.get_template(template).render(content)
 
 
 def text(value: object) -> str:

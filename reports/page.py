@@ -1,54 +1,42 @@
-"""The report: one HTML page that needs nothing but itself, and the same findings in Markdown for a pull request.
-
-Text from result files is data. Jinja escapes it in HTML, its `tojson` inside the page's JSON, `markdown` in Markdown;
-beyond that, a content security policy lets the browser run only the two scripts written here, and load nothing.
-"""
+"""The report: a page, its findings in Markdown for a pull request, all cases as CSV, and every chart as a picture."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-import vl_convert
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports import (
     account_panels,
     break_even_figures,
     break_even_page,
-    canvas,
     conditions,
     full_table,
-    load,
+    html,
+    inputs,
     markdown,
     panels,
     sampling,
     self_test,
     skew,
-    studies,
     summary,
     tables,
+    targets_page,
     units,
     verdicts,
 )
 from reports.break_even import Map, maps
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
-from reports.export import VEGA_LITE, export
+from reports.export import export
 from reports.files import read, write
+from reports.inputs import Inputs
 from reports.load import measured_at
 from reports.sections import Sections, sections
 from reports.seeds import INTERVAL
-from reports.studies import StudyFile
 from reports.styles import styles
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -84,20 +72,19 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, charts: bo
     contents = read(results)
     if not contents and not paper:
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
-    tests = [self_test.parsed(path, content) for path, content in contents.items() if self_test.is_self_test(content)]
-    results_of = {path: content for path, content in contents.items() if not self_test.is_self_test(content)}
-    chosen = {path: content for path, content in results_of.items() if studies.is_study(content)}
-    given = studies.gather(chosen)
-    analysis = analyse(load.gather({path: content for path, content in results_of.items() if path not in chosen}))
-    shown = sections(given, analysis.results.records, paper)
+    given = inputs.gather(contents)
+    analysis = analyse(given.results)
+    shown = sections(given.studies, given.results.records, paper)
     drawn = maps(analysis)
-    shown = replace(shown, findings=[*break_even_page.findings(drawn), *shown.findings])
+    findings = [*break_even_page.findings(drawn), *targets_page.findings(given.targets), *shown.findings]
+    shown = replace(shown, findings=findings)
     content = _content(analysis, drawn) | shown.content | _frame(analysis, shown)
-    content["self_tests"] = [self_test.shown(test) for test in tests]
-    content["commands"] = _commands(analysis, [*given.files, *tests], list(contents), out, paper)
+    content["self_tests"] = [self_test.shown(test) for test in given.self_tests]
+    content["targets"] = [targets_page.section(run) for run in given.targets]
+    content["commands"] = _commands(given, results, out, paper)
     out.mkdir(parents=True, exist_ok=True)
     index, told = out / "index.html", out / "report.md"
-    write(index, _html(content))
+    write(index, html.render(content))
     write(told, markdown.render(content))
     table = None
     if analysis.results.records:
@@ -149,13 +136,15 @@ def _frame(analysis: Analysis, shown: Sections) -> dict[str, Any]:
         tally.append(f"{verdicts.tally(analysis)} Last measured {last}.")
     elif shown.tally:
         title = Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
+    elif shown.findings and shown.findings[0].section == "targets":
+        title = Title("targets of the kernels", "Our kernels beside their peers")
     else:
         title = Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
     tally += [shown.tally] if shown.tally else []
     return {
         "title": title,
         "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
-        "tally": " ".join(tally) or "Nothing was measured or trained yet.",
+        "tally": " ".join(tally) or ("" if shown.findings else "Nothing was measured or trained yet."),
         "findings": shown.findings,
         "machines": [*tables.environment(analysis), *shown.machines],
     }
@@ -186,41 +175,9 @@ def _missing(analysis: Analysis) -> str:
     return "No MoE head was measured in the same setting and at as many rows as a dense one, so none can be compared."
 
 
-def _commands(
-    analysis: Analysis, given: Sequence[StudyFile], sources: Sequence[Path], out: Path, paper: bool
-) -> list[str]:
+def _commands(given: Inputs, sources: Sequence[Path], out: Path, paper: bool) -> list[str]:
     """Return what to run to build this report again."""
-    commits = sorted({record.commit for record in analysis.results.records if record.commit})
+    commits = sorted({record.commit for record in given.results.records if record.commit})
     checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
-    made = dict.fromkeys(" ".join(file.command.split()) for file in given if file.command.strip())
     options = ["--paper"] * paper + ["--out", str(out)]
-    report = shlex.join(["moegap", "report", *map(str, sources), *options])
-    return [*checkout, *analysis.results.commands, *made, report]
-
-
-def _html(content: dict[str, Any]) -> str:
-    scripts = [_vega(), (TEMPLATES / "page.js").read_text(encoding="utf-8")]
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["embedded"] = _embedded
-    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    page = {"scripts": scripts, "hashes": hashes, "style": style, "chart_config": canvas.CONFIG}
-    return environment.get_template("index.html").render(content, **page)
-
-
-def _embedded(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a specification without what the page holds once for all."""
-    return {name: value for name, value in spec.items() if name not in ("$schema", "config")}
-
-
-@cache
-def _vega() -> str:
-    """Return Vega, Vega-Lite and vega-embed as one script, fit to stand inside a script element."""
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
-    return bundle.replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    return [*checkout, *given.commands, shlex.join(["moegap", "report", *map(str, sources), *options])]

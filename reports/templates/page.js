@@ -1,9 +1,9 @@
 "use strict";
 
 const json = (element) => JSON.parse(element.textContent);
-const whenIdle = window.requestIdleCallback ?? ((work) => setTimeout(() => work({ timeRemaining: () => 0 }), 20));
+const pause = () => new Promise((resolve) => setTimeout(resolve));
 
-// Charts are drawn as they come near, and the others while nothing else is to be done.
+// Charts are drawn as they come near, the others one by one, with a pause for the reader after each.
 
 const CONFIG = json(document.getElementById("chart-config"));
 const waiting = new Set(document.querySelectorAll("figure"));
@@ -29,13 +29,11 @@ async function draw(figure) {
   }
 }
 
-async function drawTheRest(idle) {
-  do {
-    const [figure] = waiting;
-    if (!figure) return;
+async function drawTheRest() {
+  for (const figure of waiting) {
     await begin(figure);
-  } while (idle.timeRemaining() > 10);
-  whenIdle(drawTheRest);
+    await pause();
+  }
 }
 
 function offerChoices(figure, view) {
@@ -54,7 +52,7 @@ function offerChoices(figure, view) {
 }
 
 for (const figure of waiting) nearby.observe(figure);
-whenIdle(drawTheRest);
+drawTheRest();
 
 // The table of all cases: sorted by its headings, filtered by words and choices, copied as it is shown.
 
