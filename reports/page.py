@@ -58,7 +58,7 @@ class Report:
     headline: list[str]
 
 
-def build(results: Sequence[Path], out: Path, *, paper: bool = False, charts: bool = True) -> Report:
+def build(results: Sequence[Path], out: Path, *, paper: bool = False, charts: bool = False) -> Report:
     """Write `index.html`, `report.md` and `summary.csv` into the folder `out`, made if need be, from result files.
 
     Benchmark results and study files may be mixed in any order; `paper` adds the published numbers beside ours,
@@ -78,7 +78,7 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, charts: bo
     drawn = maps(analysis)
     findings = [*break_even_page.findings(drawn), *targets_page.findings(given.targets), *shown.findings]
     shown = replace(shown, findings=findings)
-    content = _content(analysis, drawn) | shown.content | _frame(analysis, shown)
+    content = _content(analysis, drawn) | shown.content | _frame(analysis, given, shown)
     content["self_tests"] = [self_test.shown(test) for test in given.self_tests]
     content["targets"] = [targets_page.section(run) for run in given.targets]
     content["commands"] = _commands(given, results, out, paper)
@@ -126,7 +126,7 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
     }
 
 
-def _frame(analysis: Analysis, shown: Sections) -> dict[str, Any]:
+def _frame(analysis: Analysis, given: Inputs, shown: Sections) -> dict[str, Any]:
     """Return what stands above the sections: the title, what the report rests on, and its findings."""
     records = analysis.results.records
     title = Title("how much of the saving arrives", "How much of a Mixture-of-Experts layer\u2019s saving arrives")
@@ -136,15 +136,16 @@ def _frame(analysis: Analysis, shown: Sections) -> dict[str, Any]:
         tally.append(f"{verdicts.tally(analysis)} Last measured {last}.")
     elif shown.tally:
         title = Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
-    elif shown.findings and shown.findings[0].section == "targets":
+    elif given.targets:
         title = Title("targets of the kernels", "Our kernels beside their peers")
     else:
         title = Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
     tally += [shown.tally] if shown.tally else []
+    tally += [f"{units.plural(len(given.targets), 'run')} of the kernels' targets."] if given.targets else []
     return {
         "title": title,
         "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
-        "tally": " ".join(tally) or ("" if shown.findings else "Nothing was measured or trained yet."),
+        "tally": " ".join(tally) or "Nothing was measured or trained yet.",
         "findings": shown.findings,
         "machines": [*tables.environment(analysis), *shown.machines],
     }

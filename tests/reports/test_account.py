@@ -223,8 +223,7 @@ def test_one_launch_on_a_gpu_has_its_replay_and_its_trace_in_every_view(tmp_path
     shares = {part.name: part.picoseconds / one.waterfall.total for part in one.waterfall.parts}
     assert shares[HOST] == pytest.approx(38 / 60, abs=0.03)
     assert shares["unattributed"] == pytest.approx(2 / 60, abs=0.03)
-    text = build([path], tmp_path / "report").markdown.read_text(encoding="utf-8")
-    assert "graph and trace" in text
+    assert "graph and trace" in build([path], tmp_path / "report").index.read_text(encoding="utf-8")
 
 
 def test_what_the_numbers_are_worth_is_said(accounts: Analysis, account_report: Report) -> None:

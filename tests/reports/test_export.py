@@ -12,7 +12,7 @@ import pytest
 from reports import canvas
 from reports.chart import Chart, Choice, Panel, choosing
 from reports.export import Picture, export, pictures, specification
-from reports.page import Report
+from reports.page import build
 from reports.styles import styles
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -25,13 +25,12 @@ def drawn(heading: str = "sparse head") -> Chart:
     return Chart(heading, canvas.finished(points).to_dict(), "The loop takes 2 s.")
 
 
-def test_every_chart_of_the_page_is_a_picture_twice(account_report: Report) -> None:
-    page = account_report.index.read_text(encoding="utf-8")
-    folder = account_report.index.parent / "charts"
-    names = sorted(path.name for path in folder.iterdir())
-    assert len(account_report.charts) == page.count('<div class="chart"')
-    assert names == sorted(f"{path.stem}.{kind}" for path in account_report.charts for kind in ("png", "svg"))
-    for path in account_report.charts:
+def test_every_chart_of_the_page_is_a_picture_twice(accounted: Path, tmp_path: Path) -> None:
+    report = build([accounted], tmp_path, charts=True)
+    names = sorted(path.name for path in (tmp_path / "charts").iterdir())
+    assert len(report.charts) == report.index.read_text(encoding="utf-8").count('<div class="chart"')
+    assert names == sorted(f"{path.stem}.{kind}" for path in report.charts for kind in ("png", "svg"))
+    for path in report.charts:
         assert path.read_text(encoding="utf-8").startswith("<svg")
         assert path.with_suffix(".png").read_bytes().startswith(PNG)
 

@@ -48,7 +48,7 @@ def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
 
 
 def test_targets_are_a_section_with_their_verdicts(folder: Path, tmp_path: Path) -> None:
-    shown = build([folder], tmp_path / "report", charts=False)
+    shown = build([folder], tmp_path / "report")
     page, told = shown.index.read_text(encoding="utf-8"), shown.markdown.read_text(encoding="utf-8")
     assert '<section id="targets"' in page
     assert "&lt;b&gt;not&lt;/b&gt;" in page
@@ -59,7 +59,7 @@ def test_targets_are_a_section_with_their_verdicts(folder: Path, tmp_path: Path)
 
 
 def test_targets_alone_make_a_report(folder: Path, tmp_path: Path) -> None:
-    shown = build([folder / "targets.json"], tmp_path / "report", charts=False)
+    shown = build([folder / "targets.json"], tmp_path / "report")
     assert "<h1>Our kernels beside their peers</h1>" in shown.index.read_text(encoding="utf-8")
     assert shown.summary is None
 

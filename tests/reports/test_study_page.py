@@ -66,7 +66,7 @@ def test_markdown_tables_are_whole(alone: Report) -> None:
     starts = [
         place for place, line in enumerate(lines) if line.startswith("|") and not lines[place - 1].startswith("|")
     ]
-    assert len(starts) == 1 + 2 + 1 + 2 * 2 + 2
+    assert len(starts) == 1 + 2 + 1 + 2
     for start in starts:
         end = next(place for place in range(start, len(lines)) if not lines[place])
         assert lines[start - 1] == ""
