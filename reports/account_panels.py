@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import log
 
-from reports import account_tables, units, verdicts
+from reports import account_tables, stage_bars, units, verdicts
 from reports.account import Account, account
+from reports.account_order import by_interest, is_drawn
 from reports.account_tables import by_setting
-from reports.chart import Chart, Panel
-from reports.compare import MAP_SUITE, Analysis
+from reports.chart import Chart, Choice, Panel, choosing
+from reports.compare import MAP_SUITE, Analysis, labels
 from reports.cross_check import AGREE
-from reports.panels import PAPER_BATCH
 from reports.parts import FLOORS, UNATTRIBUTED
+from reports.stage_figures import Stage
 from reports.tables import Table, resident
 from reports.waterfall import LARGE
-from reports.waterfall_figures import waterfall_chart
-
-FEW = 4
-"""Heads of a setting up to which each is drawn at two numbers of rows, dense ones too."""
+from reports.waterfall_figures import DATA, bars, waterfall_chart
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,8 @@ class AccountSection:
 
     sentences: list[str]
     panels: list[Panel]
+    stages: list[Panel]
+    stage_legend: list[Stage]
     waterfalls: list[Table]
     checks: list[Table]
     ceilings: Table | None
@@ -40,9 +39,12 @@ def section(analysis: Analysis) -> AccountSection | None:
         return None
     split = {found.setting for found in accounts if found.waterfall.basis != "floors"}
     told = [found for found in accounts if found.setting in split]
+    stages = stage_bars.panels(analysis, told)
     return AccountSection(
         sentences=sentences(analysis, accounts),
         panels=panels(analysis, told),
+        stages=stages,
+        stage_legend=stage_bars.shown(stages),
         waterfalls=account_tables.waterfalls(analysis, told),
         checks=account_tables.checks(analysis, accounts),
         ceilings=account_tables.ceilings(analysis.results.ceilings),
@@ -50,16 +52,16 @@ def section(analysis: Analysis) -> AccountSection | None:
 
 
 def panels(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
-    """Return the waterfalls that are drawn, one panel for each setting seen by the wall clock.
+    """Return the waterfalls of all cases that something splits: one panel for each setting seen by the wall clock.
 
     Settings of cold caches and of made routings have none.
     """
-    drawn = []
-    for setting, own in by_setting(accounts):
-        if (setting.clock, setting.cache, setting.routing) == ("wall", "warm", ""):
-            charts = [_chart(analysis, found) for found in chosen(analysis, own)]
-            drawn.append(Panel(verdicts.title(setting), verdicts.machine(setting), charts))
-    return drawn
+    split = [found for found in accounts if found.waterfall.basis != "floors"]
+    return [
+        Panel(verdicts.title(setting), verdicts.machine(setting), [_chart(analysis, own)])
+        for setting, own in by_setting(split)
+        if is_drawn(setting)
+    ]
 
 
 def sentences(analysis: Analysis, accounts: Sequence[Account]) -> list[str]:
@@ -121,36 +123,20 @@ def message(analysis: Analysis, account: Account) -> str:
     return " ".join([f"{'; '.join(told)}.", *found.notes])
 
 
-def chosen(analysis: Analysis, accounts: Sequence[Account]) -> list[Account]:
-    """Return the accounts of each head at the rows nearest to the paper's batch, and at the most rows.
-
-    They are its fastest form's and, for a mixture whose fastest form was not measured in steps, the fastest one's that
-    was. Of more heads than are few only the mixtures have one, without the most rows.
-    """
-    heads = list(dict.fromkeys(found.head for found in accounts))
-    few = len(heads) <= FEW
-    told = []
-    for head in heads if few else [head for head in heads if head.kind != "dense"]:
-        own = [found for found in accounts if found.head == head]
-        sizes = {found.case.record.rows for found in own}
-        nearest = min(sizes, key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows))
-        for rows in dict.fromkeys((nearest, max(sizes)) if few else (nearest,)):
-            told += _telling(analysis, [found for found in own if found.case.record.rows == rows])
-    return told
+def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
+    """Return a chart of any of the `accounts` of a setting."""
+    names = labels(found.head for found in accounts)
+    choices = [_choice(analysis, names[found.head], found) for found in by_interest(analysis, accounts)]
+    most = max(len(choice.data[DATA]) for choice in choices)
+    return choosing("Gap waterfall of one case", waterfall_chart(most).to_dict(), choices)
 
 
-def _telling(analysis: Analysis, accounts: Sequence[Account]) -> list[Account]:
-    """Return the account of the fastest form of a head at some rows, and of the fastest that was measured in steps."""
-    ranked = sorted(accounts, key=lambda found: analysis.latencies[found.case].value)
-    split = [found for found in ranked if found.waterfall.basis == "steps" and found.head.kind != "dense"]
-    return list(dict.fromkeys([ranked[0], *split[:1]]))
-
-
-def _chart(analysis: Analysis, account: Account) -> Chart:
+def _choice(analysis: Analysis, head: str, account: Account) -> Choice:
+    """Return the account of a case whose `head` is called so among those to choose from."""
     record, comparison = account.case.record, account.comparison
     dense = analysis.latencies[comparison.base].value if comparison else None
-    heading = f"{analysis.labels[account.head]}, {record.form}, {units.plural(record.rows, 'row')}"
-    return Chart(heading, waterfall_chart(account.waterfall, dense).to_dict(), message(analysis, account))
+    label = f"{head}, {record.form}, {units.plural(record.rows, 'row')}"
+    return Choice(label, {DATA: bars(account.waterfall, dense)}, message(analysis, account))
 
 
 def _share(picoseconds: int, total: int) -> str:

@@ -70,7 +70,18 @@ def data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
 
 def rounded(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
     """Return `rows` as the data of a chart, numbers to as many digits as can be seen."""
-    return data([{name: _seen(value) for name, value in row.items()} for row in rows])
+    return data(seen(rows))
+
+
+def seen(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return `rows` with numbers to as many digits as can be seen."""
+    return [{name: _seen(value) for name, value in row.items()} for row in rows]
+
+
+def named(name: str) -> alt.Chart:
+    """Return a chart of data that come with each thing to choose, under their name."""
+    chart: alt.Chart = alt.Chart(alt.NamedData(name))
+    return chart
 
 
 def finished(*layers: Any, height: int = HEIGHT) -> alt.LayerChart:

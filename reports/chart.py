@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Datasets = Mapping[str, Sequence[Mapping[str, Any]]]
+Datasets = Mapping[str, Sequence[Any]]
+"""Rows, or plain numbers or texts, by the name that a specification knows them by."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import altair as alt
 
 from reports import canvas, units
 from reports.canvas import INK
+from reports.chart import Datasets
 from reports.compare import Comparison, Speedup
 from reports.load import Case
 from reports.record import CaseRecord
@@ -17,6 +18,8 @@ from reports.stats import Estimate
 from reports.styles import Style
 
 THEORY, ATTAINABLE = [6, 4], [1, 3]  # dashes of the lines of promises and of floors
+POINTS, REFERENCE = "points", "reference"
+"""Names of the data of charts by rows."""
 
 
 def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.LayerChart:
@@ -68,27 +71,40 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
     )
 
 
-def latency_chart(
-    cases: Sequence[Case],
-    latencies: Mapping[Case, Estimate],
-    styles: Sequence[Style],
-    seconds: tuple[float, float],
-    dense: Sequence[Case] = (),
-) -> alt.LayerChart:
-    """Draw the median time of one head's forms by rows, both axes logarithmic, with bands for the intervals.
+def latency_chart(styles: Sequence[Style], sizes: Sequence[int], seconds: tuple[float, float]) -> alt.LayerChart:
+    """Draw the median time of any head's forms by rows, of `latencies_of`, with bands for the intervals.
 
-    `seconds` bounds the vertical axis, so that the charts of several heads can share it. The fastest of the `dense`
-    cases at each number of rows is drawn as a reference.
+    Both axes are logarithmic; `sizes` are the numbers of rows and `seconds` bounds the vertical axis, so that the
+    charts of several heads share them. The fastest dense case at each number of rows is drawn as a reference.
     """
+    y = _duration(alt.Y, "value:Q", "median time of a call", seconds)
+    shown = [alt.Tooltip("median:N"), "interval:N", "samples:Q"]
+    return _by_rows(styles, sizes, y, shown)
+
+
+def throughput_chart(styles: Sequence[Style], sizes: Sequence[int], rates: tuple[float, float]) -> alt.LayerChart:
+    """Draw rows a second of any head's forms by rows, of `throughputs_of`, as `latency_chart` draws times."""
+    powers = [10.0**power for power in range(-3, 13)]
+    steps = [step * power for power in powers for step in (1, 2, 5)]
+    values = _ticks(powers if rates[1] / rates[0] > 3e3 else steps, rates)
+    axis = alt.Axis(title="rows a second", format="~s", labelOverlap="greedy", values=values)
+    y = alt.Y("value:Q", scale=alt.Scale(type="log", domain=list(rates), nice=False), axis=axis)
+    shown = [alt.Tooltip(f"{field}:Q", format=",.3~s", title=title) for field, title in _RATES.items()]
+    return _by_rows(styles, sizes, y, shown)
+
+
+def latencies_of(cases: Sequence[Case], latencies: Mapping[Case, Estimate], dense: Sequence[Case]) -> Datasets:
+    """Return the data of a `latency_chart`: median times in seconds of `cases`, and of the fastest `dense` ones."""
     points = [_latency_point(case, latencies[case]) for case in cases]
-    reference = [{"rows": rows, "seconds": value} for rows, value in fastest(dense, latencies).items()]
-    x = _rows_axis([point["rows"] for point in points] + [point["rows"] for point in reference])
-    y = _duration(alt.Y, "seconds:Q", "median time of a call", seconds)
-    base = alt.Chart(canvas.data(points))
-    band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
-    line = alt.Chart(canvas.data(reference)).mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(x=x, y=y)
-    tooltip = [*_TOOLTIP_CASE, "median:N", "interval:N", "samples:Q"]
-    return canvas.finished(line, band, *_lines(base, x, y, styles, tooltip))
+    reference = [{"rows": rows, "value": value} for rows, value in fastest(dense, latencies).items()]
+    return {POINTS: canvas.seen(points), REFERENCE: canvas.seen(reference)}
+
+
+def throughputs_of(cases: Sequence[Case], latencies: Mapping[Case, Estimate], dense: Sequence[Case]) -> Datasets:
+    """Return the data of a `throughput_chart`: rows over median time, whose intervals are those turned round."""
+    points = [_throughput_point(case, latencies[case]) for case in cases]
+    reference = [{"rows": rows, "value": rows / value} for rows, value in fastest(dense, latencies).items()]
+    return {POINTS: canvas.seen(points), REFERENCE: canvas.seen(reference)}
 
 
 def skew_chart(
@@ -104,11 +120,11 @@ def skew_chart(
     the median in seconds of the fastest dense form, drawn as a reference.
     """
     points = [{**_latency_point(case, latencies[case]), "spread": routings[case.record.routing]} for case in cases]
-    times = [end for point in points for end in (point["low"], point["high"], point["seconds"]) if end is not None]
-    y = _duration(alt.Y, "seconds:Q", "median time of a call", _bounds([*times, *([dense] if dense else [])], 1.2))
+    times = [end for point in points for end in (point["low"], point["high"], point["value"]) if end is not None]
+    y = _duration(alt.Y, "value:Q", "median time of a call", _bounds([*times, *([dense] if dense else [])], 1.2))
     x = alt.X("spread:O", sort=list(routings.values()), axis=alt.Axis(title="rows go to experts", labelAngle=0))
     base = alt.Chart(canvas.data(points))
-    reference = alt.Chart(canvas.data([{"seconds": dense}] if dense else []))
+    reference = alt.Chart(canvas.data([{"value": dense}] if dense else []))
     bars = base.mark_rule(strokeWidth=1.5).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
     tooltip = [*_TOOLTIP_CASE, alt.Tooltip("spread:N", title="rows go to experts"), "median:N", "interval:N"]
     line = reference.mark_rule(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(y=y)
@@ -131,13 +147,13 @@ def accuracy_chart(
         for case in cases
     ]
     firsts: dict[str, dict[str, Any]] = {}
-    for point in sorted(points, key=lambda point: point["seconds"]):
+    for point in sorted(points, key=lambda point: point["value"]):
         firsts.setdefault(point["head"], point)
     low, high = min(point["accuracy"] for point in points), max(point["accuracy"] for point in points)
     margin = max(0.25 * (high - low), 0.2)
     scale = alt.Scale(domain=[low - margin, high + margin], nice=False, zero=False)
     y = alt.Y("accuracy:Q", scale=scale, axis=alt.Axis(format=".1f", title="test accuracy, %", tickCount=5))
-    x = _duration(alt.X, "seconds:Q", "median time of a call", _bounds([point["seconds"] for point in points]))
+    x = _duration(alt.X, "value:Q", "median time of a call", _bounds([point["value"] for point in points]))
     base = alt.Chart(canvas.data(points))
     tooltip = ["head:N", *_TOOLTIP_CASE, "accuracy:Q", "median:N"]
     ranked = sorted(firsts.values(), key=lambda point: -point["accuracy"])
@@ -179,6 +195,7 @@ def fastest(cases: Sequence[Case], latencies: Mapping[Case, Estimate]) -> dict[i
 
 
 _BAR = alt.OverlayMarkDef(shape="stroke", color=INK, size=120, strokeWidth=1.5, filled=False)  # of lines of one point
+_RATES = {"value": "rows a second", "low": "at least", "high": "at most"}
 _TOOLTIP_CASE = ["form:N", alt.Tooltip("rows:Q", format=",")]
 
 
@@ -199,13 +216,28 @@ def _latency_point(case: Case, median: Estimate) -> dict[str, Any]:
     return {
         "form": case.record.form,
         "rows": case.record.rows,
-        "seconds": median.value,
+        "value": median.value,
         "low": median.low,
         "high": median.high,
         "median": units.seconds(median.value),
         "interval": units.seconds_interval(median),
         "samples": median.samples,
     }
+
+
+def _throughput_point(case: Case, median: Estimate) -> dict[str, Any]:
+    rows = case.record.rows
+    low, high = (None if end is None else rows / end for end in (median.high, median.low))
+    return {"form": case.record.form, "rows": rows, "value": rows / median.value, "low": low, "high": high}
+
+
+def _by_rows(styles: Sequence[Style], sizes: Sequence[int], y: alt.Y, shown: Sequence[Any]) -> alt.LayerChart:
+    """Return the lines of forms by rows, with a band for their intervals and the reference; `shown` are tooltips."""
+    x = _rows_axis(sizes)
+    base, reference = canvas.named(POINTS), canvas.named(REFERENCE)
+    band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
+    line = reference.mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(x=x, y=y)
+    return canvas.finished(line, band, *_lines(base, x, y, styles, [*_TOOLTIP_CASE, *shown]))
 
 
 def _lines(

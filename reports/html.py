@@ -33,6 +33,7 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
     environment.filters["embedded"] = _embedded
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     page = {"scripts": scripts, "hashes": hashes, "style": style, "chart_config": CONFIG}

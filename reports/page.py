@@ -17,7 +17,9 @@ from reports import (
     html,
     inputs,
     markdown,
+    noise,
     panels,
+    roofline,
     sampling,
     self_test,
     skew,
@@ -110,6 +112,8 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
         "cold": conditions.cold(analysis),
         "within_classifier": conditions.within_classifier(analysis),
         "latencies": panels.latency_panels(analysis, looks),
+        "throughputs": panels.throughput_panels(analysis, looks),
+        "roofline": roofline.section(analysis, looks),
         "accuracies": panels.accuracy_panels(analysis, looks),
         "routings": panels.routing_charts(analysis),
         "skews": skew.panels(analysis, looks),
@@ -120,6 +124,7 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
         "full_table": full_table.full_table(summary.rows(analysis)),
         "sampling": sampling.sentences(analysis),
         "drift": sampling.drift(analysis),
+        "noise": noise.section(analysis),
         "reasons": tables.reasons(analysis),
         "missing": _missing(analysis) if results.records else "",
         "replaced": [record.case_id for record in results.replaced],
@@ -147,7 +152,6 @@ def _frame(analysis: Analysis, given: Inputs, shown: Sections) -> dict[str, Any]
         "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
         "tally": " ".join(tally) or "Nothing was measured or trained yet.",
         "findings": shown.findings,
-        "machines": [*tables.environment(analysis), *shown.machines],
     }
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import log
 
+import altair as alt
+
 from reports import figures, units, verdicts
-from reports.chart import Chart, Panel
+from reports.chart import Chart, Choice, Datasets, Panel, choosing
 from reports.compare import KINDS, MAP_SUITE, Analysis, Head, Setting, rivals
 from reports.load import Case
 from reports.record import CaseRecord
+from reports.stats import Estimate
 from reports.styles import Style
 
 PAPER_BATCH = 256
+FEW = 4
+"""Heads of a setting up to which each has a chart of its own."""
+SATURATED = 0.9
+"""Share of the most rows a second from which on a head counts as saturated."""
 
 
 def speedup_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
@@ -31,21 +38,25 @@ def speedup_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
 
 
 def latency_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
-    """Return latency against batch: one panel for each setting, one chart for each head, on one scale of time."""
-    panels = []
-    for setting in analysis.usual:
-        cases = analysis.cases(setting)
-        dense = [case for case in cases if case.record.head == "dense"]
-        times = [analysis.latencies[case].value for case in cases]
-        bounds = (min(times, default=1) / 1.5, max(times, default=1) * 1.5)
-        charts = []
-        for head in _heads(analysis, cases):
-            own = [case for case in cases if Head.of(case.record) == head]
-            reference = [] if head.kind == "dense" else rivals(head, own, dense) or dense
-            chart = figures.latency_chart(own, analysis.latencies, styles, bounds, reference)
-            charts.append(Chart(analysis.labels[head], chart.to_dict(), _latency_message(analysis, own)))
-        panels.append(_panel(setting, charts))
-    return _filled(panels)
+    """Return latency against batch: one panel for each setting, a chart for each head, on one scale of time."""
+    return _by_rows(
+        analysis,
+        value=lambda case: analysis.latencies[case].value,
+        chart=lambda sizes, bounds: figures.latency_chart(styles, sizes, bounds),
+        data=figures.latencies_of,
+        message=_latency_message,
+    )
+
+
+def throughput_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
+    """Return rows a second against batch: one panel for each setting, a chart for each head, on one scale."""
+    return _by_rows(
+        analysis,
+        value=lambda case: case.record.rows / analysis.latencies[case].value,
+        chart=lambda sizes, bounds: figures.throughput_chart(styles, sizes, bounds),
+        data=figures.throughputs_of,
+        message=_throughput_message,
+    )
 
 
 def accuracy_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
@@ -96,6 +107,45 @@ def _heads(analysis: Analysis, cases: Sequence[Case]) -> list[Head]:
     return sorted(heads, key=lambda head: (KINDS.index(head.kind), analysis.labels[head]))
 
 
+def _by_rows(
+    analysis: Analysis,
+    value: Callable[[Case], float],
+    chart: Callable[[Sequence[int], tuple[float, float]], alt.LayerChart],
+    data: Callable[[Sequence[Case], Mapping[Case, Estimate], Sequence[Case]], Datasets],
+    message: Callable[[Analysis, Sequence[Case]], str],
+) -> list[Panel]:
+    """Return one panel for each setting: a `chart` of each head by rows, or of more heads than a few one to choose.
+
+    The heads of a setting share their scales, so what is drawn of each is `data` alone.
+    """
+    panels = []
+    for setting in analysis.usual:
+        cases = analysis.cases(setting)
+        if not cases:
+            continue
+        values = [value(case) for case in cases]
+        sizes = sorted({case.record.rows for case in cases})
+        spec = chart(sizes, (min(values) / 1.5, max(values) * 1.5)).to_dict()
+        choices = [
+            Choice(analysis.labels[head], data(own, analysis.latencies, dense), message(analysis, own))
+            for head, own, dense in _beside_dense(analysis, cases)
+        ]
+        if len(choices) <= FEW:
+            charts = [Chart(head.label, {**spec, "datasets": dict(head.data)}, head.message) for head in choices]
+        else:
+            charts = [choosing("One head", spec, choices)]
+        panels.append(_panel(setting, charts))
+    return panels
+
+
+def _beside_dense(analysis: Analysis, cases: Sequence[Case]) -> Iterator[tuple[Head, list[Case], list[Case]]]:
+    """Yield each head with its own cases and the dense ones it is held against, none for a dense head."""
+    dense = [case for case in cases if case.record.head == "dense"]
+    for head in _heads(analysis, cases):
+        own = [case for case in cases if Head.of(case.record) == head]
+        yield head, own, [] if head.kind == "dense" else rivals(head, own, dense) or dense
+
+
 def _panel(setting: Setting, charts: list[Chart]) -> Panel:
     return Panel(verdicts.title(setting), verdicts.machine(setting), charts)
 
@@ -120,6 +170,24 @@ def _latency_message(analysis: Analysis, cases: Sequence[Case]) -> str:
         clauses.append(f"{time} at {units.plural(rows, 'row')} ({best.record.form})")
     label = analysis.labels[Head.of(cases[0].record)]
     return f"The fastest forms of the {label} take {units.listing(clauses)}."
+
+
+def _throughput_message(analysis: Analysis, cases: Sequence[Case]) -> str:
+    """Say which form serves most rows a second, and from how many rows on the fastest forms are near that."""
+    rates = {case: case.record.rows / analysis.latencies[case].value for case in cases}
+    best = max(cases, key=rates.__getitem__)
+    sizes = sorted({case.record.rows for case in cases})
+    reached = {rows: max(rates[case] for case in cases if case.record.rows == rows) for rows in sizes}
+    full = next(rows for rows in sizes if reached[rows] >= SATURATED * rates[best])
+    told = (
+        f"The {analysis.labels[Head.of(best.record)]} serves at most {units.rate(rates[best])} rows a second, at "
+        f"{units.plural(best.record.rows, 'row')} ({best.record.form})"
+    )
+    if len(sizes) == 1:
+        return f"{told}."
+    if full == sizes[-1]:
+        return f"{told}; it does not saturate, more rows still bring more."
+    return f"{told}; it saturates at {units.plural(full, 'row')}, from where on more rows bring less than a tenth more."
 
 
 def _accuracy_message(analysis: Analysis, cases: Sequence[Case], batch: int) -> str:

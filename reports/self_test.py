@@ -176,6 +176,19 @@ def holds(found: Sequence[Found]) -> bool:
     return few_wrong and sum(each.covered for each in slowed) >= LEAST_COVERED * _counted(slowed)
 
 
+def in_brief(test: SelfTest) -> str:
+    """Return whether the method keeps its word, and the numbers that say so, as one fact about a machine."""
+    found = findings(test)
+    alike, slowed = _alike(found), _slowed(found)
+    told = []
+    if _counted(alike):
+        told.append(f"wrong on identical code in {_share(sum(each.wrong for each in alike), _counted(alike))}")
+    if _counted(slowed):
+        held = _share(sum(each.covered for each in slowed), _counted(slowed))
+        told.append(f"intervals of slowed code hold the truth in {held}")
+    return f"{'passed' if holds(found) else 'not passed'}: {', '.join(told) or 'no comparison counts'}"
+
+
 @dataclass(frozen=True)
 class Shown:
     """A self-test as a report shows it."""

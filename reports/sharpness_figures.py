@@ -18,7 +18,7 @@ from reports.canvas import INK
 from reports.studies import Density, LossLine, Surface
 from reports.styles import Style
 
-MOST_POINTS = 400  # drawn of a spectrum
+MOST_POINTS = 200  # drawn of a spectrum
 DECADES = 7  # of a density below its peak
 LINE_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 HALF_STEP = 0.5
@@ -51,8 +51,8 @@ def line_chart(lines: Sequence[LossLine], style: Style) -> alt.LayerChart:
     names = [line.direction for line in lines]
     dashes = [LINE_DASHES[min(place, len(LINE_DASHES) - 1)] for place in range(len(names))]
     dash = alt.StrokeDash("direction:N", scale=alt.Scale(domain=names, range=dashes), legend=None)
-    x = alt.X("alpha:Q", axis=alt.Axis(title="distance along the direction", tickCount=5, grid=False))
-    y = alt.Y("rise:Q", axis=alt.Axis(title="rise of the loss, nats", tickCount=5))
+    x = alt.X("alpha:Q", axis=alt.Axis(title="distance along the direction", format="~g", tickCount=5, grid=False))
+    y = alt.Y("rise:Q", axis=alt.Axis(title="rise of the loss, nats", format="~g", tickCount=5))
     base = alt.Chart(canvas.rounded(points)).encode(x=x, y=y)
     tooltip = ["direction:N", alt.Tooltip("alpha:Q", format=".4~g"), alt.Tooltip("rise:Q", format=".4~g"), "rerouted:Q"]
     ceiling = max((abs(point["rise"]) for point in points), default=0.0)
@@ -62,15 +62,13 @@ def line_chart(lines: Sequence[LossLine], style: Style) -> alt.LayerChart:
         base.mark_line(strokeWidth=2, color=style.colour).encode(strokeDash=dash),
         predicted.mark_line(strokeWidth=1.2, color=INK, strokeDash=[1, 3], strokeCap="round"),
     ]
-    same = [point for point in points if not point["rerouted"]]
-    other = [point for point in points if point["rerouted"]]
-    for rows, mark in (
-        (same, {"size": 24, "filled": True}),
-        (other, {"size": 55, "shape": "diamond", "filled": False}),
+    for test, mark, some in (
+        ("datum.rerouted == 0", {"size": 24, "filled": True}, not all(point["rerouted"] for point in points)),
+        ("datum.rerouted > 0", {"size": 55, "shape": "diamond", "filled": False}, any(p["rerouted"] for p in points)),
     ):
-        if rows:
-            marks = alt.Chart(canvas.rounded(rows)).mark_point(opacity=1, color=style.colour, **mark)
-            layers.append(marks.encode(x=x, y=y, tooltip=tooltip))
+        if some:
+            marks = base.transform_filter(test).mark_point(opacity=1, color=style.colour, **mark)
+            layers.append(marks.encode(tooltip=tooltip))
     return canvas.finished(*layers)
 
 

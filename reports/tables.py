@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,8 +56,11 @@ def without_blanks(table: Table) -> Table:
     return Table(table.caption, columns, tuple(tuple(row[place] for place in kept) for row in table.rows))
 
 
-def environment(analysis: Analysis) -> list[Table]:
-    """Return one table for each machine: what the numbers were measured on, with and when."""
+def environment(analysis: Analysis, more: Mapping[str, Mapping[str, str]] | None = None) -> list[Table]:
+    """Return one table for each machine: what the numbers were measured on, with and when.
+
+    `more` has further facts of machines, by what `verdicts.machine` calls them.
+    """
     machines: dict[str, list[CaseRecord]] = {}
     measured: dict[str, list[Case]] = {}
     for record in sorted(analysis.results.records, key=lambda record: Setting.of(record).rank()):
@@ -65,7 +68,10 @@ def environment(analysis: Analysis) -> list[Table]:
     for case in analysis.results.cases:
         measured.setdefault(verdicts.machine(Setting.of(case.record)), []).append(case)
     columns = (Column("fact", numeric=False), Column("value", numeric=False))
-    return [Table(name, columns, tuple(_facts(records, measured.get(name, [])))) for name, records in machines.items()]
+    return [
+        Table(name, columns, (*_facts(records, measured.get(name, [])), *(more or {}).get(name, {}).items()))
+        for name, records in machines.items()
+    ]
 
 
 def public(analysis: Analysis) -> Table | None:

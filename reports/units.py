@@ -21,6 +21,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def rate(value: float) -> str:
+    """Return how many of a thing a second: three digits, thousands separated."""
+    return _rounded(float(f"{value:.3g}"), 3)
+
+
 def factor(value: float) -> str:
     """Return a ratio such as 1.92x: two decimals or three digits, whichever is shorter, and at least two digits."""
     return f"{_digits(value)}{TIMES}"

@@ -1,0 +1,39 @@
+"""Which accounts are drawn, and in which order a reader is offered them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+from reports.account import Account
+from reports.compare import Analysis, Setting
+from reports.panels import PAPER_BATCH
+
+INTEREST = ("sparse", "soft", "dense")
+"""Kinds of heads in the order in which their accounts are offered."""
+
+
+def is_drawn(setting: Setting) -> bool:
+    """Return whether accounts of a setting are drawn: by the wall clock, of warm caches and rows made for nothing."""
+    return (setting.clock, setting.cache, setting.routing) == ("wall", "warm", "")
+
+
+def by_interest(analysis: Analysis, accounts: Sequence[Account]) -> list[Account]:
+    """Return `accounts` in the order in which they are offered: sparse heads first, soft and dense ones after them.
+
+    Of each kind those at the rows nearest to the paper's batch come first, then the others from the fewest on, and of
+    each number of rows the fastest first.
+    """
+    nearest = {
+        kind: min(
+            (found.case.record.rows for found in accounts if found.head.kind == kind),
+            key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows),
+        )
+        for kind in {found.head.kind for found in accounts}
+    }
+
+    def rank(found: Account) -> tuple[int, bool, int, float]:
+        kind, rows = found.head.kind, found.case.record.rows
+        return (INTEREST.index(kind), rows != nearest[kind], rows, analysis.latencies[found.case].value)
+
+    return sorted(accounts, key=rank)
