@@ -23,6 +23,7 @@ from reports import (
     sampling,
     self_test,
     skew,
+    steadiness,
     summary,
     tables,
     targets_page,
@@ -152,6 +153,7 @@ def _frame(analysis: Analysis, given: Inputs, shown: Sections) -> dict[str, Any]
         "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
         "tally": " ".join(tally) or "Nothing was measured or trained yet.",
         "findings": shown.findings,
+        "machines": [*tables.environment(analysis, steadiness.facts(analysis, given.self_tests)), *shown.machines],
     }
 
 

@@ -16,11 +16,19 @@ function begin(figure) {
   return waiting.delete(figure) ? draw(figure) : Promise.resolve();
 }
 
+function rows(data) {
+  if (Array.isArray(data)) return data;
+  const names = Object.keys(data);
+  return data[names[0]].map((_, place) => Object.fromEntries(names.map((name) => [name, data[name][place]])));
+}
+
 async function draw(figure) {
   const place = figure.querySelector(".chart");
   const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: CONFIG };
+  const spec = json(figure.querySelector("script"));
+  for (const [name, data] of Object.entries(spec.datasets)) spec.datasets[name] = rows(data);
   try {
-    const { view } = await vegaEmbed(place, json(figure.querySelector("script")), options);
+    const { view } = await vegaEmbed(place, spec, options);
     place.querySelector("svg").ariaHidden = "true"; // its message stands for all of its marks
     offerChoices(figure, view);
   } catch (error) {
@@ -42,7 +50,7 @@ function offerChoices(figure, view) {
   const choices = json(figure.querySelector("script.choices"));
   const show = () => {
     const choice = choices[select.selectedIndex];
-    for (const [name, values] of Object.entries(choice.data)) view.data(name, values);
+    for (const [name, data] of Object.entries(choice.data)) view.data(name, rows(data));
     view.runAsync();
     figure.querySelector(".chart").setAttribute("aria-label", choice.message);
     figure.querySelector("figcaption").textContent = choice.message;
