@@ -23,6 +23,9 @@ from reports import (
     account_panels,
     break_even_figures,
     break_even_page,
+    changes,
+    changes_page,
+    changes_text,
     conditions,
     load,
     markdown,
@@ -36,9 +39,11 @@ from reports import (
     verdicts,
 )
 from reports.break_even import Map, maps
+from reports.changes import Changes
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
 from reports.files import read, write
+from reports.gate import Gate
 from reports.load import measured_at
 from reports.sections import Sections, sections
 from reports.seeds import INTERVAL
@@ -65,16 +70,16 @@ class Report:
     headline: list[str]
 
 
-def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
+def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path | None = None) -> Report:
     """Write `index.html` and `report.md` into the folder `out`, made if need be, from results and studies.
 
-    Benchmark results and study files may be mixed in any order; `paper` adds the published numbers beside ours.
+    Benchmark results and study files may be mixed in any order; `paper` adds the published numbers beside ours, and
+    `base`, the result of a run before, what changed since.
 
     Each file is replaced whole or not at all. The same results give the same bytes. Raises `ReportError` where a
     result file is unusable or `out` is no folder, and `OSError` where it cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
+    check_folder(out)
     contents = read(results)
     if not contents and not paper:
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
@@ -85,15 +90,48 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     analysis = analyse(load.gather({path: content for path, content in results_of.items() if path not in chosen}))
     shown = sections(given, analysis.results.records, paper)
     drawn = maps(analysis)
-    shown = replace(shown, findings=[*break_even_page.findings(drawn), *shown.findings])
+    since = changes.between(load.load([base]), analysis.results) if base else None
+    found = [*changes_page.findings(since), *break_even_page.findings(drawn), *shown.findings]
+    shown = replace(shown, findings=found)
     content = _content(analysis, drawn) | shown.content | _frame(analysis, shown)
+    content["changes"] = changes_page.section(since) if since else None
     content["self_tests"] = [self_test.shown(test) for test in tests]
-    content["commands"] = _commands(analysis, [*given.files, *tests], list(contents), out, paper)
+    content["commands"] = _commands(analysis, [*given.files, *tests], list(contents), out, paper, base)
     out.mkdir(parents=True, exist_ok=True)
     report = Report(out / "index.html", out / "report.md", _headline(analysis, shown))
     write(report.index, _html(content))
     write(report.markdown, markdown.render(content))
     return report
+
+
+def build_changes(found: Changes, gate: Gate | None, out: Path, command: str) -> Report:
+    """Write `index.html` and `compare.md` into the folder `out`, made if need be: a comparison of two runs alone.
+
+    `gate` is the outcome of a gate on it, if there was one, and `command` what to run to make it again. Raises
+    `ReportError` where `out` is no folder, and `OSError` where it cannot be written.
+    """
+    check_folder(out)
+    nothing = analyse(load.gather({}))
+    shown = replace(sections(studies.gather({}), (), paper=False), findings=changes_page.findings(found, gate))
+    content = _content(nothing, []) | shown.content | _frame(nothing, shown)
+    content |= {
+        "title": Title("before and after", "Two runs, before and after"),
+        "tally": changes_text.between(found),
+        "changes": changes_page.section(found),
+        "self_tests": [],
+        "commands": [command],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    report = Report(out / "index.html", out / "compare.md", _headline(nothing, shown))
+    write(report.index, _html(content))
+    write(report.markdown, markdown.render(content, "compare.md"))
+    return report
+
+
+def check_folder(out: Path) -> None:
+    """Raise `ReportError` where something that is no folder is in the way of one to write a report into."""
+    if out.exists() and not out.is_dir():
+        raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
 
 
 def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
@@ -102,6 +140,7 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
     looks = styles(case.record.form for case in results.cases)
     return {
         "measured": bool(results.records),
+        "changes": None,
         "answers": verdicts.answers(analysis),
         "public": tables.public(analysis),
         "styles": looks,
@@ -177,13 +216,13 @@ def _missing(analysis: Analysis) -> str:
 
 
 def _commands(
-    analysis: Analysis, given: Sequence[StudyFile], sources: Sequence[Path], out: Path, paper: bool
+    analysis: Analysis, given: Sequence[StudyFile], sources: Sequence[Path], out: Path, paper: bool, base: Path | None
 ) -> list[str]:
     """Return what to run to build this report again."""
     commits = sorted({record.commit for record in analysis.results.records if record.commit})
     checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
     made = dict.fromkeys(" ".join(file.command.split()) for file in given if file.command.strip())
-    options = ["--paper"] * paper + ["--out", str(out)]
+    options = ["--paper"] * paper + (["--base", str(base)] if base else []) + ["--out", str(out)]
     report = shlex.join(["moegap", "report", *map(str, sources), *options])
     return [*checkout, *analysis.results.commands, *made, report]
 

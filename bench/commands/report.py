@@ -21,12 +21,15 @@ def report(
     paper: Annotated[
         bool, typer.Option("--paper", help="Put each number that arXiv 2601.15021 published beside ours.")
     ] = False,
+    base: Annotated[
+        Path | None, typer.Option(help="The result of a run before: adds what changed since, as `compare` does.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for index.html and report.md.")] = OUT,
 ) -> None:
     """Build the report of one or more result or study files; needs neither a GPU nor torch."""
     from reports.page import build
 
-    made = build(results or [], out, paper=paper)
+    made = build(results or [], out, paper=paper, base=base)
     typer.echo(f"{made.index}\n{made.markdown}")
     for line in made.headline:
         typer.echo(line)

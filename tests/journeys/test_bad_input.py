@@ -166,6 +166,7 @@ def test_help_is_there_for_every_command(moegap, monkeypatch, capsys):
         "account",
         "profile",
         "report",
+        "compare",
         "targets",
         "policies",
         "sharpness",
