@@ -182,16 +182,16 @@ def nothing_in_common(base: str, new: str) -> ReportError:
 def _geometric_mean(ratios: Sequence[tuple[str, Estimate]]) -> Estimate:
     """Return the mean of ratios, each with the name of what was measured together with it."""
     samples, blocks = (sum(getattr(ratio, count) for _, ratio in ratios) for count in ("samples", "blocks"))
-    middle = sum(log(ratio.value) for _, ratio in ratios) / len(ratios)
+    centre = sum(log(ratio.value) for _, ratio in ratios) / len(ratios)
     below: defaultdict[str, float] = defaultdict(float)
     above: defaultdict[str, float] = defaultdict(float)
     for together, ratio in ratios:
         if ratio.low is None or ratio.high is None:
-            return Estimate(exp(middle), None, None, samples, blocks)
+            return Estimate(exp(centre), None, None, samples, blocks)
         below[together] += log(ratio.value / ratio.low)
         above[together] += log(ratio.high / ratio.value)
     low, high = (hypot(*widths.values()) / len(ratios) for widths in (below, above))
-    return Estimate(exp(middle), exp(middle - low), exp(middle + high), samples, blocks)
+    return Estimate(exp(centre), exp(centre - low), exp(centre + high), samples, blocks)
 
 
 def _identity(base: Results, new: Results) -> Callable[[CaseRecord], Key]:

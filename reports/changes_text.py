@@ -100,7 +100,7 @@ def cases(caption: str, changes: Iterable[Change]) -> Table:
 def interval(ratio: Estimate, by_quartiles: bool = False) -> str:
     """Return the interval of a ratio, or what it lacks."""
     if ratio.low is None and by_quartiles:
-        return f"no interval from {units.plural(ratio.samples, 'round')}"
+        return f"no interval from quartiles of {units.plural(ratio.samples, 'round')}"
     return units.factor_interval(ratio)
 
 

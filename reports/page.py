@@ -90,7 +90,7 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     analysis = analyse(load.gather({path: content for path, content in results_of.items() if path not in chosen}))
     shown = sections(given, analysis.results.records, paper)
     drawn = maps(analysis)
-    since = changes.between(load.load([base]), analysis.results) if base else None
+    since = _since(base, analysis) if base else None
     found = [*changes_page.findings(since), *break_even_page.findings(drawn), *shown.findings]
     shown = replace(shown, findings=found)
     content = _content(analysis, drawn) | shown.content | _frame(analysis, shown)
@@ -188,6 +188,13 @@ def _frame(analysis: Analysis, shown: Sections) -> dict[str, Any]:
         "findings": shown.findings,
         "machines": [*tables.environment(analysis), *shown.machines],
     }
+
+
+def _since(base: Path, analysis: Analysis) -> Changes:
+    """Return what changed since the run before, in the file `base`."""
+    if not analysis.results.records:
+        raise ReportError("--base needs a benchmark result to compare with: name one beside it.")
+    return changes.between(load.load([base]), analysis.results)
 
 
 def _headline(analysis: Analysis, shown: Sections) -> list[str]:

@@ -36,7 +36,7 @@ _FACTS = {
 }
 """What is told of `machine_info`, by the name it is told under."""
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Time = Annotated[float, Field(ge=1e-15, le=1e9, allow_inf_nan=False)]  # in seconds, so that no ratio overflows
 
 
 class Stats(BaseModel):
@@ -44,10 +44,10 @@ class Stats(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    median: Positive
-    iqr: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    median: Time
+    iqr: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
     rounds: Annotated[int, Field(ge=1)]
-    data: list[Positive] = []
+    data: list[Time] = []
 
 
 class Benchmark(BaseModel):

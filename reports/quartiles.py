@@ -11,6 +11,9 @@ from reports.stats import CONFIDENCE, LEAST_BLOCKS, Estimate
 MEDIAN_ERROR = 0.93
 """Standard error of a median of n samples, in interquartile ranges / sqrt(n) (McGill, Tukey and Larsen 1978)."""
 
+WIDEST = log(10)
+"""Half width of an interval, in logarithms, beyond which it says nothing."""
+
 
 @dataclass(frozen=True)
 class Quartiles:
@@ -27,9 +30,12 @@ class Quartiles:
 
 
 def ratio_of_medians(base: Quartiles, new: Quartiles) -> Estimate:
-    """Return base / new, normal in its logarithm, without an interval where a side has few rounds."""
+    """Return base / new, normal in its logarithm.
+
+    It has no interval where a side has few rounds, nor one that reaches over more than a factor of ten either way.
+    """
     value, rounds = base.median / new.median, min(base.rounds, new.rounds)
-    if rounds < LEAST_BLOCKS:
-        return Estimate(value, None, None, rounds, rounds)
     half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * hypot(base.relative_error, new.relative_error)
+    if rounds < LEAST_BLOCKS or half > WIDEST:
+        return Estimate(value, None, None, rounds, rounds)
     return Estimate(value, exp(log(value) - half), exp(log(value) + half), rounds, rounds)
