@@ -43,9 +43,9 @@ def run(results: Results) -> Run:
 
 
 def commits(found: Iterable[tuple[str, bool | None]]) -> str:
-    """Return commits in short, and which had uncommitted changes."""
+    """Return commits, hashes in short, and which had uncommitted changes."""
     return ", ".join(
-        f"{commit[:10] or UNKNOWN}{' with uncommitted changes' if dirty else ''}"
+        f"{(commit[:10] if len(commit) >= 40 else commit) or UNKNOWN}{' with uncommitted changes' if dirty else ''}"
         for commit, dirty in dict.fromkeys(found)
     )
 

@@ -72,7 +72,7 @@ def _charts(found: Changes, looks: Sequence[Style]) -> list[Chart]:
     charts = []
     if len(families) > 1:
         lines = [_mean_line(family) for family in families[:MOST_LINES]]
-        heading = f"Each {found.kind}{_cut(len(families))}: geometric mean over shapes"
+        heading = f"Each {found.kind}{_cut(len(families))}: geometric mean"
         charts.append(Chart(heading, forest(lines, looks, found.least).to_dict(), _extremes(lines)))
     if worst:
         lines = [_case_line(change) for change in worst]

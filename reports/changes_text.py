@@ -56,11 +56,11 @@ def notes(found: Changes) -> Iterator[str]:
     paired = sum(change.ratio.paired for change in found.changes)
     rough = sum(change.by_quartiles for change in found.changes)
     if paired:
-        yield f"{_share(paired, total)} stand in both files with the same blocks and are compared block by block."
+        yield f"Compared block by block, because both files hold the same blocks: {_share(paired, total)}."
     if rough:
         yield (
-            f"{_share(rough, total)} have their interval from quartiles, as if samples were independent, because a "
-            "file was saved without samples; --benchmark-save-data keeps them."
+            "With an interval from quartiles, as if samples were independent, because a file was saved without samples "
+            f"(--benchmark-save-data keeps them): {_share(rough, total)}."
         )
     yield from _aside("a time in NEW and none in BASE, which says why", found.gained)
     yield from _aside("a time in BASE and do not stand in NEW", found.only_base)
@@ -89,7 +89,7 @@ def summary(found: Changes) -> Table:
     """Return the geometric mean of each family, the worst first, and that of all cases."""
     means = [*found.families, *([found.overall] if found.overall else [])]
     columns = (Column(found.kind, numeric=False), *_SUMMARY)
-    return Table("Geometric means over shapes", columns, tuple(_mean_row(each) for each in means))
+    return Table("Geometric means, the worst first", columns, tuple(_mean_row(each) for each in means))
 
 
 def cases(caption: str, changes: Iterable[Change]) -> Table:
@@ -106,11 +106,14 @@ def interval(ratio: Estimate, by_quartiles: bool = False) -> str:
 
 def time(ratio: Estimate) -> str:
     """Return how much more time NEW takes than BASE, such as +5.0 %."""
-    return f"{100 * (1 / ratio.value - 1):+,.1f} %".replace("-", units.MINUS)
+    percent = round(100 * (1 / ratio.value - 1), 1) + 0.0  # no minus before zero
+    return f"{percent:+,.1f} %".replace("-", units.MINUS)
 
 
 def _more(ratio: Estimate) -> str:
     told = time(ratio)
+    if told == "+0.0 %":
+        return "as much"
     return f"{told[1:]} {'less' if told.startswith(units.MINUS) else 'more'}"
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reports import changed_conditions, quartiles, stats, units
 from reports.changed_conditions import SIDES, UNKNOWN, Facts, Run
-from reports.changes import Change, Changes, middle, nothing_in_common, verdict, worst_first
+from reports.changes import LONGEST, SHORTEST, Change, Changes, middle, nothing_in_common, verdict, worst_first
 from reports.errors import ReportError
 from reports.files import Content
 from reports.quartiles import Quartiles
@@ -36,7 +36,7 @@ _FACTS = {
 }
 """What is told of `machine_info`, by the name it is told under."""
 
-Time = Annotated[float, Field(ge=1e-15, le=1e9, allow_inf_nan=False)]  # in seconds, so that no ratio overflows
+Time = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]  # in seconds
 
 
 class Stats(BaseModel):
@@ -45,7 +45,7 @@ class Stats(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     median: Time
-    iqr: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+    iqr: Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
     rounds: Annotated[int, Field(ge=1)]
     data: list[Time] = []
 
@@ -136,7 +136,7 @@ def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool) -> Ch
     ratio, before, after = _compared(base, new, same_run)
     return Change(
         case=new.fullname,
-        label=new.fullname.rpartition("::")[2],
+        label=new.fullname,
         family=new.family,
         form="",
         together=new.fullname,

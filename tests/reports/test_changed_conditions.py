@@ -99,5 +99,11 @@ def test_a_steady_or_unknown_anchor_says_nothing(tmp_path: Path, base: float | N
 
 
 def test_commits_are_short_and_say_what_was_not_committed() -> None:
-    found = [("31a5c0941f2c7d6e8b90", False), ("31a5c0941f2c7d6e8b90", False), ("f" * 40, True), ("", None)]
-    assert commits(found) == "31a5c0941f, ffffffffff with uncommitted changes, not recorded"
+    found = [
+        ("31a5c0941f" + 30 * "0", False),
+        ("31a5c0941f" + 30 * "0", False),
+        ("f" * 40, True),
+        ("", None),
+        ("unversioned", None),
+    ]
+    assert commits(found) == "31a5c0941f, ffffffffff with uncommitted changes, not recorded, unversioned"

@@ -161,6 +161,12 @@ def test_a_run_beside_itself_is_never_slower(seed: int, noise: float, least: flo
     assert found.verdict is Verdict.SAME
 
 
+@pytest.mark.parametrize("time", [1e300, 1e-300])
+def test_a_time_that_nothing_takes_is_one_sentence(time: float) -> None:
+    with pytest.raises(ReportError, match=r"run\.json: .* took .*e[+-]\d+ s, which is no time: measure it again"):
+        between(run(ENTRIES), run([scaled(ENTRIES[0], time / 1e-3)]))
+
+
 def test_the_ratio_of_two_runs_is_that_of_their_medians() -> None:
     """By hand: medians of blocks 2, 4, 6 and 3, 3, 3 ms have the medians 4 and 3; too few blocks for an interval."""
     before = benchmark(record(), [1e-3, 3e-3, 4e-3, 4e-3, 5e-3, 7e-3])
