@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log
 
 import numpy as np
 
@@ -17,6 +16,8 @@ Facts = Mapping[str, str]
 UNKNOWN = "not recorded"
 ARROW = "\N{RIGHTWARDS ARROW}"
 SIDES = ("BASE", "NEW")
+OTHERS = 1.0
+"""Load beyond a run's own threads that is taken for other work."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ def commits(found: Iterable[tuple[str, bool | None]]) -> str:
 def warnings(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], least: float) -> list[str]:
     """Return in sentences what differs between matched cases beside their code; `least` as in a verdict."""
     facts = [(_facts(before.record), _facts(after.record)) for before, after in pairs]
-    dirty = [any(case.record.dirty for case in side) for side in zip(*pairs, strict=True)]
+    sides = {side: [pair[place] for pair in pairs] for place, side in enumerate(SIDES)}
     return [
         *differences(facts),
-        *(uncommitted(side) for side, found in zip(SIDES, dirty, strict=False) if found),
+        *(uncommitted(side) for side, cases in sides.items() if any(case.record.dirty for case in cases)),
+        *(sentence for side, cases in sides.items() for sentence in _load(side, cases)),
         *_anchors(base, new, pairs, least),
     ]
 
@@ -92,16 +94,28 @@ def _facts(record: CaseRecord) -> Facts:
 
 
 def _anchors(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], least: float) -> Iterator[str]:
-    """Say it where the anchor, work that never changes, took more or less time by `least` or beyond."""
+    """Say it where the anchor, work that never changes, took more or less time by `least` or beyond in any group."""
     before, after = ({group.group_id: group for group in side.groups} for side in (base, new))
     matched = dict.fromkeys((old.record.group_id, now.record.group_id) for old, now in pairs)
     known = [(before[old], after[now]) for old, now in matched if old != now and old in before and now in after]
-    logs = [log(_middle(now) / _middle(old)) for old, now in known if _middle(old) and _middle(now)]
-    factor = exp(sum(logs) / len(logs)) if logs else 1.0
-    if max(factor, 1 / factor) >= 1 + least:
+    factors = [_middle(now) / _middle(old) for old, now in known if _middle(old) and _middle(now)]
+    moved = sum(max(factor, 1 / factor) >= 1 + least for factor in factors)
+    if moved:
+        span = " to ".join(dict.fromkeys(units.factor(pick(factors)) for pick in (min, max)))
         yield (
-            f"The anchor, work that never changes, took {units.factor(factor)} as long in NEW as in BASE (geometric "
-            f"mean of {units.plural(len(logs), 'group')}): the machine was {'slower' if factor > 1 else 'faster'}."
+            f"The anchor, work that never changes, took {span} as long in NEW as in BASE, beyond the least effect in "
+            f"{units.count(moved)} of {units.plural(len(factors), 'group')}: there the machine itself changed."
+        )
+
+
+def _load(side: str, cases: Iterable[Case]) -> Iterator[str]:
+    """Say it where more waited for the processor than the threads of the run."""
+    found = [(case.record.load_1m or 0.0, case.record.threads) for case in cases]
+    busiest, threads = max(found, key=lambda pair: pair[0] - pair[1], default=(0.0, 0))
+    if busiest > threads + OTHERS:
+        yield (
+            f"{side} was measured beside other work: the load average was {busiest:.1f} when a group began, with "
+            f"{units.plural(threads, 'thread')} of its own."
         )
 
 
