@@ -62,9 +62,9 @@ def notes(found: Changes) -> Iterator[str]:
             "With an interval from quartiles, as if samples were independent, because a file was saved without samples "
             f"(--benchmark-save-data keeps them): {_share(rough, total)}."
         )
-    yield from _aside("a time in NEW and none in BASE, which says why", found.gained)
-    yield from _aside("a time in BASE and do not stand in NEW", found.only_base)
-    yield from _aside("a time in NEW and do not stand in BASE", found.only_new)
+    yield from _aside("With a time in NEW and none in BASE, which says why", found.gained)
+    yield from _aside("With a time in BASE and missing from NEW", found.only_base)
+    yield from _aside("With a time in NEW and missing from BASE", found.only_new)
 
 
 def lost(found: Changes) -> list[str]:
@@ -147,5 +147,4 @@ def _share(part: int, whole: int) -> str:
 def _aside(what: str, cases: Sequence[str]) -> Iterator[str]:
     if cases:
         more = [f"{units.count(len(cases) - NAMED)} more"] if len(cases) > NAMED else []
-        verb = "has" if len(cases) == 1 else "have"
-        yield f"{units.plural(len(cases), 'case')} {verb} {what}: {units.listing([*cases[:NAMED], *more])}."
+        yield f"{what}: {units.plural(len(cases), 'case')} ({units.listing([*cases[:NAMED], *more])})."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ def test_the_outcome_in_one_sentence(found: Changes) -> None:
 def test_more_and_less_time(found: Changes) -> None:
     told = [changes_text.time(Estimate(value, None, None, 9, 9)) for value in (1 / 1.05, 1.25, 1.0, 1.0001, 1e-4)]
     assert told == ["+5.0 %", "−20.0 %", "+0.0 %", "+0.0 %", "+999,900.0 %"]
+
+
+def test_cases_of_one_run_only_are_told(found: Changes) -> None:
+    several = tuple(f"case {n}" for n in range(12))
+    notes = list(changes_text.notes(replace(found, gained=("a",), only_base=("b", "c"), only_new=several)))[1:]
+    assert notes == [
+        "With a time in NEW and none in BASE, which says why: 1 case (a).",
+        "With a time in BASE and missing from NEW: 2 cases (b and c).",
+        f"With a time in NEW and missing from BASE: 12 cases ({', '.join(several[:10])} and 2 more).",
+    ]
 
 
 def test_tables_hold_every_case_once_the_worst_first(found: Changes) -> None:
