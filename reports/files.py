@@ -19,6 +19,12 @@ def read(paths: Iterable[Path]) -> dict[Path, Content]:
     return {path: _object(path) for path in {path.resolve(): path for path in files}.values()}
 
 
+def check_folder(out: Path) -> None:
+    """Raise `ReportError` where something that is no folder is in the way of one to write a report into."""
+    if out.exists() and not out.is_dir():
+        raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
+
+
 def write(path: Path, text: str) -> None:
     """Replace the file at `path` whole, or leave it as it was; raises `OSError` where it cannot be written."""
     write_bytes(path, text.encode("utf-8"))

@@ -24,6 +24,14 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
+class Title:
+    """What the report is called in a browser's tab, and at its head."""
+
+    short: str
+    long: str
+
+
+@dataclass(frozen=True)
 class Section:
     """A section of the page: its id, its title in the table of contents, and the content without which it is left out.
 
@@ -43,6 +51,7 @@ class Section:
 SECTIONS = (
     Section("verdict", "Verdict"),
     Section("environment", "Environment", "machines"),
+    Section("changes", "Before and after", "changes"),
     Section("speedup", "Speed-up", "measured"),
     Section("account", "Account of the gap", "measured"),
     Section("break-even", "Break-even", "break_even"),

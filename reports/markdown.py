@@ -28,13 +28,18 @@ def text(value: object) -> str:
     """Return `value` as Markdown that shows exactly it: one line, no markup, no mention of a user."""
     if isinstance(value, Markup):
         return value
-    line = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = _line(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", line).replace("@", "@\u200b")
 
 
 def code(value: str) -> Markup:
     """Return `value` as a Markdown code span."""
-    line = " ".join(value.split())
+    line = _line(value)
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     span = f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
     return Markup(span)  # noqa: S704 - Markdown shows a code span as it stands
+
+
+def _line(words: str) -> str:
+    """Return `words` on one line, control sequences disarmed."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(words.split()))

@@ -12,6 +12,8 @@ from reports import (
     account_panels,
     break_even_figures,
     break_even_page,
+    changes,
+    changes_page,
     conditions,
     full_table,
     html,
@@ -31,23 +33,17 @@ from reports import (
     verdicts,
 )
 from reports.break_even import Map, maps
+from reports.changes import Changes
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
 from reports.export import export
-from reports.files import read, write
+from reports.files import check_folder, read, write
+from reports.html import Title
 from reports.inputs import Inputs
-from reports.load import measured_at
+from reports.load import load, measured_at
 from reports.sections import Sections, sections
 from reports.seeds import INTERVAL
 from reports.styles import styles
-
-
-@dataclass(frozen=True)
-class Title:
-    """What the report is called in a browser's tab, and at its head."""
-
-    short: str
-    long: str
 
 
 @dataclass(frozen=True)
@@ -61,17 +57,19 @@ class Report:
     headline: list[str]
 
 
-def build(results: Sequence[Path], out: Path, *, paper: bool = False, charts: bool = False) -> Report:
+def build(
+    results: Sequence[Path], out: Path, *, paper: bool = False, base: Path | None = None, charts: bool = False
+) -> Report:
     """Write `index.html`, `report.md` and `summary.csv` into the folder `out`, made if need be, from result files.
 
-    Benchmark results and study files may be mixed in any order; `paper` adds the published numbers beside ours,
-    `charts` writes every chart as SVG and PNG into a folder of that name.
+    Benchmark results and study files may be mixed in any order. `paper` adds the published numbers beside ours, `base`,
+    the result of a run before, what changed since; `charts` writes every chart as SVG and PNG into a folder of that
+    name.
 
     Each file is replaced whole or not at all. The same results give the same bytes. Raises `ReportError` where a
     result file is unusable or `out` is no folder, and `OSError` where it cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
+    check_folder(out)
     contents = read(results)
     if not contents and not paper:
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
@@ -79,12 +77,19 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, charts: bo
     analysis = analyse(given.results)
     shown = sections(given.studies, given.results.records, paper)
     drawn = maps(analysis)
-    findings = [*break_even_page.findings(drawn), *targets_page.findings(given.targets), *shown.findings]
+    since = _since(base, analysis) if base else None
+    findings = [
+        *changes_page.findings(since),
+        *break_even_page.findings(drawn),
+        *targets_page.findings(given.targets),
+        *shown.findings,
+    ]
     shown = replace(shown, findings=findings)
     content = _content(analysis, drawn) | shown.content | _frame(analysis, given, shown)
+    content["changes"] = changes_page.section(since) if since else None
     content["self_tests"] = [self_test.shown(test) for test in given.self_tests]
     content["targets"] = [targets_page.section(run) for run in given.targets]
-    content["commands"] = _commands(given, results, out, paper)
+    content["commands"] = _commands(given, results, out, paper, base)
     out.mkdir(parents=True, exist_ok=True)
     index, told = out / "index.html", out / "report.md"
     write(index, html.render(content))
@@ -102,6 +107,7 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
     looks = styles(case.record.form for case in results.cases)
     return {
         "measured": bool(results.records),
+        "changes": None,
         "answers": verdicts.answers(analysis),
         "public": tables.public(analysis),
         "styles": looks,
@@ -157,6 +163,13 @@ def _frame(analysis: Analysis, given: Inputs, shown: Sections) -> dict[str, Any]
     }
 
 
+def _since(base: Path, analysis: Analysis) -> Changes:
+    """Return what changed since the run before, in the file `base`."""
+    if not analysis.results.records:
+        raise ReportError("--base needs a benchmark result to compare with: name one beside it.")
+    return changes.between(load([base]), analysis.results)
+
+
 def _headline(analysis: Analysis, shown: Sections) -> list[str]:
     """Return the findings as lines for a terminal, those of benchmark results first."""
     records = analysis.results.records
@@ -182,9 +195,9 @@ def _missing(analysis: Analysis) -> str:
     return "No MoE head was measured in the same setting and at as many rows as a dense one, so none can be compared."
 
 
-def _commands(given: Inputs, sources: Sequence[Path], out: Path, paper: bool) -> list[str]:
+def _commands(given: Inputs, sources: Sequence[Path], out: Path, paper: bool, base: Path | None) -> list[str]:
     """Return what to run to build this report again."""
     commits = sorted({record.commit for record in given.results.records if record.commit})
     checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
-    options = ["--paper"] * paper + ["--out", str(out)]
+    options = ["--paper"] * paper + (["--base", str(base)] if base else []) + ["--out", str(out)]
     return [*checkout, *given.commands, shlex.join(["moegap", "report", *map(str, sources), *options])]

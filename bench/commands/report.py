@@ -21,13 +21,16 @@ def report(
     paper: Annotated[
         bool, typer.Option("--paper", help="Put each number that arXiv 2601.15021 published beside ours.")
     ] = False,
+    base: Annotated[
+        Path | None, typer.Option(help="The result of a run before: adds what changed since, as `compare` does.")
+    ] = None,
     charts: Annotated[bool, typer.Option(help="Write every chart as SVG and PNG too.")] = True,
     out: Annotated[Path, typer.Option(help="Folder for index.html, report.md, summary.csv and charts/.")] = OUT,
 ) -> None:
     """Build the report of one or more result or study files; needs neither a GPU nor torch."""
     from reports.page import build
 
-    made = build(results or [], out, paper=paper, charts=charts)
+    made = build(results or [], out, paper=paper, base=base, charts=charts)
     for path in filter(None, (made.index, made.markdown, made.summary)):
         typer.echo(path)
     if made.charts:
