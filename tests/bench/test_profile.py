@@ -7,10 +7,9 @@ import torch
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from bench.breakdown import OTHER
 from bench.commands.profile import profile
 from bench.errors import BenchError
-from bench.stages import STAGES
+from bench.stages import OTHER, STAGES
 from models.checkpoint import save
 from models.classifier import Classifier
 from models.config import InputConfig, ModelConfig, head_config

@@ -12,11 +12,10 @@ from torch_tb_profiler import consts
 from torch_tb_profiler.profiler.data import RunProfileData
 from torch_tb_profiler.profiler.run_generator import RunGenerator
 
-from bench.breakdown import OTHER
 from bench.errors import BenchError
 from bench.forms import form
 from bench.forms.form import Form, torch_runner
-from bench.stages import CALL, STAGES, stage
+from bench.stages import CALL, OTHER, STAGES, stage
 from bench.trace import Profile, profile_form
 from tests.bench import oracle
 
