@@ -23,6 +23,8 @@ from bench.stages import CALL, OTHER, PREFIX, STAGES
 RANGES, OPERATORS = "user_annotation", "cpu_op"
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
+WRAPPERS = ("Torch-Compiled Region", "## Call CompiledFxGraph")
+"""How the names of operators begin that only hold those which torch.compile runs: their own time is Python's."""
 PROVIDER = "provider"
 """What of an engine ran a node, in the arguments of the node's event."""
 ToldBy = Literal["ranges", "names"]
@@ -83,7 +85,7 @@ class Breakdown:
     @property
     def gap(self) -> float:
         """Seconds per call in which none does: the host between launches, Python between operators."""
-        return self.seconds - self.busy
+        return max(0.0, self.seconds - self.busy)  # two sums of the same times may differ in their last digit
 
     @property
     def launches(self) -> float:
@@ -131,7 +133,7 @@ def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
         within = [span.within(call) for span in inside[place]]
         ranges = Timeline([call, *filter(_names_stage, within)])
         if work is None:
-            _add_host(totals, call, ranges, [span for span in within if span.category == OPERATORS])
+            _add_host(totals, call, ranges, list(filter(_does_work, within)))
         else:
             _add_device(totals, call, ranges, work[place])
     return _means(totals, len(calls))
@@ -139,6 +141,10 @@ def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
 
 def _names_stage(span: Span) -> bool:
     return span.category == RANGES and span.name in _STAGES
+
+
+def _does_work(span: Span) -> bool:
+    return span.category == OPERATORS and not span.name.startswith(WRAPPERS)
 
 
 def _add_host(totals: _Totals, call: Span, ranges: Timeline, operators: list[Span]) -> None:

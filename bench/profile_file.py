@@ -76,13 +76,13 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class ProfileFile:
-    """All profiles of one head, and what they were taken on."""
+    """All profiles of one head, and what they were taken on; `runs_on` is cpu or cuda."""
 
     checkpoint: str
     head: str
     policy: str
     dtype: str
-    device: str
+    runs_on: str
     versions: dict[str, str]
     environment: dict[str, Any]
     profiles: Sequence[Profiled]

@@ -27,6 +27,7 @@ from reports import (
     load,
     markdown,
     panels,
+    profiles,
     sampling,
     self_test,
     skew,
@@ -79,16 +80,27 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     if not contents and not paper:
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
     tests = [self_test.parsed(path, content) for path, content in contents.items() if self_test.is_self_test(content)]
-    results_of = {path: content for path, content in contents.items() if not self_test.is_self_test(content)}
+    profiled = [profiles.parsed(path, content) for path, content in contents.items() if profiles.is_profile(content)]
+    results_of = {
+        path: content
+        for path, content in contents.items()
+        if not self_test.is_self_test(content) and not profiles.is_profile(content)
+    }
     chosen = {path: content for path, content in results_of.items() if studies.is_study(content)}
     given = studies.gather(chosen)
     analysis = analyse(load.gather({path: content for path, content in results_of.items() if path not in chosen}))
     shown = sections(given, analysis.results.records, paper)
     drawn = maps(analysis)
-    shown = replace(shown, findings=[*break_even_page.findings(drawn), *shown.findings])
+    shown = replace(
+        shown,
+        findings=[*break_even_page.findings(drawn), *shown.findings, *profiles.findings(profiled)],
+        machines=[*shown.machines, *profiles.machines(profiled)],
+        tally=" ".join(filter(None, (shown.tally, profiles.tally(profiled)))),
+    )
     content = _content(analysis, drawn) | shown.content | _frame(analysis, shown)
     content["self_tests"] = [self_test.shown(test) for test in tests]
-    content["commands"] = _commands(analysis, [*given.files, *tests], list(contents), out, paper)
+    content["profile"] = profiles.section(profiled)
+    content["commands"] = _commands(analysis, [*given.files, *tests, *profiled], list(contents), out, paper)
     out.mkdir(parents=True, exist_ok=True)
     report = Report(out / "index.html", out / "report.md", _headline(analysis, shown))
     write(report.index, _html(content))

@@ -80,7 +80,7 @@ def profile(
         head=config.kind,
         policy=policy,
         dtype=dtype,
-        device=place.type,
+        runs_on=place.type,
         versions=where.pop("versions"),
         environment={**where, "device": device_name(place)},
         profiles=profiles,
