@@ -344,7 +344,7 @@ def _notes(file: ProfileFile) -> Iterator[str]:
 
 
 def _label(form: str, graph: bool) -> str:
-    return f"{form}, graph" if graph else form
+    return f"{form} (graph)" if graph else form
 
 
 def _facts(file: ProfileFile) -> Iterator[tuple[str, str]]:

@@ -132,7 +132,7 @@ def _passes(
 
 
 def _called(found: Profiled | LeftOut) -> str:
-    return f"{found.form}, graph" if found.graph else found.form
+    return f"{found.form} (graph)" if found.graph else found.form
 
 
 def _stage_table(profiles: Sequence[Profiled], rows: int, device: str) -> Table:

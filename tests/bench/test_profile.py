@@ -82,8 +82,8 @@ def test_replays_of_graphs_stand_beside_calls(checkpoint: Path, tmp_path: Path) 
     assert done.exit_code == 0, done.output
     path = tmp_path / "profile.json"
     file = profiles.parsed(path, read([path])[path])
-    assert [found.label for found in file.profiles] == ["loop", "triton", "triton, graph"]
-    assert [found.label for found in file.left_out] == ["loop, graph"]
+    assert [found.label for found in file.profiles] == ["loop", "triton", "triton (graph)"]
+    assert [found.label for found in file.left_out] == ["loop (graph)"]
     assert file.profiles[2].gap < file.profiles[1].gap
 
 

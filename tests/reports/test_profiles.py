@@ -72,7 +72,7 @@ def test_the_tables_of_a_cpu() -> None:
 def test_the_tables_of_a_gpu_set_the_host_against_it() -> None:
     found = panel(on_a_gpu())
     busy, longest = rows(found.tables[1]), rows(found.tables[2])
-    assert [row["form"] for row in busy] == ["triton", "triton, graph", "onnxruntime"]
+    assert [row["form"] for row in busy] == ["triton", "triton (graph)", "onnxruntime"]
     assert (busy[0]["GPU busy"], busy[0]["GPU idle"]) == ("800 µs", "200 µs")
     assert (busy[0]["host until the last launch returns"], busy[0]["of it while the GPU is busy"]) == (
         "900 µs",
@@ -81,8 +81,8 @@ def test_the_tables_of_a_gpu_set_the_host_against_it() -> None:
     assert len(longest[0]["operator, kernel or node"]) == profiles.NAME_WIDTH
     assert longest[-1]["where"] == "CUDAExecutionProvider"
     told, left_out = found.notes
-    assert told.startswith("No range names a stage in triton, graph and onnxruntime:")
-    assert left_out == "loop, graph at 32 and 256 rows was left out: its call waits"
+    assert told.startswith("No range names a stage in triton (graph) and onnxruntime:")
+    assert left_out == "loop (graph) at 32 and 256 rows was left out: its call waits"
 
 
 def test_each_number_of_rows_has_its_chart_and_sentence() -> None:
