@@ -1,6 +1,7 @@
 """The command line.
 
-`moegap doctor | train | infer | bench | profile | report | compare | account | targets | policies | sharpness`.
+`moegap doctor | train | infer | bench | profile | traces | report | compare | account | targets | policies |
+sharpness`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from bench.commands.profile import profile
 from bench.commands.report import report
 from bench.commands.sharpness import sharpness
 from bench.commands.targets import targets
+from bench.commands.traces import traces
 from bench.commands.train import train
 from bench.errors import BenchError, told
 from bench.rooms import check_rooms
@@ -37,7 +39,8 @@ app = typer.Typer(
     "moegap bench --suite demo --out runs/result.json\n\n"
     "moegap report runs/result.json --out runs/report",
 )
-for command in (doctor, train, infer, bench, profile, report, compare, account, targets, policies, sharpness):
+COMMANDS = (doctor, train, infer, bench, profile, traces, report, compare, account, targets, policies, sharpness)
+for command in COMMANDS:
     app.command()(command)
 
 FAILED = 1

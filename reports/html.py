@@ -54,6 +54,7 @@ SECTIONS = (
     Section("changes", "Before and after", "changes"),
     Section("speedup", "Speed-up", "measured"),
     Section("account", "Account of the gap", "measured"),
+    Section("profile", "Profile", "profile"),
     Section("break-even", "Break-even", "break_even"),
     Section("latency", "Latency and throughput", "measured"),
     Section("roofline", "Roofline", "roofline"),

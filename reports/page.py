@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from reports import (
     markdown,
     noise,
     panels,
+    profiles,
     roofline,
     sampling,
     self_test,
@@ -41,7 +42,7 @@ from reports.files import check_folder, read, write
 from reports.html import Title
 from reports.inputs import Inputs
 from reports.load import load, measured_at
-from reports.sections import Sections, sections
+from reports.sections import Finding, Sections, sections
 from reports.seeds import INTERVAL
 from reports.styles import styles
 
@@ -83,10 +84,11 @@ def build(
         *break_even_page.findings(drawn),
         *targets_page.findings(given.targets),
         *shown.findings,
+        *profiles.findings(given.profiles),
     ]
-    shown = replace(shown, findings=findings)
-    content = _content(analysis, drawn) | shown.content | _frame(analysis, given, shown)
+    content = _content(analysis, drawn) | shown.content | _frame(analysis, given, shown, findings)
     content["changes"] = changes_page.section(since) if since else None
+    content["profile"] = profiles.section(given.profiles)
     content["self_tests"] = [self_test.shown(test) for test in given.self_tests]
     content["targets"] = [targets_page.section(run) for run in given.targets]
     content["commands"] = _commands(given, results, out, paper, base)
@@ -98,7 +100,7 @@ def build(
     if analysis.results.records:
         table = out / "summary.csv"
         write(table, summary.as_csv(summary.rows(analysis)))
-    return Report(index, told, table, export(content, out) if charts else [], _headline(analysis, shown))
+    return Report(index, told, table, export(content, out) if charts else [], _headline(analysis, findings))
 
 
 def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
@@ -138,29 +140,35 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
     }
 
 
-def _frame(analysis: Analysis, given: Inputs, shown: Sections) -> dict[str, Any]:
+def _frame(analysis: Analysis, given: Inputs, shown: Sections, findings: Sequence[Finding]) -> dict[str, Any]:
     """Return what stands above the sections: the title, what the report rests on, and its findings."""
-    records = analysis.results.records
-    title = Title("how much of the saving arrives", "How much of a Mixture-of-Experts layer\u2019s saving arrives")
-    tally = []
-    if records:
+    tally = [shown.tally, profiles.tally(given.profiles)]
+    if records := analysis.results.records:
         last = units.moment(max(measured_at(record) for record in records))
-        tally.append(f"{verdicts.tally(analysis)} Last measured {last}.")
-    elif shown.tally:
-        title = Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
-    elif given.targets:
-        title = Title("targets of the kernels", "Our kernels beside their peers")
-    else:
-        title = Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
-    tally += [shown.tally] if shown.tally else []
-    tally += [f"{units.plural(len(given.targets), 'run')} of the kernels' targets."] if given.targets else []
+        tally.insert(0, f"{verdicts.tally(analysis)} Last measured {last}.")
+    if given.targets:
+        tally.append(f"{units.plural(len(given.targets), 'run')} of the kernels' targets.")
+    steady = steadiness.facts(analysis, given.self_tests)
     return {
-        "title": title,
+        "title": _title(given),
         "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
-        "tally": " ".join(tally) or "Nothing was measured or trained yet.",
-        "findings": shown.findings,
-        "machines": [*tables.environment(analysis, steadiness.facts(analysis, given.self_tests)), *shown.machines],
+        "tally": " ".join(filter(None, tally)) or "Nothing was measured or trained yet.",
+        "findings": findings,
+        "machines": [*tables.environment(analysis, steady), *shown.machines, *profiles.machines(given.profiles)],
     }
+
+
+def _title(given: Inputs) -> Title:
+    """Return what the report is called after the first kind of file it has."""
+    if given.results.records:
+        return Title("how much of the saving arrives", "How much of a Mixture-of-Experts layer\u2019s saving arrives")
+    if given.studies:
+        return Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
+    if given.profiles:
+        return Title("where the time goes", "Where the time of a Mixture-of-Experts layer goes")
+    if given.targets:
+        return Title("targets of the kernels", "Our kernels beside their peers")
+    return Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
 
 
 def _since(base: Path, analysis: Analysis) -> Changes:
@@ -170,12 +178,12 @@ def _since(base: Path, analysis: Analysis) -> Changes:
     return changes.between(load([base]), analysis.results)
 
 
-def _headline(analysis: Analysis, shown: Sections) -> list[str]:
+def _headline(analysis: Analysis, findings: Sequence[Finding]) -> list[str]:
     """Return the findings as lines for a terminal, those of benchmark results first."""
     records = analysis.results.records
     compared = any(record.suite != MAP_SUITE for record in records)
     lines = verdicts.headline(analysis) if compared else [verdicts.tally(analysis)] if records else []
-    told = [sentence for finding in shown.findings for sentence in finding.sentences]
+    told = [sentence for finding in findings for sentence in finding.sentences]
     return [*told, *lines]
 
 

@@ -14,8 +14,8 @@ def report(
     results: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Files written by `bench`, `train`, `policies` and `sharpness`, in any order; may be left out with "
-            "--paper."
+            help="Files written by `bench`, `train`, `policies`, `sharpness` and `profile`, in any order; may be left "
+            "out with --paper."
         ),
     ] = None,
     paper: Annotated[

@@ -3,26 +3,10 @@
 import pytest
 import torch
 
-from bench.breakdown import Operator
 from bench.forms import form
-from bench.stage_times import by_name, stage_times
+from bench.stage_times import stage_times
 from models.config import head_config
 from models.heads import build_head
-
-
-def operator(name, seconds):
-    return Operator(name, "cpu", seconds, 1.0)
-
-
-def test_names_tell_the_stage():
-    found = by_name(
-        [operator("FusedGemm", 4.0), operator("MatMul", 1.0), operator("TopK", 0.5), operator("Cast", 0.25)]
-    )
-    assert found == {"experts": 5.0, "route": 0.5, "other": 0.25}
-    assert by_name([operator("GatherND", 1.0), operator("ScatterND", 2.0), operator("aten::index_add", 3.0)]) == {
-        "dispatch": 1.0,
-        "combine": 5.0,
-    }
 
 
 @pytest.mark.parametrize(
