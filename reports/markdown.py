@@ -9,6 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.plain import plain
+
 
 def render(content: dict[str, Any]) -> str:
     """Return the report as Markdown; `content` is what `reports.page` gathers for both its templates."""
@@ -28,13 +30,13 @@ def text(value: object) -> str:
     """Return `value` as Markdown that shows exactly it: one line, no markup, no mention of a user."""
     if isinstance(value, Markup):
         return value
-    line = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = " ".join(plain(str(value)).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", line).replace("@", "@\u200b")
 
 
 def code(value: str) -> Markup:
     """Return `value` as a Markdown code span."""
-    line = " ".join(value.split())
+    line = " ".join(plain(value).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     span = f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
     return Markup(span)  # noqa: S704 - Markdown shows a code span as it stands

@@ -18,6 +18,7 @@ from typing import Any
 import altair
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from reports import (
     account_panels,
@@ -40,6 +41,7 @@ from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
 from reports.files import read, write
 from reports.load import measured_at
+from reports.plain import plain
 from reports.sections import Sections, sections
 from reports.seeds import INTERVAL
 from reports.studies import StudyFile
@@ -194,12 +196,18 @@ def _html(content: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=_seen,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     return environment.get_template("index.html").render(content, scripts=scripts, hashes=hashes, style=style)
+
+
+def _seen(value: object) -> object:
+    """Return what stands in the page for the value of an expression: plain text for text from a file."""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache

@@ -17,12 +17,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from reports.errors import ReportError
 from reports.files import Content
+from reports.plain import brief
 
 FORMAT = 1
 LARGEST = 1e30
 ROUNDING = 1e-5  # shares and losses are float32 sums: one may stand a little above 1, a zero a little below 0
 
-Name = Annotated[str, Field(min_length=1, max_length=300)]
+Name = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^\P{C}*$")]  # of characters that can be seen
 Line = Annotated[str, Field(max_length=5_000)]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 NotNegative = Annotated[float, Field(ge=-ROUNDING, le=LARGEST)]
@@ -410,7 +411,7 @@ def _parsed(source: Path, content: Content) -> StudyFile:
             study = study.study(source)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or kind
+        field = brief(".".join(map(str, first["loc"]))) or kind
         reason = first["msg"].removeprefix("Value error, ")
         raise ReportError(f"{source}: this {kind} file is broken at `{field}` ({reason}): {again}.") from None
     try:
