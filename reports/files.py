@@ -15,7 +15,7 @@ Content = dict[str, Any]
 
 def read(paths: Iterable[Path]) -> dict[Path, Content]:
     """Return the object in each file, in the order given, a file named twice once."""
-    return {path: _object(path) for path in {path.resolve(): path for path in paths}.values()}
+    return {path: _object(path) for path in {os.path.realpath(path): path for path in paths}.values()}
 
 
 def write(path: Path, text: str) -> None:
@@ -29,6 +29,8 @@ def write(path: Path, text: str) -> None:
 
 
 def _object(source: Path) -> Content:
+    if source.exists() and not source.is_file() and not source.is_dir():
+        raise ReportError(f"{source} is a pipe or a device: give a result file.")
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -36,15 +36,17 @@ CEILINGS_KEY = "moegap_ceilings"
 GROUPS_KEY = "moegap_groups"
 COMMAND_KEY = "moegap_command"  # beside it, optional: the command line that measured, shown so that it can be repeated
 
-MOST = 10**18
+MOST = 10**24
 SHORTEST, LONGEST = 1e-12, 1e9
 """Bounds of a timed call in seconds: an account counts whole picoseconds, and no call takes thirty years."""
 
 Count = Annotated[int, Field(ge=0, le=MOST)]
+Block = Annotated[int, Field(ge=0, le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=1, le=1e24, allow_inf_nan=False)]
-Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=300, pattern=r"^\P{C}*$")]  # of characters that can be seen
 Id = Annotated[str, Field(max_length=1_000, pattern=r"^\P{C}*$")]
 Step = Literal["", "balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph", "replay"]
@@ -123,14 +125,14 @@ class CaseRecord(BaseModel):
     # "ranges": by the form's own named stages; "names": by names of operators, where a gate counts among the experts.
     traced_by: Literal["", "ranges", "names"] = ""
 
-    error: Number | None = None  # greatest relative deviation from the float64 reference
-    tolerance: Number | None = None
+    error: Deviation | None = None  # greatest relative deviation from the float64 reference
+    tolerance: Deviation | None = None
     checked_rows: Count | None = None  # rows compared with the reference, where they are not all N
     ambiguous_rows: Count = 0  # rows of which float32 cannot decide two or more assignments; left out of `error`
 
     cold_start: Seconds | None = None  # preparing the form and its first call: compilation, export, loading
     peak_memory: Count | None = None  # bytes above the resting level in one call, from a pass of its own
-    blocks: list[Count] = []  # block of each sample
+    blocks: list[Block] = []  # block of each sample
     stopped_by: Literal["", "interval", "blocks", "time"] = ""  # what ended the sampling
     joules_per_thousand_rows: NotNegative | None = None  # of a GPU's board
     runs_on: dict[Name, str] = {}  # what the runner says it ran on: device, provider, library version, kernel options

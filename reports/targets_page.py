@@ -44,8 +44,9 @@ def _head(run: TimingRun) -> Iterator[str]:
     yield ""
     yield KIND[run.kind]
     yield ""
-    versions = run.environment.get("versions", {})
-    facts = {name: value for name, value in run.environment.items() if value and name != "versions"} | versions
+    versions = run.environment.get("versions")
+    facts = {name: value for name, value in run.environment.items() if value and name != "versions"}
+    facts |= versions if isinstance(versions, dict) else {}
     yield "; ".join(f"{text(name)} {text(value)}" for name, value in facts.items())
     yield ""
     for note in run.notes:

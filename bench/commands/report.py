@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bench.errors import printable
+
 OUT = Path("runs/report")
 
 
@@ -29,4 +31,4 @@ def report(
     made = build(results or [], out, paper=paper)
     typer.echo(f"{made.index}\n{made.markdown}")
     for line in made.headline:
-        typer.echo(line)
+        typer.echo(printable(line))

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from reports.page import Report, build
 from tests.reports import studies
+from tests.reports.scale import scale_run
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = ROOT / "reports" / "published" / "cpu-amd-epyc-2-threads"
@@ -107,7 +108,15 @@ def published_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return build(results, tmp_path_factory.mktemp("published-report"), paper=True)
 
 
-@pytest.fixture(params=["report", "account_report", "studies_report", "published_report"])
+@pytest.fixture(scope="session")
+def map_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A report of a break-even map alone."""
+    folder = tmp_path_factory.mktemp("map-report")
+    ratios = {(128, 4, 2): {1: 0.1, 64: 0.8, 128: 1.0, 4096: 1.6}, (512, 8, 2): {1: 1.5, 64: 3.0, 4096: 5.0}}
+    return build([scale_run(folder / "scale.json", ratios)], folder / "report")
+
+
+@pytest.fixture(params=["report", "account_report", "map_report", "studies_report", "published_report"])
 def index(request: pytest.FixtureRequest) -> Path:
     """Each page under test in turn."""
     report: Report = request.getfixturevalue(request.param)

@@ -44,7 +44,7 @@ def undrawn(page: Page) -> list[str]:
 
 def test_every_chart_is_drawn(visits: Visits, index: Path) -> None:
     page = visits.open(index)
-    assert page.locator("figure").count() > 10
+    assert page.locator("figure").count() > 1
     assert undrawn(page) == []
 
 
