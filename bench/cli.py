@@ -24,7 +24,7 @@ from bench.commands.sharpness import sharpness
 from bench.commands.targets import targets
 from bench.commands.traces import traces
 from bench.commands.train import train
-from bench.errors import BenchError, told
+from bench.errors import BenchError, printable, told
 from bench.rooms import check_rooms
 from models.errors import ModelError
 from reports.errors import ReportError
@@ -67,7 +67,7 @@ def main() -> NoReturn:
 
 
 def _fail(sentence: str, status: int) -> NoReturn:
-    typer.echo(f"moegap: {sentence}", err=True)
+    typer.echo(f"moegap: {printable(sentence)}", err=True)
     sys.exit(status)
 
 

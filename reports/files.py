@@ -16,7 +16,7 @@ Content = dict[str, Any]
 def read(paths: Iterable[Path]) -> dict[Path, Content]:
     """Return the object in each file, in the order given, a file named twice once; of a folder all its JSON files."""
     files = [file for path in paths for file in _files(path)]
-    return {path: _object(path) for path in {path.resolve(): path for path in files}.values()}
+    return {path: _object(path) for path in {os.path.realpath(path): path for path in files}.values()}
 
 
 def check_folder(out: Path) -> None:
@@ -50,6 +50,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _object(source: Path) -> Content:
+    if source.exists() and not source.is_file() and not source.is_dir():
+        raise ReportError(f"{source} is a pipe or a device: give a result file.")
     try:
         content = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -16,9 +16,11 @@ from typing import Any
 
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from reports.canvas import CONFIG
 from reports.export import VEGA_LITE
+from reports.visible import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -87,6 +89,7 @@ def render(content: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=_seen,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -97,6 +100,11 @@ def render(content: dict[str, Any]) -> str:
     shown = [section for section in SECTIONS if not section.needs or content.get(section.needs)]
     page = {"sections": shown, "scripts": scripts, "hashes": hashes, "style": style, "chart_config": CONFIG}
     return environment.get_template("index.html").render(content, **page)
+
+
+def _seen(value: object) -> object:
+    """Return what stands in the page for the value of an expression: visible text for text from a file."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _embedded(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.visible import visible
+
 
 def render(content: dict[str, Any], template: str = "report.md") -> str:
     """Return the report, or another `template`, as Markdown; of a report `content` is what `reports.page` gathers."""
@@ -41,5 +43,4 @@ def code(value: str) -> Markup:
 
 
 def _line(words: str) -> str:
-    """Return `words` on one line, control sequences disarmed."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(words.split()))
+    return " ".join(visible(words).split())

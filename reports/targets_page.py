@@ -58,8 +58,9 @@ def parsed(source: Path, content: Content) -> TimingRun:
 def section(run: TimingRun) -> TargetsSection:
     """Return what a run says of each target, every number behind it, and what has no time."""
     findings = evaluate(run)
-    versions = run.environment.get("versions", {})
-    facts = {name: value for name, value in run.environment.items() if value and name != "versions"} | versions
+    versions = run.environment.get("versions")
+    facts = {name: value for name, value in run.environment.items() if value and name != "versions"}
+    facts |= versions if isinstance(versions, dict) else {}
     untimed = sum(not case.timed for case in run.timings)
     return TargetsSection(
         kind=KIND[run.kind],

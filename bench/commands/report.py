@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bench.errors import printable
+
 OUT = Path("runs/report")
 
 
@@ -36,4 +38,4 @@ def report(
     if made.charts:
         typer.echo(f"{made.charts[0].parent} ({len(made.charts)} charts, each as SVG and PNG)")
     for line in made.headline:
-        typer.echo(line)
+        typer.echo(printable(line))

@@ -151,6 +151,32 @@ OTHER = [
 ]
 
 
+HOSTILE = {
+    "trace.json": '{"traceEvents": [], "schemaVersion": 1}',
+    "deep.json": "[" * 5_000 + "]" * 5_000,
+    "cut.json": '{"benchmarks": [{"stats": {"data": [0.1, 0.',
+    "plain.json": '{"benchmarks": [{"name": "a", "stats": {"data": [1.0]}, "extra_info": 3}]}',
+    "escape.json": '{"benchmarks": [{"extra_info": {"case_id": "\\u001b[31m\\nred", "schema_version": 1}}]}',
+    "newer.json": '{"benchmarks": [{"extra_info": {"case_id": "a", "schema_version": 99}}]}',
+    "newer-study.json": '{"kind": "training", "format": 99}',
+    "nan.json": '{"kind": "training", "format": 1, "preset": NaN, "data": "d", "epochs": 1, "runs": []}',
+}
+
+
+@pytest.mark.parametrize("command", ["report", "account"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_leaves_one_line_and_the_old_report(tmp_path, moegap, command, name):
+    (tmp_path / name).write_text(HOSTILE[name])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").write_text("the old report")
+    status, said = moegap(command, tmp_path / name, *(["--out", tmp_path / "out"] if command == "report" else []))
+    assert status not in (0, None)
+    assert said.startswith("moegap: ")
+    assert name in said
+    assert said.removesuffix("\n").isprintable()
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["the old report"]
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [(f"infer {line}" + ("" if "--out" in line else " --out y.npy"), named) for line, named in INFER] + OTHER,
