@@ -27,6 +27,7 @@ from reports import (
     load,
     markdown,
     panels,
+    profile_panels,
     profiles,
     sampling,
     self_test,
@@ -93,13 +94,13 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
     drawn = maps(analysis)
     shown = replace(
         shown,
-        findings=[*break_even_page.findings(drawn), *shown.findings, *profiles.findings(profiled)],
-        machines=[*shown.machines, *profiles.machines(profiled)],
-        tally=" ".join(filter(None, (shown.tally, profiles.tally(profiled)))),
+        findings=[*break_even_page.findings(drawn), *shown.findings, *profile_panels.findings(profiled)],
+        machines=[*shown.machines, *profile_panels.machines(profiled)],
+        tally=" ".join(filter(None, (shown.tally, profile_panels.tally(profiled)))),
     )
     content = _content(analysis, drawn) | shown.content | _frame(analysis, shown)
     content["self_tests"] = [self_test.shown(test) for test in tests]
-    content["profile"] = profiles.section(profiled)
+    content["profile"] = profile_panels.section(profiled)
     content["commands"] = _commands(analysis, [*given.files, *tests, *profiled], list(contents), out, paper)
     out.mkdir(parents=True, exist_ok=True)
     report = Report(out / "index.html", out / "report.md", _headline(analysis, shown))
