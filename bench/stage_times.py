@@ -14,6 +14,7 @@ from torch import Tensor
 from bench.breakdown import breakdown
 from bench.clock import timed
 from bench.forms import Form, Runner
+from bench.stages import OTHER
 from bench.trace import write_own_trace, write_trace
 from models.heads import Head
 
@@ -34,7 +35,7 @@ def stage_times(form: Form, runner: Runner, head: Head, x: Tensor) -> StageTimes
 
     With ranges of its stages a form is attributed by these, on a CPU by time in them and on a GPU by the work that
     they launched; a form without by the names of its operators, on a GPU of its kernels. Nothing where a GPU's
-    profiler saw no kernel.
+    profiler saw no kernel. An engine's own profile takes its time between nodes, which therefore counts nowhere.
     """
     calls = max(LEAST_CALLS, min(MOST_CALLS, int(SECONDS / timed(lambda: runner(x), "wall", x.device))))
     with tempfile.TemporaryDirectory() as folder:
@@ -42,4 +43,7 @@ def stage_times(form: Form, runner: Runner, head: Head, x: Tensor) -> StageTimes
         seen = breakdown(own or write_trace(runner, x, Path(folder), calls), middle=True)
     if x.is_cuda and not any(operator.where == "gpu" for operator in seen.operators):
         return StageTimes({}, "")
-    return StageTimes({name: part.seconds for name, part in seen.parts.items() if part.seconds}, seen.told_by)
+    seconds = {name: part.seconds for name, part in seen.parts.items()}
+    if own is not None:
+        seconds[OTHER] = max(0.0, seconds[OTHER] - seen.gap)
+    return StageTimes({name: time for name, time in seconds.items() if time}, seen.told_by)

@@ -21,7 +21,7 @@ from reports import (
     markdown,
     noise,
     panels,
-    profiles,
+    profile_panels,
     roofline,
     sampling,
     self_test,
@@ -84,11 +84,11 @@ def build(
         *break_even_page.findings(drawn),
         *targets_page.findings(given.targets),
         *shown.findings,
-        *profiles.findings(given.profiles),
+        *profile_panels.findings(given.profiles),
     ]
     content = _content(analysis, drawn) | shown.content | _frame(analysis, given, shown, findings)
     content["changes"] = changes_page.section(since) if since else None
-    content["profile"] = profiles.section(given.profiles)
+    content["profile"] = profile_panels.section(given.profiles)
     content["self_tests"] = [self_test.shown(test) for test in given.self_tests]
     content["targets"] = [targets_page.section(run) for run in given.targets]
     content["commands"] = _commands(given, results, out, paper, base)
@@ -142,7 +142,7 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
 
 def _frame(analysis: Analysis, given: Inputs, shown: Sections, findings: Sequence[Finding]) -> dict[str, Any]:
     """Return what stands above the sections: the title, what the report rests on, and its findings."""
-    tally = [shown.tally, profiles.tally(given.profiles)]
+    tally = [shown.tally, profile_panels.tally(given.profiles)]
     if records := analysis.results.records:
         last = units.moment(max(measured_at(record) for record in records))
         tally.insert(0, f"{verdicts.tally(analysis)} Last measured {last}.")
@@ -154,7 +154,7 @@ def _frame(analysis: Analysis, given: Inputs, shown: Sections, findings: Sequenc
         "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
         "tally": " ".join(filter(None, tally)) or "Nothing was measured or trained yet.",
         "findings": findings,
-        "machines": [*tables.environment(analysis, steady), *shown.machines, *profiles.machines(given.profiles)],
+        "machines": [*tables.environment(analysis, steady), *shown.machines, *profile_panels.machines(given.profiles)],
     }
 
 

@@ -119,7 +119,7 @@ def _passes(
         if refusal:
             yield LeftOut(chosen.name, N, replayed, refusal)
             continue
-        say(f"profiling {chosen.name} on {N} rows")
+        say(f"profiling {chosen.name}, N = {N}")
         x = feature_rows(subject.features, head.config.features, N).to(place, dtype)  # (N, D)
         name = f"{subject.name}-{chosen.name}{'-graph' * replayed}-n{N}-{dtype_name(dtype)}-{place.type}"
         try:
@@ -146,7 +146,7 @@ def _stage_table(profiles: Sequence[Profiled], rows: int, device: str) -> Table:
     if named := [_called(found) for found in profiles if found.told_by == "names"]:
         told += f" Stages of {', '.join(named)} are told by names."
     table = _table(
-        f"{rows} rows: stages of a call as the profiler sees them, microseconds and share",
+        f"{rows} {'row' if rows == 1 else 'rows'}: stages of a call as the profiler sees them, microseconds and share",
         f"Profiled calls are slower than timed ones: read shares. {told}",
     )
     stages = [stage for stage in (*STAGES, OTHER) if any(found.parts[stage].seconds for found in profiles)]

@@ -86,24 +86,27 @@ def test_its_last_words_are_told(folder: Path, tmp_path: Path, monkeypatch: pyte
         shown_runs(server, ["a"], threading.Event().wait)
 
 
-STUBBORN = """
+WAITING = """
 import signal, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.{})
 print("ready", file=sys.stderr, flush=True)
 time.sleep(60)
 """
 
 
-def test_one_that_does_not_end_is_made_to(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tmp_path / "stubborn"
-    script.write_text(f"#!{sys.executable}{STUBBORN}")
+@pytest.mark.parametrize(("takes", "ended_by"), [("SIG_DFL", signal.SIGTERM), ("SIG_IGN", signal.SIGKILL)])
+def test_it_is_asked_to_end_and_then_made_to(
+    takes: str, ended_by: signal.Signals, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "waiting"
+    script.write_text(f"#!{sys.executable}{WAITING.format(takes)}")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.setattr("bench.tensorboard.STOPS_WITHIN", 0.2)
+    monkeypatch.setattr("bench.tensorboard.STOPS_WITHIN", 0.2 if takes == "SIG_IGN" else 60)
     with served(folder, 0) as server:
         while not os.fstat(server.errors.fileno()).st_size:
             time.sleep(0.02)
-    assert server.process.returncode == -signal.SIGKILL
+    assert server.process.returncode == -ended_by
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -15,7 +15,7 @@ import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports import profiles
+from reports import profile_panels, profiles
 from reports.errors import ReportError
 from reports.page import build
 from reports.profile_figures import STAGES, Bar, share_chart
@@ -29,8 +29,8 @@ def parsed(found: dict[str, Any]) -> ProfileFile:
     return profiles.parsed(Path("profile.json"), json.loads(json.dumps(found)))
 
 
-def panel(found: dict[str, Any]) -> profiles.Panel:
-    section = profiles.section([parsed(found)])
+def panel(found: dict[str, Any]) -> profile_panels.Panel:
+    section = profile_panels.section([parsed(found)])
     assert section is not None
     return section.panels[0]
 
@@ -44,9 +44,9 @@ def test_a_file_is_known_by_its_kind() -> None:
     assert not profiles.is_profile({"benchmarks": []})
     file = parsed(content())
     assert (file.title, file.device) == ("sparse (sparse head), top_k routing, float32", "CPU Some CPU, 2 threads")
-    assert profiles.section([]) is None
-    assert profiles.findings([]) == []
-    assert profiles.tally([]) == ""
+    assert profile_panels.section([]) is None
+    assert profile_panels.findings([]) == []
+    assert profile_panels.tally([]) == ""
 
 
 def test_the_tables_of_a_cpu() -> None:
@@ -78,28 +78,37 @@ def test_the_tables_of_a_gpu_set_the_host_against_it() -> None:
         "900 µs",
         "600 µs",
     )
-    assert len(longest[0]["operator, kernel or node"]) == profiles.NAME_WIDTH
+    assert len(longest[0]["operator, kernel or node"]) == profile_panels.NAME_WIDTH
     assert longest[-1]["where"] == "CUDAExecutionProvider"
     told, left_out = found.notes
     assert told.startswith("No range names a stage in triton (graph) and onnxruntime:")
     assert left_out == "loop (graph) at 32 and 256 rows was left out: its call waits"
 
 
+def test_an_engine_that_profiles_itself_is_said_to_be_slowed() -> None:
+    found = content(profile(), profile("onnxruntime"))
+    found["profiles"][1]["operators"][0]["where"] = "CPUExecutionProvider"
+    (note,) = panel(found).notes
+    assert note.startswith("What an engine says of itself, as of onnxruntime, costs microseconds a node:")
+    assert panel(content()).notes == []
+
+
 def test_each_number_of_rows_has_its_chart_and_sentence() -> None:
     found = content(profile(), profile("eager", rows=8), profile("compile", rows=8))
     for part, seconds in (("experts", 300), ("other", 350)):
         found["profiles"][1]["parts"][part]["seconds"] = seconds * 1e-6
-    for part, seconds in (("experts", 600), ("other", 50)):
+    for part, seconds in (("experts", 500), ("fused", 100), ("other", 50)):
         found["profiles"][2]["parts"][part]["seconds"] = seconds * 1e-6
     charts = panel(found).charts
     assert [chart.heading for chart in charts] == ["8 rows", "256 rows"]
-    assert "eager 35.0 % outside all stages and compile 60.0 % in experts" in charts[0].message
-    (finding,) = profiles.findings([parsed(found)])
+    assert "eager 35.0 % outside all stages and compile 50.0 % in experts" in charts[0].message
+    (finding,) = profile_panels.findings([parsed(found)])
     assert finding.section == "profile"
     assert finding.sentences == [
-        "Of a profiled call of sparse on 8 rows the experts take 30.0 % (eager) to 60.0 % (compile); no operator runs "
-        "for 20.0 % (eager).",
-        "Of a profiled call of sparse on 256 rows the experts take 40.0 % (loop); no operator runs for 20.0 % (loop).",
+        "Of a profiled call of sparse on 8 rows the experts and what is fused take 30.0 % (eager) to 60.0 % (compile); "
+        "no operator runs for 20.0 % (eager).",
+        "Of a profiled call of sparse on 256 rows the experts and what is fused take 40.0 % (loop); no operator runs "
+        "for 20.0 % (loop).",
     ]
 
 
@@ -197,7 +206,7 @@ def test_the_page_and_the_markdown_show_it(tmp_path: Path) -> None:
     assert "0123456789ab with uncommitted changes" in page
     assert "4 profiles of 2 heads." in page
     assert page.count('class="chart"') == 2
-    assert made.headline == [sentence for finding in profiles.findings(
+    assert made.headline == [sentence for finding in profile_panels.findings(
         [parsed(content()), parsed(on_a_gpu())]
     ) for sentence in finding.sentences]  # fmt: skip
 
