@@ -1,35 +1,33 @@
 """Where the time of a call went, read back from a trace: stages, launches, gaps and the longest operators.
 
 On a CPU a stage takes the wall time of its ranges, without that of ranges nested in it. On a GPU it takes the time
-for which the work it launched keeps the device busy, wherever on the time line that work ran. Everything else in
-the call is `other`, so that stages and `other` sum to the call. Times are those of a profiled run, which is slower
-than a timed one: shares say where time goes, not how long a call takes.
+for which the work it launched keeps the device busy, wherever on the time line that work ran. Where no range names a
+stage, the names of operators or kernels tell it. Everything else in the call is `other`, so that stages and `other` sum
+to the call. Times are those of a profiled run, which is slower than a timed one: shares say where time goes, not how
+long a call takes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 from bench.errors import BenchError
 from bench.spans import Span, Timeline, read_spans
-from bench.stages import CALL, PREFIX, STAGES
+from bench.stage_names import KERNELS, stage_named
+from bench.stages import CALL, OTHER, PREFIX, STAGES
 
-OTHER = "other"
 RANGES, OPERATORS = "user_annotation", "cpu_op"
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
-KERNELS = {
-    "_route_kernel": "route",
-    "_count_kernel": "dispatch",
-    "_dispatch_kernel": "dispatch",
-    "_grouped_gemm_kernel": "experts",
-    "_combine_kernel": "combine",
-    "_fused_tiles_kernel": "fused",
-    "_fused_rows_kernel": "fused",
-}
-"""Our own kernels, whose names tell the stage where no range of one does: in a replayed graph, for one."""
+WRAPPERS = ("Torch-Compiled Region", "## Call CompiledFxGraph")
+"""How the names of operators begin that only hold those which torch.compile runs: their own time is Python's."""
+PROVIDER = "provider"
+"""What of an engine ran a node, in the arguments of the node's event."""
+ToldBy = Literal["ranges", "names"]
 _STAGES = {PREFIX + stage: stage for stage in STAGES}
 
 
@@ -60,11 +58,19 @@ class Operator:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Means over the `calls` of a trace; `parts` has every stage and `other`, `operators` the longest first."""
+    """Means over the `calls` of a trace; `parts` has every stage and `other`, `operators` the longest first.
+
+    `told_by` says what the stages were told by. `host` is the seconds per call that the host works: on a GPU from the
+    call's beginning until its last launch returns, `overlap` of them while the device is busy; on a CPU those outside
+    of all operators.
+    """
 
     calls: int
     parts: dict[str, Part]
     operators: tuple[Operator, ...]
+    told_by: ToldBy
+    host: float
+    overlap: float
 
     @property
     def seconds(self) -> float:
@@ -79,7 +85,7 @@ class Breakdown:
     @property
     def gap(self) -> float:
         """Seconds per call in which none does: the host between launches, Python between operators."""
-        return self.seconds - self.busy
+        return max(0.0, self.seconds - self.busy)  # two sums of the same times may differ in their last digit
 
     @property
     def launches(self) -> float:
@@ -91,10 +97,20 @@ class Breakdown:
 class _Totals:
     """Nanoseconds and counts over all calls: parts by stage, operators by (name, where)."""
 
+    told_by: ToldBy
     parts: Counter[str] = field(default_factory=Counter)
     launches: Counter[str] = field(default_factory=Counter)
     operators: Counter[tuple[str, str]] = field(default_factory=Counter)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    host: int = 0
+    overlap: int = 0
+
+    def stage(self, work: Span, ranges: Timeline, started: Span | None) -> str:
+        """Return the stage of a piece of work: of the range in which it was `started`, or by its name."""
+        if self.told_by == "names":
+            return stage_named(work.name)
+        stage = _stage(ranges.at(started.start) if started else None)
+        return KERNELS.get(work.name, OTHER) if stage == OTHER else stage
 
 
 def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
@@ -111,46 +127,65 @@ def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
     if middle:
         calls = [sorted(calls, key=lambda call: call.end - call.start)[(len(calls) - 1) // 2]]
     work = _work_by_call(spans, calls) if any(span.category in DEVICE_WORK for span in spans) else None
-    totals = _Totals()
+    inside = [[span for span in spans if span.thread == call.thread and call.holds(span)] for call in calls]
+    totals = _Totals("ranges" if any(map(_names_stage, chain(*inside))) else "names")
     for place, call in enumerate(calls):
-        inside = [span.within(call) for span in spans if span.thread == call.thread and call.holds(span)]
-        stages = Timeline([call, *(span for span in inside if span.category == RANGES and span.name in _STAGES)])
+        within = [span.within(call) for span in inside[place]]
+        ranges = Timeline([call, *filter(_names_stage, within)])
         if work is None:
-            _add_host(totals, call, stages, [span for span in inside if span.category == OPERATORS])
+            _add_host(totals, call, ranges, list(filter(_does_work, within)))
         else:
-            _add_device(totals, call, stages, work[place])
+            _add_device(totals, call, ranges, work[place])
     return _means(totals, len(calls))
 
 
-def _add_host(totals: _Totals, call: Span, stages: Timeline, operators: list[Span]) -> None:
+def _names_stage(span: Span) -> bool:
+    return span.category == RANGES and span.name in _STAGES
+
+
+def _does_work(span: Span) -> bool:
+    return span.category == OPERATORS and not span.name.startswith(WRAPPERS)
+
+
+def _add_host(totals: _Totals, call: Span, ranges: Timeline, operators: list[Span]) -> None:
     """Add a call on a CPU, whose stages and operators ran in the call's own thread."""
-    for span, own in zip(stages.spans, stages.own(), strict=True):
-        totals.parts[_stage(span)] += own
-    _add_operators(totals, operators, "cpu")
+    own = _add_operators(totals, operators)
+    gap = call.end - call.start - sum(own)
+    if totals.told_by == "ranges":
+        for span, nanoseconds in zip(ranges.spans, ranges.own(), strict=True):
+            totals.parts[_stage(span)] += nanoseconds
+    else:
+        for operator, nanoseconds in zip(operators, own, strict=True):
+            totals.parts[stage_named(operator.name)] += nanoseconds
+        totals.parts[OTHER] += gap
+    totals.host += gap
     end = call.start
     for operator in sorted(operators, key=lambda span: (span.start, -span.end)):
         if operator.start >= end:
-            totals.launches[_stage(stages.at(operator.start))] += 1
+            totals.launches[totals.stage(operator, ranges, operator)] += 1
             end = operator.end
 
 
-def _add_device(totals: _Totals, call: Span, stages: Timeline, work: list[tuple[Span, Span | None]]) -> None:
+def _add_device(totals: _Totals, call: Span, ranges: Timeline, work: list[tuple[Span, Span | None]]) -> None:
     """Add a call on a GPU with its device work and, where the trace tells, what on the host launched it."""
     call = replace(call, end=max([call.end, *(done.end for done, _ in work)]))
     done = [span.within(call) for span, _ in work]
-    busy = _add_operators(totals, done, "gpu")
+    busy = _add_operators(totals, done)
     for (span, launch), own in zip(work, busy, strict=True):
-        stage = _stage(stages.at(launch.start) if launch else None)
-        stage = KERNELS.get(span.name, OTHER) if stage == OTHER else stage
+        stage = totals.stage(span, ranges, launch)
         totals.launches[stage] += 1
         totals.parts[stage] += own
     totals.parts[OTHER] += call.end - call.start - sum(busy)
+    launching = replace(call, end=max([call.start, *(launch.end for _, launch in work if launch)])).within(call)
+    totals.host += launching.end - launching.start
+    totals.overlap += sum(Timeline([span.within(launching) for span in done]).own())
 
 
-def _add_operators(totals: _Totals, spans: list[Span], where: str) -> list[int]:
+def _add_operators(totals: _Totals, spans: list[Span]) -> list[int]:
     """Add operators or device work by name, and return the nanoseconds of each."""
     nanoseconds = Timeline(spans).own()
     for span, own in zip(spans, nanoseconds, strict=True):
+        where = "gpu" if span.category in DEVICE_WORK else span.args.get(PROVIDER, "cpu")
         totals.operators[span.name, where] += own
         totals.counts[span.name, where] += 1
     return nanoseconds
@@ -190,4 +225,4 @@ def _means(totals: _Totals, calls: int) -> Breakdown:
         Operator(name, where, seconds(own), totals.counts[name, where] / calls)
         for (name, where), own in totals.operators.most_common()
     )
-    return Breakdown(calls, parts, operators)
+    return Breakdown(calls, parts, operators, totals.told_by, seconds(totals.host), seconds(totals.overlap))

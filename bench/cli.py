@@ -1,6 +1,7 @@
 """The command line.
 
-`moegap doctor | train | infer | bench | profile | report | account | targets | policies | sharpness`.
+`moegap doctor | train | infer | bench | profile | traces | report | compare | account | targets | policies |
+sharpness`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import typer
 
 from bench.commands.account import account
 from bench.commands.bench import bench
+from bench.commands.compare import compare
 from bench.commands.doctor import doctor
 from bench.commands.infer import infer
 from bench.commands.policies import policies
@@ -20,8 +22,9 @@ from bench.commands.profile import profile
 from bench.commands.report import report
 from bench.commands.sharpness import sharpness
 from bench.commands.targets import targets
+from bench.commands.traces import traces
 from bench.commands.train import train
-from bench.errors import BenchError, told
+from bench.errors import BenchError, printable, told
 from bench.rooms import check_rooms
 from models.errors import ModelError
 from reports.errors import ReportError
@@ -36,32 +39,35 @@ app = typer.Typer(
     "moegap bench --suite demo --out runs/result.json\n\n"
     "moegap report runs/result.json --out runs/report",
 )
-for command in (doctor, train, infer, bench, profile, report, account, targets, policies, sharpness):
+COMMANDS = (doctor, train, infer, bench, profile, traces, report, compare, account, targets, policies, sharpness)
+for command in COMMANDS:
     app.command()(command)
 
 FAILED = 1
+TROUBLE = 2  # of `compare`, as of `diff`, whose 1 says that a gate found something
 
 
 def main() -> NoReturn:
     """Run the command line; bad input ends it with one sentence and a non-zero status."""
+    failed = TROUBLE if sys.argv[1:2] == [compare.__name__] else FAILED
     try:
         check_rooms()
         status = app(standalone_mode=False)
     except (BenchError, ModelError, ReportError) as error:
-        _fail(str(error), FAILED)
+        _fail(str(error), failed)
     except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", FAILED)
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", failed)
     except Exception as error:
         if hasattr(error, "format_message"):
             _fail(error.format_message(), getattr(error, "exit_code", 2))
         if os.environ.get("MOEGAP_DEBUG"):
             raise
-        _fail(f"{told(error)} (unexpected; MOEGAP_DEBUG=1 shows where)", FAILED)
+        _fail(f"{told(error)} (unexpected; MOEGAP_DEBUG=1 shows where)", failed)
     sys.exit(status)
 
 
 def _fail(sentence: str, status: int) -> NoReturn:
-    typer.echo(f"moegap: {sentence}", err=True)
+    typer.echo(f"moegap: {printable(sentence)}", err=True)
     sys.exit(status)
 
 

@@ -21,7 +21,7 @@ from bench.operators import count_operators
 from bench.peers.empty import nothing
 from bench.prepare import Prepared
 from bench.stage_times import stage_times
-from bench.stopwatch import captured
+from bench.stopwatch import captured, waits_for_device
 from bench.workloads import Case
 from reports.record import Step
 
@@ -75,15 +75,8 @@ def _note(prepared: Prepared, what: str, error: Exception) -> None:
 
 def _graphs(calls: dict[Step, Call]) -> dict[Step, Call] | None:
     """Return replays of the calls captured in CUDA graphs, or None where one of them waits for the device."""
-    waits = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for call in calls.values():
-            call()
-    except RuntimeError:
+    if any(map(waits_for_device, calls.values())):
         return None
-    finally:
-        torch.cuda.set_sync_debug_mode(waits)
     return {name: captured(_silent(call)).replay for name, call in calls.items()}
 
 

@@ -13,3 +13,8 @@ def told(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or [""])[0]
+
+
+def printable(text: str) -> str:
+    """Return `text` fit for a terminal: what is not seen, such as a line break or an escape, becomes "?"."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 STAGES = ("route", "dispatch", "experts", "combine", "fused")
+OTHER = "other"
+"""Everything else in a call."""
 PREFIX = "moegap::"
 """Every stage appears in a trace as this prefix and its name."""
 CALL = PREFIX + "call"

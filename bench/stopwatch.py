@@ -53,6 +53,19 @@ def _pool() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
+def waits_for_device(call: Callable[[], object]) -> bool:
+    """Return whether `call` waits for the device, so that no CUDA graph can hold it."""
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    except RuntimeError:
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+    return False
+
+
 def captured(call: Call) -> Graph:
     """Return `call`, warmed up on a side stream, as a CUDA graph."""
     stream = torch.cuda.Stream()

@@ -22,6 +22,30 @@ DURATION = (  # the label of an axis of seconds
     " : format(datum.value * 1000000, '~g') + ' µs'"
 )
 
+CONFIG: dict[str, Any] = {  # the same for all charts, so that a page holds it once
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        **{f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")},
+        "gridOpacity": 0.12,
+        "domainOpacity": 0.5,
+        "tickOpacity": 0.5,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+    },
+    "legend": {
+        "labelColor": INK,
+        "titleColor": INK,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "orient": "top",
+        "gradientLength": 140,
+    },
+}
+
 
 def colour(styles: Sequence[Style], field: str) -> alt.Color:
     """Return the colours of the names in `field`."""
@@ -62,17 +86,7 @@ def named(name: str) -> alt.Chart:
 
 def finished(*layers: Any, height: int = HEIGHT) -> alt.LayerChart:
     """Return the layers as one chart in the page's ink, as wide as its place."""
-    colours = {f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")}
-    faint = {"gridOpacity": 0.12, "domainOpacity": 0.5, "tickOpacity": 0.5}
-    letters = {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "titlePadding": 8}
-    words = {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "titleFontSize": 11}
-    config = {
-        "font": "system-ui, sans-serif",
-        "view": {"stroke": None},
-        "axis": colours | faint | letters,
-        "legend": words | {"titleFontWeight": "normal", "orient": "top", "gradientLength": 140},
-    }
-    return alt.LayerChart(layer=list(layers), width="container", height=height, background="transparent", config=config)
+    return alt.LayerChart(layer=list(layers), width="container", height=height, background="transparent", config=CONFIG)
 
 
 def spec(chart: alt.LayerChart) -> dict[str, Any]:

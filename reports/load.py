@@ -22,14 +22,17 @@ from reports.errors import ReportError
 from reports.files import Content, read
 from reports.record import (
     COMMAND_KEY,
+    LONGEST,
     NOT_MEASURED_KEY,
     SCHEMA_VERSION,
+    SHORTEST,
     CaseRecord,
     Ceilings,
     Group,
     Status,
 )
 from reports.validated import are_objects, check_moment, moment, validated
+from reports.visible import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +135,7 @@ def measured_at(record: CaseRecord) -> datetime:
 
 def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
     """Return the cases of one file by what identifies them across files: the case and the machine."""
-    benchmarks = [item for item in content["benchmarks"] if "case_id" in (item.get("extra_info") or {})]
+    benchmarks = [item for item in content["benchmarks"] if _is_record(item.get("extra_info"))]
     unmeasured = content.get(NOT_MEASURED_KEY, [])
     if content["benchmarks"] and not benchmarks and not unmeasured:
         raise ReportError(f"{source} is a pytest-benchmark file without moegap records: give a file of moegap's own.")
@@ -148,6 +151,10 @@ def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
             raise ReportError(f"{source} holds the case {record.case_id} twice: remove one of them.")
         entries[identity] = entry
     return entries
+
+
+def _is_record(extra_info: object) -> bool:
+    return isinstance(extra_info, dict) and "case_id" in extra_info
 
 
 def _check_same_weights(older: CaseRecord, newer: CaseRecord) -> None:
@@ -182,7 +189,7 @@ def _case(source: Path, entry: dict[str, Any]) -> Case:
         raise ReportError(f"{source}: {record.case_id} has {counts}, one for each is needed: measure it again.")
     if not samples.size:
         raise ReportError(f"{source}: {record.case_id} is measured but has no sample: measure it again.")
-    if not np.all(np.isfinite(samples)) or np.any(samples <= 0):
+    if not np.all((samples >= SHORTEST) & (samples <= LONGEST)):
         raise ReportError(f"{source}: {record.case_id} has a sample that is no positive time: measure it again.")
     samples.setflags(write=False)
     blocks.setflags(write=False)
@@ -201,8 +208,11 @@ def _validated(source: Path, raw: dict[str, Any]) -> CaseRecord:
     if isinstance(version, int) and version > SCHEMA_VERSION:
         versions = f"record version {version}, this one reads {SCHEMA_VERSION}"
         raise ReportError(f"{source} was written by a newer moegap ({versions}): upgrade moegap.")
-    record = validated(CaseRecord, raw, source, f"the record {raw.get('case_id', 'without a case_id')}")
+    record = validated(CaseRecord, raw, source, f"the record {brief(raw.get('case_id', 'without a case_id'))}")
     check_moment(record.measured_at, source, record.case_id)
+    if record.rows_per_expert and len(record.rows_per_expert) != record.experts:
+        counts = f"{len(record.rows_per_expert)} numbers of rows for {record.experts} experts"
+        raise ReportError(f"{source}: {record.case_id} has {counts}, one for each is needed: measure it again.")
     return record
 
 

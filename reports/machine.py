@@ -11,6 +11,7 @@ from typing import Any
 from reports.errors import ReportError
 from reports.record import CEILINGS_KEY, GROUPS_KEY, Ceilings, Group
 from reports.validated import are_objects, check_moment, validated
+from reports.visible import brief
 
 
 def ceilings(source: Path, content: dict[str, Any]) -> list[Ceilings]:
@@ -31,7 +32,7 @@ def groups(source: Path, content: dict[str, Any]) -> list[Group]:
     """Return how the groups in a file were sampled; raises `ReportError` where one is broken or stands there twice."""
     found: dict[str, Group] = {}
     for raw in _listed(source, content, GROUPS_KEY):
-        group = validated(Group, raw, source, f"the group {raw.get('group_id', 'without a group_id')}")
+        group = validated(Group, raw, source, f"the group {brief(raw.get('group_id', 'without a group_id'))}")
         if group.group_id in found:
             raise ReportError(f"{source} holds the group {group.group_id} twice: remove one of them.")
         if not all(0 <= block < len(group.anchor) for block in group.throttled):

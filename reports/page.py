@@ -1,62 +1,50 @@
-"""The report: one HTML page that needs nothing but itself, and the same findings in Markdown for a pull request.
-
-Text from result files is data. Jinja escapes it in HTML, its `tojson` inside the page's JSON, `markdown` in Markdown;
-beyond that, a content security policy lets the browser run only the two scripts written here, and load nothing.
-"""
+"""The report: a page, its findings in Markdown for a pull request, all cases as CSV, and every chart as a picture."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import altair
-import vl_convert
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports import (
     account_panels,
     break_even_figures,
     break_even_page,
+    changes,
+    changes_page,
     conditions,
-    load,
+    full_table,
+    html,
+    inputs,
     markdown,
     noise,
     panels,
+    profile_panels,
     roofline,
     sampling,
     self_test,
     skew,
     steadiness,
-    studies,
+    summary,
     tables,
+    targets_page,
     units,
     verdicts,
 )
 from reports.break_even import Map, maps
+from reports.changes import Changes
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
-from reports.files import read, write
-from reports.load import measured_at
-from reports.sections import Sections, sections
+from reports.export import export
+from reports.files import check_folder, read, write
+from reports.html import Title
+from reports.inputs import Inputs
+from reports.load import load, measured_at
+from reports.sections import Finding, Sections, sections
 from reports.seeds import INTERVAL
-from reports.studies import StudyFile
 from reports.styles import styles
-
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class Title:
-    """What the report is called in a browser's tab, and at its head."""
-
-    short: str
-    long: str
 
 
 @dataclass(frozen=True)
@@ -65,39 +53,54 @@ class Report:
 
     index: Path
     markdown: Path
+    summary: Path | None  # of benchmark results, where there are any
+    charts: list[Path]
     headline: list[str]
 
 
-def build(results: Sequence[Path], out: Path, *, paper: bool = False) -> Report:
-    """Write `index.html` and `report.md` into the folder `out`, made if need be, from results and studies.
+def build(
+    results: Sequence[Path], out: Path, *, paper: bool = False, base: Path | None = None, charts: bool = False
+) -> Report:
+    """Write `index.html`, `report.md` and `summary.csv` into the folder `out`, made if need be, from result files.
 
-    Benchmark results and study files may be mixed in any order; `paper` adds the published numbers beside ours.
+    Benchmark results and study files may be mixed in any order. `paper` adds the published numbers beside ours, `base`,
+    the result of a run before, what changed since; `charts` writes every chart as SVG and PNG into a folder of that
+    name.
 
     Each file is replaced whole or not at all. The same results give the same bytes. Raises `ReportError` where a
     result file is unusable or `out` is no folder, and `OSError` where it cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
+    check_folder(out)
     contents = read(results)
     if not contents and not paper:
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
-    tests = [self_test.parsed(path, content) for path, content in contents.items() if self_test.is_self_test(content)]
-    results_of = {path: content for path, content in contents.items() if not self_test.is_self_test(content)}
-    chosen = {path: content for path, content in results_of.items() if studies.is_study(content)}
-    given = studies.gather(chosen)
-    analysis = analyse(load.gather({path: content for path, content in results_of.items() if path not in chosen}))
-    shown = sections(given, analysis.results.records, paper)
+    given = inputs.gather(contents)
+    analysis = analyse(given.results)
+    shown = sections(given.studies, given.results.records, paper)
     drawn = maps(analysis)
-    shown = replace(shown, findings=[*break_even_page.findings(drawn), *shown.findings])
-    content = _content(analysis, drawn) | shown.content | _frame(analysis, shown)
-    content["machines"] = [*tables.environment(analysis, steadiness.facts(analysis, tests)), *shown.machines]
-    content["self_tests"] = [self_test.shown(test) for test in tests]
-    content["commands"] = _commands(analysis, [*given.files, *tests], list(contents), out, paper)
+    since = _since(base, analysis) if base else None
+    findings = [
+        *changes_page.findings(since),
+        *break_even_page.findings(drawn),
+        *targets_page.findings(given.targets),
+        *shown.findings,
+        *profile_panels.findings(given.profiles),
+    ]
+    content = _content(analysis, drawn) | shown.content | _frame(analysis, given, shown, findings)
+    content["changes"] = changes_page.section(since) if since else None
+    content["profile"] = profile_panels.section(given.profiles)
+    content["self_tests"] = [self_test.shown(test) for test in given.self_tests]
+    content["targets"] = [targets_page.section(run) for run in given.targets]
+    content["commands"] = _commands(given, results, out, paper, base)
     out.mkdir(parents=True, exist_ok=True)
-    report = Report(out / "index.html", out / "report.md", _headline(analysis, shown))
-    write(report.index, _html(content))
-    write(report.markdown, markdown.render(content))
-    return report
+    index, told = out / "index.html", out / "report.md"
+    write(index, html.render(content))
+    write(told, markdown.render(content))
+    table = None
+    if analysis.results.records:
+        table = out / "summary.csv"
+        write(table, summary.as_csv(summary.rows(analysis)))
+    return Report(index, told, table, export(content, out) if charts else [], _headline(analysis, findings))
 
 
 def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
@@ -106,6 +109,7 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
     looks = styles(case.record.form for case in results.cases)
     return {
         "measured": bool(results.records),
+        "changes": None,
         "answers": verdicts.answers(analysis),
         "public": tables.public(analysis),
         "styles": looks,
@@ -126,7 +130,7 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
         "efficiency": tables.efficiency(analysis),
         "cold_start": tables.cold_start(analysis),
         "work": tables.work(analysis),
-        "cases": tables.cases(analysis),
+        "full_table": full_table.full_table(summary.rows(analysis)),
         "sampling": sampling.sentences(analysis),
         "drift": sampling.drift(analysis),
         "noise": noise.section(analysis),
@@ -136,33 +140,50 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
     }
 
 
-def _frame(analysis: Analysis, shown: Sections) -> dict[str, Any]:
+def _frame(analysis: Analysis, given: Inputs, shown: Sections, findings: Sequence[Finding]) -> dict[str, Any]:
     """Return what stands above the sections: the title, what the report rests on, and its findings."""
-    records = analysis.results.records
-    title = Title("how much of the saving arrives", "How much of a Mixture-of-Experts layer\u2019s saving arrives")
-    tally = []
-    if records:
+    tally = [shown.tally, profile_panels.tally(given.profiles)]
+    if records := analysis.results.records:
         last = units.moment(max(measured_at(record) for record in records))
-        tally.append(f"{verdicts.tally(analysis)} Last measured {last}.")
-    elif shown.tally:
-        title = Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
-    else:
-        title = Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
-    tally += [shown.tally] if shown.tally else []
+        tally.insert(0, f"{verdicts.tally(analysis)} Last measured {last}.")
+    if given.targets:
+        tally.append(f"{units.plural(len(given.targets), 'run')} of the kernels' targets.")
+    steady = steadiness.facts(analysis, given.self_tests)
     return {
-        "title": title,
+        "title": _title(given),
         "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
-        "tally": " ".join(tally) or "Nothing was measured or trained yet.",
-        "findings": shown.findings,
+        "tally": " ".join(filter(None, tally)) or "Nothing was measured or trained yet.",
+        "findings": findings,
+        "machines": [*tables.environment(analysis, steady), *shown.machines, *profile_panels.machines(given.profiles)],
     }
 
 
-def _headline(analysis: Analysis, shown: Sections) -> list[str]:
+def _title(given: Inputs) -> Title:
+    """Return what the report is called after the first kind of file it has."""
+    if given.results.records:
+        return Title("how much of the saving arrives", "How much of a Mixture-of-Experts layer\u2019s saving arrives")
+    if given.studies:
+        return Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
+    if given.profiles:
+        return Title("where the time goes", "Where the time of a Mixture-of-Experts layer goes")
+    if given.targets:
+        return Title("targets of the kernels", "Our kernels beside their peers")
+    return Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
+
+
+def _since(base: Path, analysis: Analysis) -> Changes:
+    """Return what changed since the run before, in the file `base`."""
+    if not analysis.results.records:
+        raise ReportError("--base needs a benchmark result to compare with: name one beside it.")
+    return changes.between(load([base]), analysis.results)
+
+
+def _headline(analysis: Analysis, findings: Sequence[Finding]) -> list[str]:
     """Return the findings as lines for a terminal, those of benchmark results first."""
     records = analysis.results.records
     compared = any(record.suite != MAP_SUITE for record in records)
     lines = verdicts.headline(analysis) if compared else [verdicts.tally(analysis)] if records else []
-    told = [sentence for finding in shown.findings for sentence in finding.sentences]
+    told = [sentence for finding in findings for sentence in finding.sentences]
     return [*told, *lines]
 
 
@@ -182,36 +203,9 @@ def _missing(analysis: Analysis) -> str:
     return "No MoE head was measured in the same setting and at as many rows as a dense one, so none can be compared."
 
 
-def _commands(
-    analysis: Analysis, given: Sequence[StudyFile], sources: Sequence[Path], out: Path, paper: bool
-) -> list[str]:
+def _commands(given: Inputs, sources: Sequence[Path], out: Path, paper: bool, base: Path | None) -> list[str]:
     """Return what to run to build this report again."""
-    commits = sorted({record.commit for record in analysis.results.records if record.commit})
+    commits = sorted({record.commit for record in given.results.records if record.commit})
     checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
-    made = dict.fromkeys(" ".join(file.command.split()) for file in given if file.command.strip())
-    options = ["--paper"] * paper + ["--out", str(out)]
-    report = shlex.join(["moegap", "report", *map(str, sources), *options])
-    return [*checkout, *analysis.results.commands, *made, report]
-
-
-def _html(content: dict[str, Any]) -> str:
-    scripts = [_vega(), (TEMPLATES / "page.js").read_text(encoding="utf-8")]
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
-    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    return environment.get_template("index.html").render(content, scripts=scripts, hashes=hashes, style=style)
-
-
-@cache
-def _vega() -> str:
-    """Return Vega, Vega-Lite and vega-embed as one script, fit to stand inside a script element."""
-    version = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=version)
-    return bundle.replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    options = ["--paper"] * paper + (["--base", str(base)] if base else []) + ["--out", str(out)]
+    return [*checkout, *given.commands, shlex.join(["moegap", "report", *map(str, sources), *options])]

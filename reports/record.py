@@ -36,9 +36,19 @@ CEILINGS_KEY = "moegap_ceilings"
 GROUPS_KEY = "moegap_groups"
 COMMAND_KEY = "moegap_command"  # beside it, optional: the command line that measured, shown so that it can be repeated
 
-Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MOST = 10**24
+SHORTEST, LONGEST = 1e-12, 1e9
+"""Bounds of a timed call in seconds: an account counts whole picoseconds, and no call takes thirty years."""
+
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Block = Annotated[int, Field(ge=0, le=10**9)]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1, le=1e24, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
+Deviation = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+Name = Annotated[str, Field(max_length=300, pattern=r"^\P{C}*$")]  # of characters that can be seen
+Id = Annotated[str, Field(max_length=1_000, pattern=r"^\P{C}*$")]
 Step = Literal["", "balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph", "replay"]
 Routing = Literal["features", "noise", "uniform", "zipf1", "zipf2", "hot", "one"]
 Cache = Literal["warm", "cold"]
@@ -60,30 +70,30 @@ class CaseRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1, 2] = 2
-    case_id: str  # unique in a result: checkpoint, head, form, part, rows, dtype, device, routing, cache, clock, step
-    group_id: str  # cases measured interleaved in one go share it; only these are paired by block
-    suite: str
+    case_id: Id  # unique in a result: checkpoint, head, form, part, rows, dtype, device, routing, cache, clock, step
+    group_id: Id  # cases measured interleaved in one go share it; only these are paired by block
+    suite: Name
     status: Status
     reason: str = ""  # one sentence, for every status but measured
 
-    checkpoint: str  # its folder's name; `paper-dense` and the like for freshly initialised heads
+    checkpoint: Name  # its folder's name; `paper-dense` and the like for freshly initialised heads
     weights: Literal["trained", "initialised"]
-    weights_sha256: str = ""  # of a checkpoint's model.safetensors; "" for initialised heads
+    weights_sha256: Name = ""  # of a checkpoint's model.safetensors; "" for initialised heads
     data: str  # what the head was trained on; "" when initialised
     test_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
     head: Literal["dense", "soft", "sparse"]
-    policy: str = ""  # by which a sparse head routes; "" for other heads, and in results of top_k heads from before it
-    form: str
+    policy: Name = ""  # by which a sparse head routes; "" for other heads, and in results of top_k heads from before it
+    form: Name
     step: Step = ""  # "" for the whole call
     part: Literal["head", "classifier"]  # the head alone, or backbone and head
-    backbone: str
+    backbone: Name
     rows: Count  # N
     features: Count  # D
     hidden: Count  # H
     experts: Count  # E; 1 for dense
     k: Count  # experts run per row, at most where a policy lets it vary: 1 dense, E soft, k sparse
     classes: Count  # C
-    activation: str
+    activation: Name
     source: str = ""  # where the sizes of a public model's layer stand
     shrunk: str = ""  # by which factor its widths were divided to fit this machine, in words; "" for none
     dtype: Literal["float32", "float16", "bfloat16"]
@@ -96,8 +106,8 @@ class CaseRecord(BaseModel):
     # expert and others in turn ("hot"), or all to the same k experts ("one"); dense and soft heads measured beside
     # such a sparse head say the same and keep their own rows.
     routing: Routing
-    rows_per_expert: list[int] = []  # (E,) assignments of these N rows; empty for dense
-    load_cv: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # of it: standard deviation / mean
+    rows_per_expert: list[Count] = []  # (E,) assignments of these N rows; empty for dense
+    load_cv: NotNegative | None = None  # of it: standard deviation / mean
     distinct_experts: Count | None = None  # of it: how many serve any row
     assignments: Count | None = None  # M of these N rows, all of which `flops` counts; None for dense or not counted
 
@@ -111,34 +121,34 @@ class CaseRecord(BaseModel):
     operators: Count | None = None  # eager operators that one call runs, views not counted; None for compiled forms
     # Seconds per call by stage (route, dispatch, experts, combine, fused, other) as the profiler or the engine's own
     # profile sees them in a pass of its own, which is slower than a timed call.
-    traced: dict[str, Seconds] = {}
+    traced: dict[Name, Seconds] = {}
     # "ranges": by the form's own named stages; "names": by names of operators, where a gate counts among the experts.
     traced_by: Literal["", "ranges", "names"] = ""
 
-    error: float | None = None  # greatest relative deviation from the float64 reference
-    tolerance: float | None = None
+    error: Deviation | None = None  # greatest relative deviation from the float64 reference
+    tolerance: Deviation | None = None
     checked_rows: Count | None = None  # rows compared with the reference, where they are not all N
     ambiguous_rows: Count = 0  # rows of which float32 cannot decide two or more assignments; left out of `error`
 
     cold_start: Seconds | None = None  # preparing the form and its first call: compilation, export, loading
     peak_memory: Count | None = None  # bytes above the resting level in one call, from a pass of its own
-    blocks: list[int] = []  # block of each sample
+    blocks: list[Block] = []  # block of each sample
     stopped_by: Literal["", "interval", "blocks", "time"] = ""  # what ended the sampling
-    joules_per_thousand_rows: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None  # of a GPU's board
-    runs_on: dict[str, str] = {}  # what the runner says it ran on: device, provider, library version, kernel options
+    joules_per_thousand_rows: NotNegative | None = None  # of a GPU's board
+    runs_on: dict[Name, str] = {}  # what the runner says it ran on: device, provider, library version, kernel options
 
     measured_at: str  # ISO 8601, UTC
-    device_name: str  # the GPU's name, or the CPU's
-    cpu: str
+    device_name: Name  # the GPU's name, or the CPU's
+    cpu: Name
     threads: Count
-    thread_wait: str = ""  # OMP_WAIT_POLICY: PASSIVE threads sleep between products, ACTIVE ones spin
-    load_1m: float | None = None  # the machine's load average when the group began
-    gpu_clock_mhz: float | None = None
-    gpu_temperature_c: float | None = None
-    gpu_power_w: float | None = None
-    driver: str = ""
-    versions: dict[str, str] = {}  # python, torch, triton, onnxruntime, numpy, moegap
-    commit: str = ""
+    thread_wait: Name = ""  # OMP_WAIT_POLICY: PASSIVE threads sleep between products, ACTIVE ones spin
+    load_1m: Number | None = None  # the machine's load average when the group began
+    gpu_clock_mhz: Number | None = None
+    gpu_temperature_c: Number | None = None
+    gpu_power_w: Number | None = None
+    driver: Name = ""
+    versions: dict[Name, str] = {}  # python, torch, triton, onnxruntime, numpy, moegap
+    commit: Name = ""
     dirty: bool | None = None
 
 
@@ -147,7 +157,7 @@ class Copy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    working_set: Annotated[int, Field(gt=0)]
+    working_set: Annotated[int, Field(gt=0, le=MOST)]
     bytes_per_s: Rate
 
 
@@ -157,17 +167,17 @@ class Ceilings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: Literal["cpu", "cuda"]
-    device_name: str
-    cpu: str
+    device_name: Name
+    cpu: Name
     threads: Count
-    thread_wait: str = ""
+    thread_wait: Name = ""
     dtype: Literal["float32", "float16", "bfloat16"]
     measured_at: str  # ISO 8601, UTC
-    versions: dict[str, str] = {}
+    versions: dict[Name, str] = {}
     samples: Count  # timings behind each number, at least
 
     flops_per_s: Rate  # of the best large product
-    product: str  # its sizes, as `M x K x N`
+    product: Name  # its sizes, as `M x K x N`
     copies: list[Copy]  # smallest working set first, the last one far beyond the caches
     launch: Seconds  # one empty kernel on a GPU; the cheapest eager operator on a CPU
     operator: Seconds  # of host work per eager operator, on one element
@@ -180,11 +190,11 @@ class Group(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    group_id: str
+    group_id: Id
     anchor: list[Seconds]  # an unchanged piece of work, measured in each block: what moves it is the machine
     throttled: list[int] = []  # blocks in which a GPU lowered its clock; their samples are kept
-    clock_mhz: list[float] = []  # of a GPU, after each block
-    power_w: list[float] = []
+    clock_mhz: list[Number] = []  # of a GPU, after each block
+    power_w: list[Number] = []
     wall: Seconds  # from the group's beginning to its end
     sampling: Seconds  # of it inside timed calls
     cold_start: Seconds  # of it preparing forms, which is measured too

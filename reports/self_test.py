@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from reports import stats, units
 from reports.errors import ReportError
 from reports.files import Content, read
-from reports.record import Count, Seconds
+from reports.record import SHORTEST, Block, Count, Seconds
 from reports.stats import LEAST_EFFECT, Estimate, Verdict
 from reports.studies import Name, Part, StudyFile, check_format
 from reports.tables import Column, Table
@@ -29,7 +29,7 @@ MOST_WRONG = 0.05
 LEAST_COVERED = 0.95
 
 Samples = Annotated[tuple[Seconds, ...], Field(max_length=100_000)]
-Blocks = Annotated[tuple[Count, ...], Field(max_length=100_000)]
+Blocks = Annotated[tuple[Block, ...], Field(max_length=100_000)]
 
 _COLUMNS = (
     Column("side b", numeric=False),
@@ -64,8 +64,8 @@ class Comparison(Part):
         sides = ((self.samples_a, self.blocks_a), (self.samples_b, self.blocks_b))
         if any(len(samples) != len(blocks) for samples, blocks in sides):
             raise ValueError("every sample needs its block")
-        if not self.failure and not all(samples and min(samples) > 0 for samples, _ in sides):
-            raise ValueError("a comparison without a failure needs samples above 0 on both sides")
+        if not self.failure and not all(samples and min(samples) >= SHORTEST for samples, _ in sides):
+            raise ValueError("a comparison without a failure needs samples of a picosecond or more on both sides")
         return self
 
     @property

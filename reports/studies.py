@@ -10,22 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from reports.errors import ReportError
 from reports.files import Content
+from reports.record import SHORTEST, Seconds
+from reports.visible import brief
 
 FORMAT = 1
 LARGEST = 1e30
 ROUNDING = 1e-5  # shares and losses are float32 sums: one may stand a little above 1, a zero a little below 0
 
-Name = Annotated[str, Field(min_length=1, max_length=300)]
+
+def _told_from_zero(value: float) -> float:
+    """Return a number, one that is too small for any scale as zero."""
+    return value if abs(value) >= 1 / LARGEST else 0.0
+
+
+Name = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^\P{C}*$")]  # of characters that can be seen
 Line = Annotated[str, Field(max_length=5_000)]
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-NotNegative = Annotated[float, Field(ge=-ROUNDING, le=LARGEST)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(_told_from_zero)]
+NotNegative = Annotated[float, Field(ge=-ROUNDING, le=LARGEST), AfterValidator(_told_from_zero)]
 Share = Annotated[float, Field(ge=-ROUNDING, le=1 + ROUNDING)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Numbers = Annotated[tuple[Number, ...], Field(max_length=20_000)]
@@ -37,7 +46,11 @@ def _told(value: object) -> object:
     """Return the facts of an environment as text; what is no single fact is left out."""
     if not isinstance(value, Mapping):
         return value
-    return {name: str(fact) for name, fact in value.items() if isinstance(fact, str | int | float)}
+    return {name: str(fact) for name, fact in value.items() if isinstance(fact, str) or _is_finite(fact)}
+
+
+def _is_finite(fact: object) -> bool:
+    return isinstance(fact, int) or (isinstance(fact, float) and isfinite(fact))
 
 
 Facts = Annotated[dict[Name, Line], BeforeValidator(_told)]
@@ -58,7 +71,7 @@ class Epoch(Part):
     train_accuracy: Share | None = None
     val_loss: Number | None = None
     val_accuracy: Share | None = None
-    seconds: NotNegative | None = None
+    seconds: Seconds | None = None
     utilisation: Share | None = None
     gate_entropy: NotNegative | None = None
     load_cv: NotNegative | None = None
@@ -89,7 +102,7 @@ class Run(Part):
     val_accuracy: Share | None = None
     test_accuracy: Share | None = None
     train_accuracy: Share | None = None
-    seconds: NotNegative | None = None
+    seconds: Seconds | None = None
     history: History = ()
 
 
@@ -166,7 +179,7 @@ class PolicyRun(Part):
     domain_chance: NotNegative | None = None
     flops_per_row: NotNegative | None = None
     parameters: Count | None = None
-    seconds: NotNegative | None = None
+    seconds: Seconds | None = None
 
 
 class Failure(Part):
@@ -184,7 +197,7 @@ class Latency(Part):
     form: Name
     status: Name
     reason: Line = ""
-    seconds: Annotated[tuple[Annotated[float, Field(gt=0, le=LARGEST)], ...], Field(max_length=100_000)] = ()
+    seconds: Annotated[tuple[Annotated[Seconds, Field(ge=SHORTEST)], ...], Field(max_length=100_000)] = ()
     rows: Count | None = None
 
     @model_validator(mode="before")
@@ -235,7 +248,7 @@ class Block(Part):
     eigenvalues: Annotated[tuple[Eigenvalue, ...], Field(max_length=1_000)] = ()
     trace: Trace | None = None
     gradient_norm: NotNegative | None = None
-    seconds: NotNegative | None = None
+    seconds: Seconds | None = None
 
     @property
     def largest(self) -> float | None:
@@ -410,7 +423,7 @@ def _parsed(source: Path, content: Content) -> StudyFile:
             study = study.study(source)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or kind
+        field = brief(".".join(map(str, first["loc"]))) or kind
         reason = first["msg"].removeprefix("Value error, ")
         raise ReportError(f"{source}: this {kind} file is broken at `{field}` ({reason}): {again}.") from None
     try:

@@ -34,6 +34,11 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    @property
+    def numeric(self) -> tuple[int, ...]:
+        """The places of the columns of numbers, counted from 1."""
+        return tuple(place for place, column in enumerate(self.columns, 1) if column.numeric)
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -184,25 +189,6 @@ def work(analysis: Analysis) -> list[Table]:
     return tables
 
 
-def cases(analysis: Analysis) -> list[Table]:
-    """Return every measured case, one table for each setting."""
-    against_best = {item.case: item for speedup in analysis.speedups for item in speedup.against_best}
-    same_form = {item.case: item for speedup in analysis.speedups for item in speedup.same_form}
-    return [
-        without_blanks(
-            Table(
-                caption(setting),
-                _CASES,
-                tuple(
-                    _case_row(analysis, case, against_best.get(case), same_form.get(case))
-                    for case in analysis.cases(setting)
-                ),
-            )
-        )
-        for setting in analysis.settings
-    ]
-
-
 def reasons(analysis: Analysis) -> list[Reason]:
     """Return what has no time and why, the gravest first, each reason once."""
     groups: dict[tuple[Status, str], list[CaseRecord]] = {}
@@ -223,21 +209,6 @@ _EFFICIENCY = (
     Column("median"),
     Column("n"),
     Column("images/s"),
-)
-_CASES = (
-    Column("head", numeric=False),
-    Column("form", numeric=False),
-    Column("rows"),
-    Column("median"),
-    Column(units.INTERVAL),
-    Column("n"),
-    Column("theoretical"),
-    Column("speed-up over best dense"),
-    Column("verdict", numeric=False),
-    Column("over dense, same form"),
-    Column("error / tolerance"),
-    Column("ambiguous rows"),
-    Column("J per 1,000 rows"),
 )
 
 
@@ -369,27 +340,6 @@ def _work_row(analysis: Analysis, record: CaseRecord) -> tuple[str, ...]:
         units.factor(executed / record.flops) if executed is not None and record.flops else "",
         "" if requested is None else units.megabytes(requested),
         "" if least is None else units.megabytes(least),
-    )
-
-
-def _case_row(
-    analysis: Analysis, case: Case, against_best: Comparison | None, same_form: Comparison | None
-) -> tuple[str, ...]:
-    record, median = case.record, analysis.latencies[case]
-    return (
-        name(analysis, Head.of(record)),
-        record.form,
-        units.count(record.rows),
-        units.seconds(median.value),
-        units.seconds_interval(median),
-        units.count(case.samples.size),
-        units.factor(against_best.theoretical) if against_best else "",
-        _speedup(against_best) if against_best else "",
-        against_best.verdict if against_best else "",
-        _speedup(same_form) if same_form else "",
-        " / ".join(filter(None, (units.deviation(record.error), units.deviation(record.tolerance)))),
-        units.count(record.ambiguous_rows),
-        "" if record.joules_per_thousand_rows is None else units.quantity(record.joules_per_thousand_rows),
     )
 
 

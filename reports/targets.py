@@ -187,16 +187,18 @@ def _best_sparse_to_dense(groups: Groups, cache: Cache) -> Iterator[Pair]:
         if sparse is None or dense is None:
             yield Pair(name, None, None, missing="no time of a sparse or of a dense form")
             continue
-        attainable = _attainable(groups, group, group[("balanced", "ours", "graph", cache)], dense, cache)
+        attainable = _attainable(groups, group, group.get(("balanced", "ours", "graph", cache)), dense, cache)
         beyond = None if attainable is None else min(1.0, 1 / (ATTAINED * attainable))
         yield Pair(f"{name}: {sparse.peer} / {dense.peer}", sparse, dense, beyond=beyond)
 
 
-def _attainable(groups: Groups, group: Group, sparse: Timing, dense: Timing, cache: Cache) -> float | None:
+def _attainable(groups: Groups, group: Group, sparse: Timing | None, dense: Timing, cache: Cache) -> float | None:
     """Return floor(dense) / floor(sparse) on the ceilings of the run, or None where one was not measured."""
     empty = group.get(("balanced", "empty", "graph", cache))
     copy, peak = groups.copies.get(cache), groups.peaks.get(cache)
-    if empty is None or not empty.timed or copy is None or peak is None:
+    if sparse is None or empty is None or not empty.timed or copy is None or peak is None:
+        return None
+    if not (copy.least_bytes and peak.flops):
         return None
     launch = float(np.median(empty.samples))
     bandwidth = copy.least_bytes / float(np.median(copy.samples))
@@ -208,7 +210,7 @@ def _attainable(groups: Groups, group: Group, sparse: Timing, dense: Timing, cac
 def _bandwidth(groups: Groups, cache: Cache) -> Iterator[Pair]:
     for name, group in groups.where(lambda case: _large(case) and case.rows <= 256):
         copy, ours = (group.get(("balanced", peer, "graph", cache)) for peer in ("copy", "ours"))
-        if copy is not None and ours is not None:
+        if copy is not None and ours is not None and copy.least_bytes:
             yield Pair(name, copy, ours, scale=ours.least_bytes / copy.least_bytes)
 
 

@@ -1,33 +1,99 @@
-"""The targets of the kernels as Markdown: the table, every number behind it, and what was not measured."""
+"""The targets of the kernels, as a section of a report and as Markdown alone: verdicts, numbers, what has no time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from reports import units
-from reports.markdown import code, text
+from reports import markdown, sections, units
+from reports.errors import ReportError
+from reports.files import Content
 from reports.record import Status
 from reports.stats import Estimate
+from reports.tables import Column, Reason, Table
 from reports.targets import Finding, Number, Target, Verdict, evaluate
 from reports.timing import Timing, TimingRun
+from reports.validated import validated
 
 KIND = {
     "measured": f"Measured; every number is a ratio of medians within one interleaved group, with a {units.INTERVAL}.",
-    "rehearsal": "**A rehearsal on a CPU at reduced size**: it shows that the script works and says nothing of any "
-    "target. Graph rows are plain calls here.",
-    "predicted": "**Predicted, nothing here was measured**: times come from the cost model and from the simple models "
+    "rehearsal": "A rehearsal on a CPU at reduced size: it shows that the script works and says nothing of any target. "
+    "Graph rows are plain calls here.",
+    "predicted": "Predicted, nothing here was measured: times come from the cost model and from the simple models "
     "named below.",
 }
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TargetsSection:
+    """What templates show of a run; `kind` says what its numbers are worth."""
+
+    kind: str
+    facts: str
+    notes: list[str]
+    verdicts: Table
+    numbers: Table
+    untimed: str
+    reasons: list[Reason]
+
+
+def is_run(content: Content) -> bool:
+    """Return whether a file's content says that it is a run of `moegap targets`."""
+    return content.get("kind") in KIND and "timings" in content
+
+
+def parsed(source: Path, content: Content) -> TimingRun:
+    """Return the run that the file `source` holds; raises `ReportError` where it is broken or newer."""
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ReportError(
+            f"{source} was written by a newer moegap (version {version}, this one reads {SCHEMA_VERSION}): upgrade "
+            "moegap."
+        )
+    return validated(TimingRun, content, source, "the run of targets")
+
+
+def section(run: TimingRun) -> TargetsSection:
+    """Return what a run says of each target, every number behind it, and what has no time."""
+    findings = evaluate(run)
+    versions = run.environment.get("versions")
+    facts = {name: value for name, value in run.environment.items() if value and name != "versions"}
+    facts |= versions if isinstance(versions, dict) else {}
+    untimed = sum(not case.timed for case in run.timings)
+    return TargetsSection(
+        kind=KIND[run.kind],
+        facts="; ".join(f"{name} {value}" for name, value in facts.items()),
+        notes=run.notes,
+        verdicts=Table(
+            f"Each target, by the worst of its numbers, {run.kind}",
+            tuple(Column(title, numeric) for title, numeric in _VERDICTS.items()),
+            tuple(_verdict_row(finding, run) for finding in findings),
+        ),
+        numbers=Table(
+            "Every number",
+            tuple(Column(title, numeric) for title, numeric in _NUMBERS.items()),
+            tuple(_number_row(finding, number, run) for finding in findings for number in finding.numbers),
+        ),
+        untimed=f"{untimed} of {len(run.timings)} cases",
+        reasons=_reasons(run),
+    )
+
+
+def findings(runs: Sequence[TimingRun]) -> list[sections.Finding]:
+    """Return how many targets are met in each run, for the top of a report."""
+    return [sections.Finding("targets", "Targets of the kernels", [_sentence(run) for run in runs])] if runs else []
 
 
 def render(run: TimingRun) -> str:
-    """Return the whole page."""
-    return "\n".join([*_head(run), *_table(run), "", *_numbers(run), *_unmeasured(run)]) + "\n"
+    """Return a run as a Markdown page of its own."""
+    return markdown.render({"targets": [section(run)]}, "targets_page.md")
 
 
 def summary(run: TimingRun) -> str:
     """Return the verdicts as plain lines, for a terminal."""
-    lines = [KIND[run.kind].replace("*", "")]
+    lines = [KIND[run.kind]]
     for finding in evaluate(run):
         target, worst = finding.target, finding.worst
         value = _value(target, worst, run) or "-"
@@ -39,71 +105,63 @@ def summary(run: TimingRun) -> str:
     return "\n".join(lines)
 
 
-def _head(run: TimingRun) -> Iterator[str]:
-    yield "# Targets of the kernels"
-    yield ""
-    yield KIND[run.kind]
-    yield ""
-    versions = run.environment.get("versions", {})
-    facts = {name: value for name, value in run.environment.items() if value and name != "versions"} | versions
-    yield "; ".join(f"{text(name)} {text(value)}" for name, value in facts.items())
-    yield ""
-    for note in run.notes:
-        yield f"- {text(note)}"
-    yield ""
+_VERDICTS = {
+    "target": False,
+    "dtype, caches": False,
+    "worst": True,
+    "interval": True,
+    "reach": True,
+    "beyond": True,
+    "verdict": False,
+    "numbers": True,
+}
+_NUMBERS = {"target": False, "dtype, caches": False, "group": False, "number": True, "interval": True, "verdict": False}
 
 
-def _table(run: TimingRun) -> Iterator[str]:
-    yield "## Table"
-    yield ""
-    yield f"| target | dtype, caches | worst, {run.kind} | interval | reach | beyond | verdict | numbers |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
-    for finding in evaluate(run):
-        target, worst = finding.target, finding.worst
-        cells = [
-            text(target.name),
-            _setting(finding),
-            _value(target, worst, run),
-            _interval(target, worst.value if worst else None),
-            _limit(target, target.reach),
-            _limit(target, worst.beyond if worst else target.beyond),
-            _verdict(finding.verdict, run),
-            f"{finding.measured} of {len(finding.numbers)}",
-        ]
-        yield f"| {' | '.join(cells)} |"
+def _sentence(run: TimingRun) -> str:
+    verdicts = [finding.verdict for finding in evaluate(run)]
+    told = [f"{count} {verdict}" for verdict in Verdict if (count := verdicts.count(verdict))]
+    kind = {
+        "measured": "Of",
+        "rehearsal": "In a rehearsal, on a CPU, of",
+        "predicted": "Predicted of",
+    }
+    return f"{kind[run.kind]} {units.plural(len(verdicts), 'target')}: {units.listing(told)}."
 
 
-def _numbers(run: TimingRun) -> Iterator[str]:
-    yield "## Every number"
-    yield ""
-    yield "| target | dtype, caches | group | number | interval | verdict |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for finding in evaluate(run):
-        for number in finding.numbers:
-            yield f"| {' | '.join(_row(finding, number, run))} |"
-    yield ""
+def _verdict_row(finding: Finding, run: TimingRun) -> tuple[str, ...]:
+    target, worst = finding.target, finding.worst
+    return (
+        target.name,
+        _setting(finding),
+        _value(target, worst, run),
+        _interval(target, worst.value if worst else None),
+        _limit(target, target.reach),
+        _limit(target, worst.beyond if worst else target.beyond),
+        _verdict(finding.verdict, run),
+        f"{finding.measured} of {len(finding.numbers)}",
+    )
 
 
-def _row(finding: Finding, number: Number, run: TimingRun) -> list[str]:
+def _number_row(finding: Finding, number: Number, run: TimingRun) -> tuple[str, ...]:
     target = finding.target
-    value = _value(target, number, run) or text(number.missing)
+    value = _value(target, number, run) or number.missing
     verdict = _verdict(number.verdict, run)
-    return [text(target.name), _setting(finding), text(number.label), value, _interval(target, number.value), verdict]
+    return (target.name, _setting(finding), number.label, value, _interval(target, number.value), verdict)
 
 
-def _unmeasured(run: TimingRun) -> Iterator[str]:
-    """Yield the cases without a time, those of one group, peer and reason as one line."""
-    reasons: dict[tuple[str, str, str], list[Timing]] = {}
+def _reasons(run: TimingRun) -> list[Reason]:
+    """Return why cases have no time, each reason once with the groups and peers that it holds for."""
+    cases: dict[tuple[str, str], dict[str, None]] = {}
     for case in run.timings:
         if not case.timed:
-            reasons.setdefault((case.group, case.peer, f"{case.status}: {case.reason}"), []).append(case)
-    counted = sum(map(len, reasons.values()))
-    yield f"## Without a time: {counted} of {len(run.timings)} cases"
-    yield ""
-    for (group, peer, reason), cases in reasons.items():
-        error = cases[0].error
-        seen = f" (error {error:.1e})" if error is not None and cases[0].status is not Status.WRONG else ""
-        yield f"- {code(group)} {code(peer)}: {text(reason)}{seen}"
+            cases.setdefault((case.status, case.reason), {})[f"{case.group} {case.peer}{_seen(case)}"] = None
+    return [Reason(Status(status), reason, tuple(names)) for (status, reason), names in cases.items()]
+
+
+def _seen(case: Timing) -> str:
+    """Return the deviation of a case that has no time though it was right."""
+    return f" (error {case.error:.1e})" if case.error is not None and case.status is not Status.WRONG else ""
 
 
 def _setting(finding: Finding) -> str:
@@ -124,7 +182,7 @@ def _interval(target: Target, value: Estimate | None) -> str:
 
 
 def _limit(target: Target, limit: float) -> str:
-    return text(f"{_sign(target)} {_figure(target, limit)}")
+    return f"{_sign(target)} {_figure(target, limit)}"
 
 
 def _sign(target: Target) -> str:

@@ -7,11 +7,11 @@ what was not measured is seen to be missing. Nothing here is derived: ratios and
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from reports.record import Count, Seconds, Status
+from reports.record import SHORTEST, Block, Count, NotNegative, Seconds, Status
 
 Kind = Literal["measured", "rehearsal", "predicted"]
 Clock = Literal["graph", "call"]
@@ -42,7 +42,7 @@ class Timing(BaseModel):
     group_id: str = ""
     layer: str
     rows: Count
-    rows_per_expert: float
+    rows_per_expert: NotNegative
     dtype: Literal["float32", "float16", "bfloat16"]
     routing: Routing
     peer: str
@@ -50,8 +50,8 @@ class Timing(BaseModel):
     cache: Cache
     status: Status | Literal["predicted"]
     reason: str = ""
-    samples: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = []
-    blocks: list[int] = []
+    samples: list[Annotated[Seconds, Field(ge=SHORTEST)]] = []
+    blocks: list[Block] = []
     flops: Count = 0
     least_bytes: Count = 0
     setup: Seconds | None = None
@@ -61,6 +61,12 @@ class Timing(BaseModel):
     measured_at: str = ""
     gpu_clock_mhz: float | None = None
     gpu_temperature_c: float | None = None
+
+    @model_validator(mode="after")
+    def _check_blocks(self) -> Self:
+        if len(self.samples) != len(self.blocks) or self.timed != bool(self.samples):
+            raise ValueError("a case with a time, and no other, has samples, each with its block")
+        return self
 
     @property
     def key(self) -> Key:

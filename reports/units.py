@@ -13,6 +13,8 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
 INTERVAL = f"{100 * CONFIDENCE:g} % interval"
 """Of a median or a ratio of medians, as texts call it."""
+LEAST, MOST = 1e-6, 1e15
+"""Between these, numbers are written without a power of ten."""
 _UNITS = (("s", 10**12), ("ms", 10**9), ("µs", 10**6))  # in picoseconds
 
 
@@ -31,6 +33,11 @@ def factor(value: float) -> str:
     return f"{_digits(value)}{TIMES}"
 
 
+def ratio(value: float) -> str:
+    """Return a ratio as `factor` does, without its sign, for a column of them."""
+    return _digits(value)
+
+
 def factor_interval(ratio: Estimate) -> str:
     """Return the interval of a ratio, such as 1.85 to 2.00, or what it lacks."""
     if ratio.low is None or ratio.high is None:
@@ -44,6 +51,11 @@ def seconds(value: float) -> str:
         if value >= size * 0.9995:
             return f"{_rounded(value / size, 3)} {unit}"
     return f"{_rounded(value / 1e-6, 3)} µs"
+
+
+def microseconds(value: float) -> str:
+    """Return a duration in µs to three digits or to the whole one, without the unit, for a column of them."""
+    return _rounded(value * 1e6, 3)
 
 
 def signed_seconds(value: float) -> str:
@@ -107,8 +119,8 @@ def billions(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share between 0 and 1 as a percentage."""
-    return f"{100 * share:.1f} %"
+    """Return a share as a percentage."""
+    return f"{100 * share:.1f} %" if abs(share) < MOST else f"{quantity(100 * share)} %"
 
 
 def signed_percent(share: float) -> str:
@@ -120,7 +132,7 @@ def percent_interval(share: Estimate) -> str:
     """Return the interval of a share, such as 1.9 to 2.1 %, or what it lacks."""
     if share.low is None or share.high is None:
         return factor_interval(share)
-    return f"{100 * share.low:.1f} to {percent(share.high)}"
+    return f"{percent(share.low).removesuffix(' %')} to {percent(share.high)}"
 
 
 def points(share: float) -> str:
@@ -152,10 +164,7 @@ def quantity(value: float | None, digits: int = 3) -> str:
     if value is None:
         return ""
     size = abs(value)
-    if size == 0 or 1e-3 <= size < 1e6:
-        text = _rounded(size, digits)
-    else:
-        text = f"{size:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    text = _rounded(size, digits) if size == 0 or 1e-3 <= size < 1e6 else _with_power(size, digits)
     return f"{MINUS}{text}" if value < 0 else text
 
 
@@ -201,6 +210,10 @@ def listing(items: Collection[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def _with_power(value: float, digits: int) -> str:
+    return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+
+
 def _places(value: int, decimals: int) -> str:
     """Return a whole number of units in the last of `decimals` places."""
     return f"{value / 10**decimals:,.{decimals}f}".replace("-", MINUS)
@@ -213,8 +226,10 @@ def _digits(value: float) -> str:
 
 
 def _rounded(value: float, digits: int) -> str:
-    """Return `value` to as many significant digits, whole from there on."""
+    """Return `value` to as many significant digits, whole from there on; a power of ten says what would be too long."""
     if value <= 0:
         return "0"
+    if not LEAST <= value < MOST:
+        return _with_power(value, digits)
     magnitude = floor(log10(float(f"{value:.{digits - 1}e}")))
     return f"{value:,.{max(0, digits - 1 - magnitude)}f}"

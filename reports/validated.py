@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from reports.errors import ReportError
+from reports.visible import brief
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -19,7 +20,7 @@ def validated(model: type[_Model], raw: dict[str, Any], source: Path, what: str)
         found = model.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
+        field = brief(".".join(map(str, first["loc"])))
         raise ReportError(f"{source}: {what} is broken at `{field}` ({first['msg']}): measure it again.") from None
     try:
         found.model_dump_json()
@@ -40,7 +41,7 @@ def check_moment(text: str, source: Path, what: str) -> None:
         moment(text)
     except ValueError:
         raise ReportError(
-            f"{source}: {what} was measured at `{text}`, which is no ISO 8601 time: correct it."
+            f"{source}: {what} was measured at `{brief(text)}`, which is no ISO 8601 time: correct it."
         ) from None
 
 

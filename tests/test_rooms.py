@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "bench.cli": {"bench", "models", "reports.errors"},
     "bench.commands.account": {"bench", "reports"},
     "bench.commands.bench": {"bench", "models", "reports"},
+    "bench.commands.compare": {"bench", "reports"},
     "bench.commands.report": {"bench", "reports"},
     "bench.commands.sharpness": {"bench", "models", "reports"},
     "bench.commands.targets": {"bench", "kernels", "models", "reports"},

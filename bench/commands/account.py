@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from bench.errors import printable
+
 
 def account(
     results: Annotated[list[Path], typer.Argument(help="Files written by `bench`.")],
@@ -28,4 +30,4 @@ def account(
     if not told:
         raise ReportError("No soft or sparse head alone was measured beside a dense one: measure both to see the gap.")
     for line in told:
-        typer.echo("".join(letter if letter.isprintable() else "?" for letter in line))
+        typer.echo(printable(line))

@@ -1,8 +1,11 @@
-"""`moegap profile`: where the time of each form goes, as a table and as traces."""
+"""`moegap profile`: where the time of each form goes, as a table, as traces and as a file for the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +14,11 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bench.trace import Profile
+    from bench.profile_file import LeftOut, Profiled
+    from bench.workloads import Shape, Subject
 
 OUT = Path("runs/profile")
+ROWS = 256
 LONGEST = 5
 NAME_WIDTH = 48
 
@@ -23,10 +28,17 @@ def profile(
     form: Annotated[
         list[str] | None, typer.Option(help="A form to profile; may be repeated. By default all that can run here.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows of features in a call.")] = 256,
+    rows: Annotated[
+        list[int] | None, typer.Option(min=1, help=f"Rows of features in a call; may be repeated. By default {ROWS}.")
+    ] = None,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Also the replays of a CUDA graph of each form that one can hold.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
-    out: Annotated[Path, typer.Option(help="Folder for the traces, a log directory of TensorBoard.")] = OUT,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the traces, a log directory of TensorBoard, and profile.json.")
+    ] = OUT,
 ) -> None:
     """Profile the head of a checkpoint in several forms and leave a trace of each.
 
@@ -34,71 +46,122 @@ def profile(
     """
     from rich.console import Console
 
-    from bench.errors import BenchError, told
-    from bench.forms import form as form_named
+    from bench import environment
+    from bench.errors import BenchError
     from bench.precision import exact_float32
-    from bench.trace import profile_form
-    from bench.workloads import chosen_forms, feature_rows, load_subjects, resolve_dtype
+    from bench.profile_file import NAME, LeftOut, Profiled, ProfileFile
+    from bench.workloads import Shape, load_subjects, resolve_dtype
     from models.config import SparseConfig
     from models.device import device_name, pick_device
+    from models.storage import make_folder
 
     exact_float32()
+    place = pick_device(device)
+    if graph and place.type != "cuda":
+        raise BenchError("--graph needs a CUDA device: a CPU has no graph to replay; leave --graph out")
     (subject,) = load_subjects([checkpoint])
-    place, precision = pick_device(device), resolve_dtype(dtype)
-    head = subject.on(place, precision).head
-    x = feature_rows(subject.features, head.config.features, rows).to(place, precision)  # (N, D)
-    profiles: dict[str, Profile] = {}
-    refusals: dict[str, str] = {}
+    shapes = [Shape("head", N, resolve_dtype(dtype), place) for N in dict.fromkeys(rows or [ROWS])]
     console = Console()
+    make_folder(out)
+    where = environment.snapshot(place)
     with console.status("") as status:
-        for chosen in map(form_named, chosen_forms(form or ())):
-            refusal = chosen.unavailable(head.config, place, precision) or chosen.untimeable(place)
-            if refusal:
-                refusals[chosen.name] = refusal
-                continue
-            status.update(f"profiling {chosen.name}")
-            name = f"{subject.name}-{chosen.name}-n{rows}-{dtype}-{place.type}"
-            try:
-                profiles[chosen.name] = profile_form(chosen, head, x, out, name=name)
-            except (BenchError, RuntimeError) as error:
-                refusals[chosen.name] = told(error)
+        passes = list(_passes(subject, form or (), shapes, graph, out, status.update))
+    profiles = [found for found in passes if isinstance(found, Profiled)]
+    left_out = [found for found in passes if isinstance(found, LeftOut)]
     if not profiles:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in refusals.items())
-        raise BenchError(f"no form of those asked for can run here ({reasons}); choose another --form or --device")
-    routed = f", {head.config.policy} routing" if isinstance(head.config, SparseConfig) else ""
-    console.print(f"{head.config.kind} head of {checkpoint}{routed}, {rows} rows, {dtype}, {device_name(place)}\n")
-    console.print(_stage_table(profiles, place.type))
-    console.print(_operator_table(profiles))
-    for name, reason in refusals.items():
-        console.print(f"{name} was left out: {reason}")
-    console.print(
-        f"\nTo look closer: `tensorboard --logdir {out}`, whose page loads its charts from the web,", soft_wrap=True
-    )
-    console.print("or open one of these traces in https://ui.perfetto.dev:")
-    for profiled in profiles.values():
-        console.print(f"  {profiled.trace}", soft_wrap=True)
+        reasons = dict.fromkeys(f"{_called(found)}: {found.reason}" for found in left_out)
+        raise BenchError(
+            f"no form of those asked for can run here ({'; '.join(reasons)}); choose another --form or --device"
+        )
+    config = subject.head.config
+    policy = config.policy if isinstance(config, SparseConfig) else ""
+    ProfileFile(
+        checkpoint=subject.name,
+        head=config.kind,
+        policy=policy,
+        dtype=dtype,
+        runs_on=place.type,
+        versions=where.pop("versions"),
+        environment={**where, "device": device_name(place)},
+        profiles=profiles,
+        left_out=left_out,
+    ).write(out / NAME, shlex.join(["moegap", *sys.argv[1:]]))
+    routed = f", {policy} routing" if policy else ""
+    console.print(f"{config.kind} head of {checkpoint}{routed}, {dtype}, {device_name(place)}", soft_wrap=True)
+    for shape in shapes:
+        if alike := [found for found in profiles if found.rows == shape.rows]:
+            console.print()
+            console.print(_stage_table(alike, shape.rows, place.type))
+            console.print(_operator_table(alike))
+    for sentence in dict.fromkeys(f"{_called(found)} was left out: {found.reason}" for found in left_out):
+        console.print(sentence, soft_wrap=True)
+    console.print(f"\nWritten: {out / NAME}, for `moegap report`, and traces for `moegap traces {out}`", soft_wrap=True)
+    console.print("or, each alone, for https://ui.perfetto.dev:")
+    for trace in (trace for found in profiles for trace in found.traces):
+        console.print(f"  {out / trace}", soft_wrap=True)
 
 
-def _stage_table(profiles: Mapping[str, Profile], device: str) -> Table:
-    """Return a row per form: microseconds per call and share of each stage, pieces of work and time between them."""
-    from bench.breakdown import OTHER
-    from bench.stages import STAGES
+def _passes(
+    subject: Subject, names: Sequence[str], shapes: Sequence[Shape], graph: bool, out: Path, say: Callable[[str], None]
+) -> Iterator[Profiled | LeftOut]:
+    """Yield what a pass over each form at each shape shows, with `graph` also over the replay of its graph."""
+    from bench.errors import BenchError, told
+    from bench.forms import form
+    from bench.profile_file import LeftOut, Profiled
+    from bench.trace import profile_form
+    from bench.workloads import chosen_forms, dtype_name, feature_rows
+
+    kinds = (False, True) if graph else (False,)
+    for chosen, shape, replayed in product(map(form, chosen_forms(names)), shapes, kinds):
+        N, place, dtype = shape.rows, shape.device, shape.dtype
+        head = subject.on(place, dtype).head
+        refusal = chosen.unavailable(head.config, place, dtype) or chosen.untimeable(place)
+        if refusal:
+            yield LeftOut(chosen.name, N, replayed, refusal)
+            continue
+        say(f"profiling {chosen.name}, N = {N}")
+        x = feature_rows(subject.features, head.config.features, N).to(place, dtype)  # (N, D)
+        name = f"{subject.name}-{chosen.name}{'-graph' * replayed}-n{N}-{dtype_name(dtype)}-{place.type}"
+        try:
+            found = profile_form(chosen, head, x, out, name=name, graph=replayed)
+        except (BenchError, RuntimeError) as error:
+            reason = str(error) if isinstance(error, BenchError) else told(error)
+            yield LeftOut(chosen.name, N, replayed, reason)
+        else:
+            yield Profiled.of(found, out, form=chosen.name, rows=N, graph=replayed)
+
+
+def _called(found: Profiled | LeftOut) -> str:
+    return f"{found.form} (graph)" if found.graph else found.form
+
+
+def _stage_table(profiles: Sequence[Profiled], rows: int, device: str) -> Table:
+    """Return a row per form: microseconds per call and share of each stage, pieces of work, busy time and gaps."""
+    from bench.stages import OTHER, STAGES
 
     work, kinds = ("kernels", "GPU kernels and copies") if device == "cuda" else ("ops", "operators or nodes")
+    told = f"{work}: {kinds} per call; busy: in any of them; gap: between them."
+    if device == "cuda":
+        told += " host: until the last launch returns."
+    if named := [_called(found) for found in profiles if found.told_by == "names"]:
+        told += f" Stages of {', '.join(named)} are told by names."
     table = _table(
-        "Stages of a call as the profiler sees them: microseconds and share",
-        f"Profiled calls are slower than timed ones: read shares. {work}: {kinds} per call; gap: time between them.",
+        f"{rows} {'row' if rows == 1 else 'rows'}: stages of a call as the profiler sees them, microseconds and share",
+        f"Profiled calls are slower than timed ones: read shares. {told}",
     )
+    stages = [stage for stage in (*STAGES, OTHER) if any(found.parts[stage].seconds for found in profiles)]
     table.add_column("form", no_wrap=True)
-    for column in ("call", *STAGES, OTHER, work, "gap"):
+    for column in ("call", *stages, work, "busy", "gap", *["host"] * (device == "cuda")):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, profiled in profiles.items():
-        seen = profiled.breakdown
-        parts = (_cell(seen.parts[part].seconds, seen.seconds) for part in (*STAGES, OTHER))
-        count, gap = seen.launches, _cell(seen.gap, seen.seconds)
-        if profiled.nodes and device == "cpu":
-            count, gap = sum(node.count for node in profiled.nodes), "-"
-        table.add_row(name, f"{seen.seconds * 1e6:.0f}", *parts, f"{count:.0f}", gap)
+    for found in profiles:
+        times = [found.busy, found.gap, *[found.host] * (device == "cuda")]
+        table.add_row(
+            _called(found),
+            f"{found.seconds * 1e6:.0f}",
+            *(_cell(found.parts[stage].seconds, found.seconds) for stage in stages),
+            f"{found.launches:.0f}",
+            *(_cell(seconds, found.seconds) for seconds in times),
+        )
     return table
 
 
@@ -106,7 +169,7 @@ def _cell(seconds: float, call: float) -> str:
     return f"{seconds * 1e6:.0f}\n{seconds / call:.0%}" if seconds else "-"
 
 
-def _operator_table(profiles: Mapping[str, Profile]) -> Table:
+def _operator_table(profiles: Sequence[Profiled]) -> Table:
     """Return the longest operators, kernels or nodes of each form."""
     table = _table(f"The {LONGEST} longest operators, kernels or nodes of each form", "Times are per call.")
     table.add_column("form", no_wrap=True)
@@ -114,11 +177,12 @@ def _operator_table(profiles: Mapping[str, Profile]) -> Table:
     table.add_column("where", no_wrap=True)
     for column in ("microseconds", "times"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, profiled in profiles.items():
-        operators = sorted((*profiled.breakdown.operators, *profiled.nodes), key=lambda found: -found.seconds)
+    for found in profiles:
+        operators = sorted((*found.operators, *found.nodes), key=lambda operator: -operator.seconds)
         for operator in operators[:LONGEST]:
             shown = operator.name if len(operator.name) <= NAME_WIDTH else operator.name[: NAME_WIDTH - 1] + "…"
-            table.add_row(name, shown, operator.where, f"{operator.seconds * 1e6:.1f}", f"{operator.count:.0f}")
+            row = (shown, operator.where, f"{operator.seconds * 1e6:.1f}", f"{operator.count:.0f}")
+            table.add_row(_called(found), *row)
         table.add_section()
     return table
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.breakdown import Operator
 from bench.forms.steps import Steps
 from models.config import HeadConfig
 from models.heads import Head
@@ -46,10 +46,11 @@ class Form:
     a head in evaluation mode, without gradients, on the device and in the dtype of an example x (N, D), and returns
     its runner; whatever preparing costs (compilation, export) is cold start, never part of a timed call.
     `memory_seen` is False for an engine whose allocations torch does not see.
-    `untimeable` says why a run here shows correctness alone, or returns None. `nodes`, of an engine with a profile
-    of its own, returns what that shows of the middle one of a number of calls, longest first. `steps` returns the
-    counterfactuals of a head on x (N, D), N > 0, of a form that can be split. `setup` is the seconds that preparing a
-    head takes, guessed, to say beforehand how long a run will take.
+    `untimeable` says why a run here shows correctness alone, or returns None. `events`, of an engine with a profile
+    of its own, returns what that shows of a number of calls as events of Chrome's trace format, none without rows:
+    ranges named as `bench.trace` names calls, and the nodes in them as operators with their provider. `steps` returns
+    the counterfactuals of a head on x (N, D), N > 0, of a form that can be split. `setup` is the seconds that
+    preparing a head takes, guessed, to say beforehand how long a run will take.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Form:
     prepare: Callable[[Head, Tensor], Runner]
     memory_seen: bool = True
     untimeable: Callable[[torch.device], str | None] = field(default=lambda device: None)
-    nodes: Callable[[Head, Tensor, int], tuple[Operator, ...]] | None = None
+    events: Callable[[Head, Tensor, int], list[dict[str, Any]]] | None = None
     steps: Callable[[Head, Tensor], Steps] | None = None
     setup: float = 0.2
 

@@ -26,10 +26,11 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from bench.breakdown import Operator
+from bench.breakdown import OPERATORS, PROVIDER, RANGES
 from bench.errors import BenchError
 from bench.forms.eager import wide_soft
 from bench.forms.form import Form, Runner
+from bench.stages import CALL
 from models.config import HeadConfig, SparseConfig
 from models.heads import Head
 from models.soft import SoftMoEHead
@@ -182,7 +183,8 @@ def _placement(model: bytes, provider: str, example: Tensor) -> str:
 
     Arithmetic on shapes may run on the CPU. Raises `BenchError` where a matrix product does.
     """
-    nodes = [event["args"] for event in _node_events(model, provider, example, calls=1)]
+    (call,) = _profiled(model, provider, example, calls=1)
+    nodes = [node["args"] for node in call[1:]]
     if astray := [node["op_name"] for node in nodes if node["provider"] != provider and _is_product(node["op_name"])]:
         raise BenchError(f"ONNX Runtime ran {len(astray)} products ({astray[0]}) outside {provider}")
     counts = Counter(node["provider"] for node in nodes)
@@ -193,26 +195,27 @@ def _is_product(operator: str) -> bool:
     return "MatMul" in operator or "Gemm" in operator
 
 
-def _nodes(head: Head, x: Tensor, calls: int) -> tuple[Operator, ...]:
-    """Return what ONNX Runtime's own profile says of its nodes in a call, by type of operator and provider.
+def _events(head: Head, x: Tensor, calls: int) -> list[dict[str, Any]]:
+    """Return what ONNX Runtime's own profile says of `calls` on x (N, D): a range for each, its nodes in it.
 
-    That is the call in the middle when `calls` are ordered by length. A node of a GPU's provider shows the host's time
-    to launch it; its kernels are in the trace.
+    A node is an operator called by its type, with its name and provider. Of a GPU's provider it takes the host's time
+    to launch it; its kernels are in torch's trace.
     """
     if x.shape[0] == 0:
-        return ()
+        return []
     model, _ = _exported(head, x)
-    microseconds: Counter[tuple[str, str]] = Counter()
-    counts: Counter[tuple[str, str]] = Counter()
-    for event in _node_events(model, PROVIDERS[x.device.type], x, calls):
-        key = event["args"]["op_name"], event["args"]["provider"]
-        microseconds[key] += event["dur"]
-        counts[key] += 1
-    return tuple(Operator(*key, total * 1e-6, counts[key]) for key, total in microseconds.most_common())
+    events = []
+    for run, *nodes in _profiled(model, PROVIDERS[x.device.type], x, calls):
+        events.append({**run, "name": CALL, "cat": RANGES})
+        for node in nodes:
+            told = {PROVIDER: node["args"]["provider"], "node": node["name"].removesuffix("_kernel_time")}
+            length = min(node["dur"], run["ts"] + run["dur"] - node["ts"])  # both are rounded to microseconds
+            events.append({**node, "name": node["args"]["op_name"], "cat": OPERATORS, "dur": length, "args": told})
+    return events
 
 
-def _node_events(model: bytes, provider: str, x: Tensor, calls: int) -> list[dict[str, Any]]:
-    """Return the events of every node in one of `calls`, after as many to warm up: that in the middle by length."""
+def _profiled(model: bytes, provider: str, x: Tensor, calls: int) -> list[list[dict[str, Any]]]:
+    """Return the event of each of `calls`, after as many to warm up, followed by those of its nodes."""
     feed = {"x": x.cpu().numpy()}
     with tempfile.TemporaryDirectory() as folder:
         session = _session(model, provider, profile=str(Path(folder) / "profile"))
@@ -220,9 +223,8 @@ def _node_events(model: bytes, provider: str, x: Tensor, calls: int) -> list[dic
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
     runs = sorted((event for event in events if event["name"] == "model_run"), key=lambda run: run["ts"])[calls:]
-    middle = sorted(runs, key=lambda run: run["dur"])[(calls - 1) // 2]
-    nodes = (event for event in events if event.get("args", {}).get("provider"))
-    return [node for node in nodes if 0 <= node["ts"] - middle["ts"] < middle["dur"]]
+    nodes = [event for event in events if event.get("args", {}).get("provider")]
+    return [[run, *(node for node in nodes if 0 <= node["ts"] - run["ts"] < run["dur"])] for run in runs]
 
 
 FORM = Form(
@@ -232,6 +234,6 @@ FORM = Form(
     _unavailable,
     _prepare,
     memory_seen=False,
-    nodes=_nodes,
+    events=_events,
     setup=1.0,
 )

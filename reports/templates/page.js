@@ -1,19 +1,46 @@
 "use strict";
 
-const EMBED = { mode: "vega-lite", renderer: "svg", actions: false, ast: true };
+const json = (element) => JSON.parse(element.textContent);
+const pause = () => new Promise((resolve) => setTimeout(resolve));
 
-function json(element) {
-  return JSON.parse(element.textContent);
+// Charts are drawn as they come near, the others one by one, with a pause for the reader after each.
+
+const CONFIG = json(document.getElementById("chart-config"));
+const waiting = new Set(document.querySelectorAll("figure"));
+const nearby = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) begin(entry.target);
+}, { rootMargin: "100%" });
+
+function begin(figure) {
+  nearby.unobserve(figure);
+  return waiting.delete(figure) ? draw(figure) : Promise.resolve();
+}
+
+function rows(data) {
+  if (Array.isArray(data)) return data;
+  const names = Object.keys(data);
+  return data[names[0]].map((_, place) => Object.fromEntries(names.map((name) => [name, data[name][place]])));
 }
 
 async function draw(figure) {
   const place = figure.querySelector(".chart");
+  const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: CONFIG };
+  const spec = json(figure.querySelector("script"));
+  for (const [name, data] of Object.entries(spec.datasets)) spec.datasets[name] = rows(data);
   try {
-    const { view } = await vegaEmbed(place, json(figure.querySelector("script")), EMBED);
+    const { view } = await vegaEmbed(place, spec, options);
+    place.querySelector("svg").ariaHidden = "true"; // its message stands for all of its marks
     offerChoices(figure, view);
   } catch (error) {
     place.textContent = "This chart could not be drawn; its numbers stand in the tables.";
     console.error(error);
+  }
+}
+
+async function drawTheRest() {
+  for (const figure of waiting) {
+    await begin(figure);
+    await pause();
   }
 }
 
@@ -23,7 +50,7 @@ function offerChoices(figure, view) {
   const choices = json(figure.querySelector("script.choices"));
   const show = () => {
     const choice = choices[select.selectedIndex];
-    for (const [name, values] of Object.entries(choice.data)) view.data(name, values);
+    for (const [name, data] of Object.entries(choice.data)) view.data(name, rows(data));
     view.runAsync();
     figure.querySelector(".chart").setAttribute("aria-label", choice.message);
     figure.querySelector("figcaption").textContent = choice.message;
@@ -32,8 +59,105 @@ function offerChoices(figure, view) {
   if (select.selectedIndex > 0) show();
 }
 
-for (const figure of document.querySelectorAll("figure")) draw(figure);
+for (const figure of waiting) nearby.observe(figure);
+drawTheRest();
+
+// The table of all cases: sorted by its headings, filtered by words and choices, copied as it is shown.
+
+function tableTools(form) {
+  const table = document.getElementById(form.dataset.table);
+  const body = table.tBodies[0];
+  const headings = [...table.tHead.rows[0].cells];
+  const numeric = new Set((table.dataset.numeric ?? "").split(" ").map(Number));
+  const rows = [...body.rows].map((row) => {
+    const cells = [...row.cells].map((cell) => cell.textContent);
+    return { row, cells, words: cells.join("\n").toLowerCase() };
+  });
+  const search = form.querySelector("input");
+  const choices = [...form.querySelectorAll("select")];
+  const told = form.querySelector("output");
+
+  function filter() {
+    const words = search.value.toLowerCase().split(/\s+/);
+    let shown = 0;
+    for (const { row, cells, words: text } of rows) {
+      const fits =
+        words.every((word) => text.includes(word)) &&
+        choices.every((choice) => !choice.value || cells[choice.dataset.filter] === choice.value);
+      row.hidden = !fits;
+      shown += fits;
+    }
+    told.textContent = `${shown.toLocaleString("en")} of ${rows.length.toLocaleString("en")} cases`;
+  }
+
+  function sort(place) {
+    const heading = headings[place];
+    const descending = heading.ariaSort === "ascending";
+    for (const other of headings) other.removeAttribute("aria-sort");
+    heading.ariaSort = descending ? "descending" : "ascending";
+    const key = numeric.has(place + 1) ? number : (text) => text || null;
+    const keyed = rows.map((row) => ({ ...row, key: key(row.cells[place]) }));
+    keyed.sort((a, b) => (a.key === null) - (b.key === null) || (descending ? -1 : 1) * compare(a.key, b.key));
+    body.append(...keyed.map(({ row }) => row));
+  }
+
+  function csv() {
+    const visible = [...body.rows].filter((row) => !row.hidden);
+    const lines = [headings, ...visible.map((row) => [...row.cells])];
+    return lines.map((line) => line.map((cell, place) => field(cell.textContent, numeric.has(place + 1))).join(",")).join("\r\n");
+  }
+
+  search.addEventListener("input", filter);
+  for (const choice of choices) choice.addEventListener("change", filter);
+  headings.forEach((heading, place) => heading.firstElementChild.addEventListener("click", () => sort(place)));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.querySelector("button").addEventListener("click", () => copy(csv(), told));
+  filter();
+}
+
+function compare(a, b) {
+  return typeof a === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+}
+
+function number(text) {
+  const value = Number(text.replaceAll(",", "").replace("\u2212", "-"));
+  return text && !Number.isNaN(value) ? value : null;
+}
+
+function field(text, isNumber) {
+  if (isNumber) return number(text) ?? "";
+  const guarded = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return `"${guarded.replaceAll('"', '""')}"`;
+}
+
+async function copy(text, told) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = Object.assign(document.createElement("textarea"), { value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  told.textContent = "Copied.";
+}
+
+for (const form of document.querySelectorAll("form[data-table]")) tableTools(form);
+
+// The theme is the system's until a reader chooses.
+
+const THEMES = ["automatic", "light", "dark"];
+const theme = document.getElementById("theme");
+theme.addEventListener("click", () => {
+  const root = document.documentElement;
+  const next = THEMES[(THEMES.indexOf(root.dataset.theme ?? "automatic") + 1) % THEMES.length];
+  root.dataset.theme = next;
+  theme.textContent = `Theme: ${next}`;
+});
+theme.hidden = false;
 
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
+  for (const figure of waiting) begin(figure);
 });

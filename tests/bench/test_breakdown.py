@@ -3,19 +3,17 @@
 import gzip
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-import kernels.combine
-import kernels.dispatch
-import kernels.fused_rows
-import kernels.fused_tiles
-import kernels.grouped_gemm
-import kernels.router
-from bench.breakdown import KERNELS, OTHER, Part, breakdown
+from bench.breakdown import Part, breakdown
 from bench.errors import BenchError
-from bench.stages import CALL
+from bench.stages import CALL, OTHER
 
 
 def write(path: Path, *spans: dict[str, Any]) -> Path:
@@ -100,15 +98,6 @@ def test_our_own_kernels_tell_their_stage_in_a_replayed_graph(tmp_path: Path) ->
     assert microseconds(breakdown(path).parts) == {"route": 4, "dispatch": 8, "experts": 4, "combine": 4, OTHER: 30}
 
 
-def test_our_own_kernels_have_the_names_that_tell_their_stage() -> None:
-    modules = (
-        *(kernels.combine, kernels.dispatch, kernels.grouped_gemm, kernels.router),
-        *(kernels.fused_rows, kernels.fused_tiles),
-    )
-    named = {name for module in modules for name in vars(module) if name.endswith("_kernel")}
-    assert named == set(KERNELS)
-
-
 def test_overlapping_kernels_count_once(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.json.gz",
@@ -134,6 +123,108 @@ def test_a_kernel_that_ends_after_the_call_lengthens_it(tmp_path: Path) -> None:
     )
     seen = breakdown(path)
     assert (round(seen.seconds * 1e6, 6), round(seen.gap * 1e6, 6)) == (25, 0)
+
+
+def test_the_host_works_until_its_last_launch_returns(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 100),
+        event("cudaLaunchKernel", "cuda_runtime", 10, 5, correlation=1),
+        event("cudaLaunchKernel", "cuda_runtime", 40, 10, correlation=2),
+        event("cudaDeviceSynchronize", "cuda_runtime", 52, 45, correlation=3),
+        event("first", "kernel", 20, 15, thread=7, correlation=1),
+        event("second", "kernel", 45, 30, thread=7, correlation=2),
+    )
+    seen = breakdown(path)
+    assert (round(seen.host * 1e6, 6), round(seen.overlap * 1e6, 6)) == (50, 20)
+
+
+def test_without_a_launch_the_host_is_not_known_to_work(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 50),
+        event("node", "kernel", 20, 5, thread=7, correlation=0),
+    )
+    seen = breakdown(path)
+    assert (seen.host, seen.overlap) == (0, 0)
+
+
+def test_kernels_of_a_replayed_graph_tell_their_stage_by_name(tmp_path: Path) -> None:
+    names = ["ampere_sgemm_128x64_tn", "triton_poi_fused_index_relu_0", "unheard_of"]
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 50),
+        event("cudaGraphLaunch", "cuda_runtime", 5, 5, correlation=4),
+        *(event(name, "kernel", 10 + 5 * place, 4, thread=7, correlation=4) for place, name in enumerate(names)),
+    )
+    seen = breakdown(path)
+    assert seen.told_by == "names"
+    assert microseconds(seen.parts) == {"experts": 4, "fused": 4, OTHER: 42}
+    assert seen.parts["experts"].launches == seen.parts["fused"].launches == seen.parts[OTHER].launches == 1
+
+
+def test_one_range_of_a_stage_tells_all_of_them(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 50),
+        event("moegap::route", "user_annotation", 0, 10),
+        event("aten::mm", "cpu_op", 2, 5),
+        event("aten::mm", "cpu_op", 20, 10),
+    )
+    seen = breakdown(path)
+    assert (seen.told_by, microseconds(seen.parts)) == ("ranges", {"route": 10, OTHER: 40})
+
+
+def test_names_of_operators_tell_the_stage_on_a_cpu(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 50),
+        event("## Call CompiledFxGraph abc ##", "cpu_op", 0, 45),
+        event("aten::linear", "cpu_op", 5, 10),
+        event("aten::addmm", "cpu_op", 6, 8),
+        event("aten::topk", "cpu_op", 20, 4),
+    )
+    seen = breakdown(path)
+    assert (seen.told_by, microseconds(seen.parts)) == ("names", {"experts": 8, "route": 4, OTHER: 38})
+    assert (round(seen.busy * 1e6, 6), round(seen.gap * 1e6, 6), seen.launches) == (14, 36, 2)
+    assert {name: part.launches for name, part in seen.parts.items() if part.launches} == {"route": 1, OTHER: 1}
+
+
+def test_a_node_is_where_its_provider_is(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 50),
+        {**event("Gemm", "cpu_op", 5, 10), "args": {"provider": "CPUExecutionProvider"}},
+    )
+    assert [(node.name, node.where) for node in breakdown(path).operators] == [("Gemm", "CPUExecutionProvider")]
+
+
+Kernels = list[tuple[int, int, int]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 60), st.integers(0, 3)), min_size=1, max_size=40))
+def test_busy_is_the_union_over_all_streams(kernels: Kernels) -> None:
+    calls = [(100 * place, 90) for place in range(4)]
+    with TemporaryDirectory() as folder:
+        path = write(
+            Path(folder) / "a.json.gz",
+            *(event(CALL, "user_annotation", start, length) for start, length in calls),
+            *(
+                event("work", "kernel", start, length, thread=7 + stream, correlation=0)
+                for start, length, stream in kernels
+            ),
+        )
+        seen = breakdown(path)
+    busy = np.zeros((4, 600), dtype=bool)  # by call and microsecond
+    ends = np.array([start + length for start, length in calls])
+    for start, length, _ in kernels:
+        for call, (begins, lasts) in enumerate(calls):
+            if begins <= start < begins + lasts:
+                busy[call, start : start + length] = True
+                ends[call] = max(ends[call], start + length)
+    assert seen.busy * 4e6 == pytest.approx(busy.sum())
+    assert seen.seconds * 4e6 == pytest.approx((ends - np.array(calls)[:, 0]).sum())
+    assert seen.gap * 4e6 == pytest.approx(seen.seconds * 4e6 - busy.sum())
 
 
 def test_calls_are_averaged(tmp_path: Path) -> None:

@@ -7,33 +7,19 @@ import torch
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from bench.breakdown import OTHER
+from bench.breakdown import breakdown
 from bench.commands.profile import profile
 from bench.errors import BenchError
-from bench.stages import STAGES
-from models.checkpoint import save
-from models.classifier import Classifier
-from models.config import InputConfig, ModelConfig, head_config
+from bench.stages import OTHER, STAGES
+from reports import profiles
+from reports.files import read
+from tests.bench.checkpoints import sparse_checkpoint
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sparse classifier of 4 x 6 images without a backbone."""
-    images = InputConfig(shape=(1, 4, 6), mean=(0.5,), std=(0.25,))
-    head = head_config("sparse", features=24, classes=5, hidden=12, experts=4)
-    path = tmp_path_factory.mktemp("runs") / "demo"
-    save(
-        path,
-        Classifier(ModelConfig(head=head), images).eval(),
-        images=images,
-        data="none",
-        classes=tuple("abcde"),
-        training={},
-        metrics={"test_accuracy": 0.5},
-        environment={},
-        features=torch.randn(10, 24, generator=torch.Generator().manual_seed(0)),
-    )
-    return path
+    """A sparse head, untrained."""
+    return sparse_checkpoint(tmp_path_factory.mktemp("runs") / "demo")
 
 
 def run(*arguments: object) -> Result:
@@ -44,13 +30,61 @@ def run(*arguments: object) -> Result:
 
 
 def test_prints_stages_and_leaves_traces(checkpoint: Path, tmp_path: Path) -> None:
-    options = ["--rows", 16, "--out", tmp_path / "log", "--device", "cpu", "--form", "loop", "--form", "grouped_mm"]
+    out = tmp_path / "log"
+    options = ["--rows", 16, "--rows", 5, "--out", out, "--device", "cpu", "--form", "loop", "--form", "grouped_mm"]
     done = run(checkpoint, *options)
     assert done.exit_code == 0, done.output
-    for shown in ("sparse head of", "16 rows, float32", *STAGES, OTHER, "loop", "grouped_mm", "tensorboard", "%"):
-        assert shown in " ".join(done.output.split())
-    names = [path.parent.name for path in (tmp_path / "log").glob("*/*.pt.trace.json.gz")]
-    assert sorted(names) == ["demo-grouped_mm-n16-float32-cpu", "demo-loop-n16-float32-cpu"]
+    said = " ".join(done.output.split())
+    shown = [stage for stage in STAGES if stage != "fused"]  # a stage that no form has is no column
+    for words in ("sparse head of", "float32", "16 rows:", "5 rows:", *shown, OTHER, "loop", "busy", "gap", "%"):
+        assert words in said
+    assert "fused" not in said
+    for words in ("moegap report", f"moegap traces {out}", f"Written: {out}/profile.json"):
+        assert words in said
+    names = [path.parent.name for path in out.glob("*/*.pt.trace.json.gz")]
+    assert sorted(names) == [f"demo-{form}-n{rows}-float32-cpu" for form in ("grouped_mm", "loop") for rows in (16, 5)]
+
+
+def test_the_file_says_what_the_table_does(checkpoint: Path, tmp_path: Path) -> None:
+    forms = ["--form", "loop", "--form", "onnxruntime", "--form", "triton"]
+    done = run(checkpoint, "--rows", 16, "--out", tmp_path, "--device", "cpu", *forms)
+    assert done.exit_code == 0, done.output
+    path = tmp_path / "profile.json"
+    file = profiles.parsed(path, read([path])[path])
+    assert (file.checkpoint, file.head, file.policy, file.dtype) == ("demo", "sparse", "top_k", "float32")
+    assert file.runs_on == "cpu"
+    assert "torch" in file.versions
+    assert int(file.environment["threads"]) == torch.get_num_threads()
+    assert {"commit", "measured_at", "cpu", "device"} <= file.environment.keys()
+    loop, onnx = file.profiles
+    assert (loop.form, loop.rows, loop.calls, loop.told_by) == ("loop", 16, 10, "ranges")
+    assert (onnx.form, onnx.told_by) == ("onnxruntime", "names")
+    assert {node.where for node in onnx.operators} == {"CPUExecutionProvider"}
+    for found in file.profiles:
+        seen = breakdown(tmp_path / found.traces[-1])
+        assert found.seconds == pytest.approx(seen.seconds)
+        assert found.busy == pytest.approx(seen.busy)
+        assert {work.name for work in found.operators} == {work.name for work in seen.operators}
+    assert [(found.form, found.rows) for found in file.left_out] == [("triton", 16)]
+    assert file.left_out[0].reason.startswith("Triton")
+
+
+def test_a_graph_needs_a_gpu(checkpoint: Path, tmp_path: Path) -> None:
+    done = run(checkpoint, "--graph", "--out", tmp_path / "log", "--device", "cpu")
+    assert isinstance(done.exception, BenchError)
+    assert "--graph needs a CUDA device" in str(done.exception)
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.gpu
+def test_replays_of_graphs_stand_beside_calls(checkpoint: Path, tmp_path: Path) -> None:
+    done = run(checkpoint, "--graph", "--out", tmp_path, "--form", "loop", "--form", "triton")
+    assert done.exit_code == 0, done.output
+    path = tmp_path / "profile.json"
+    file = profiles.parsed(path, read([path])[path])
+    assert [found.label for found in file.profiles] == ["loop", "triton", "triton (graph)"]
+    assert [found.label for found in file.left_out] == ["loop (graph)"]
+    assert file.profiles[2].gap < file.profiles[1].gap
 
 
 def test_says_why_a_form_was_left_out(checkpoint: Path, tmp_path: Path) -> None:

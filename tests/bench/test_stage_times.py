@@ -3,26 +3,12 @@
 import pytest
 import torch
 
-from bench.breakdown import Operator
 from bench.forms import form
-from bench.stage_times import by_name, stage_times
+from bench.forms.form import Form, torch_runner
+from bench.stage_times import stage_times
+from bench.stages import CALL
 from models.config import head_config
 from models.heads import build_head
-
-
-def operator(name, seconds):
-    return Operator(name, "cpu", seconds, 1.0)
-
-
-def test_names_tell_the_stage():
-    found = by_name(
-        [operator("FusedGemm", 4.0), operator("MatMul", 1.0), operator("TopK", 0.5), operator("Cast", 0.25)]
-    )
-    assert found == {"experts": 5.0, "route": 0.5, "other": 0.25}
-    assert by_name([operator("GatherND", 1.0), operator("ScatterND", 2.0), operator("aten::index_add", 3.0)]) == {
-        "dispatch": 1.0,
-        "combine": 5.0,
-    }
 
 
 @pytest.mark.parametrize(
@@ -41,3 +27,20 @@ def test_a_form_has_a_time_for_every_stage(name, stages):
     assert stages <= set(found.seconds)
     assert all(0 < seconds < 10 for seconds in found.seconds.values())
     assert found.by == ("names" if name == "onnxruntime" else "ranges")
+
+
+def test_what_an_engines_profile_takes_between_nodes_counts_nowhere():
+    def event(name, category, start, length, **args):
+        return {"ph": "X", "name": name, "cat": category, "pid": 1, "tid": 1, "ts": start, "dur": length, "args": args}
+
+    def events(head, x, calls):
+        call = event(CALL, "user_annotation", 0, 100)
+        nodes = ("Gemm", 10, 30), ("Cast", 50, 20)
+        return [call, *(event(name, "cpu_op", *times, provider="Some") for name, *times in nodes)]
+
+    head = build_head(head_config("dense", features=4, classes=3, hidden=2)).eval().requires_grad_(False)
+    x = torch.randn(2, 4)
+    engine = Form("engine", 0, "", lambda *_: None, lambda head, x: torch_runner(head, x), events=events)
+    found = stage_times(engine, engine.prepare(head, x), head, x)
+    assert found.seconds == {"experts": pytest.approx(30e-6), "other": pytest.approx(20e-6)}
+    assert found.by == "names"

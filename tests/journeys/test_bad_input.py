@@ -132,13 +132,49 @@ OTHER = [
     ("report foreign.json", "foreign.json"),
     ("report empty", "empty"),
     ("report", "result file"),
+    ("compare missing.json foreign.json", "missing.json"),
+    ("compare foreign.json broken.json", "foreign.json"),
+    ("compare foreign.json foreign.json --least five", "5%"),
     ("profile missing", "missing"),
     ("profile good --form jax", "loop, eager"),
     ("profile good --rows 0", "rows"),
+    ("profile good --rows 9 --rows 0", "rows"),
+    ("profile good --graph --device cpu", "--graph"),
+    ("profile good --out file", "file"),
+    ("traces missing", "missing"),
+    ("traces file", "file"),
+    ("traces empty", "empty"),
+    ("traces empty --port 99999", "port"),
     ("targets --rehearse --minutes -1 --out t", "minutes"),
     ("targets --rehearse --out file", "file"),
     ("unheard-of", "unheard-of"),
 ]
+
+
+HOSTILE = {
+    "trace.json": '{"traceEvents": [], "schemaVersion": 1}',
+    "deep.json": "[" * 5_000 + "]" * 5_000,
+    "cut.json": '{"benchmarks": [{"stats": {"data": [0.1, 0.',
+    "plain.json": '{"benchmarks": [{"name": "a", "stats": {"data": [1.0]}, "extra_info": 3}]}',
+    "escape.json": '{"benchmarks": [{"extra_info": {"case_id": "\\u001b[31m\\nred", "schema_version": 1}}]}',
+    "newer.json": '{"benchmarks": [{"extra_info": {"case_id": "a", "schema_version": 99}}]}',
+    "newer-study.json": '{"kind": "training", "format": 99}',
+    "nan.json": '{"kind": "training", "format": 1, "preset": NaN, "data": "d", "epochs": 1, "runs": []}',
+}
+
+
+@pytest.mark.parametrize("command", ["report", "account"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_leaves_one_line_and_the_old_report(tmp_path, moegap, command, name):
+    (tmp_path / name).write_text(HOSTILE[name])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").write_text("the old report")
+    status, said = moegap(command, tmp_path / name, *(["--out", tmp_path / "out"] if command == "report" else []))
+    assert status not in (0, None)
+    assert said.startswith("moegap: ")
+    assert name in said
+    assert said.removesuffix("\n").isprintable()
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["the old report"]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +201,9 @@ def test_help_is_there_for_every_command(moegap, monkeypatch, capsys):
         "bench",
         "account",
         "profile",
+        "traces",
         "report",
+        "compare",
         "targets",
         "policies",
         "sharpness",

@@ -14,10 +14,11 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from bench.commands.account import account as command
-from reports import account_panels, account_tables, account_text, skew, tables, verdicts
+from reports import account_panels, account_tables, account_text, skew, summary, tables, verdicts
 from reports.account import Account, account, as_json
 from reports.compare import Analysis, Setting, analyse
 from reports.errors import ReportError
+from reports.full_table import full_table
 from reports.load import load
 from reports.page import Report, build
 from reports.parts import HOST
@@ -231,8 +232,7 @@ def test_one_launch_on_a_gpu_has_its_replay_and_its_trace_in_every_view(tmp_path
     shares = {part.name: part.picoseconds / one.waterfall.total for part in one.waterfall.parts}
     assert shares[HOST] == pytest.approx(38 / 60, abs=0.03)
     assert shares["unattributed"] == pytest.approx(2 / 60, abs=0.03)
-    text = build([path], tmp_path / "report").markdown.read_text(encoding="utf-8")
-    assert "graph and trace" in text
+    assert "graph and trace" in build([path], tmp_path / "report").index.read_text(encoding="utf-8")
 
 
 def test_what_the_numbers_are_worth_is_said(accounts: Analysis, account_report: Report) -> None:
@@ -297,8 +297,9 @@ def test_without_made_routings_there_is_no_such_axis(analysis: Analysis) -> None
 
 def test_energy_stands_among_the_cases_where_it_was_measured(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", [benchmark(record(joules_per_thousand_rows=0.0123), samples(1e-3))])
-    (table,) = tables.cases(analyse(load([path])))
-    assert (table.columns[-1].title, table.rows[0][-1]) == ("J per 1,000 rows", "0.0123")
+    found = full_table(summary.rows(analyse(load([path]))))
+    assert found
+    assert (found.table.columns[-1].title, found.table.rows[0][-1]) == ("J per 1,000 rows", "0.0123")
 
 
 def test_the_heads_of_a_map_are_in_no_account(tmp_path: Path) -> None:

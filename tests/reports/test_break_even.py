@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from itertools import pairwise
 from math import log2
 from pathlib import Path
@@ -25,7 +24,6 @@ from reports.record import Status
 from reports.stats import Estimate, Verdict
 from tests.reports.scale import HIDDEN, case, entries, scale_run
 from tests.reports.synthetic import benchmark, samples
-from tests.reports.test_browser import CHROMIUM, opened
 
 F, S, U = Verdict.FASTER, Verdict.SLOWER, Verdict.UNCLEAR
 RATIOS = {
@@ -305,14 +303,6 @@ def test_odd_sizes_from_a_file_are_shown_as_they_are(tmp_path: Path):
     assert own.unknown == (4, 8, 16, 32, 64)
     assert own.inferred.keys() == {2**power for power in range(7, 60)}
     assert charts(drawn)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; none is installed")
-def test_every_heat_map_draws_in_a_browser_and_the_console_is_quiet(run: Path, tmp_path: Path):
-    report = build([run], tmp_path / "report")
-    document, console = opened(report.index, tmp_path / "profile")
-    assert document.count('<div class="chart') == len(re.findall(r'<svg[^>]*class="marks"', document)) == 3
-    assert console == []
 
 
 def test_a_terminal_is_told_of_the_map(run: Path, drawn: Map, tmp_path: Path):

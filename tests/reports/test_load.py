@@ -160,7 +160,8 @@ SPOILED = {
     "bad device": (lambda content: first(content)["extra_info"].update(device="tpu"), "broken at `device`"),
     "bad accuracy": (lambda content: first(content)["extra_info"].update(test_accuracy=float("nan")), "test_accuracy"),
     "bad time": (lambda content: first(content)["extra_info"].update(measured_at="noon"), "ISO 8601"),
-    "surrogate": (lambda content: first(content)["extra_info"].update(form="\ud800"), "text that is no Unicode"),
+    "surrogate": (lambda content: first(content)["extra_info"].update(reason="\ud800"), "text that is no Unicode"),
+    "name of a surrogate": (lambda content: first(content)["extra_info"].update(form="\ud800"), "broken at `form`"),
     "no samples": (lambda content: first(content)["stats"].pop("data"), "no raw samples.*--benchmark-disable"),
     "no stats": (lambda content: first(content).pop("stats"), "no raw samples"),
     "text samples": (lambda content: first(content)["stats"].update(data=["fast"]), "no raw samples"),
@@ -195,7 +196,7 @@ SPOILED = {
     "no copies": (lambda content: content[CEILINGS_KEY][0].update(copies=[]), "copies of growing working sets"),
     "copies in disorder": (lambda content: content[CEILINGS_KEY][0]["copies"].reverse(), "growing working sets"),
     "ceiling's time": (lambda content: content[CEILINGS_KEY][0].update(measured_at="noon"), "AMD EPYC.*ISO 8601"),
-    "ceiling's text": (lambda content: content[CEILINGS_KEY][0].update(product="\ud800"), "no Unicode"),
+    "ceiling's text": (lambda content: content[CEILINGS_KEY][0].update(product="\ud800"), "broken at `product`"),
     "groups of text": (lambda content: content.update({GROUPS_KEY: {}}), GROUPS_KEY),
     "group": (lambda content: content[GROUPS_KEY][0].update(wall=-1), "the group a is broken at `wall`"),
     "group twice": (lambda content: content[GROUPS_KEY].append(content[GROUPS_KEY][0]), "the group a twice"),
@@ -245,7 +246,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_and_no_file_at_all_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="cannot be read"):
+    with pytest.raises(ReportError, match="holds no JSON file"):
         load([tmp_path])
     with pytest.raises(ReportError, match="No result file"):
         load([])

@@ -22,6 +22,7 @@ from reports.record import Group
 from tests.reports.synthetic import benchmark, ceilings, record, samples, steps, unmeasured, write
 
 ROOT = Path(__file__).parents[2]
+WRITTEN = ["index.html", "report.md", "summary.csv"]
 HOSTILE = "</script><!--<img src=x onerror=alert(1)>\"'|`[a](javascript:b) @user {{ 7*7 }}"
 
 
@@ -41,7 +42,7 @@ class Outline(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         if tag in ("script", "style"):
             data = dict(attrs).get("type") == "application/json"
-            self._inside = str(dict(attrs).get("class") or "spec") if data else tag
+            self._inside = str(dict(attrs).get("class") or dict(attrs).get("id") or "spec") if data else tag
 
     def handle_endtag(self, tag: str) -> None:
         if tag in ("script", "style"):
@@ -82,12 +83,12 @@ def test_nothing_is_fetched_from_anywhere(page: Outline) -> None:
 
 def test_the_page_is_small_and_its_parts_are_replaced_whole(report: Report) -> None:
     assert report.index.stat().st_size < 3_000_000
-    assert sorted(path.name for path in report.index.parent.iterdir()) == ["index.html", "report.md"]
+    assert sorted(path.name for path in report.index.parent.iterdir()) == WRITTEN
 
 
 def test_every_section_has_a_heading_and_a_link(page: Outline) -> None:
     ids = [attributes["id"] for attributes in page.all("section") if "id" in attributes]
-    expected = "verdict environment speedup account classifier latency accuracy routing paper cold-start cases"
+    expected = "verdict environment speedup account latency accuracy routing efficiency classifier cold-start cases"
     assert ids == [*expected.split(), "not-measured", "noise", "remake"]
     assert {f"#{name}" for name in ids} == {link["href"] for link in page.all("a")}
     for landmark in ("header", "nav", "main", "footer"):
@@ -97,8 +98,8 @@ def test_every_section_has_a_heading_and_a_link(page: Outline) -> None:
 def test_an_account_adds_its_sections(account_report: Report) -> None:
     page = Outline(account_report.index.read_text(encoding="utf-8"))
     ids = [attributes["id"] for attributes in page.all("section") if "id" in attributes]
-    expected = "verdict environment speedup account cold classifier latency roofline accuracy routing paper cold-start"
-    assert ids == [*expected.split(), "cases", "sampling", "not-measured", "noise", "remake"]
+    expected = "verdict environment speedup account latency roofline accuracy routing efficiency classifier cold"
+    assert ids == [*expected.split(), "cold-start", "cases", "not-measured", "sampling", "noise", "remake"]
     assert {f"#{name}" for name in ids} == {link["href"] for link in page.all("a")}
     settings = len({"head", "classifier", "cold", "uniform", "zipf2", "one"})
     assert len(page.specs) == 4 + 1 + 1 + 6 + 6 + 1 + 2 + 1 + 1 + settings
@@ -132,7 +133,7 @@ def test_markdown_tables_are_whole(report: Report) -> None:
     starts = [
         place for place, line in enumerate(lines) if line.startswith("|") and not lines[place - 1].startswith("|")
     ]
-    assert len(starts) == 2 + 1 + 2 + 2 + 2 + 2
+    assert len(starts) == 2 + 1 + 2 + 2 + 2
     for start in starts:
         rows = lines[start : lines.index("", start)]
         assert lines[start - 1] == ""
@@ -161,7 +162,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     page = Outline(text)
     assert not page.all("img")
     assert "<!--" not in text
-    assert len(page.all("script")) == len(page.specs) + len(page.choices) + 2
+    assert len(page.all("script")) == len(page.specs) + len(page.choices) + 3
     assert HOSTILE in page.text
     assert HOSTILE in json.dumps([spec["layer"] for spec in page.specs], ensure_ascii=False).replace('\\"', '"')
     marked = report.markdown.read_text(encoding="utf-8")
@@ -234,7 +235,7 @@ def test_a_failed_write_leaves_the_old_page_and_no_draft(tmp_path: Path, monkeyp
         )
     folder = tmp_path / "report"
     assert (folder / "index.html").read_bytes() == old
-    assert sorted(path.name for path in folder.iterdir()) == ["index.html", "report.md"]
+    assert sorted(path.name for path in folder.iterdir()) == WRITTEN
 
 
 def test_a_report_is_built_without_torch(cpu_run: Path, tmp_path: Path) -> None:
@@ -257,5 +258,5 @@ def test_the_command_prints_where_the_report_is_and_its_headline(tmp_path: Path)
     result = CliRunner().invoke(app, [str(path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[:2] == [str(tmp_path / "out" / "index.html"), str(tmp_path / "out" / "report.md")]
+    assert lines[:3] == [str(tmp_path / "out" / name) for name in ("index.html", "report.md", "summary.csv")]
     assert lines[-1] == "1 case measured."

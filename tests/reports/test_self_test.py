@@ -124,8 +124,8 @@ def test_the_bounds_are_one_wrong_verdict_in_twenty_and_nineteen_intervals(wrong
         ({"format": 2}, "newer moegap"),
         ({"comparisons": []}, "broken at `comparisons`"),
         ({"comparisons": [comparison() | {"blocks_b": [0]}]}, "every sample needs its block"),
-        ({"comparisons": [comparison() | {"samples_a": [], "blocks_a": []}]}, "needs samples above 0"),
-        ({"comparisons": [comparison() | {"samples_a": [0.0], "blocks_a": [0]}]}, "needs samples above 0"),
+        ({"comparisons": [comparison() | {"samples_a": [], "blocks_a": []}]}, "of a picosecond or more"),
+        ({"comparisons": [comparison() | {"samples_a": [0.0], "blocks_a": [0]}]}, "of a picosecond or more"),
         ({"comparisons": [comparison() | {"slowdown": -1}]}, "slowdown"),
     ],
 )

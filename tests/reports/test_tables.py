@@ -12,24 +12,6 @@ from reports.units import TIMES
 from tests.reports.synthetic import benchmark, record, samples, write
 
 
-def test_every_case_stands_in_one_row(analysis: Analysis) -> None:
-    found = tables.cases(analysis)
-    assert [len(table.rows) for table in found] == [36, 36]
-    assert all(len(row) == len(table.columns) for table in found for row in table.rows)
-    row = next(row for row in found[0].rows if row[:3] == ("sparse", "onnxruntime", "2,048"))
-    assert row[5:7] == ("40", f"3.77{TIMES}")
-    assert row[7].startswith(f"1.8{row[7][3]}{TIMES} (1.")
-    assert row[8] == "FASTER"
-    assert row[10:] == ("2.3e-7 / 1e-5", "0")
-
-
-def test_unpaired_and_unmatched_comparisons_say_so(tmp_path: Path) -> None:
-    dense = benchmark(record(head="dense", hidden=128, group_id="another"), samples(2e-3))
-    results = load([write(tmp_path / "run.json", [dense, benchmark(record(), samples(1e-3))])])
-    row = tables.cases(analyse(results))[0].rows[1]
-    assert row[7].endswith("unpaired, unmatched)")
-
-
 def test_efficiency_is_the_papers_table_at_its_batch(analysis: Analysis) -> None:
     head, classifier = tables.efficiency(analysis)
     assert "Head alone" in head.caption

@@ -1,0 +1,143 @@
+"""TensorBoard with its profiler plugin on a folder of traces, in a process of its own on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+from urllib.parse import urlencode
+
+from bench.errors import BenchError
+
+HOST = "127.0.0.1"
+PLUGIN = "/data/plugin/pytorch_profiler"
+PAGE = "#pytorch_profiler"
+PATTERNS = ("*.pt.trace.json", "*.pt.trace.json.gz")
+ANSWERS_WITHIN = 120.0
+"""Seconds without an answer after which it is given up, on a slow machine."""
+LOADS_WITHIN = 15.0
+"""Seconds for which the plugin may load nothing before it finds the next run: it looks every ten."""
+STOPS_WITHIN = 10.0
+EVERY = 0.2
+
+
+def run_names(folder: Path) -> list[str]:
+    """Return what the plugin calls the runs in `folder`: each folder with a trace, as seen from there.
+
+    Raises `BenchError` where there is none.
+    """
+    if not folder.is_dir():
+        raise BenchError(f"{folder} is no folder; write traces into one with `moegap profile --out`")
+    root = folder.resolve()
+    runs = {trace.parent for pattern in PATTERNS for trace in root.rglob(pattern)}
+    if not runs:
+        raise BenchError(f"{folder} holds no trace (*.pt.trace.json.gz); write some with `moegap profile --out`")
+    return sorted(str(run.relative_to(root)) if run != root else root.name for run in runs)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A TensorBoard that runs; `errors` holds what it writes there."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    errors: IO[bytes]
+
+    @property
+    def url(self) -> str:
+        """Where the plugin's page is."""
+        return f"http://{HOST}:{self.port}/{PAGE}"
+
+    def answer(self, route: str, **arguments: str) -> Any:
+        """Return what a route of the plugin answers, or None where it does not."""
+        connection = HTTPConnection(HOST, self.port, timeout=5)
+        try:
+            connection.request("GET", f"{PLUGIN}/{route}?{urlencode(arguments)}")
+            response = connection.getresponse()
+            return json.loads(response.read()) if response.status == HTTPStatus.OK else None
+        except (OSError, HTTPException, ValueError):
+            return None
+        finally:
+            connection.close()
+
+    def check(self) -> None:
+        """Raise `BenchError` with its last words where the process has ended."""
+        if self.process.poll() is None:
+            return
+        self.errors.seek(0)
+        words = self.errors.read().decode(errors="replace").strip().splitlines() or ["none"]
+        raise BenchError(f"TensorBoard ended with status {self.process.returncode}; its last words: {words[-1]}")
+
+
+@contextmanager
+def served(folder: Path, port: int) -> Iterator[Server]:
+    """Run TensorBoard on `folder`, at a free port for port 0, and end it whatever happens.
+
+    Raises `BenchError` where the port is taken.
+    """
+    port = _free(port)
+    options = ["--logdir", str(folder.resolve()), "--host", HOST, "--port", str(port), "--load_fast", "false"]
+    with TemporaryFile() as errors:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter on a module of its own
+            [sys.executable, "-m", "tensorboard.main", *options],
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+        try:
+            yield Server(process, port, errors)
+        finally:
+            _end(process)
+
+
+def shown_runs(server: Server, expected: Collection[str], stopped: Callable[[float], bool]) -> list[str]:
+    """Wait until the plugin has loaded the `expected` runs, and return those of which it shows anything.
+
+    `stopped` waits for as many seconds and says whether to give up. Raises `BenchError` where TensorBoard ends or does
+    not answer.
+    """
+    answered = time.monotonic()
+    found: list[str] = []
+    idle = 0.0
+    while not (stopped(EVERY) or set(expected) <= set(found) or idle > LOADS_WITHIN):
+        server.check()
+        answer = server.answer("runs")
+        if answer is None and time.monotonic() - answered > ANSWERS_WITHIN:
+            raise BenchError(f"TensorBoard does not answer within {ANSWERS_WITHIN:.0f} seconds; try again")
+        if answer is not None:
+            answered, found = time.monotonic(), answer["runs"]
+            idle = 0.0 if answer["loading"] else idle + EVERY
+    return [run for run in found if server.answer("views", run=run)]
+
+
+def _free(port: int) -> int:
+    """Return `port`, or a free one for 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            reason = error.strerror or error
+            raise BenchError(f"port {port} cannot be used ({reason}); choose another --port, or leave it out") from None
+        return int(probe.getsockname()[1])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process to end, make it end where it does not, and leave nothing of it."""
+    process.terminate()
+    try:
+        process.wait(STOPS_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,42 @@
+"""The two files that are compared: both of moegap's own, or both plain ones of pytest-benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reports import changes, load, plain
+from reports.changes import Changes
+from reports.errors import ReportError
+from reports.files import Content, read
+from reports.load import Results
+from reports.plain import PlainRun
+from reports.record import NOT_MEASURED_KEY
+from reports.stats import LEAST_EFFECT
+from reports.validated import are_objects
+
+
+def compare(base: Path, new: Path, least: float = LEAST_EFFECT) -> Changes:
+    """Return what changed from the run in the file `base` to that in `new`; effects below `least`, a share, are none.
+
+    Raises `ReportError` where a file is unusable, the two are of different kinds, or they have no case in common.
+    """
+    before, after = _loaded(base), _loaded(new)
+    if isinstance(before, Results) and isinstance(after, Results):
+        return changes.between(before, after, least)
+    if isinstance(before, PlainRun) and isinstance(after, PlainRun):
+        return plain.between(before, after, least)
+    ours, other = (base, new) if isinstance(before, Results) else (new, base)
+    raise ReportError(f"{ours} holds records of moegap's own and {other} none: compare two files of one kind.")
+
+
+def _loaded(path: Path) -> Results | PlainRun:
+    content = read([path])[path]
+    return load.gather({path: content}) if _has_records(content) else plain.load(path, content)
+
+
+def _has_records(content: Content) -> bool:
+    """Return whether a file holds records of moegap's own, of measured cases or of others."""
+    if NOT_MEASURED_KEY in content:
+        return True
+    entries = content["benchmarks"] if are_objects(content.get("benchmarks")) else []
+    return any("case_id" in (entry.get("extra_info") or {}) for entry in entries)

@@ -1,0 +1,107 @@
+"""The charts of a report as pictures, SVG and PNG, each readable by itself: titled, with its legend, on white."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import altair
+import vl_convert
+
+from reports.canvas import CONFIG, INK
+from reports.chart import Chart, Panel
+from reports.files import write, write_bytes
+
+FOLDER = "charts"
+WIDTH = 560  # pixels
+SCALE = 2.0  # of a PNG
+INK_ON_WHITE, QUIET = "#1d1f22", "#5a5f66"
+LINE = 90
+"""Characters of a line of the sentence below a title."""
+VEGA_LITE = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart to be seen alone, and the setting and machine that a page tells beside it."""
+
+    chart: Chart
+    setting: str
+
+
+def export(content: Mapping[str, Any], out: Path) -> list[Path]:
+    """Write every chart of a report's `content` into `out / "charts"`, and return the SVG files.
+
+    A chart of choices shows its first. Pictures of an earlier report in that folder are removed.
+    """
+    folder = out / FOLDER
+    folder.mkdir(exist_ok=True)
+    for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
+        old.unlink()
+    return [_export(picture, folder / f"{name}.svg") for name, picture in pictures(content).items()]
+
+
+def pictures(content: Mapping[str, Any]) -> dict[str, Picture]:
+    """Return every chart of a report's `content` by a name that its section and its place give it."""
+    return {
+        f"{section.replace('_', '-')}-{place}-{_slug(picture.chart.heading)}".rstrip("-"): picture
+        for section, value in content.items()
+        for place, picture in enumerate(_within(value), 1)
+    }
+
+
+def specification(picture: Picture) -> dict[str, Any]:
+    """Return the Vega-Lite specification of a picture."""
+    chart = picture.chart
+    ink = json.dumps({**chart.spec, "config": CONFIG}).replace(f'"{INK}"', f'"{INK_ON_WHITE}"')
+    spec: dict[str, Any] = json.loads(ink)
+    heading = ": ".join([chart.heading, *(choice.label for choice in chart.choices[:1])])
+    told = [line for text in (picture.setting, chart.message) for line in textwrap.wrap(text, LINE)]
+    title = {"text": f"{heading[:1].upper()}{heading[1:]}", "subtitle": told, "anchor": "start", "offset": 12}
+    look = {"color": INK_ON_WHITE, "fontSize": 13, "subtitleColor": QUIET, "subtitleFontSize": 11}
+    spec |= {"width": WIDTH, "background": "white", "padding": 12, "title": title | look}
+    _add_legends(spec)
+    return spec
+
+
+def _within(value: Any, setting: str = "") -> Iterator[Picture]:
+    """Return the charts within a value, in the order in which they stand there."""
+    if isinstance(value, Chart):
+        yield Picture(value, setting)
+    elif isinstance(value, Mapping):
+        yield from _within(list(value.values()), setting)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _within(item, setting)
+    elif is_dataclass(value):
+        own = f"{value.title}; {value.machine}" if isinstance(value, Panel) else setting
+        yield from _within([getattr(value, field.name) for field in fields(value)], own)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower())[:40].strip("-")
+
+
+def _export(picture: Picture, path: Path) -> Path:
+    svg = vl_convert.vegalite_to_svg(specification(picture), vl_version=VEGA_LITE)
+    write(path, svg)
+    write_bytes(path.with_suffix(".png"), vl_convert.svg_to_png(svg, scale=SCALE))
+    return path
+
+
+def _add_legends(spec: Any) -> None:
+    """Give every encoding of compared names, which in a page one legend explains for all, a legend of its own."""
+    if isinstance(spec, list):
+        for item in spec:
+            _add_legends(item)
+    elif isinstance(spec, dict):
+        for channel in ("color", "shape", "strokeDash"):
+            encoding = spec.get(channel)
+            if isinstance(encoding, dict) and "field" in encoding and encoding.get("legend", "") is None:
+                encoding["legend"] = {"title": None, "orient": "top"}
+        _add_legends(list(spec.values()))

@@ -1,0 +1,83 @@
+"""The gate: what in a comparison shall stop a merge, and whether it was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from reports import units
+from reports.changes import Changes
+from reports.errors import ReportError
+from reports.record import Status
+from reports.stats import LEAST_EFFECT, Verdict
+
+VERDICTS = (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR)
+BROKEN = (Status.WRONG, Status.FAILED)
+"""What becomes of a case that had a time when the code broke, not the machine or the time at hand."""
+NAMED = 5
+"""Cases of one kind that are named."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What was asked for, and what was found of it, each a clause that names cases; nothing found is a pass."""
+
+    asked: tuple[Verdict, ...]
+    found: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in one sentence."""
+        if self.found:
+            return f"Gate failed: {'; '.join(self.found)}."
+        return f"Gate passed: no case is {' or '.join(self.asked)}, and none that had a time is broken."
+
+
+def judged(changes: Changes, asked: Sequence[Verdict]) -> Gate | None:
+    """Return the gate on `changes`, or None where nothing was `asked`.
+
+    Any gate also finds cases that had a time and are now WRONG or FAILED.
+    """
+    return Gate(tuple(asked), tuple(_found(changes, asked))) if asked else None
+
+
+def verdicts(words: Sequence[str]) -> tuple[Verdict, ...]:
+    """Return the verdicts that `words` name, in any case, each once; raises `ReportError` for another word."""
+    known = {verdict.lower(): verdict for verdict in VERDICTS}
+    unknown = [word for word in words if word.lower() not in known]
+    if unknown:
+        raise ReportError(f"--fail-on takes {units.listing(VERDICTS)}, not {unknown[0]!r}.")
+    return tuple(dict.fromkeys(known[word.lower()] for word in words))
+
+
+def share(text: str | None) -> float:
+    """Return the share that `5%`, `5 %` or `0.05` says, that of every verdict for None.
+
+    Raises `ReportError` for anything else, and for shares below 0 or from 1 on.
+    """
+    if text is None:
+        return LEAST_EFFECT
+    number, percent, rest = text.partition("%")
+    try:
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = math.nan
+    if rest.strip() or not 0 <= value < 1:
+        raise ReportError(f"--least takes a share below 1 such as 5% or 0.05, not {text!r}.")
+    return value
+
+
+def _found(changes: Changes, asked: Sequence[Verdict]) -> Iterator[str]:
+    for verdict in asked:
+        if cases := [change.case for change in changes.of(verdict)]:
+            yield _clause(cases, verdict)
+    for status in BROKEN:
+        if cases := [lost.case for lost in changes.lost if lost.status is status]:
+            yield _clause(cases, f"{status.upper()} and had a time in BASE")
+
+
+def _clause(cases: Sequence[str], what: str) -> str:
+    more = [f"{units.count(len(cases) - NAMED)} more"] if len(cases) > NAMED else []
+    verb = "is" if len(cases) == 1 else "are"
+    return f"{units.plural(len(cases), 'case')} {verb} {what} ({units.listing([*cases[:NAMED], *more])})"

@@ -1,0 +1,57 @@
+"""What a report is made of: files of every kind, told apart by what they say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports import load, profiles, self_test, studies, targets_page
+from reports.files import Content
+from reports.load import Results
+from reports.profiles import ProfileFile
+from reports.self_test import SelfTest
+from reports.studies import Studies
+from reports.timing import TimingRun
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The contents of all files given, parsed; `commands` made them, as far as they say."""
+
+    results: Results
+    studies: Studies
+    self_tests: tuple[SelfTest, ...]
+    profiles: tuple[ProfileFile, ...]
+    targets: tuple[TimingRun, ...]
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands that wrote the files, each once."""
+        others = [*self.studies.files, *self.self_tests, *self.profiles, *self.targets]
+        told = [*self.results.commands, *(" ".join(file.command.split()) for file in others)]
+        return [command for command in dict.fromkeys(told) if command]
+
+
+def gather(contents: Mapping[Path, Content]) -> Inputs:
+    """Return what these files hold; raises `ReportError` where one is broken, newer or of no kind known here."""
+    chosen: dict[str, dict[Path, Content]] = {}
+    for path, content in contents.items():
+        chosen.setdefault(_kind(content), {})[path] = content
+    return Inputs(
+        results=load.gather(chosen.get("results", {})),
+        studies=studies.gather(chosen.get("study", {})),
+        self_tests=tuple(self_test.parsed(path, content) for path, content in chosen.get("self-test", {}).items()),
+        profiles=tuple(profiles.parsed(path, content) for path, content in chosen.get("profile", {}).items()),
+        targets=tuple(targets_page.parsed(path, content) for path, content in chosen.get("targets", {}).items()),
+    )
+
+
+def _kind(content: Content) -> str:
+    if self_test.is_self_test(content):
+        return "self-test"
+    if profiles.is_profile(content):
+        return "profile"
+    if targets_page.is_run(content):
+        return "targets"
+    return "study" if studies.is_study(content) else "results"

@@ -1,0 +1,26 @@
+"""Text from result files, fit to be shown: nothing that cannot be seen hides or turns what can, and none is endless."""
+
+from __future__ import annotations
+
+import re
+
+MOST = 2_000
+"""Characters of a text that are shown."""
+BRIEF = 120
+UNSEEN = "\N{REPLACEMENT CHARACTER}"
+
+
+def visible(text: str) -> str:
+    """Return `text` with each unseen character but blanks and line breaks replaced, cut after `MOST` characters."""
+    shown = text if len(text) <= MOST else f"{text[:MOST]} …"
+    return shown if shown.isprintable() else re.sub(r"\S", _seen, shown)
+
+
+def brief(value: object) -> str:
+    """Return a value of a file as a sentence can quote it: in one line, cut after `BRIEF` characters."""
+    line = " ".join(visible(str(value)).split())
+    return line if len(line) <= BRIEF else f"{line[:BRIEF]} …"
+
+
+def _seen(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else UNSEEN

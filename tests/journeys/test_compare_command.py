@@ -1,0 +1,265 @@
+"""`moegap compare` as a workflow runs it: what it prints, what it writes, and the status that it ends with."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import cli
+from bench.rooms import ROOT
+from reports.markdown import text
+from reports.record import NOT_MEASURED_KEY, SCHEMA_VERSION
+from tests.reports.test_changes_page import NAMES
+
+DEMO = ROOT / "reports/published/cpu-amd-epyc-2-threads/demo.json"
+GATE = ("--fail-on", "SLOWER", "--least", "5%")
+
+
+def moegap(*arguments, **more):
+    """Run the real command line in a process of its own."""
+    command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **more)
+
+
+@pytest.fixture
+def compared(monkeypatch, capsys):
+    """Run the command line here and return its status and what it said."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["moegap", "compare", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return stop.value.code or 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return json.loads(DEMO.read_text())
+
+
+def saved(path, document):
+    path.write_text(json.dumps(document))
+    return path
+
+
+def slowed(document, factor):
+    """Return a copy of a result in which every sample took `factor` times as long."""
+    copy = json.loads(json.dumps(document))
+    for entry in copy["benchmarks"]:
+        entry["stats"]["data"] = [factor * time for time in entry["stats"]["data"]]
+    return copy
+
+
+def test_a_run_against_itself_passes(tmp_path):
+    done = moegap("compare", DEMO, DEMO, *GATE, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "Of 72 cases with a time in both runs 72 SAME" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("Gate passed: no case is SLOWER")
+    assert "warning" not in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compare.md", "index.html"]
+
+
+def test_a_planted_regression_fails_the_gate_and_names_cases(demo, tmp_path):
+    new = saved(tmp_path / "new.json", slowed(demo, 1.05))
+    done = moegap("compare", DEMO, new, *GATE, "--out", tmp_path / "out")
+    assert done.returncode == 1, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("Gate failed: 72 cases are SLOWER (")
+    named = [entry["extra_info"]["case_id"] for entry in demo["benchmarks"] if not entry["extra_info"]["step"]]
+    assert sum(name in last for name in named) == 5
+    assert all(name in done.stdout for name in named)
+    assert "+5.0 %" in done.stdout
+    assert text(last) in (tmp_path / "out" / "compare.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("factor", "options", "status"),
+    [
+        (1.05, (), 0),
+        (1.05, ("--fail-on", "faster"), 0),
+        (1.05, ("--fail-on", "faster", "--fail-on", "slower"), 1),
+        (1.05, ("--fail-on", "slower"), 1),
+        (1.05, ("--fail-on", "slower", "--least", "0.06"), 0),
+        (1.049, GATE, 0),
+        (0.9, ("--fail-on", "FASTER"), 1),
+        (0.9, ("--fail-on", "SLOWER", "--fail-on", "UNCLEAR"), 0),
+    ],
+)
+def test_the_status_follows_what_was_asked(demo, tmp_path, compared, factor, options, status):
+    few = demo | {"benchmarks": demo["benchmarks"][:4]}
+    base, new = saved(tmp_path / "base.json", few), saved(tmp_path / "new.json", slowed(few, factor))
+    assert compared(base, new, *options)[0] == status
+
+
+def test_a_case_that_is_wrong_now_fails_the_gate(demo, tmp_path, compared):
+    lost = demo["benchmarks"][0]["extra_info"] | {
+        "status": "wrong",
+        "reason": "The logits deviate by 0.3.",
+        "blocks": [],
+    }
+    new = saved(
+        tmp_path / "new.json",
+        demo | {"benchmarks": demo["benchmarks"][1:], NOT_MEASURED_KEY: [*demo[NOT_MEASURED_KEY], lost]},
+    )
+    status, out, _ = compared(DEMO, new, *GATE)
+    assert status == 1
+    assert out.splitlines()[-1] == f"Gate failed: 1 case is WRONG and had a time in BASE ({lost['case_id']})."
+    assert "The logits deviate by 0.3." in out
+    assert compared(DEMO, new)[0] == 0
+
+
+def test_only_what_changed_is_shown_unless_all_is_asked_for(demo, tmp_path, compared):
+    few = demo | {"benchmarks": demo["benchmarks"][:2]}
+    base, name = saved(tmp_path / "base.json", few), few["benchmarks"][0]["extra_info"]["case_id"]
+    hidden, shown = compared(base, base)[1], compared(base, base, "--all")[1]
+    assert name not in hidden
+    assert "SAME; --all shows them" in hidden
+    assert name in shown
+
+
+def newer(document):
+    entry = document["benchmarks"][0]
+    record = entry["extra_info"] | {"schema_version": SCHEMA_VERSION + 1}
+    return document | {"benchmarks": [entry | {"extra_info": record}]}
+
+
+def plain(document):
+    return document["benchmarks"][0] | {"extra_info": {}}
+
+
+BAD = {
+    "truncated": (lambda demo: json.dumps(demo)[:5000], "not JSON, or was cut off"),
+    "foreign": (lambda demo: '{"results": [{"command": "sleep 1", "mean": 1.0}]}', "not a pytest-benchmark file"),
+    "array": (lambda demo: "[1, 2]", "not a pytest-benchmark file"),
+    "newer": (lambda demo: json.dumps(newer(demo)), "newer moegap"),
+    "empty": (lambda demo: '{"benchmarks": []}', "holds no benchmark"),
+    "plain": (lambda demo: json.dumps({"benchmarks": [plain(demo)]}), "compare two files of one kind"),
+    "other": (lambda demo: json.dumps(demo | {"benchmarks": demo["benchmarks"][-1:]}), "no case in common"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_bad_file_is_one_sentence_and_a_status_of_its_own(demo, tmp_path, compared, kind, turned):
+    write, said = BAD[kind]
+    path, base = tmp_path / f"{kind}.json", saved(tmp_path / "base.json", demo | {"benchmarks": demo["benchmarks"][:1]})
+    path.write_text(write(demo))
+    status, out, err = compared(*([path, base] if turned else [base, path]), *GATE)
+    assert (status, out) == (2, "")
+    assert err.startswith("moegap: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--fail-on", "slow"), "--fail-on takes SLOWER, FASTER and UNCLEAR, not 'slow'"),
+        (("--least", "500%"), "--least takes a share below 1 such as 5% or 0.05, not '500%'"),
+        (("--least", "nan"), "not 'nan'"),
+        (("--out", DEMO), "is not a folder"),
+        (("--out", DEMO / "in" / "it"), "demo.json"),
+        (("extra",), "extra"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_a_status_of_its_own(compared, options, said):
+    status, _, err = compared(DEMO, DEMO, *options)
+    assert status == 2
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_missing_file_is_one_sentence(compared, tmp_path):
+    status, _, err = compared(DEMO, tmp_path / "none.json")
+    assert status == 2
+    assert "none.json does not exist" in err
+
+
+def test_names_in_files_are_text_on_a_terminal(demo, tmp_path, compared):
+    entries = []
+    for name in NAMES:
+        entry = json.loads(json.dumps(demo["benchmarks"][0]))
+        entry["extra_info"] |= {"case_id": name, "form": name[:300], "checkpoint": name[:300]}
+        entries.append(entry)
+    base = saved(tmp_path / "base.json", demo | {"benchmarks": entries})
+    status, out, _ = compared(base, saved(tmp_path / "new.json", slowed(json.loads(base.read_text()), 2)), *GATE)
+    assert status == 1
+    assert not any(letter in out for letter in "\x1b\x07\u202e")
+    assert "[bold red]markup[/]" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 140
+
+
+BENCHMARKS = """
+import pytest
+
+@pytest.mark.parametrize("size", [100, 1000])
+def test_sum(benchmark, size):
+    benchmark.pedantic(sum, args=(range(size),), rounds=200, iterations=20)
+
+@pytest.mark.benchmark(group="sorting")
+def test_sort(benchmark):
+    benchmark.pedantic(sorted, args=(range(500),), rounds=200, iterations=20)
+"""
+
+
+@pytest.fixture(scope="module")
+def plain_files(tmp_path_factory):
+    """Files that pytest-benchmark itself wrote: one with samples, one saved on its own without."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "test_speed.py").write_text(BENCHMARKS)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--benchmark-autosave",
+         "--benchmark-json=kept.json", "--benchmark-storage=storage"],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (saved_alone,) = (folder / "storage").rglob("*.json")
+    return {"kept": folder / "kept.json", "autosaved": saved_alone}
+
+
+def slowed_stats(path, to, factor):
+    """Write a copy of a plain file in which everything took `factor` times as long."""
+    document = slowed_if_kept(json.loads(Path(path).read_text()), factor)
+    for entry in document["benchmarks"]:
+        for name in ("median", "iqr", "q1", "q3", "min", "max", "mean"):
+            entry["stats"][name] *= factor
+    return saved(to, document)
+
+
+def slowed_if_kept(document, factor):
+    return slowed(document, factor) if "data" in document["benchmarks"][0]["stats"] else document
+
+
+def test_files_of_pytest_benchmark_itself(plain_files, tmp_path, compared):
+    kept = plain_files["kept"]
+    assert "data" in json.loads(kept.read_text())["benchmarks"][0]["stats"]
+    status, out, _ = compared(kept, kept, *GATE, "--all", "--out", tmp_path / "out")
+    assert status == 0
+    assert "3 SAME" in out
+    assert "test_speed.py::test_sum[100]" in out
+    assert {"sorting", "test_speed.py"} <= set(out.split())
+    status, out, _ = compared(kept, slowed_stats(kept, tmp_path / "slow.json", 1.05), *GATE)
+    assert status == 1
+    assert "3 cases are SLOWER" in out.splitlines()[-1]
+
+
+def test_files_saved_without_samples(plain_files, tmp_path, compared):
+    autosaved = plain_files["autosaved"]
+    assert "data" not in json.loads(autosaved.read_text())["benchmarks"][0]["stats"]
+    status, out, _ = compared(autosaved, slowed_stats(autosaved, tmp_path / "slow.json", 3.0), *GATE)
+    assert status == 1
+    assert "With an interval from quartiles" in " ".join(out.split())
+    assert compared(plain_files["kept"], autosaved, "--fail-on", "SLOWER")[0] == 0
+
+
+def test_a_plain_file_beside_one_of_moegap_is_one_sentence(plain_files, compared):
+    status, _, err = compared(DEMO, plain_files["kept"])
+    assert status == 2
+    assert "compare two files of one kind" in err

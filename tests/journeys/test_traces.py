@@ -1,0 +1,164 @@
+"""`moegap traces`: every route of the plugin answers for every form that a CPU runs, and nothing is left running."""
+
+import gzip
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import psutil
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from bench.commands.profile import profile
+from bench.rooms import ROOT
+from bench.stages import CALL, STAGES
+from bench.trace import STEPS, WAIT, WARMUP
+from reports import profiles
+from reports.files import read
+from reports.page import build
+from reports.profiles import ProfileFile
+from tests.bench.checkpoints import sparse_checkpoint
+from tests.bench.chrome import check, problems
+
+FORMS = ("loop", "eager", "compile", "grouped_mm", "onnxruntime")
+ROWS = 32
+CUT_OFF = "cut-off"
+SHOWS = {  # an operator that the plugin must name
+    "loop": "aten::mm",
+    "eager": "aten::baddbmm",
+    "compile": "aten::addmm",
+    "grouped_mm": "aten::_grouped_mm",
+    "onnxruntime": "aten::empty",  # torch runs no more of it; its nodes stand in a trace of its own
+}
+
+
+def run_of(form: str) -> str:
+    return f"sparse-{form}-n{ROWS}-float32-cpu"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Profiles of every form, and a run whose trace was cut off."""
+    out = tmp_path_factory.mktemp("profile")
+    checkpoint = sparse_checkpoint(tmp_path_factory.mktemp("runs") / "sparse")
+    app = Typer()
+    app.command()(profile)
+    forms = [word for form in FORMS for word in ("--form", form)]
+    options = ["--rows", str(ROWS), "--device", "cpu", "--out", str(out), *forms]
+    done = CliRunner().invoke(app, [str(checkpoint), *options])
+    assert done.exit_code == 0, done.output
+    (whole,) = (out / run_of("loop")).glob("*.pt.trace.json.gz")
+    (out / CUT_OFF).mkdir()
+    (out / CUT_OFF / whole.name).write_bytes(whole.read_bytes()[:999])
+    return out
+
+
+@pytest.fixture(scope="module")
+def file(folder: Path) -> ProfileFile:
+    """What those profiles say."""
+    path = folder / "profile.json"
+    return profiles.parsed(path, read([path])[path])
+
+
+@dataclass
+class Served:
+    """A running `moegap traces`: its URL and what it said."""
+
+    url: str
+    said: str
+
+    def get(self, route: str, **arguments: object) -> Any:
+        """Return what a route of the plugin answers."""
+        base = self.url.partition("#")[0]
+        with urlopen(f"{base}data/plugin/pytorch_profiler/{route}?{urlencode(arguments)}", timeout=30) as answer:
+            content = answer.read()
+            return json.loads(gzip.decompress(content) if answer.headers["Content-Encoding"] == "gzip" else content)
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[Served]:
+    """`moegap traces` on the profiles in a process of its own; SIGTERM ends it and all that it started."""
+    command = [sys.executable, "-m", "bench.cli", "traces", str(folder)]
+    process = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if "without a network" in line:
+            break
+    (url,) = re.findall(r"^http://127\.0\.0\.1:\d+/#pytorch_profiler", "".join(said), re.MULTILINE)
+    yield Served(url, "".join(said))
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert not psutil.wait_procs(children, timeout=0)[1]
+
+
+def test_it_says_what_it_shows(served: Served) -> None:
+    assert f"shows {len(FORMS)} of {len(FORMS) + 1} runs" in served.said
+    assert f"{CUT_OFF} (not shown: its trace cannot be read)" in served.said
+    assert all(f"  {run_of(form)}\n" in served.said for form in FORMS)
+    assert {*map(run_of, FORMS)} <= {*served.get("runs")["runs"]}
+    assert "loads its chart library from the web" in served.said
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_route_answers(served: Served, file: ProfileFile, form: str) -> None:
+    run = run_of(form)
+    views = served.get("views", run=run)
+    assert {"Overview", "Operator", "Trace"} <= set(views)
+    for view in views:
+        assert len(served.get("workers", run=run, view=view)) == 1
+    (worker,) = served.get("workers", run=run, view="Operator")
+    assert served.get("spans", run=run, worker=worker) == ["1"]
+    place = {"run": run, "worker": worker, "span": "1"}
+
+    overview = served.get("overview", **place)
+    steps = [row[0] for row in overview["steps"]["rows"]]
+    assert steps == [str(number) for number in range(WAIT + WARMUP, WAIT + WARMUP + STEPS)]
+    assert {fact["title"]: fact["value"] for fact in overview["environments"]}["Device Type"] == "CPU"
+
+    for grouped in ("Operation", "OperationAndInputShape"):
+        table = served.get("operation/table", **place, group_by=grouped)["data"]
+        assert SHOWS[form] in {row["name"] for row in table}
+        assert served.get("operation", **place, group_by=grouped)
+    counts = {row["name"]: row["calls"] for row in served.get("operation/table", **place, group_by="Operation")["data"]}
+    (found,) = (profile for profile in file.profiles if profile.form == form)
+    if form != "onnxruntime":
+        ours = {work.name: work.count * STEPS for work in found.operators}
+        assert ours.keys() <= counts.keys()
+        assert ours[SHOWS[form]] == counts[SHOWS[form]]
+
+    trace = served.get("trace", **place)
+    assert problems(json.dumps(trace).encode()) == []
+    names = [event["name"] for event in trace["traceEvents"]]
+    assert names.count(CALL) == STEPS
+    assert {f"moegap::{stage}" for stage in STAGES if found.told_by == "ranges" and found.parts[stage].seconds} <= {
+        *names
+    }
+    assert isinstance(served.get("tree", **place), dict)
+
+
+def test_every_trace_is_one_that_perfetto_imports(folder: Path) -> None:
+    traces = [trace for trace in folder.rglob("*.trace.json.gz") if trace.parent.name != CUT_OFF]
+    assert len(traces) == len(FORMS) + 1
+    for trace in traces:
+        check(trace)
+
+
+def test_the_report_takes_the_file(folder: Path, tmp_path: Path) -> None:
+    page = build([folder / "profile.json"], tmp_path).index.read_text()
+    assert 'id="profile"' in page
+    assert all(form in page for form in FORMS)
+    assert "CPUExecutionProvider" in page

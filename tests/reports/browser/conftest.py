@@ -1,0 +1,123 @@
+"""A real Chromium for the pages under test: no network, and no word on the console that goes unheard."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from reports.page import Report, build
+from tests.reports import studies
+from tests.reports.scale import scale_run
+
+ROOT = Path(__file__).parents[3]
+PUBLISHED = ROOT / "reports" / "published" / "cpu-amd-epyc-2-threads"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OPTIONS = [
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+PATIENCE = 20_000  # milliseconds
+DRAWN = """async (patience) => {
+    const deadline = performance.now() + patience;
+    while ([...document.querySelectorAll(".chart")].some((chart) => !chart.hasChildNodes())) {
+        if (performance.now() > deadline) throw new Error("a chart is still waiting to be drawn");
+        await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+}"""
+
+
+class Visits:
+    """Opens pages, each in a context of its own; `complaints` holds what no page may do.
+
+    That is any request but for the page itself, any warning or error on the console, and any uncaught error.
+    """
+
+    def __init__(self, browser: Browser) -> None:
+        self.complaints: list[str] = []
+        self._browser = browser
+        self._contexts: list[BrowserContext] = []
+
+    def open(self, index: Path, script: str = "", permissions: list[str] | None = None, **options: Any) -> Page:
+        """Return the page at `index` once its charts are drawn; `script` runs before its own."""
+        context = self._browser.new_context(offline=True, permissions=permissions, **options)
+        self._contexts.append(context)
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.on("request", lambda request: self._hear("request", request.url, request.url != index.as_uri()))
+        page.on("console", lambda message: self._hear(message.type, message.text, message.type in ("error", "warning")))
+        page.on("pageerror", lambda error: self._hear("uncaught", str(error)))
+        if script:
+            page.add_init_script(script)
+        page.goto(index.as_uri())
+        page.evaluate(DRAWN, PATIENCE)
+        return page
+
+    def close(self) -> None:
+        """Close every page."""
+        for context in self._contexts:
+            context.close()
+
+    def _hear(self, kind: str, text: str, wrong: bool = True) -> None:
+        if wrong:
+            self.complaints.append(f"{kind}: {text}")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium; none is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visits(chromium: Browser) -> Iterator[Visits]:
+    """What opens pages; a test fails where one of them gave reason to complain."""
+    visits = Visits(chromium)
+    yield visits
+    visits.close()
+    assert visits.complaints == []
+
+
+@pytest.fixture(scope="session")
+def studies_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A report of studies alone, the paper beside them."""
+    folder = tmp_path_factory.mktemp("studies-report")
+    return build(studies.everything(folder), folder / "report", paper=True)
+
+
+@pytest.fixture(scope="session")
+def published_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of this project's own measurements, as their notes build it."""
+    results = [PUBLISHED / f"{name}.json" for name in ("demo", "demo-1-thread", "paper", "self_test", "policies")]
+    results += [ROOT / "models" / "zoo" / "fast.json", *sorted((PUBLISHED / "sharpness").glob("*.json"))]
+    return build(results, tmp_path_factory.mktemp("published-report"), paper=True)
+
+
+@pytest.fixture(scope="session")
+def map_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A report of a break-even map alone."""
+    folder = tmp_path_factory.mktemp("map-report")
+    ratios = {(128, 4, 2): {1: 0.1, 64: 0.8, 128: 1.0, 4096: 1.6}, (512, 8, 2): {1: 1.5, 64: 3.0, 4096: 5.0}}
+    return build([scale_run(folder / "scale.json", ratios)], folder / "report")
+
+
+@pytest.fixture(params=["report", "account_report", "map_report", "studies_report", "published_report"])
+def index(request: pytest.FixtureRequest) -> Path:
+    """Each page under test in turn."""
+    report: Report = request.getfixturevalue(request.param)
+    return report.index
