@@ -102,7 +102,7 @@ def served(folder: Path) -> Iterator[Served]:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    assert not psutil.wait_procs(children, timeout=0)[1]
+    assert not psutil.wait_procs(children, timeout=10)[1]
 
 
 def test_it_says_what_it_shows(served: Served) -> None:
