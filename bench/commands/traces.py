@@ -30,10 +30,9 @@ def traces(
         for run in expected:
             typer.echo(f"  {run}{'' if run in runs else ' (not shown: its trace cannot be read)'}")
         typer.echo(f"{server.url} (Ctrl-C stops it)")
-        typer.echo(
-            "Its page loads its chart library from the web; "
-            f"without a network, `moegap report {folder / NAME}` shows where the time went."
-        )
+        typer.echo("Its page loads its chart library from the web.")
+        if (file := folder / NAME).exists():
+            typer.echo(f"Without a network, `moegap report {file}` shows where the time went.")
         while not stop.wait(EVERY):
             server.check()
 

@@ -97,7 +97,7 @@ def served(folder: Path) -> Iterator[Served]:
     said = []
     for line in process.stdout:
         said.append(line)
-        if "without a network" in line:
+        if "Without a network" in line:
             break
     (url,) = re.findall(r"^http://127\.0\.0\.1:\d+/#pytorch_profiler", "".join(said), re.MULTILINE)
     yield Served(url, "".join(said))
@@ -115,6 +115,7 @@ def test_it_says_what_it_shows(served: Served) -> None:
     assert all(f"  {run_of(form)}\n" in served.said for form in FORMS)
     assert {*map(run_of, FORMS)} <= {*served.get("runs")["runs"]}
     assert "loads its chart library from the web" in served.said
+    assert "moegap report" in served.said
 
 
 @pytest.mark.parametrize("form", FORMS)
