@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -94,6 +95,7 @@ def served(folder: Path, port: int) -> Iterator[Server]:
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            start_new_session=True,
         )
         try:
             yield Server(process, port, errors)
@@ -134,10 +136,10 @@ def _free(port: int) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to end, make it end where it does not, and leave nothing of it."""
+    """Ask the process to end, make it end where it does not, and leave nothing of its group: the plugin's readers."""
     process.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(STOPS_WITHIN)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

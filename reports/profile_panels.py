@@ -101,8 +101,8 @@ def _sentence(file: ProfileFile, rows: int, profiles: Sequence[Profile]) -> str:
     idle = _range(profiles, lambda profile: profile.gap / profile.seconds)
     nothing = "no kernel runs" if file.runs_on == "cuda" else "no operator runs"
     return (
-        f"Of a profiled call of {file.checkpoint} on {units.plural(rows, 'row')} the experts and what is fused take {experts}; "
-        f"{nothing} for {idle}."
+        f"Of a profiled call of {file.checkpoint} on {units.plural(rows, 'row')} the experts and what is fused take "
+        f"{experts}; {nothing} for {idle}."
     )
 
 

@@ -139,8 +139,8 @@ def _stage_table(profiles: Sequence[Profiled], rows: int, device: str) -> Table:
     """Return a row per form: microseconds per call and share of each stage, pieces of work, busy time and gaps."""
     from bench.stages import OTHER, STAGES
 
-    work, kinds = ("kernels", "GPU kernels and copies") if device == "cuda" else ("ops", "operators or nodes")
-    told = f"{work}: {kinds} per call; busy: in any of them; gap: between them."
+    work = "kernels and copies" if device == "cuda" else "operators or nodes"
+    told = f"work: {work} per call; busy: in any of them; gap: between them."
     if device == "cuda":
         told += " host: until the last launch returns."
     if named := [_called(found) for found in profiles if found.told_by == "names"]:
@@ -148,10 +148,11 @@ def _stage_table(profiles: Sequence[Profiled], rows: int, device: str) -> Table:
     table = _table(
         f"{rows} {'row' if rows == 1 else 'rows'}: stages of a call as the profiler sees them, microseconds and share",
         f"Profiled calls are slower than timed ones: read shares. {told}",
+        gap=0,
     )
     stages = [stage for stage in (*STAGES, OTHER) if any(found.parts[stage].seconds for found in profiles)]
     table.add_column("form", no_wrap=True)
-    for column in ("call", *stages, work, "busy", "gap", *["host"] * (device == "cuda")):
+    for column in ("call", *stages, "work", "busy", "gap", *["host"] * (device == "cuda")):
         table.add_column(column, justify="right", no_wrap=True)
     for found in profiles:
         times = [found.busy, found.gap, *[found.host] * (device == "cuda")]
@@ -187,7 +188,7 @@ def _operator_table(profiles: Sequence[Profiled]) -> Table:
     return table
 
 
-def _table(title: str, caption: str) -> Table:
+def _table(title: str, caption: str, gap: int = 1) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -195,7 +196,7 @@ def _table(title: str, caption: str) -> Table:
         title=title,
         caption=caption,
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=(0, gap, 0, 0),
         show_edge=False,
         title_justify="left",
         caption_justify="left",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,26 +24,40 @@ def traces(
     expected = run_names(folder)
     with _asked_to_stop() as stop, served(folder, port) as server:
         runs = shown_runs(server, expected, stop.wait)
-        if stop.is_set():
+        if stop.asked:
             return
         typer.echo(f"TensorBoard shows {len(runs)} of {len(expected)} runs in {folder}:")
         for run in expected:
             typer.echo(f"  {run}{'' if run in runs else ' (not shown: its trace cannot be read)'}")
         typer.echo(f"{server.url} (Ctrl-C stops it)")
-        typer.echo(
-            "Its page loads its chart library from the web; "
-            f"without a network, `moegap report {folder / NAME}` shows where the time went."
-        )
+        typer.echo("Its page loads its chart library from the web.")
+        if (file := folder / NAME).exists():
+            typer.echo(f"Without a network, `moegap report {file}` shows where the time went.")
         while not stop.wait(EVERY):
             server.check()
 
 
+@dataclass
+class _Stop:
+    """Whether to stop: plain enough for a signal's handler, which an event's lock is not."""
+
+    asked: bool = False
+
+    def ask(self, *_: object) -> None:
+        self.asked = True
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, and return whether to stop."""
+        if not self.asked:
+            time.sleep(seconds)
+        return self.asked
+
+
 @contextmanager
-def _asked_to_stop() -> Iterator[threading.Event]:
-    """Give an event that Ctrl-C and SIGTERM set, instead of ending the process wherever it is."""
-    stop = threading.Event()
-    asked = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in asked}
+def _asked_to_stop() -> Iterator[_Stop]:
+    """Give what Ctrl-C and SIGTERM set, instead of ending the process wherever it is."""
+    stop = _Stop()
+    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

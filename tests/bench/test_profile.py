@@ -1,15 +1,18 @@
 """The command `moegap profile`."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from bench.breakdown import breakdown
-from bench.commands.profile import profile
+from bench.breakdown import Part, breakdown
+from bench.commands.profile import _stage_table, profile
 from bench.errors import BenchError
+from bench.profile_file import Profiled
 from bench.stages import OTHER, STAGES
 from reports import profiles
 from reports.files import read
@@ -74,6 +77,22 @@ def test_a_graph_needs_a_gpu(checkpoint: Path, tmp_path: Path) -> None:
     assert isinstance(done.exception, BenchError)
     assert "--graph needs a CUDA device" in str(done.exception)
     assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_table_of_stages_fits_a_terminal(device: str) -> None:
+    part = Part(0.0012345, 7.0)
+    found = Profiled(
+        form="onnxruntime", rows=256, graph=False, calls=10, told_by="names", seconds=0.009876, busy=0.008765,
+        gap=0.002345, host=0.004567, overlap=0.001234, launches=188.0, parts=dict.fromkeys((*STAGES, OTHER), part),
+        operators=(), nodes=(), traces=(),
+    )  # fmt: skip
+    console = Console(width=80, file=StringIO())
+    console.print(_stage_table([found], 256, device))
+    told = console.file.getvalue()
+    assert "…" not in told
+    assert all(word in told for word in (*STAGES, OTHER, "busy", "gap", "9876", "8765", "188"))
+    assert ("4567" in told) == (device == "cuda")
 
 
 @pytest.mark.gpu

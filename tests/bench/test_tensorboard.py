@@ -109,6 +109,18 @@ def test_it_is_asked_to_end_and_then_made_to(
     assert server.process.returncode == -ended_by
 
 
+def test_what_it_started_ends_with_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "parent"
+    script.write_text("#!/bin/sh\nsleep 60 &\necho $! >&2\nexit 0\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with served(folder, 0) as server:
+        server.process.wait()
+        server.errors.seek(0)
+        left = psutil.Process(int(server.errors.read()))
+    assert psutil.wait_procs([left], timeout=10)[1] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_even_before_it_answers(
     folder: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]

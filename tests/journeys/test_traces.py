@@ -18,6 +18,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
+from bench.breakdown import breakdown
 from bench.commands.profile import profile
 from bench.rooms import ROOT
 from bench.stages import CALL, STAGES
@@ -28,10 +29,11 @@ from reports.page import build
 from reports.profiles import ProfileFile
 from tests.bench.checkpoints import sparse_checkpoint
 from tests.bench.chrome import check, problems
+from tests.bench.gpu_trace import KERNEL, KERNEL_US, write_gpu_trace
 
 FORMS = ("loop", "eager", "compile", "grouped_mm", "onnxruntime")
 ROWS = 32
-CUT_OFF = "cut-off"
+CUT_OFF, ON_A_GPU = "cut-off", "on-a-gpu"
 SHOWS = {  # an operator that the plugin must name
     "loop": "aten::mm",
     "eager": "aten::baddbmm",
@@ -47,7 +49,7 @@ def run_of(form: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Profiles of every form, and a run whose trace was cut off."""
+    """Profiles of every form, the trace of a GPU, and a run whose trace was cut off."""
     out = tmp_path_factory.mktemp("profile")
     checkpoint = sparse_checkpoint(tmp_path_factory.mktemp("runs") / "sparse")
     app = Typer()
@@ -59,6 +61,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (whole,) = (out / run_of("loop")).glob("*.pt.trace.json.gz")
     (out / CUT_OFF).mkdir()
     (out / CUT_OFF / whole.name).write_bytes(whole.read_bytes()[:999])
+    (out / ON_A_GPU).mkdir()
+    write_gpu_trace(out / ON_A_GPU / "host_1.2.pt.trace.json.gz", STEPS)
     return out
 
 
@@ -93,7 +97,7 @@ def served(folder: Path) -> Iterator[Served]:
     said = []
     for line in process.stdout:
         said.append(line)
-        if "without a network" in line:
+        if "Without a network" in line:
             break
     (url,) = re.findall(r"^http://127\.0\.0\.1:\d+/#pytorch_profiler", "".join(said), re.MULTILINE)
     yield Served(url, "".join(said))
@@ -102,15 +106,16 @@ def served(folder: Path) -> Iterator[Served]:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
-    assert not psutil.wait_procs(children, timeout=0)[1]
+    assert not psutil.wait_procs(children, timeout=10)[1]
 
 
 def test_it_says_what_it_shows(served: Served) -> None:
-    assert f"shows {len(FORMS)} of {len(FORMS) + 1} runs" in served.said
+    assert f"shows {len(FORMS) + 1} of {len(FORMS) + 2} runs" in served.said
     assert f"{CUT_OFF} (not shown: its trace cannot be read)" in served.said
     assert all(f"  {run_of(form)}\n" in served.said for form in FORMS)
     assert {*map(run_of, FORMS)} <= {*served.get("runs")["runs"]}
     assert "loads its chart library from the web" in served.said
+    assert "moegap report" in served.said
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -150,9 +155,24 @@ def test_every_route_answers(served: Served, file: ProfileFile, form: str) -> No
     assert isinstance(served.get("tree", **place), dict)
 
 
+def test_kernels_have_routes_of_their_own(served: Served, folder: Path) -> None:
+    (worker,) = served.get("workers", run=ON_A_GPU, view="Kernel")
+    place = {"run": ON_A_GPU, "worker": worker, "span": "1"}
+    assert served.get("kernel", **place)["total"]["rows"] == [[KERNEL, STEPS * KERNEL_US]]
+    table = served.get("kernel/table", **place, group_by="Kernel")["data"]
+    titles = [column["name"] for column in table["columns"]]
+    (row,) = (dict(zip(titles, values, strict=True)) for values in table["rows"])
+    seen = breakdown(next((folder / ON_A_GPU).iterdir()))
+    assert (row["Name"], row["Calls"], row["Total Duration (us)"]) == (KERNEL, STEPS, STEPS * KERNEL_US)
+    assert seen.busy * STEPS == pytest.approx(row["Total Duration (us)"] * 1e-6)
+    assert served.get("kernel/tc_pie", **place)
+    environment = {fact["title"]: fact["value"] for fact in served.get("overview", **place)["environments"]}
+    assert environment["Device Type"] == "GPU"
+
+
 def test_every_trace_is_one_that_perfetto_imports(folder: Path) -> None:
     traces = [trace for trace in folder.rglob("*.trace.json.gz") if trace.parent.name != CUT_OFF]
-    assert len(traces) == len(FORMS) + 1
+    assert len(traces) == len(FORMS) + 2  # ONNX Runtime's own, and that of a GPU
     for trace in traces:
         check(trace)
 
