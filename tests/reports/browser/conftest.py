@@ -116,7 +116,7 @@ def map_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return build([scale_run(folder / "scale.json", ratios)], folder / "report")
 
 
-@pytest.fixture(params=["report", "account_report", "map_report", "studies_report", "published_report"])
+@pytest.fixture(params=["account_report", "map_report", "studies_report", "published_report"])
 def index(request: pytest.FixtureRequest) -> Path:
     """Each page under test in turn."""
     report: Report = request.getfixturevalue(request.param)
