@@ -27,8 +27,6 @@ from reports.stats import LEAST_EFFECT, Estimate, Verdict
 
 ROUNDING = 1e-9
 """Share of the least effect that floating point may take: a change of just the least effect counts as beyond it."""
-SHORTEST, LONGEST = 1e-15, 1e9
-"""Seconds that a median may take; between them no ratio overflows."""
 WORST_FIRST = (Verdict.SLOWER, Verdict.UNCLEAR, Verdict.FASTER, Verdict.SAME)
 _AXES = {
     "part": "{}", "dtype": "{}", "device": "{}", "clock": "{} clock", "cache": "{} caches", "routing": "routing {}",
@@ -218,7 +216,7 @@ def _changes(pairs: Sequence[tuple[Case, Case]], least: float) -> Iterable[Chang
     told_apart = [axis for axis in _AXES if len({getattr(new.record, axis) for _, new in pairs}) > 1]
     for base, new in pairs:
         record = new.record
-        before, after = (_middle(case) for case in (base, new))
+        before, after = (middle(case.samples, case.blocks) for case in (base, new))
         ratio = stats.ratio_of_medians(
             base.samples, base.blocks, new.samples, new.blocks, interleaved=base.record.group_id == record.group_id
         )
@@ -235,11 +233,3 @@ def _changes(pairs: Sequence[tuple[Case, Case]], least: float) -> Iterable[Chang
             ratio=ratio,
             verdict=verdict(ratio, least),
         )
-
-
-def _middle(case: Case) -> float:
-    """Return the median of a case; raises `ReportError` where it is no time that anything takes."""
-    found = middle(case.samples, case.blocks)
-    if not SHORTEST <= found <= LONGEST:
-        raise ReportError(f"{case.source}: {case.record.case_id} took {found:g} s, which is no time: measure it again.")
-    return found

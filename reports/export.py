@@ -88,7 +88,7 @@ def _slug(text: str) -> str:
 
 
 def _export(picture: Picture, path: Path) -> Path:
-    svg = vl_convert.vegalite_to_svg(specification(picture), vl_version=VEGA_LITE)
+    svg = vl_convert.vegalite_to_svg(json.dumps(specification(picture)), vl_version=VEGA_LITE)
     write(path, svg)
     write_bytes(path.with_suffix(".png"), vl_convert.svg_to_png(svg, scale=SCALE))
     return path

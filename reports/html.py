@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.canvas import CONFIG
+from reports.chart import Chart
 from reports.export import VEGA_LITE
 from reports.visible import visible
 
@@ -107,10 +108,13 @@ def _seen(value: object) -> object:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _embedded(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a specification without what the page holds once for all, its data packed."""
-    kept = {name: value for name, value in spec.items() if name not in ("$schema", "config")}
-    return kept | {"datasets": _packed(spec.get("datasets", {}))}
+def _embedded(chart: Chart) -> dict[str, Any]:
+    """Return a chart's specification without what the page holds once for all, and its data packed.
+
+    Where there are choices, these hold the data.
+    """
+    kept = {name: value for name, value in chart.spec.items() if name not in ("$schema", "config", "datasets")}
+    return kept if chart.choices else kept | {"datasets": _packed(chart.spec.get("datasets", {}))}
 
 
 def _packed(datasets: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reports import changed_conditions, quartiles, stats, units
 from reports.changed_conditions import SIDES, UNKNOWN, Facts, Run
-from reports.changes import LONGEST, SHORTEST, Change, Changes, middle, nothing_in_common, verdict, worst_first
+from reports.changes import Change, Changes, middle, nothing_in_common, verdict, worst_first
 from reports.errors import ReportError
 from reports.files import Content
 from reports.quartiles import Quartiles
+from reports.record import LONGEST, SHORTEST
 from reports.stats import Estimate, Floats, Integers
 from reports.validated import are_objects, moment, validated
 

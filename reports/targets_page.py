@@ -41,7 +41,7 @@ class TargetsSection:
 
 def is_run(content: Content) -> bool:
     """Return whether a file's content says that it is a run of `moegap targets`."""
-    return content.get("kind") in KIND and "timings" in content
+    return "timings" in content and str(content.get("kind")) in KIND
 
 
 def parsed(source: Path, content: Content) -> TimingRun:

@@ -16,25 +16,42 @@ function begin(figure) {
   return waiting.delete(figure) ? draw(figure) : Promise.resolve();
 }
 
-function rows(data) {
-  if (Array.isArray(data)) return data;
-  const names = Object.keys(data);
-  return data[names[0]].map((_, place) => Object.fromEntries(names.map((name) => [name, data[name][place]])));
-}
-
 async function draw(figure) {
   const place = figure.querySelector(".chart");
-  const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: CONFIG };
-  const spec = json(figure.querySelector("script"));
-  for (const [name, data] of Object.entries(spec.datasets)) spec.datasets[name] = rows(data);
   try {
-    const { view } = await vegaEmbed(place, spec, options);
-    place.querySelector("svg").ariaHidden = "true"; // its message stands for all of its marks
-    offerChoices(figure, view);
+    const spec = json(figure.querySelector("script"));
+    const choices = figure.querySelector("script.choices");
+    const chosen = choices ? json(choices) : [];
+    const select = figure.querySelector("select");
+    spec.datasets = unpacked(choices ? chosen[select.selectedIndex].data : spec.datasets);
+    const drawing = place.appendChild(document.createElement("div"));
+    drawing.ariaHidden = "true"; // the message of its place stands for all of its marks
+    const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: CONFIG };
+    const { view } = await vegaEmbed(drawing, spec, options);
+    select?.addEventListener("change", () => show(figure, view, chosen[select.selectedIndex]));
   } catch (error) {
     place.textContent = "This chart could not be drawn; its numbers stand in the tables.";
     console.error(error);
   }
+}
+
+function unpacked(datasets) {
+  return Object.fromEntries(Object.entries(datasets).map(([name, data]) => [name, rows(data)]));
+}
+
+function rows(data) {
+  if (Array.isArray(data)) return data;
+  const [first, ...others] = Object.entries(data);
+  return first[1].map((value, place) =>
+    Object.fromEntries([[first[0], value], ...others.map(([name, values]) => [name, values[place]])]),
+  );
+}
+
+function show(figure, view, choice) {
+  for (const [name, data] of Object.entries(unpacked(choice.data))) view.data(name, data);
+  view.runAsync();
+  figure.querySelector(".chart").ariaLabel = choice.message;
+  figure.querySelector("figcaption").textContent = choice.message;
 }
 
 async function drawTheRest() {
@@ -42,21 +59,6 @@ async function drawTheRest() {
     await begin(figure);
     await pause();
   }
-}
-
-function offerChoices(figure, view) {
-  const select = figure.querySelector("select");
-  if (!select) return;
-  const choices = json(figure.querySelector("script.choices"));
-  const show = () => {
-    const choice = choices[select.selectedIndex];
-    for (const [name, data] of Object.entries(choice.data)) view.data(name, rows(data));
-    view.runAsync();
-    figure.querySelector(".chart").setAttribute("aria-label", choice.message);
-    figure.querySelector("figcaption").textContent = choice.message;
-  };
-  select.addEventListener("change", show);
-  if (select.selectedIndex > 0) show();
 }
 
 for (const figure of waiting) nearby.observe(figure);
@@ -102,9 +104,9 @@ function tableTools(form) {
   }
 
   function csv() {
-    const visible = [...body.rows].filter((row) => !row.hidden);
-    const lines = [headings, ...visible.map((row) => [...row.cells])];
-    return lines.map((line) => line.map((cell, place) => field(cell.textContent, numeric.has(place + 1))).join(",")).join("\r\n");
+    const shown = [...body.rows].filter((row) => !row.hidden);
+    const lines = shown.map((row) => [...row.cells].map((cell, place) => field(cell.textContent, numeric.has(place + 1))));
+    return [headings.map((heading) => field(heading.textContent)), ...lines].map((line) => line.join(",")).join("\r\n");
   }
 
   search.addEventListener("input", filter);

@@ -15,7 +15,6 @@ from tests.reports.browser.conftest import Visits
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 GRAVE = ("serious", "critical")
-CHARTS_HIDDEN = pytest.mark.xfail(strict=False, reason="marks inside charts have roles without names")
 PHONE = {"width": 380, "height": 800}
 FOCUSED = """() => {
     const element = document.activeElement, style = getComputedStyle(element), box = element.getBoundingClientRect();
@@ -55,19 +54,16 @@ def focus_next(page: Page, key: str = "Tab") -> dict[str, Any]:
     return focused
 
 
-@CHARTS_HIDDEN
 @pytest.mark.parametrize("page_of", ["account_report", "map_report", "studies_report"])
 def test_axe_finds_nothing_grave(visits: Visits, request: pytest.FixtureRequest, page_of: str) -> None:
     index = request.getfixturevalue(page_of).index
     assert violations(visits.open(index, bypass_csp=True)) == []
 
 
-@CHARTS_HIDDEN
 def test_axe_finds_nothing_grave_in_what_was_published(visits: Visits, published_report: Report) -> None:
     assert violations(visits.open(published_report.index, bypass_csp=True), BUT_FOR_COLOURS) == []
 
 
-@CHARTS_HIDDEN
 def test_axe_finds_nothing_grave_on_a_phone(visits: Visits, account_report: Report) -> None:
     page = visits.open(account_report.index, bypass_csp=True, viewport=PHONE)
     assert violations(page, ["scrollable-region-focusable", "meta-viewport", "target-size"]) == []

@@ -14,7 +14,6 @@ from reports.page import Report, build
 from tests.reports.browser.conftest import Visits
 from tests.reports.synthetic import benchmark, record, samples, write
 
-pytestmark = pytest.mark.xfail(strict=False, reason="the page has no table of all cases yet")
 TABLE = "#cases div.scroll > table#all-cases"
 HOSTILE = ('a,"b"', "it's", "=1+1", "</td><td>more</td>", "@SUM(A1)", "plain; text")
 WITHOUT_CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', { value: undefined });"

@@ -11,7 +11,6 @@ from playwright.sync_api import Page
 from reports.page import Report
 from tests.reports.browser.conftest import Visits
 
-MERGED = pytest.mark.xfail(strict=False, reason="the page has no button for its theme yet")
 PHONE = {"width": 380, "height": 800}
 A4 = {"width": 794, "height": 1123}  # at 96 dots per inch
 BEYOND = """allowed => [...document.querySelectorAll("body :not(svg *)")].filter((part) =>
@@ -41,7 +40,6 @@ def test_the_theme_is_the_systems(visits: Visits, report: Report, scheme: str) -
     assert ink == page.evaluate("getComputedStyle(document.body).color")
 
 
-@MERGED
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_button_switches_the_theme(visits: Visits, report: Report, scheme: str) -> None:
     page = visits.open(report.index, color_scheme=scheme)
