@@ -126,7 +126,8 @@ def message(analysis: Analysis, account: Account) -> str:
 def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
     """Return a chart of any of the `accounts` of a setting."""
     names = labels(found.head for found in accounts)
-    choices = [_choice(analysis, names[found.head], found) for found in by_interest(analysis, accounts)]
+    order = by_interest(analysis, accounts, steps_first=True)
+    choices = [_choice(analysis, names[found.head], found) for found in order]
     most = max(len(choice.data[DATA]) for choice in choices)
     return choosing("Gap waterfall of one case", canvas.spec(waterfall_chart(most)), choices)
 

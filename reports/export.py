@@ -23,6 +23,7 @@ SCALE = 2.0  # of a PNG
 INK_ON_WHITE, QUIET = "#1d1f22", "#5a5f66"
 LINE = 90
 """Characters of a line of the sentence below a title."""
+LEGEND_COLUMNS = 6
 VEGA_LITE = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
@@ -95,13 +96,18 @@ def _export(picture: Picture, path: Path) -> Path:
 
 
 def _add_legends(spec: Any) -> None:
-    """Give every encoding of compared names, which in a page one legend explains for all, a legend of its own."""
+    """Give every mark of compared names, which in a page one legend explains for all, a legend of its own."""
     if isinstance(spec, list):
         for item in spec:
             _add_legends(item)
-    elif isinstance(spec, dict):
-        for channel in ("color", "shape", "strokeDash"):
-            encoding = spec.get(channel)
+    elif isinstance(spec, dict) and _mark(spec) != "text":
+        for channel in ("color", "fill", "shape", "strokeDash"):
+            encoding = spec.get("encoding", {}).get(channel)
             if isinstance(encoding, dict) and "field" in encoding and encoding.get("legend", "") is None:
-                encoding["legend"] = {"title": None, "orient": "top"}
-        _add_legends(list(spec.values()))
+                encoding["legend"] = {"title": None, "orient": "top", "columns": LEGEND_COLUMNS}
+        _add_legends(spec.get("layer", []))
+
+
+def _mark(spec: dict[str, Any]) -> Any:
+    mark = spec.get("mark")
+    return mark.get("type") if isinstance(mark, dict) else mark

@@ -64,6 +64,8 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
         gap.encode(x=x, y=alt.Y("theoretical:Q"), y2="realised:Q"),
         theory.encode(x=x, y="theoretical:Q"),
         machine.encode(x=x, y="attainable:Q"),
+        _named_line(bests, x, "theoretical", "promised", above=True),
+        _named_line(possible, x, "attainable", "attainable", above=False),
         base.mark_rule(strokeWidth=1.5).encode(
             x=dodged, y=alt.Y("low:Q"), y2="high:Q", color=canvas.colour(styles, "form")
         ),
@@ -252,6 +254,15 @@ def _lines(
             x=x, y=y, color=canvas.colour(styles, "form"), shape=canvas.symbol(styles, "form"), tooltip=list(tooltip)
         ),
     )
+
+
+def _named_line(points: Sequence[Mapping[str, Any]], x: alt.X, field: str, words: str, above: bool) -> alt.Chart:
+    """Return the name of a line, where it begins."""
+    base = alt.Chart(canvas.rounded(points[:1]))
+    name: alt.Chart = base.mark_text(color=INK, align="left", dx=5, dy=-7 if above else 9, fontSize=10).encode(
+        x=x, y=f"{field}:Q", text=alt.value(words)
+    )
+    return name
 
 
 def _names(points: Sequence[Mapping[str, Any]], dy: int) -> alt.Chart:

@@ -100,8 +100,9 @@ def tally(analysis: Analysis) -> str:
 def message(speedups: Sequence[Speedup], label: str) -> str:
     """Return what the speed-ups of one head in one setting show, in one sentence."""
     best = max((speedup.best for speedup in speedups), key=lambda comparison: comparison.realised.value)
+    possible = f", could reach {units.factor(best.attainable)}" if best.attainable is not None else ""
     return (
-        f"The {label} promises {units.factor(best.theoretical)} and reaches at best "
+        f"The {label} promises {units.factor(best.theoretical)}{possible} and reaches at best "
         f"{units.factor(best.realised.value)}, at {_rows(best)} ({best.case.record.form}); {_range(speedups)}."
     )
 
