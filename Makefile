@@ -8,7 +8,7 @@ READY := .venv/.ready
 export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo zoo test lint gpu gpu-suites setup clean
+.PHONY: demo zoo published test lint gpu gpu-suites setup clean
 
 setup: $(READY)
 
@@ -17,13 +17,15 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
-# The main job on what travels with the code: measure the zoo's trained heads in every form, look at their curvature,
-# build the report.
+# The main job on what travels with the code: measure the zoo's trained heads in every form, profile them, look at their
+# curvature, build the report.
 DEMO := runs/demo
 demo: $(READY)
 	$(MOEGAP) bench --suite demo --out $(DEMO)/result.json --resume
 	$(MOEGAP) sharpness models/zoo/fast-dense models/zoo/fast-soft models/zoo/fast-sparse --out $(DEMO)/sharpness
-	$(MOEGAP) report $(DEMO)/result.json models/zoo/fast.json $(DEMO)/sharpness/*.json --out $(DEMO)/report
+	$(MOEGAP) profile models/zoo/fast-sparse --out $(DEMO)/profile
+	$(MOEGAP) report $(DEMO)/result.json $(DEMO)/profile/profile.json models/zoo/fast.json $(DEMO)/sharpness/*.json \
+		--out $(DEMO)/report
 
 # The zoo made again: a quarter of an hour per head on two idle cores. DATA may be a folder of images.
 DATA ?= cifar10
@@ -31,6 +33,14 @@ zoo: $(READY)
 	env -u OMP_WAIT_POLICY $(MOEGAP) train --head all --preset fast --data $(DATA) --out runs/zoo
 	$(BIN)/python -m models.zoo runs/zoo
 	rm -rf $(DEMO) # results of the old weights
+
+# The report of every machine under reports/published, made again from its results into runs/published.
+PUBLISHED := $(notdir $(wildcard reports/published/*))
+published: $(READY)
+	for machine in $(PUBLISHED); do \
+		paper=; [ ! -e reports/published/$$machine/training.json ] || paper=--paper; \
+		$(MOEGAP) report reports/published/$$machine $$paper --out runs/published/$$machine || exit 1; \
+	done
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
