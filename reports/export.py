@@ -14,7 +14,7 @@ import altair
 import vl_convert
 
 from reports.canvas import CONFIG, INK
-from reports.chart import Chart, Panel
+from reports.chart import Chart
 from reports.files import write, write_bytes
 
 FOLDER = "charts"
@@ -23,6 +23,8 @@ SCALE = 2.0  # of a PNG
 INK_ON_WHITE, QUIET = "#1d1f22", "#5a5f66"
 LINE = 90
 """Characters of a line of the sentence below a title."""
+SETTING = {"title", "machine"}
+"""Fields of every kind of panel, which together are the setting of its charts."""
 VEGA_LITE = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
@@ -70,7 +72,7 @@ def specification(picture: Picture) -> dict[str, Any]:
 
 
 def _within(value: Any, setting: str = "") -> Iterator[Picture]:
-    """Return the charts within a value, in the order in which they stand there."""
+    """Return the charts within a value, in the order in which they stand there, with the `setting` around them."""
     if isinstance(value, Chart):
         yield Picture(value, setting)
     elif isinstance(value, Mapping):
@@ -79,8 +81,9 @@ def _within(value: Any, setting: str = "") -> Iterator[Picture]:
         for item in value:
             yield from _within(item, setting)
     elif is_dataclass(value):
-        own = f"{value.title}; {value.machine}" if isinstance(value, Panel) else setting
-        yield from _within([getattr(value, field.name) for field in fields(value)], own)
+        parts = {field.name: getattr(value, field.name) for field in fields(value)}
+        own = "; ".join(filter(None, (parts["title"], parts["machine"]))) if SETTING <= parts.keys() else setting
+        yield from _within(list(parts.values()), own)
 
 
 def _slug(text: str) -> str:

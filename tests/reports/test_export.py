@@ -9,11 +9,14 @@ from typing import Any
 import altair as alt
 import pytest
 
-from reports import canvas
+from reports import canvas, inputs, profile_panels
 from reports.chart import Chart, Choice, Panel, choosing
 from reports.export import Picture, export, pictures, specification
+from reports.files import read
 from reports.page import build
+from reports.sections import sections
 from reports.styles import styles
+from tests.reports import profiled, studies
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -61,6 +64,16 @@ def test_a_chart_of_choices_shows_its_first(tmp_path: Path) -> None:
     assert "Time: first" in text
     assert "first is told." in text
     assert "second" not in text
+
+
+def test_every_kind_of_panel_tells_its_setting(tmp_path: Path) -> None:
+    files = [*studies.everything(tmp_path), profiled.write(tmp_path / "profile.json", profiled.content())]
+    given = inputs.gather(read(files))
+    shown = sections(given.studies, (), paper=False).content | {"profile": profile_panels.section(given.profiles)}
+    found = pictures(shown)
+    kinds = {name.partition("-")[0] for name in found}
+    assert kinds == {"trainings", "policies", "sharpness", "profile"}
+    assert all(picture.setting for picture in found.values())
 
 
 def test_old_pictures_go(tmp_path: Path) -> None:
