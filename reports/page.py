@@ -148,6 +148,8 @@ def _frame(analysis: Analysis, given: Inputs, shown: Sections, findings: Sequenc
         tally.insert(0, f"{verdicts.tally(analysis)} Last measured {last}.")
     if given.targets:
         tally.append(f"{units.plural(len(given.targets), 'run')} of the kernels' targets.")
+    if given.self_tests:
+        tally.append(f"{units.plural(len(given.self_tests), 'self-test')}.")
     steady = steadiness.facts(analysis, given.self_tests)
     return {
         "title": _title(given),
@@ -168,6 +170,8 @@ def _title(given: Inputs) -> Title:
         return Title("where the time goes", "Where the time of a Mixture-of-Experts layer goes")
     if given.targets:
         return Title("targets of the kernels", "Our kernels beside their peers")
+    if given.self_tests:
+        return Title("what the verdicts are worth", "What the verdicts of a machine are worth")
     return Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
 
 
