@@ -82,7 +82,7 @@ def _within(value: Any, setting: str = "") -> Iterator[Picture]:
             yield from _within(item, setting)
     elif is_dataclass(value):
         parts = {field.name: getattr(value, field.name) for field in fields(value)}
-        own = "; ".join(filter(None, (parts["title"], parts["machine"]))) if SETTING <= parts.keys() else setting
+        own = "; ".join(filter(None, (parts["title"], parts["machine"]))) if parts.keys() >= SETTING else setting
         yield from _within(list(parts.values()), own)
 
 
