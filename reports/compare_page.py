@@ -30,7 +30,7 @@ def build(found: Changes, gate: Gate | None, out: Path, command: str) -> Report:
     }
     out.mkdir(parents=True, exist_ok=True)
     report = Report(
-        out / "index.html", out / "compare.md", None, [], [line for told in findings for line in told.sentences]
+        out / "index.html", out / "compare.md", None, {}, [line for told in findings for line in told.sentences]
     )
     write(report.index, html.render(content))
     write(report.markdown, markdown.render(content, "compare.md"))

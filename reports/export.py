@@ -14,7 +14,7 @@ import altair
 import vl_convert
 
 from reports.canvas import CONFIG, INK
-from reports.chart import Chart, Panel
+from reports.chart import Chart
 from reports.files import write, write_bytes
 
 FOLDER = "charts"
@@ -24,6 +24,8 @@ INK_ON_WHITE, QUIET = "#1d1f22", "#5a5f66"
 LINE = 90
 """Characters of a line of the sentence below a title."""
 LEGEND_COLUMNS = 6
+SETTING = {"title", "machine"}
+"""Fields of every kind of panel, which together are the setting of its charts."""
 VEGA_LITE = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
@@ -35,16 +37,17 @@ class Picture:
     setting: str
 
 
-def export(content: Mapping[str, Any], out: Path) -> list[Path]:
-    """Write every chart of a report's `content` into `out / "charts"`, and return the SVG files.
+def export(found: Mapping[str, Picture], out: Path) -> Iterator[Path]:
+    """Write each picture into `out / "charts"`, as SVG and as PNG, and yield the path of its SVG file once it is there.
 
-    A chart of choices shows its first. Pictures of an earlier report in that folder are removed.
+    A chart of choices shows its first. Pictures of an earlier report in that folder are removed before.
     """
     folder = out / FOLDER
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
         old.unlink()
-    return [_export(picture, folder / f"{name}.svg") for name, picture in pictures(content).items()]
+    for name, picture in found.items():
+        yield _export(picture, folder / f"{name}.svg")
 
 
 def pictures(content: Mapping[str, Any]) -> dict[str, Picture]:
@@ -71,7 +74,7 @@ def specification(picture: Picture) -> dict[str, Any]:
 
 
 def _within(value: Any, setting: str = "") -> Iterator[Picture]:
-    """Return the charts within a value, in the order in which they stand there."""
+    """Return the charts within a value, in the order in which they stand there, with the `setting` around them."""
     if isinstance(value, Chart):
         yield Picture(value, setting)
     elif isinstance(value, Mapping):
@@ -80,8 +83,9 @@ def _within(value: Any, setting: str = "") -> Iterator[Picture]:
         for item in value:
             yield from _within(item, setting)
     elif is_dataclass(value):
-        own = f"{value.title}; {value.machine}" if isinstance(value, Panel) else setting
-        yield from _within([getattr(value, field.name) for field in fields(value)], own)
+        parts = {field.name: getattr(value, field.name) for field in fields(value)}
+        own = "; ".join(filter(None, (parts["title"], parts["machine"]))) if parts.keys() >= SETTING else setting
+        yield from _within(list(parts.values()), own)
 
 
 def _slug(text: str) -> str:

@@ -21,17 +21,22 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Gate:
-    """What was asked for, and what was found of it, each a clause that names cases; nothing found is a pass."""
+    """What was asked for, and what was found of it, each a clause that names cases; nothing found is a pass.
+
+    Of so many `unclear` cases nothing is known: a pass says nothing of them.
+    """
 
     asked: tuple[Verdict, ...]
     found: tuple[str, ...]
+    unclear: int = 0
 
     @property
     def sentence(self) -> str:
         """The outcome in one sentence."""
         if self.found:
             return f"Gate failed: {'; '.join(self.found)}."
-        return f"Gate passed: no case is {' or '.join(self.asked)}, and none that had a time is broken."
+        undecided = f" Of {units.plural(self.unclear, 'UNCLEAR case')} it says nothing." if self.unclear else ""
+        return f"Gate passed: no case is {' or '.join(self.asked)}, and none that had a time is broken.{undecided}"
 
 
 def judged(changes: Changes, asked: Sequence[Verdict]) -> Gate | None:
@@ -39,7 +44,9 @@ def judged(changes: Changes, asked: Sequence[Verdict]) -> Gate | None:
 
     Any gate also finds cases that had a time and are now WRONG or FAILED.
     """
-    return Gate(tuple(asked), tuple(_found(changes, asked))) if asked else None
+    if not asked:
+        return None
+    return Gate(tuple(asked), tuple(_found(changes, asked)), len(changes.of(Verdict.UNCLEAR)))
 
 
 def verdicts(words: Sequence[str]) -> tuple[Verdict, ...]:

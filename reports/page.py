@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from reports.break_even import Map, maps
 from reports.changes import Changes
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
-from reports.export import export
+from reports.export import Picture, pictures
 from reports.files import check_folder, read, write
 from reports.html import Title
 from reports.inputs import Inputs
@@ -54,18 +54,15 @@ class Report:
     index: Path
     markdown: Path
     summary: Path | None  # of benchmark results, where there are any
-    charts: list[Path]
+    pictures: Mapping[str, Picture]  # of every chart, by name, for `reports.export.export`
     headline: list[str]
 
 
-def build(
-    results: Sequence[Path], out: Path, *, paper: bool = False, base: Path | None = None, charts: bool = False
-) -> Report:
+def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path | None = None) -> Report:
     """Write `index.html`, `report.md` and `summary.csv` into the folder `out`, made if need be, from result files.
 
     Benchmark results and study files may be mixed in any order. `paper` adds the published numbers beside ours, `base`,
-    the result of a run before, what changed since; `charts` writes every chart as SVG and PNG into a folder of that
-    name.
+    the result of a run before, what changed since.
 
     Each file is replaced whole or not at all. The same results give the same bytes. Raises `ReportError` where a
     result file is unusable or `out` is no folder, and `OSError` where it cannot be written.
@@ -100,7 +97,7 @@ def build(
     if analysis.results.records:
         table = out / "summary.csv"
         write(table, summary.as_csv(summary.rows(analysis)))
-    return Report(index, told, table, export(content, out) if charts else [], _headline(analysis, findings))
+    return Report(index, told, table, pictures(content), _headline(analysis, findings))
 
 
 def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
@@ -148,6 +145,8 @@ def _frame(analysis: Analysis, given: Inputs, shown: Sections, findings: Sequenc
         tally.insert(0, f"{verdicts.tally(analysis)} Last measured {last}.")
     if given.targets:
         tally.append(f"{units.plural(len(given.targets), 'run')} of the kernels' targets.")
+    if given.self_tests:
+        tally.append(f"{units.plural(len(given.self_tests), 'self-test')}.")
     steady = steadiness.facts(analysis, given.self_tests)
     return {
         "title": _title(given),
@@ -168,6 +167,8 @@ def _title(given: Inputs) -> Title:
         return Title("where the time goes", "Where the time of a Mixture-of-Experts layer goes")
     if given.targets:
         return Title("targets of the kernels", "Our kernels beside their peers")
+    if given.self_tests:
+        return Title("what the verdicts are worth", "What the verdicts of a machine are worth")
     return Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
 
 

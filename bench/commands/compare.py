@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -59,7 +61,8 @@ def compare(
     _show(console, found, show_all)
     if out is not None:
         made = build(found, outcome, out, shlex.join(["moegap", *sys.argv[1:]]))
-        console.print(_text(f"{made.index}\n{made.markdown}"), soft_wrap=True)
+        for path in (made.index, made.markdown):
+            console.print(_text(str(path)), soft_wrap=True)
     console.print(_text(changes_text.message(found)))
     if outcome is not None:
         console.print(_text(outcome.sentence), soft_wrap=True)
@@ -112,4 +115,4 @@ def _text(words: str) -> Text:
     """Return what a file says as text and nothing else: neither markup nor control sequences."""
     from rich.text import Text
 
-    return Text("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in words))
+    return Text(printable(words))

@@ -61,7 +61,7 @@ def profile(
         raise BenchError("--graph needs a CUDA device: a CPU has no graph to replay; leave --graph out")
     (subject,) = load_subjects([checkpoint])
     shapes = [Shape("head", N, resolve_dtype(dtype), place) for N in dict.fromkeys(rows or [ROWS])]
-    console = Console()
+    console = Console(markup=False)  # brackets in a reason or in a kernel's name are text
     make_folder(out)
     where = environment.snapshot(place)
     with console.status("") as status:

@@ -30,12 +30,20 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for index.html, report.md, summary.csv and charts/.")] = OUT,
 ) -> None:
     """Build the report of one or more result or study files; needs neither a GPU nor torch."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from reports.export import FOLDER, export
     from reports.page import build
 
-    made = build(results or [], out, paper=paper, base=base, charts=charts)
-    for path in filter(None, (made.index, made.markdown, made.summary)):
-        typer.echo(path)
-    if made.charts:
-        typer.echo(f"{made.charts[0].parent} ({len(made.charts)} charts, each as SVG and PNG)")
+    made = build(results or [], out, paper=paper, base=base)
     for line in made.headline:
         typer.echo(printable(line))
+    written = [made.summary, made.markdown, made.index]
+    if charts and made.pictures:
+        drawn = export(made.pictures, out)
+        for _ in track(drawn, "drawing charts", len(made.pictures), console=Console(stderr=True), transient=True):
+            pass
+        written.insert(0, out / FOLDER)
+    for path in filter(None, written):
+        typer.echo(path)

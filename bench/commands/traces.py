@@ -55,9 +55,10 @@ class _Stop:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[_Stop]:
-    """Give what Ctrl-C and SIGTERM set, instead of ending the process wherever it is."""
+    """Give what Ctrl-C, SIGTERM and a closed terminal set, instead of ending the process wherever it is."""
     stop = _Stop()
-    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    hung_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]  # ignored under nohup
+    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM, *hung_up)}
     try:
         yield stop
     finally:

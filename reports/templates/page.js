@@ -23,12 +23,14 @@ async function draw(figure) {
     const choices = figure.querySelector("script.choices");
     const chosen = choices ? json(choices) : [];
     const select = figure.querySelector("select");
-    spec.datasets = unpacked(choices ? chosen[select.selectedIndex].data : spec.datasets);
+    spec.datasets = unpacked(choices ? chosen[0].data : spec.datasets);
     const drawing = place.appendChild(document.createElement("div"));
     drawing.ariaHidden = "true"; // the message of its place stands for all of its marks
     const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: CONFIG };
     const { view } = await vegaEmbed(drawing, spec, options);
-    select?.addEventListener("change", () => show(figure, view, chosen[select.selectedIndex]));
+    const follow = () => show(figure, view, chosen[select.selectedIndex]);
+    select?.addEventListener("change", follow);
+    if (select?.selectedIndex) follow(); // picked before the chart came, or kept by the browser over a reload
   } catch (error) {
     place.textContent = "This chart could not be drawn; its numbers stand in the tables.";
     console.error(error);
@@ -139,8 +141,9 @@ async function copy(text, told) {
     const area = Object.assign(document.createElement("textarea"), { value: text });
     document.body.append(area);
     area.select();
-    document.execCommand("copy");
+    const copied = document.execCommand("copy");
     area.remove();
+    if (!copied) return void (told.textContent = "The browser refuses to copy.");
   }
   told.textContent = "Copied.";
 }

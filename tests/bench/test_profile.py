@@ -1,5 +1,6 @@
 """The command `moegap profile`."""
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 from bench.breakdown import Part, breakdown
 from bench.commands.profile import _stage_table, profile
 from bench.errors import BenchError
+from bench.forms import forms
 from bench.profile_file import Profiled
 from bench.stages import OTHER, STAGES
 from reports import profiles
@@ -111,6 +113,15 @@ def test_says_why_a_form_was_left_out(checkpoint: Path, tmp_path: Path) -> None:
     done = run(checkpoint, *options, "--form", "onnxruntime")
     assert done.exit_code == 0, done.output
     assert "onnxruntime was left out: this form binds float32 and float16 only" in " ".join(done.output.split())
+
+
+def test_brackets_in_a_reason_or_a_name_are_text(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "install onnxruntime-gpu[cuda,cudnn]"
+    monkeypatch.setitem(forms(), "loop", replace(forms()["loop"], unavailable=lambda *_: reason))
+    done = run(checkpoint, "--out", tmp_path, "--device", "cpu", "--form", "eager", "--form", "loop")
+    assert reason in done.output
 
 
 def test_fails_where_nothing_can_run(checkpoint: Path, tmp_path: Path) -> None:

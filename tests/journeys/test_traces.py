@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,16 @@ def served(folder: Path) -> Iterator[Served]:
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
+    assert not psutil.wait_procs(children, timeout=10)[1]
+
+
+def test_a_closed_terminal_leaves_nothing_running(folder: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "bench.cli", "traces", str(folder)], cwd=ROOT)
+    while not (children := psutil.Process(process.pid).children(recursive=True)):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 0
     assert not psutil.wait_procs(children, timeout=10)[1]
 
 

@@ -9,11 +9,14 @@ from typing import Any
 import altair as alt
 import pytest
 
-from reports import canvas
+from reports import canvas, inputs, profile_panels
 from reports.chart import Chart, Choice, Panel, choosing
 from reports.export import Picture, export, pictures, specification
+from reports.files import read
 from reports.page import build
+from reports.sections import sections
 from reports.styles import styles
+from tests.reports import profiled, studies
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -26,18 +29,19 @@ def drawn(heading: str = "sparse head") -> Chart:
 
 
 def test_every_chart_of_the_page_is_a_picture_twice(accounted: Path, tmp_path: Path) -> None:
-    report = build([accounted], tmp_path, charts=True)
+    report = build([accounted], tmp_path)
+    written = list(export(report.pictures, tmp_path))
     names = sorted(path.name for path in (tmp_path / "charts").iterdir())
-    assert len(report.charts) == report.index.read_text(encoding="utf-8").count('<div class="chart"')
-    assert names == sorted(f"{path.stem}.{kind}" for path in report.charts for kind in ("png", "svg"))
-    for path in report.charts:
+    assert len(written) == report.index.read_text(encoding="utf-8").count('<div class="chart"')
+    assert names == sorted(f"{path.stem}.{kind}" for path in written for kind in ("png", "svg"))
+    for path in written:
         assert path.read_text(encoding="utf-8").startswith("<svg")
         assert path.with_suffix(".png").read_bytes().startswith(PNG)
 
 
 def test_a_picture_tells_its_setting_its_message_and_its_forms(tmp_path: Path) -> None:
     panel = Panel("Head alone, float32", "CPU timings on AMD EPYC, 1 thread", [drawn()])
-    (path,) = export({"speedups": [panel]}, tmp_path)
+    (path,) = export(pictures({"speedups": [panel]}), tmp_path)
     assert path.name == "speedups-1-sparse-head.svg"
     text = re.sub(r"<[^>]+>", " ", path.read_text(encoding="utf-8"))
     for words in (
@@ -56,17 +60,27 @@ def test_a_chart_of_choices_shows_its_first(tmp_path: Path) -> None:
         alt.Chart(alt.NamedData("bars")).mark_bar().encode(x="x:Q", y="y:N")
     ).to_dict()
     choices = [Choice(word, {"bars": [{"x": 1, "y": word}]}, f"{word} is told.") for word in ("first", "second")]
-    (path,) = export({"account": choosing("time", spec, choices)}, tmp_path)
+    (path,) = export(pictures({"account": choosing("time", spec, choices)}), tmp_path)
     text = re.sub(r"<[^>]+>", " ", path.read_text(encoding="utf-8"))
     assert "Time: first" in text
     assert "first is told." in text
     assert "second" not in text
 
 
+def test_every_kind_of_panel_tells_its_setting(tmp_path: Path) -> None:
+    files = [*studies.everything(tmp_path), profiled.write(tmp_path / "profile.json", profiled.content())]
+    given = inputs.gather(read(files))
+    shown = sections(given.studies, (), paper=False).content | {"profile": profile_panels.section(given.profiles)}
+    found = pictures(shown)
+    kinds = {name.partition("-")[0] for name in found}
+    assert kinds == {"trainings", "policies", "sharpness", "profile"}
+    assert all(picture.setting for picture in found.values())
+
+
 def test_old_pictures_go(tmp_path: Path) -> None:
-    export({"speedups": [drawn("one"), drawn("two")]}, tmp_path)
+    assert list(export(pictures({"speedups": [drawn("one"), drawn("two")]}), tmp_path))
     (tmp_path / "charts" / "notes.txt").write_text("mine")
-    export({"speedups": [drawn("one")]}, tmp_path)
+    assert list(export(pictures({"speedups": [drawn("one")]}), tmp_path))
     assert sorted(path.name for path in (tmp_path / "charts").iterdir()) == [
         "notes.txt", "speedups-1-one.png", "speedups-1-one.svg",
     ]  # fmt: skip

@@ -36,10 +36,17 @@ def test_nothing_asked_is_no_gate() -> None:
 
 
 def test_what_was_not_asked_for_passes() -> None:
-    found = gate.judged(changes(Verdict.FASTER, Verdict.UNCLEAR, Verdict.SAME), (Verdict.SLOWER,))
+    found = gate.judged(changes(Verdict.FASTER, Verdict.SAME), (Verdict.SLOWER,))
     assert found is not None
     assert found.found == ()
     assert found.sentence == "Gate passed: no case is SLOWER, and none that had a time is broken."
+
+
+def test_a_pass_tells_of_how_many_cases_nothing_is_known() -> None:
+    found = gate.judged(changes(Verdict.UNCLEAR, Verdict.UNCLEAR, Verdict.SAME), (Verdict.SLOWER,))
+    assert found is not None
+    assert found.found == ()
+    assert found.sentence.endswith("is broken. Of 2 UNCLEAR cases it says nothing.")
 
 
 @pytest.mark.parametrize("asked", gate.VERDICTS)

@@ -277,5 +277,5 @@ def test_the_command_prints_where_the_report_is_and_its_headline(tmp_path: Path)
     result = CliRunner().invoke(app, [str(path), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[:3] == [str(tmp_path / "out" / name) for name in ("index.html", "report.md", "summary.csv")]
-    assert lines[-1] == "1 case measured."
+    assert lines[-4:] == [str(tmp_path / "out" / name) for name in ("charts", "summary.csv", "report.md", "index.html")]
+    assert lines[-5] == "1 case measured."

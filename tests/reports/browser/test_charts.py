@@ -117,6 +117,21 @@ def test_a_choice_changes_marks_and_words(
         assert figure.locator(".chart").get_attribute("aria-label") == words
 
 
+def test_what_is_picked_before_a_chart_is_drawn_is_what_it_shows(
+    visits: Visits, cpu_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page.panels, "routing_charts", lambda analysis: [chart_of_choices()])
+    report = build([cpu_run], tmp_path)
+    text = report.index.read_text(encoding="utf-8")
+    second = text.replace("<option>second", "<option selected>second")
+    assert second != text
+    report.index.write_text(second, encoding="utf-8")
+    figure = visits.open(report.index).locator("#routing figure")
+    figure.locator(".mark-rect.role-mark path").nth(1).wait_for()
+    assert figure.locator("figcaption").text_content() == "Two bars."
+    assert figure.locator(".chart").get_attribute("aria-label") == "Two bars."
+
+
 def test_every_choice_of_an_account_is_drawn(visits: Visits, account_report: Report) -> None:
     opened = visits.open(account_report.index)
     for figure in opened.locator("figure:has(select)").all():
