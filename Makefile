@@ -64,7 +64,8 @@ BENCH = $(MOEGAP) bench --device cuda --dtype bfloat16 $(GPU_FORMS) --quick --re
 MEASURE_SUITES = for suite in $(GPU_SUITES); do \
 		$(WITHIN) $(1) $(BENCH) --suite $$suite --minutes $(2) --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
 	done
-REPORT = $(MOEGAP) report $(GPU_SUITES:%=$(GPU_OUT)/%.json) --out $(GPU_OUT)/report
+REPORT = $(MOEGAP) report $(GPU_SUITES:%=$(GPU_OUT)/%.json) $$(find $(GPU_OUT) -name targets.json) \
+	--no-charts --out $(GPU_OUT)/report
 gpu: $(READY)
 	mkdir -p $(GPU_OUT); failed=; \
 	TRITON_INTERPRET=0 $(WITHIN) 150 $(BIN)/python -m pytest -m gpu $(SIDE_BY_SIDE) --junit-xml=$(GPU_OUT)/tests.xml || failed="$$failed tests"; \
