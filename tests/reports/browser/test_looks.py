@@ -12,10 +12,16 @@ from reports.page import Report
 from tests.reports.browser.conftest import Visits
 
 PHONE = {"width": 380, "height": 800}
-A4 = {"width": 794, "height": 1123}  # at 96 dots per inch
+A4 = {"width": 718, "height": 1047}  # at 96 dots per inch, within margins of 1 cm
 BEYOND = """allowed => [...document.querySelectorAll("body :not(svg *)")].filter((part) =>
     part.checkVisibility() && part.getBoundingClientRect().right > innerWidth + 1 && !part.closest(allowed))
     .map((part) => part.outerHTML.slice(0, 100))"""  # what stands beyond the right edge and not inside `allowed`
+
+BROKEN = r"""() => [...document.querySelectorAll("td")].filter((cell) => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return /^([\d.,−e-]+|[A-Z]+)$/.test(cell.textContent) && range.getClientRects().length > 1;
+}).map((cell) => cell.textContent)"""  # numbers and verdicts that stand on more than one line
 
 
 def lightness(page: Page, style: str) -> float:
@@ -60,6 +66,7 @@ def test_it_prints_on_paper_with_everything_open(visits: Visits, index: Path, tm
     assert page.locator("details:not([open])").count() == 0
     assert not any(part.is_visible() for part in page.locator("nav, select, input, button:not(th button)").all())
     assert page.evaluate(BEYOND, ".unseen, .skip") == []
+    assert page.evaluate(BROKEN) == []
 
 
 def test_a_printer_gets_a_document(visits: Visits, account_report: Report) -> None:
