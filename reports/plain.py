@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reports import changed_conditions, quartiles, stats, units
 from reports.changed_conditions import SIDES, UNKNOWN, Facts, Run
@@ -25,6 +25,7 @@ from reports.quartiles import Quartiles
 from reports.record import LONGEST, SHORTEST
 from reports.stats import Estimate, Floats, Integers
 from reports.validated import are_objects, moment, validated
+from reports.visible import visible
 
 BLOCKS = 30
 _FACTS = {
@@ -37,6 +38,7 @@ _FACTS = {
 }
 """What is told of `machine_info`, by the name it is told under."""
 
+Text = Annotated[str, AfterValidator(visible)]  # it stands in charts, where nothing else looks at it
 Time = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]  # in seconds
 
 
@@ -56,8 +58,8 @@ class Benchmark(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    fullname: str
-    group: str | None = None
+    fullname: Text
+    group: Text | None = None
     stats: Stats
 
     @property
