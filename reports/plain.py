@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from reports import changed_conditions, quartiles, stats, units
 from reports.changed_conditions import SIDES, UNKNOWN, Facts, Run
@@ -38,7 +38,6 @@ _FACTS = {
 }
 """What is told of `machine_info`, by the name it is told under."""
 
-Text = Annotated[str, AfterValidator(visible)]  # it stands in charts, where nothing else looks at it
 Time = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]  # in seconds
 
 
@@ -58,8 +57,8 @@ class Benchmark(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    fullname: Text
-    group: Text | None = None
+    fullname: str
+    group: str | None = None
     stats: Stats
 
     @property
@@ -137,10 +136,11 @@ def between(base: PlainRun, new: PlainRun, least: float = stats.LEAST_EFFECT) ->
 
 def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool) -> Change:
     ratio, before, after = _compared(base, new, same_run)
+    name = visible(new.fullname)
     return Change(
-        case=new.fullname,
-        label=new.fullname,
-        family=new.family,
+        case=name,
+        label=name,
+        family=visible(new.family),
         form="",
         together=new.fullname,
         base=before,
