@@ -23,20 +23,20 @@ NAMED = 5
 class Gate:
     """What was asked for, and what was found of it, each a clause that names cases; nothing found is a pass.
 
-    Of so many `unclear` cases nothing is known: a pass says nothing of them.
+    `unknown` says in words of which cases a pass says nothing.
     """
 
     asked: tuple[Verdict, ...]
     found: tuple[str, ...]
-    unclear: int = 0
+    unknown: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
         """The outcome in one sentence."""
         if self.found:
             return f"Gate failed: {'; '.join(self.found)}."
-        undecided = f" Of {units.plural(self.unclear, 'UNCLEAR case')} it says nothing." if self.unclear else ""
-        return f"Gate passed: no case is {' or '.join(self.asked)}, and none that had a time is broken.{undecided}"
+        rest = f" Of {units.listing(self.unknown)} it says nothing." if self.unknown else ""
+        return f"Gate passed: no case is {' or '.join(self.asked)}, and none that had a time is broken.{rest}"
 
 
 def judged(changes: Changes, asked: Sequence[Verdict]) -> Gate | None:
@@ -46,7 +46,7 @@ def judged(changes: Changes, asked: Sequence[Verdict]) -> Gate | None:
     """
     if not asked:
         return None
-    return Gate(tuple(asked), tuple(_found(changes, asked)), len(changes.of(Verdict.UNCLEAR)))
+    return Gate(tuple(asked), tuple(_found(changes, asked)), tuple(_unknown(changes)))
 
 
 def verdicts(words: Sequence[str]) -> tuple[Verdict, ...]:
@@ -82,6 +82,15 @@ def _found(changes: Changes, asked: Sequence[Verdict]) -> Iterator[str]:
     for status in BROKEN:
         if cases := [lost.case for lost in changes.lost if lost.status is status]:
             yield _clause(cases, f"{status.upper()} and had a time in BASE")
+
+
+def _unknown(changes: Changes) -> Iterator[str]:
+    """Yield how many cases decide nothing, and how many had a time in BASE and have none in NEW."""
+    if unclear := len(changes.of(Verdict.UNCLEAR)):
+        yield units.plural(unclear, "UNCLEAR case")
+    gone = len(changes.only_base) + sum(lost.status not in BROKEN for lost in changes.lost)
+    if gone:
+        yield f"{units.plural(gone, 'case')} without a time in NEW"
 
 
 def _clause(cases: Sequence[str], what: str) -> str:

@@ -17,15 +17,18 @@ BLOCKS, WITHIN = "|", " "
 def samples_chart() -> alt.LayerChart:
     """Draw the samples of any case in microseconds, of the data that `samples` and `median` give.
 
+    The axis of time is logarithmic, so that one call much slower than the others does not press them together.
     `samples` are one text, in which signs part blocks and samples, so that thousands of them stay small; `median` is a
     row with the median and, where it has an interval, `low` and `high`.
     """
-    axis = alt.Axis(title="time", labelExpr=canvas.DURATION, tickCount=5)
-    y = alt.Y("seconds:Q", scale=alt.Scale(zero=False, nice=False, padding=8), axis=axis)
+    axis = alt.Axis(title="time", labelExpr=canvas.DURATION, labelOverlap="greedy", tickCount=5)
+    y = alt.Y("seconds:Q", scale=alt.Scale(type="log", nice=False, padding=8), axis=axis)
     x = alt.X(
         "place:Q",
         scale=alt.Scale(nice=False, zero=False, padding=8),
-        axis=alt.Axis(title="samples in the order taken", format="d", tickMinStep=1, grid=False),
+        axis=alt.Axis(
+            title="samples shown, in the order taken", format="d", tickMinStep=1, grid=False, labelBound=True
+        ),
     )
     samples = (
         canvas.named(SAMPLES)

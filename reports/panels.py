@@ -126,14 +126,15 @@ def _by_rows(
         values = [value(case) for case in cases]
         sizes = sorted({case.record.rows for case in cases})
         spec = canvas.spec(chart(sizes, (min(values) / 1.5, max(values) * 1.5)))
-        choices = [
-            Choice(analysis.labels[head], data(own, analysis.latencies, dense), message(analysis, own))
+        choices = {
+            head: Choice(analysis.labels[head], data(own, analysis.latencies, dense), message(analysis, own))
             for head, own, dense in _beside_dense(analysis, cases)
-        ]
+        }
         if len(choices) <= FEW:
-            charts = [Chart(head.label, {**spec, "datasets": dict(head.data)}, head.message) for head in choices]
+            charts = [Chart(one.label, {**spec, "datasets": dict(one.data)}, one.message) for one in choices.values()]
         else:
-            charts = [choosing("One head", spec, choices)]
+            offered = sorted(choices, key=lambda head: head.kind == "dense")  # an MoE head is the one seen first
+            charts = [choosing("One head", spec, [choices[head] for head in offered])]
         panels.append(_panel(setting, charts))
     return panels
 

@@ -25,6 +25,7 @@ from reports.quartiles import Quartiles
 from reports.record import LONGEST, SHORTEST
 from reports.stats import Estimate, Floats, Integers
 from reports.validated import are_objects, moment, validated
+from reports.visible import visible
 
 BLOCKS = 30
 _FACTS = {
@@ -135,10 +136,11 @@ def between(base: PlainRun, new: PlainRun, least: float = stats.LEAST_EFFECT) ->
 
 def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool) -> Change:
     ratio, before, after = _compared(base, new, same_run)
+    name = visible(new.fullname)
     return Change(
-        case=new.fullname,
-        label=new.fullname,
-        family=new.family,
+        case=name,
+        label=name,
+        family=visible(new.family),
         form="",
         together=new.fullname,
         base=before,

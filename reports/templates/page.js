@@ -51,7 +51,7 @@ function rows(data) {
 
 function show(figure, view, choice) {
   for (const [name, data] of Object.entries(unpacked(choice.data))) view.data(name, data);
-  view.runAsync();
+  view.resize().runAsync(); // its labels may need more room
   figure.querySelector(".chart").ariaLabel = choice.message;
   figure.querySelector("figcaption").textContent = choice.message;
 }

@@ -158,6 +158,15 @@ def test_the_most_rows_a_second_and_where_they_saturate_are_said(
     assert serving(tmp_path, times) == message
 
 
+def test_of_many_heads_one_of_experts_is_shown_first(analysis: Analysis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "FEW", 1)
+    for panel in panels.latency_panels(analysis, styles(["eager"])):
+        (chart,) = panel.charts
+        kinds = [choice.label.partition(" ")[0] for choice in chart.choices]
+        assert kinds[0] != "dense"
+        assert "dense" not in kinds or kinds[-1] == "dense"
+
+
 def test_of_many_heads_one_is_chosen_on_the_scale_of_all(tmp_path: Path) -> None:
     entries = [
         benchmark(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -43,10 +44,12 @@ def test_what_was_not_asked_for_passes() -> None:
 
 
 def test_a_pass_tells_of_how_many_cases_nothing_is_known() -> None:
-    found = gate.judged(changes(Verdict.UNCLEAR, Verdict.UNCLEAR, Verdict.SAME), (Verdict.SLOWER,))
-    assert found is not None
-    assert found.found == ()
-    assert found.sentence.endswith("is broken. Of 2 UNCLEAR cases it says nothing.")
+    some = changes(Verdict.UNCLEAR, Verdict.UNCLEAR, Verdict.SAME, lost=(Status.SKIPPED,))
+    for only_base, told in (((), "1 case"), (("gone",), "2 cases")):
+        found = gate.judged(replace(some, only_base=only_base), (Verdict.SLOWER,))
+        assert found is not None
+        assert found.found == ()
+        assert found.sentence.endswith(f"Of 2 UNCLEAR cases and {told} without a time in NEW it says nothing.")
 
 
 @pytest.mark.parametrize("asked", gate.VERDICTS)

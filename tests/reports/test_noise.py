@@ -103,8 +103,8 @@ def test_every_sample_is_drawn_in_the_order_taken(tmp_path: Path) -> None:
         (1, 1, "1000"), (2, 1, "2000"), (3, 2, "4000"), (4, 2, "8000"), (5, 3, "3000"),
     ]  # fmt: skip
     heights = [drawn.middle(mark)[1] for mark in points]
-    pixel = (heights[3] - heights[0]) / 7e-3
-    assert heights == pytest.approx([heights[0] + pixel * (time - 1e-3) for time in times], abs=1e-6)
+    doubling = (heights[3] - heights[0]) / 3  # pixels
+    assert heights == pytest.approx([heights[0] + doubling * np.log2(time / 1e-3) for time in times], abs=1e-6)
     assert "NaN" not in picture
     assert 'fill="#000' not in picture
 

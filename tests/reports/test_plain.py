@@ -50,6 +50,12 @@ def compared(base: Any, new: Any, least: float = 0.05) -> Changes:
     return plain.between(run(entry("test_f[1]", base)), run(entry("test_f[1]", new), **later), least)
 
 
+def test_names_hide_nothing() -> None:
+    listed = entry("test_f[\u202egnp.exe\x1b]", noisy(1e-3), group="\u202ea")
+    (change,) = plain.between(run(listed), run(listed)).changes
+    assert (change.case, change.family) == ("tests/test_a.py::test_f[\ufffdgnp.exe\ufffd]", "\ufffda")
+
+
 def test_an_identical_file_is_the_same_everywhere() -> None:
     listed = [entry(f"test_f[{seed}]", noisy(1e-3, seed=seed, noise=0.2)) for seed in range(5)]
     found = plain.between(run(*listed), run(*listed))
