@@ -17,7 +17,7 @@ from reports.tables import Column, Table, caption
 
 
 @dataclass(frozen=True)
-class Section:
+class MapSection:
     """A map ready to be shown: what it says and lacks, its charts, from where heads are faster, every speed-up."""
 
     title: str
@@ -29,10 +29,10 @@ class Section:
     speedups: Table
 
 
-def sections(drawn: Sequence[Map]) -> list[Section]:
+def sections(drawn: Sequence[Map]) -> list[MapSection]:
     """Return every map ready to be shown."""
     return [
-        Section(
+        MapSection(
             title=verdicts.title(found.setting),
             machine=verdicts.machine(found.setting),
             message=message(found),

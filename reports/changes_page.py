@@ -20,7 +20,7 @@ MOST_LINES = 40
 
 
 @dataclass(frozen=True)
-class Section:
+class ChangesSection:
     """A comparison ready to be shown: what it says, what to beware of, its charts, and every case in one of two tables.
 
     `changed` and `same` are None without cases.
@@ -45,12 +45,12 @@ def findings(found: Changes | None, gate: Gate | None = None) -> list[Finding]:
     return [Finding("changes", "Before and after", [*([gate.sentence] if gate else []), changes_text.message(found)])]
 
 
-def section(found: Changes) -> Section:
+def section(found: Changes) -> ChangesSection:
     """Return what a report shows of a comparison."""
     looks = styles(change.form for change in found.changes if change.form)
     changed = found.of(Verdict.SLOWER, Verdict.UNCLEAR, Verdict.FASTER)
     same = found.of(Verdict.SAME)
-    return Section(
+    return ChangesSection(
         message=changes_text.message(found),
         warnings=list(found.warnings),
         lost=changes_text.lost(found),

@@ -12,7 +12,9 @@ from reports.errors import ReportError
 from reports.record import Status
 from reports.stats import LEAST_EFFECT, Verdict
 
-VERDICTS = (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR)
+MISSING = "MISSING"
+"""Of a case that had a time in BASE and has none in NEW, for whatever reason."""
+ASKED: tuple[str, ...] = (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR, MISSING)
 BROKEN = (Status.WRONG, Status.FAILED)
 """What becomes of a case that had a time when the code broke, not the machine or the time at hand."""
 NAMED = 5
@@ -26,7 +28,7 @@ class Gate:
     `unknown` says in words of which cases a pass says nothing.
     """
 
-    asked: tuple[Verdict, ...]
+    asked: tuple[str, ...]
     found: tuple[str, ...]
     unknown: tuple[str, ...] = ()
 
@@ -39,7 +41,7 @@ class Gate:
         return f"Gate passed: no case is {' or '.join(self.asked)}, and none that had a time is broken.{rest}"
 
 
-def judged(changes: Changes, asked: Sequence[Verdict]) -> Gate | None:
+def judged(changes: Changes, asked: Sequence[str]) -> Gate | None:
     """Return the gate on `changes`, or None where nothing was `asked`.
 
     Any gate also finds cases that had a time and are now WRONG or FAILED.
@@ -49,12 +51,12 @@ def judged(changes: Changes, asked: Sequence[Verdict]) -> Gate | None:
     return Gate(tuple(asked), tuple(_found(changes, asked)), tuple(_unknown(changes)))
 
 
-def verdicts(words: Sequence[str]) -> tuple[Verdict, ...]:
-    """Return the verdicts that `words` name, in any case, each once; raises `ReportError` for another word."""
-    known = {verdict.lower(): verdict for verdict in VERDICTS}
+def asked_for(words: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `ASKED` that `words` name, in any case, each once; raises `ReportError` for another word."""
+    known = {word.lower(): word for word in ASKED}
     unknown = [word for word in words if word.lower() not in known]
     if unknown:
-        raise ReportError(f"--fail-on takes {units.listing(VERDICTS)}, not {unknown[0]!r}.")
+        raise ReportError(f"--fail-on takes {units.listing(ASKED)}, not {unknown[0]!r}.")
     return tuple(dict.fromkeys(known[word.lower()] for word in words))
 
 
@@ -75,21 +77,26 @@ def share(text: str | None) -> float:
     return value
 
 
-def _found(changes: Changes, asked: Sequence[Verdict]) -> Iterator[str]:
-    for verdict in asked:
-        if cases := [change.case for change in changes.of(verdict)]:
-            yield _clause(cases, verdict)
+def _found(changes: Changes, asked: Sequence[str]) -> Iterator[str]:
+    for word in asked:
+        cases = _missing(changes) if word == MISSING else [change.case for change in changes.of(Verdict(word))]
+        if cases:
+            yield _clause(cases, word)
     for status in BROKEN:
         if cases := [lost.case for lost in changes.lost if lost.status is status]:
             yield _clause(cases, f"{status.upper()} and had a time in BASE")
+
+
+def _missing(changes: Changes) -> list[str]:
+    """Return the cases that had a time in BASE and have none in NEW, but for those that are broken."""
+    return [*changes.only_base, *(lost.case for lost in changes.lost if lost.status not in BROKEN)]
 
 
 def _unknown(changes: Changes) -> Iterator[str]:
     """Yield how many cases decide nothing, and how many had a time in BASE and have none in NEW."""
     if unclear := len(changes.of(Verdict.UNCLEAR)):
         yield units.plural(unclear, "UNCLEAR case")
-    gone = len(changes.only_base) + sum(lost.status not in BROKEN for lost in changes.lost)
-    if gone:
+    if gone := len(_missing(changes)):
         yield f"{units.plural(gone, 'case')} without a time in NEW"
 
 

@@ -8,21 +8,21 @@ Letters: n samples, B blocks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import canvas, units, verdicts
+from reports import canvas, stats, units, verdicts
 from reports.account_order import INTEREST
 from reports.chart import Choice, Panel, choosing
 from reports.compare import MAP_SUITE, Analysis, Head, Setting, labels
 from reports.load import Case
-from reports.noise_figures import BLOCKS, MEDIAN, SAMPLES, WITHIN, samples_chart
+from reports.noise_figures import AFTER_MEDIAN, BLOCKS, MEDIAN, SAMPLES, WITHIN, samples_chart
 from reports.tables import Column, Table, caption, name, without_blanks
 
-SHOWN = 20_000
+SHOWN = 13_000
 """Samples of all cases together that a page draws, at most."""
 LISTED = 300
 """Cases up to which each stands in a table."""
@@ -97,11 +97,20 @@ def quartile_variation(samples: NDArray[np.float64]) -> float:
     return float((third - first) / (third + first))
 
 
-def text(samples: NDArray[np.float64], blocks: NDArray[np.int64]) -> str:
-    """Return samples (n,) in seconds as one text in microseconds, a sign between blocks and one between samples."""
-    times = [f"{float(f'{value:.{DIGITS}g}'):g}" for value in (samples * 1e6).tolist()]
-    signs = [WITHIN if same else BLOCKS for same in (np.diff(blocks) == 0).tolist()]
-    return "".join(part for pair in zip(["", *signs], times, strict=True) for part in pair)
+def text(samples: NDArray[np.float64], blocks: NDArray[np.int64], medians: Mapping[int, float]) -> str:
+    """Return samples (n,) in seconds as one text in microseconds: of each block its median, then those of its samples.
+
+    `medians` are those of all samples of each block; the samples may be some of them.
+    """
+    groups: dict[int, list[str]] = {}
+    for block, value in zip(blocks.tolist(), samples.tolist(), strict=True):
+        groups.setdefault(block, []).append(_microseconds(value))
+    parts = (f"{_microseconds(medians[block])}{AFTER_MEDIAN}{WITHIN.join(own)}" for block, own in groups.items())
+    return BLOCKS.join(parts)
+
+
+def _microseconds(value: float) -> str:
+    return f"{float(f'{value * 1e6:.{DIGITS}g}'):g}"
 
 
 _COLUMNS = (
@@ -159,6 +168,8 @@ def _choice(analysis: Analysis, head: str, case: Case, most: int) -> Choice:
     """Return at most so many samples of a case whose `head` is called so among those to choose from."""
     record, median = case.record, analysis.latencies[case]
     shown = thinned(case.samples, most)
+    numbers, times = stats.block_medians(case.samples, case.blocks)
+    medians = dict(zip(numbers.tolist(), times.tolist(), strict=True))
     ends = {"us": median.value, "low": median.low, "high": median.high}
     line = {end: float(f"{value * 1e6:.{DIGITS}g}") for end, value in ends.items() if value is not None}
     n = units.plural(case.samples.size, "sample")
@@ -166,7 +177,7 @@ def _choice(analysis: Analysis, head: str, case: Case, most: int) -> Choice:
     interval = units.seconds_interval(median)
     return Choice(
         label=f"{head}, {record.form}, {units.plural(record.rows, 'row')}",
-        data={SAMPLES: [text(case.samples[shown], case.blocks[shown])], MEDIAN: [line]},
+        data={SAMPLES: [text(case.samples[shown], case.blocks[shown], medians)], MEDIAN: [line]},
         message=f"{some}, {units.plural(median.blocks, 'block')}; median {units.seconds(median.value)}"
         f"{f' ({interval})' if interval else ''}.",
     )

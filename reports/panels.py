@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import log
 
 import altair as alt
@@ -16,6 +16,8 @@ from reports.stats import Estimate
 from reports.styles import Style
 
 PAPER_BATCH = 256
+MARGIN = 1.3
+"""Times what is drawn that an axis of times or rates reaches beyond it."""
 FEW = 4
 """Heads of a setting up to which each has a chart of its own."""
 SATURATED = 0.9
@@ -41,7 +43,7 @@ def latency_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
     """Return latency against batch: one panel for each setting, a chart for each head, on one scale of time."""
     return _by_rows(
         analysis,
-        value=lambda case: analysis.latencies[case].value,
+        values=lambda case: _ends(analysis.latencies[case]),
         chart=lambda sizes, bounds: figures.latency_chart(styles, sizes, bounds),
         data=figures.latencies_of,
         message=_latency_message,
@@ -52,7 +54,7 @@ def throughput_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel
     """Return rows a second against batch: one panel for each setting, a chart for each head, on one scale."""
     return _by_rows(
         analysis,
-        value=lambda case: case.record.rows / analysis.latencies[case].value,
+        values=lambda case: [case.record.rows / end for end in _ends(analysis.latencies[case])],
         chart=lambda sizes, bounds: figures.throughput_chart(styles, sizes, bounds),
         data=figures.throughputs_of,
         message=_throughput_message,
@@ -102,6 +104,11 @@ def nearest_batch(cases: Sequence[Case]) -> int:
     return min(shared, key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows))
 
 
+def _ends(median: Estimate) -> list[float]:
+    """Return a median and, where it has an interval, its ends."""
+    return [end for end in (median.value, median.low, median.high) if end is not None]
+
+
 def _heads(analysis: Analysis, cases: Sequence[Case]) -> list[Head]:
     heads = {Head.of(case.record) for case in cases}
     return sorted(heads, key=lambda head: (KINDS.index(head.kind), analysis.labels[head]))
@@ -109,7 +116,7 @@ def _heads(analysis: Analysis, cases: Sequence[Case]) -> list[Head]:
 
 def _by_rows(
     analysis: Analysis,
-    value: Callable[[Case], float],
+    values: Callable[[Case], Iterable[float]],
     chart: Callable[[Sequence[int], tuple[float, float]], alt.LayerChart],
     data: Callable[[Sequence[Case], Mapping[Case, Estimate], Sequence[Case]], Datasets],
     message: Callable[[Analysis, Sequence[Case]], str],
@@ -123,9 +130,9 @@ def _by_rows(
         cases = analysis.cases(setting)
         if not cases:
             continue
-        values = [value(case) for case in cases]
+        drawn = [value for case in cases for value in values(case)]
         sizes = sorted({case.record.rows for case in cases})
-        spec = canvas.spec(chart(sizes, (min(values) / 1.5, max(values) * 1.5)))
+        spec = canvas.spec(chart(sizes, (min(drawn) / MARGIN, max(drawn) * MARGIN)))
         choices = {
             head: Choice(analysis.labels[head], data(own, analysis.latencies, dense), message(analysis, own))
             for head, own, dense in _beside_dense(analysis, cases)

@@ -65,7 +65,7 @@ class Contest:
 
 
 @dataclass(frozen=True)
-class Panel:
+class PolicyPanel:
     """What is shown of one study."""
 
     title: str
@@ -78,11 +78,11 @@ class Panel:
     latency: Table | None
 
 
-def panel(study: PolicyStudy) -> Panel:
+def panel(study: PolicyStudy) -> PolicyPanel:
     """Return what is shown of a study."""
     runs = by_policy(study)
     looks = contenders(runs)
-    return Panel(
+    return PolicyPanel(
         title=title(study),
         machine=study.device,
         answer=answer(study),

@@ -22,7 +22,7 @@ NAME_WIDTH = 80
 
 
 @dataclass(frozen=True)
-class Panel:
+class ProfilePanel:
     """What a report shows of one file; a chart for each number of rows."""
 
     title: str
@@ -33,16 +33,16 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Section:
+class ProfileSection:
     """All files, and the looks of the stages in their charts."""
 
-    panels: list[Panel]
+    panels: list[ProfilePanel]
     stages: list[StageStyle]
 
 
-def section(files: Sequence[ProfileFile]) -> Section | None:
+def section(files: Sequence[ProfileFile]) -> ProfileSection | None:
     """Return what a report shows of these files, or None without any."""
-    return Section([_panel(file) for file in files], list(STAGES)) if files else None
+    return ProfileSection([_panel(file) for file in files], list(STAGES)) if files else None
 
 
 def findings(files: Sequence[ProfileFile]) -> list[Finding]:
@@ -63,9 +63,9 @@ def machines(files: Sequence[ProfileFile]) -> list[Table]:
     return [Table(f"Profile of {file.checkpoint}; {file.device}", columns, tuple(_facts(file))) for file in files]
 
 
-def _panel(file: ProfileFile) -> Panel:
+def _panel(file: ProfileFile) -> ProfilePanel:
     tables = [_stages(file), _busy(file), _longest(file), _traces(file)]
-    return Panel(
+    return ProfilePanel(
         title=file.title,
         machine=file.device,
         charts=[_chart(rows, profiles) for rows, profiles in _by_rows(file).items()],

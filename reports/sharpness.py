@@ -50,7 +50,7 @@ _WORST = (
 
 
 @dataclass(frozen=True)
-class Panel:
+class SharpnessPanel:
     """What is shown of one checkpoint on one subset."""
 
     title: str
@@ -62,19 +62,19 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Section:
+class SharpnessSection:
     """The table of all checkpoints, and a panel for each with each subset."""
 
     summary: Table
-    panels: list[Panel]
+    panels: list[SharpnessPanel]
 
 
-def section(files: Sequence[Sharpness]) -> Section:
+def section(files: Sequence[Sharpness]) -> SharpnessSection:
     """Return what is shown of all files."""
     looks = {style.name: style for style in contenders(_name(file) for file in files)}
     rows = tuple(_summary_row(file, part) for file in files for part in file.parts)
     caption = "Every checkpoint and subset, over all parameters"
-    return Section(
+    return SharpnessSection(
         summary=without_blanks(Table(caption, _SUMMARY, rows)),
         panels=[_panel(file, part, looks[_name(file)]) for file in files for part in file.parts],
     )
@@ -136,10 +136,10 @@ def _rerouting(part: SharpnessPart) -> str:
     return f"Rows that take another route than at the checkpoint, at most: {units.listing(clauses)}."
 
 
-def _panel(file: Sharpness, part: SharpnessPart, style: Style) -> Panel:
+def _panel(file: Sharpness, part: SharpnessPart, style: Style) -> SharpnessPanel:
     title = f"{file.checkpoint} on {units.count(part.images)} {part.subset} images"
     details = [file.data, file.loss, file.dtype, "" if file.seed is None else f"seed {file.seed}", file.device]
-    return Panel(
+    return SharpnessPanel(
         title=title,
         machine=", ".join(filter(None, details)),
         sentence=sentence(part),

@@ -70,7 +70,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Panel:
+class TrainingPanel:
     """What is shown of one setting."""
 
     title: str
@@ -92,7 +92,7 @@ def settings(studies: Sequence[TrainingStudy]) -> list[Setting]:
     return [Setting(*recipe, _by_head(trials)) for recipe, trials in sorted(recipes.items())]
 
 
-def panels(found: Sequence[Setting]) -> list[Panel]:
+def panels(found: Sequence[Setting]) -> list[TrainingPanel]:
     """Return a panel for each setting."""
     return [_panel(setting) for setting in found]
 
@@ -109,13 +109,13 @@ def sentence(setting: Setting) -> str:
     return f"{setting.title}: mean test accuracy {units.listing(clauses)}."
 
 
-def _panel(setting: Setting) -> Panel:
+def _panel(setting: Setting) -> TrainingPanel:
     looks = contenders(setting.trials)
     sentences = [sentence(setting)]
     if setting.preset == "paper":
         sentences.append(f"The preset paper repeats defect 1 of the published code on purpose: {DEFECTS[1]}")
     routed = {name: own for name in setting.trials if _routed(own := setting.runs(name))}
-    return Panel(
+    return TrainingPanel(
         title=setting.title,
         machine=setting.devices,
         sentences=sentences,

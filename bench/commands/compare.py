@@ -31,8 +31,8 @@ def compare(
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
-            help="End with status 1 where a case is SLOWER, FASTER or UNCLEAR, or is WRONG or FAILED and had a time "
-            "before; may be repeated."
+            help="End with status 1 where a case is SLOWER, FASTER, UNCLEAR or MISSING, or, with any of them, is WRONG "
+            "or FAILED and had a time before; may be repeated."
         ),
     ] = None,
     least: Annotated[
@@ -54,15 +54,14 @@ def compare(
 
     if out is not None:
         check_folder(out)
-    asked = gate.verdicts(fail_on or ())
+    asked = gate.asked_for(fail_on or ())
     found = compared(base, new, gate.share(least))
     outcome = gate.judged(found, asked)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    made = build(found, outcome, out, shlex.join(["moegap", *sys.argv[1:]])) if out is not None else None
     _show(console, found, show_all)
-    if out is not None:
-        made = build(found, outcome, out, shlex.join(["moegap", *sys.argv[1:]]))
-        for path in (made.index, made.markdown):
-            console.print(_text(str(path)), soft_wrap=True)
+    for path in (made.index, made.markdown) if made else ():
+        console.print(_text(str(path)), soft_wrap=True)
     console.print(_text(changes_text.message(found)))
     if outcome is not None:
         console.print(_text(outcome.sentence), soft_wrap=True)

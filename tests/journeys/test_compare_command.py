@@ -160,7 +160,7 @@ def test_a_bad_file_is_one_sentence_and_a_status_of_its_own(demo, tmp_path, comp
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--fail-on", "slow"), "--fail-on takes SLOWER, FASTER and UNCLEAR, not 'slow'"),
+        (("--fail-on", "slow"), "--fail-on takes SLOWER, FASTER, UNCLEAR and MISSING, not 'slow'"),
         (("--least", "500%"), "--least takes a share below 1 such as 5% or 0.05, not '500%'"),
         (("--least", "nan"), "not 'nan'"),
         (("--out", DEMO), "is not a folder"),

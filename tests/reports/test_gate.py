@@ -52,12 +52,25 @@ def test_a_pass_tells_of_how_many_cases_nothing_is_known() -> None:
         assert found.sentence.endswith(f"Of 2 UNCLEAR cases and {told} without a time in NEW it says nothing.")
 
 
-@pytest.mark.parametrize("asked", gate.VERDICTS)
+OF_VERDICTS = (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR)
+
+
+@pytest.mark.parametrize("asked", OF_VERDICTS)
 def test_what_was_asked_for_is_named(asked: Verdict) -> None:
     found = gate.judged(changes(*Verdict), (asked,))
     assert found is not None
     assert found.found == (f"1 case is {asked} (case-{list(Verdict).index(asked)})",)
     assert found.sentence == f"Gate failed: {found.found[0]}."
+
+
+def test_missing_cases_fail_a_gate_that_asks_for_them() -> None:
+    some = replace(changes(Verdict.SAME, lost=(Status.SKIPPED, Status.WRONG)), only_base=("gone",))
+    found = gate.judged(some, (gate.MISSING,))
+    assert found is not None
+    assert found.found == ("2 cases are MISSING (gone and lost-0)", "1 case is WRONG and had a time in BASE (lost-1)")
+    whole = gate.judged(changes(Verdict.SLOWER), (gate.MISSING,))
+    assert whole is not None
+    assert whole.found == ()
 
 
 def test_of_many_cases_some_are_named() -> None:
@@ -68,7 +81,7 @@ def test_of_many_cases_some_are_named() -> None:
 
 def check_broken(judge: Judge) -> None:
     """WRONG and FAILED fail any gate; UNAVAILABLE and SKIPPED, of another machine or a time limit, none."""
-    for asked in gate.VERDICTS:
+    for asked in OF_VERDICTS:
         for status in (Status.WRONG, Status.FAILED):
             found = judge(changes(Verdict.SAME, lost=(status,)), (asked,))
             assert found is not None
@@ -115,12 +128,12 @@ def test_any_text_is_a_share_or_one_sentence(text: str) -> None:
 
 
 def test_verdicts_are_read_in_any_case_and_once() -> None:
-    assert gate.verdicts(["slower", "SLOWER", "Unclear"]) == (Verdict.SLOWER, Verdict.UNCLEAR)
-    assert gate.verdicts([]) == ()
+    assert gate.asked_for(["slower", "SLOWER", "Unclear"]) == (Verdict.SLOWER, Verdict.UNCLEAR)
+    assert gate.asked_for([]) == ()
 
 
 @pytest.mark.parametrize("word", ["same", "", "slow", "SLOWER,FASTER", "\x1b[31m"])
 def test_an_unknown_verdict_is_one_sentence(word: str) -> None:
-    with pytest.raises(ReportError, match="--fail-on takes SLOWER, FASTER and UNCLEAR, not ") as error:
-        gate.verdicts(["slower", word])
+    with pytest.raises(ReportError, match="--fail-on takes SLOWER, FASTER, UNCLEAR and MISSING, not ") as error:
+        gate.asked_for(["slower", word])
     assert str(error.value).isprintable()

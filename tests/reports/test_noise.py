@@ -94,7 +94,7 @@ def test_every_sample_is_drawn_in_the_order_taken(tmp_path: Path) -> None:
     found = noise.section(run(tmp_path, ({}, times)))
     assert found is not None
     (chart,) = found.panels[0].charts
-    assert chart.choices[0].data == {SAMPLES: ["1000 2000|4000 8000|3000"], MEDIAN: [{"us": 3000.0}]}
+    assert chart.choices[0].data == {SAMPLES: ["1500:1000 2000|6000:4000 8000|3000:3000"], MEDIAN: [{"us": 3000.0}]}
     assert chart.message == "5 samples, 3 blocks; median 3.00 ms."
     picture = drawn.svg(chart.spec)
     assert "undefined" not in picture
@@ -126,15 +126,22 @@ def test_more_samples_than_fit_are_thinned_and_said_to_be(tmp_path: Path, monkey
     assert found is not None
     (chart,) = found.panels[0].charts
     assert chart.message.startswith("30 of 100 samples shown, 50 blocks; median ")
-    shown = [float(text) for text in chart.choices[0].data[SAMPLES][0].replace("|", " ").split()]
+    groups = [group.split(":") for group in chart.choices[0].data[SAMPLES][0].split("|")]
+    shown = [float(text) for _, own in groups for text in own.split()]
     assert len(shown) == 30
+    of_all = [f"{float(f'{1e6 * median:.4g}'):g}" for median in times.reshape(50, 2).mean(axis=1)]
+    told = iter(of_all)
+    assert all(median in told for median, _ in groups)  # of all samples of a block, in the order of blocks
     assert (min(shown), max(shown)) == pytest.approx((1e6 * times.min(), 1e6 * times.max()), rel=1e-3)
 
 
 @given(TIMES)
 def test_samples_keep_four_digits(samples: np.ndarray) -> None:
     blocks = np.arange(samples.size) // 3
-    groups = noise.text(samples, blocks).split("|")
+    medians = {block: float(np.median(samples[blocks == block])) for block in np.unique(blocks).tolist()}
+    parts = [group.split(":") for group in noise.text(samples, blocks, medians).split("|")]
+    np.testing.assert_allclose([float(median) for median, _ in parts], 1e6 * np.array([*medians.values()]), rtol=5.1e-4)
+    groups = [group for _, group in parts]
     assert [len(group.split(" ")) for group in groups] == np.unique(blocks, return_counts=True)[1].tolist()
     read = np.array([float(text) for group in groups for text in group.split(" ")])
     np.testing.assert_allclose(read, samples * 1e6, rtol=5.1e-4)

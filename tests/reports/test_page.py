@@ -152,7 +152,7 @@ def test_markdown_tables_are_whole(report: Report) -> None:
     starts = [
         place for place, line in enumerate(lines) if line.startswith("|") and not lines[place - 1].startswith("|")
     ]
-    assert len(starts) == 2 + 1 + 2 + 2 + 2
+    assert len(starts) == 2 + 1 + 2 + 2
     for start in starts:
         rows = lines[start : lines.index("", start)]
         assert lines[start - 1] == ""

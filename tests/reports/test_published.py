@@ -39,3 +39,8 @@ def test_what_is_kept_tells_the_same_findings(built: tuple[Path, Report]) -> Non
     kept = Outline((machine / "index.html").read_text(encoding="utf-8")).text
     assert report.headline
     assert all(line in kept for line in report.headline)
+
+
+def test_findings_of_a_run_fit_a_pull_request(tmp_path: Path) -> None:
+    run = PUBLISHED / "cpu-amd-epyc-2-threads" / "demo.json"
+    assert len(build([run], tmp_path).markdown.read_text(encoding="utf-8")) < 60_000
