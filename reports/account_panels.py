@@ -12,18 +12,20 @@ from reports.account_tables import by_setting
 from reports.chart import Chart, Choice, Panel, choosing
 from reports.compare import MAP_SUITE, Analysis, labels
 from reports.cross_check import AGREE
+from reports.load import Case
 from reports.parts import FLOORS, UNATTRIBUTED
 from reports.stage_figures import Stage
 from reports.tables import Table, resident
-from reports.waterfall import LARGE
+from reports.waterfall import LARGE, Waterfall
 from reports.waterfall_figures import DATA, bars, waterfall_chart
 
 
 @dataclass(frozen=True)
 class AccountSection:
-    """What both templates show of the accounts; `ceilings` is None where none were measured."""
+    """What both templates show of the accounts; `losses` says where the time of cases goes, `ceilings` may be None."""
 
     sentences: list[str]
+    losses: dict[Case, str]
     panels: list[Panel]
     stages: list[Panel]
     stage_legend: list[Stage]
@@ -42,6 +44,7 @@ def section(analysis: Analysis) -> AccountSection | None:
     stages = stage_bars.panels(analysis, told)
     return AccountSection(
         sentences=sentences(analysis, accounts),
+        losses=losses(told),
         panels=panels(analysis, told),
         stages=stages,
         stage_legend=stage_bars.shown(stages),
@@ -114,13 +117,44 @@ def message(analysis: Analysis, account: Account) -> str:
     if account.floor is not None:
         limit = f"{account.floor.limit}, {resident(account.floor)}"
         told.append(f"the machine needs {units.seconds(account.floor.seconds)} at least ({limit})")
-    beyond = [part for part in found.parts if part.name not in (*FLOORS, UNATTRIBUTED) and part.picoseconds > 0]
-    largest = sorted(beyond, key=lambda part: -part.picoseconds)[:2]
-    if largest:
-        parts = [f"{part.name}, {_share(part.picoseconds, found.total)}" for part in largest]
-        told.append(f"most of what comes on top is {units.listing(parts)}")
+    if largest := _largest(found):
+        told.append(f"most of what comes on top is {units.listing(largest)}")
     told.append(f"{_share(found.parts[-1].picoseconds, found.total)} is unattributed")
     return " ".join([f"{'; '.join(told)}.", *found.notes])
+
+
+def losses(accounts: Sequence[Account]) -> dict[Case, str]:
+    """Return for each case of an MoE head where most of its time goes, in a sentence.
+
+    That is told by the fastest form of the head at as many rows that something splits, which the sentence names.
+    """
+    told = {}
+    for _, own in by_setting(accounts):
+        mixtures = [found for found in own if found.head.kind != "dense"]
+        split = [found for found in mixtures if found.waterfall.basis not in ("floors", "graph")]
+        split.sort(key=lambda found: found.waterfall.total)
+        for one in own:
+            size = (one.head, one.case.record.rows)
+            kin = [found for found in split if (found.head, found.case.record.rows) == size]
+            chosen = one if one in kin else next(iter(kin), None)
+            if chosen:
+                told[one.case] = _loss(chosen)
+    return told
+
+
+def _loss(account: Account) -> str:
+    record, found = account.case.record, account.waterfall
+    least = f", of which the floors need {units.seconds(account.floor.seconds)}" if account.floor else ""
+    most = f"; most of the rest is {units.listing(_largest(found))}" if _largest(found) else ""
+    time = units.signed_picoseconds(found.total)
+    return f"At {units.plural(record.rows, 'row')} {record.form} takes {time}{least}{most}."
+
+
+def _largest(found: Waterfall) -> list[str]:
+    """Return the two parts that take most beyond the floors, with their times and shares."""
+    beyond = [part for part in found.parts if part.name not in (*FLOORS, UNATTRIBUTED) and part.picoseconds > 0]
+    largest = sorted(beyond, key=lambda part: -part.picoseconds)[:2]
+    return [f"{part.name}, {_share(part.picoseconds, found.total)}" for part in largest]
 
 
 def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:

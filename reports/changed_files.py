@@ -39,4 +39,5 @@ def _has_records(content: Content) -> bool:
     if NOT_MEASURED_KEY in content:
         return True
     entries = content["benchmarks"] if are_objects(content.get("benchmarks")) else []
-    return any("case_id" in (entry.get("extra_info") or {}) for entry in entries)
+    told = [entry.get("extra_info") for entry in entries]
+    return any(isinstance(info, dict) and "case_id" in info for info in told)

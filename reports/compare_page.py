@@ -26,7 +26,7 @@ def build(found: Changes, gate: Gate | None, out: Path, command: str) -> Report:
         "findings": findings,
         "changes": changes_page.section(found),
         "commands": [command],
-        **dict.fromkeys(("answers", "missing", "measured", "trainings", "policies"), ()),
+        **dict.fromkeys(("account", "answers", "missing", "measured", "trainings", "policies"), ()),
     }
     out.mkdir(parents=True, exist_ok=True)
     report = Report(

@@ -6,7 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,17 @@ from reports.chart import Chart
 from reports.files import write, write_bytes
 
 FOLDER = "charts"
+SUBJECTS = {
+    "speedups": "Speed-up",
+    "latencies": "Latency",
+    "throughputs": "Throughput",
+    "accuracies": "Accuracy against latency",
+    "routings": "Assignments by expert",
+    "skews": "Latency against skew",
+    "break_even": "Break-even",
+    "profile": "Profile",
+}
+"""What the charts of a section are about, where their headings do not say it; by the section's name in the content."""
 WIDTH = 560  # pixels
 SCALE = 2.0  # of a PNG
 INK_ON_WHITE, QUIET = "#1d1f22", "#5a5f66"
@@ -31,10 +42,11 @@ VEGA_LITE = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart to be seen alone, and the setting and machine that a page tells beside it."""
+    """A chart to be seen alone, with what a page tells beside it: its section's subject, the setting and machine."""
 
     chart: Chart
     setting: str
+    subject: str = ""
 
 
 def export(found: Mapping[str, Picture], out: Path) -> Iterator[Path]:
@@ -53,7 +65,9 @@ def export(found: Mapping[str, Picture], out: Path) -> Iterator[Path]:
 def pictures(content: Mapping[str, Any]) -> dict[str, Picture]:
     """Return every chart of a report's `content` by a name that its section and its place give it."""
     return {
-        f"{section.replace('_', '-')}-{place}-{_slug(picture.chart.heading)}".rstrip("-"): picture
+        f"{section.replace('_', '-')}-{place}-{_slug(picture.chart.heading)}".rstrip("-"): replace(
+            picture, subject=SUBJECTS.get(section, "")
+        )
         for section, value in content.items()
         for place, picture in enumerate(_within(value), 1)
     }
@@ -64,7 +78,8 @@ def specification(picture: Picture) -> dict[str, Any]:
     chart = picture.chart
     ink = json.dumps({**chart.spec, "config": CONFIG}).replace(f'"{INK}"', f'"{INK_ON_WHITE}"')
     spec: dict[str, Any] = json.loads(ink)
-    heading = ": ".join([chart.heading, *(choice.label for choice in chart.choices[:1])])
+    parts = [picture.subject, chart.heading, *(choice.label for choice in chart.choices[:1])]
+    heading = ": ".join(filter(None, parts))
     told = [line for text in (picture.setting, chart.message) for line in textwrap.wrap(text, LINE)]
     title = {"text": f"{heading[:1].upper()}{heading[1:]}", "subtitle": told, "anchor": "start", "offset": 12}
     look = {"color": INK_ON_WHITE, "fontSize": 13, "subtitleColor": QUIET, "subtitleFontSize": 11}

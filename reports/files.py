@@ -5,18 +5,44 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reports.errors import ReportError
 
 Content = dict[str, Any]
+WRITTEN_BY = "give a file that `moegap bench`, `train`, `policies`, `sharpness`, `profile` or `targets` wrote"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The contents of files, and those files of folders that were left out, since they hold no result."""
+
+    contents: dict[Path, Content]
+    left_out: tuple[Path, ...]
 
 
 def read(paths: Iterable[Path]) -> dict[Path, Content]:
-    """Return the object in each file, in the order given, a file named twice once; of a folder all its JSON files."""
-    files = [file for path in paths for file in _files(path)]
-    return {path: _object(path) for path in {os.path.realpath(path): path for path in files}.values()}
+    """Return the object in each file, in the order given, a file named twice once."""
+    return {path: _object(path) for path in {os.path.realpath(path): path for path in paths}.values()}
+
+
+def search(paths: Iterable[Path]) -> Found:
+    """Return the object in each file, and of each folder the results among its JSON files, at any depth.
+
+    Raises `ReportError` where a file that was named is no JSON object, and where a folder holds no result.
+    """
+    named: dict[Path, None] = {}
+    left_out: list[Path] = []
+    for path in paths:
+        inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        results = [file for file in inside if file == path or _is_result(file)]
+        if not results:
+            raise ReportError(f"{path} holds no result: name a folder with results, or run a benchmark first.")
+        named |= dict.fromkeys(results)
+        left_out += [file for file in inside if file not in results]
+    return Found(read(named), tuple(left_out))
 
 
 def check_folder(out: Path) -> None:
@@ -40,13 +66,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = sorted(path.rglob("*.json"))
-    if not files:
-        raise ReportError(f"{path} holds no JSON file: name a folder of results, or run a benchmark first.")
-    return files
+def _is_result(file: Path) -> bool:
+    """Return whether a file says that it holds a result of any kind."""
+    try:
+        content = _object(file)
+    except ReportError:
+        return False
+    return "benchmarks" in content or "kind" in content
 
 
 def _object(source: Path) -> Content:
@@ -63,5 +89,5 @@ def _object(source: Path) -> Content:
             f"{source} is not JSON, or was cut off: run the command that wrote it again, or repair the file."
         ) from None
     if not isinstance(content, dict):
-        raise ReportError(f"{source} is not a pytest-benchmark file: give one written with --benchmark-json.")
+        raise ReportError(f"{source} holds no result: {WRITTEN_BY}.")
     return content

@@ -13,8 +13,10 @@ from reports.record import CaseRecord
 from reports.summary import Row
 from reports.tables import Column, Table, without_blanks
 
-MOST_CHOICES = 12
-"""Distinct values of a column of words up to which it can be filtered by choosing one."""
+MOST_CHOICES = 60
+"""Distinct values of a column up to which it can be filtered by choosing one."""
+FILTERED = ("kind", "head", "form", "rows", "verdict", "limited by")
+"""Columns that can be filtered, beside those of conditions."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ def full_table(found: Sequence[Row]) -> FullTable | None:
     conditions = {title: [told(row) for row in timed] for title, told in _CONDITIONS.items()}
     fixed = {title: texts[0] for title, texts in conditions.items() if len(set(texts)) == 1}
     columns = {title: [told(row) for row in timed] for title, told in _IDENTITY.items()}
+    if columns["head"] == columns["kind"]:
+        del columns["kind"]
     columns |= {title: [told(row) for row in timed] for title, told in _NUMBERS.items()}
     columns |= {title: texts for title, texts in conditions.items() if title not in fixed}
     headings = tuple(Column(title, numeric=title not in _WORDS) for title in columns)
@@ -56,9 +60,9 @@ def full_table(found: Sequence[Row]) -> FullTable | None:
 def _filters(table: Table) -> list[Filter]:
     filters = []
     for place, column in enumerate(table.columns):
-        values = sorted({row[place] for row in table.rows} - {""})
-        if not column.numeric and 1 < len(values) <= MOST_CHOICES:
-            filters.append(Filter(place, column.title, tuple(values)))
+        values = {row[place] for row in table.rows} - {""}
+        if column.title in (*FILTERED, *_CONDITIONS) and 1 < len(values) <= MOST_CHOICES:
+            filters.append(Filter(place, column.title, tuple(sorted(values, key=lambda value: (len(value), value)))))
     return filters
 
 
@@ -80,6 +84,7 @@ def _ratio(value: float | None) -> str:
 
 _IDENTITY: dict[str, Callable[[Row], str]] = {
     "head": lambda row: row.label,
+    "kind": lambda row: row.record.head,
     "form": lambda row: row.record.form,
     "rows": lambda row: units.count(row.record.rows),
 }
@@ -94,16 +99,16 @@ _CONDITIONS: dict[str, Callable[[Row], str]] = {
 }
 _NUMBERS: dict[str, Callable[[Row], str]] = {
     "median, µs": lambda row: _microseconds(row.latency.value if row.latency else None),
-    "median, low": lambda row: _microseconds(row.latency.low if row.latency else None),
-    "median, high": lambda row: _microseconds(row.latency.high if row.latency else None),
-    "n": lambda row: units.count(row.latency.samples) if row.latency else "",
+    "realised": lambda row: _ratio(row.comparison.realised.value if row.comparison else None),
+    "verdict": lambda row: row.comparison.verdict if row.comparison else "",
     "promised": lambda row: _ratio(row.comparison.theoretical if row.comparison else None),
     "attainable": lambda row: _ratio(row.comparison.attainable if row.comparison else None),
     "limited by": lambda row: row.floor.limit if row.floor else "",
-    "realised": lambda row: _ratio(row.comparison.realised.value if row.comparison else None),
+    "median, low": lambda row: _microseconds(row.latency.low if row.latency else None),
+    "median, high": lambda row: _microseconds(row.latency.high if row.latency else None),
+    "n": lambda row: units.count(row.latency.samples) if row.latency else "",
     "realised, low": lambda row: _ratio(row.comparison.realised.low if row.comparison else None),
     "realised, high": lambda row: _ratio(row.comparison.realised.high if row.comparison else None),
-    "verdict": lambda row: row.comparison.verdict if row.comparison else "",
     "note": lambda row: _note(row),
     "over dense, same form": lambda row: _ratio(row.same_form.realised.value if row.same_form else None),
     "error": lambda row: units.deviation(row.record.error),
@@ -111,7 +116,7 @@ _NUMBERS: dict[str, Callable[[Row], str]] = {
     "ambiguous rows": lambda row: units.count(row.record.ambiguous_rows),
     "J per 1,000 rows": lambda row: units.quantity(row.record.joules_per_thousand_rows),
 }
-_WORDS = {"head", "form", *_CONDITIONS, "limited by", "verdict", "note"}
+_WORDS = {"head", "kind", "form", *_CONDITIONS, "limited by", "verdict", "note"}
 
 
 def _note(row: Row) -> str:

@@ -38,7 +38,7 @@ from reports.changes import Changes
 from reports.compare import MAP_SUITE, Analysis, analyse
 from reports.errors import ReportError
 from reports.export import Picture, pictures
-from reports.files import check_folder, read, write
+from reports.files import check_folder, search, write
 from reports.html import Title
 from reports.inputs import Inputs
 from reports.load import load, measured_at
@@ -56,6 +56,7 @@ class Report:
     summary: Path | None  # of benchmark results, where there are any
     pictures: Mapping[str, Picture]  # of every chart, by name, for `reports.export.export`
     headline: list[str]
+    left_out: tuple[Path, ...] = ()  # files of folders that hold no result
 
 
 def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path | None = None) -> Report:
@@ -68,10 +69,10 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     result file is unusable or `out` is no folder, and `OSError` where it cannot be written.
     """
     check_folder(out)
-    contents = read(results)
-    if not contents and not paper:
+    found = search(results)
+    if not found.contents and not paper:
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
-    given = inputs.gather(contents)
+    given = inputs.gather(found.contents)
     analysis = analyse(given.results)
     shown = sections(given.studies, given.results.records, paper)
     drawn = maps(analysis)
@@ -97,7 +98,7 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     if analysis.results.records:
         table = out / "summary.csv"
         write(table, summary.as_csv(summary.rows(analysis)))
-    return Report(index, told, table, pictures(content), _headline(analysis, findings))
+    return Report(index, told, table, pictures(content), _headline(analysis, findings), found.left_out)
 
 
 def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:

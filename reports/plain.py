@@ -93,7 +93,9 @@ class PlainRun:
 def load(source: Path, content: Content) -> PlainRun:
     """Return the run that the file `source` holds; raises `ReportError` where it is none or broken."""
     if not are_objects(content.get("benchmarks")):
-        raise ReportError(f"{source} is not a pytest-benchmark file: give one written with --benchmark-json.")
+        raise ReportError(
+            f"{source} holds no benchmarks to compare: give a result of `moegap bench`, or of pytest-benchmark."
+        )
     benchmarks: dict[str, Benchmark] = {}
     for entry in content["benchmarks"]:
         found = validated(Benchmark, entry, source, f"the benchmark {entry.get('fullname', 'without a fullname')}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from reports import units
 from reports.compare import KINDS, MAP_SUITE, Analysis, Comparison, Setting, Speedup
 from reports.floors import Floor
+from reports.load import Case
 from reports.record import Status
 from reports.stats import Verdict
 
@@ -24,8 +25,9 @@ _CLOCKS = {"wall": "wall clock", "device": "device clock"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What one MoE head reached on one machine: two figures and the sentence that explains them."""
+    """What one MoE head reached on one machine, by its best `case`: figures and the sentence that explains them."""
 
+    case: Case
     kind: str
     head: str
     shape: str
@@ -141,6 +143,7 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
     )
     beyond = _range(analysis.of(speedup.setting, speedup.head))
     return Answer(
+        case=best.case,
         kind=speedup.head.kind,
         head=label,
         shape="; ".join(filter(None, (speedup.head.shape, record.shrunk))),

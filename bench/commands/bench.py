@@ -412,7 +412,8 @@ def _announcement(
         return f"all {all_cases} cases are there already"
     resumed = f", {all_cases - cases} of {all_cases} are there already" if cases < all_cases else ""
     minutes = estimated_seconds(missing, seconds, ceilings) / 60
-    return f"{cases} cases at {len(missing)} shapes{resumed}; this takes about {max(1, round(minutes))} min"
+    shapes = f"{len(missing)} shape{'s' if len(missing) > 1 else ''}"
+    return f"{cases} cases at {shapes}{resumed}; this takes about {max(1, round(minutes))} min"
 
 
 def _advance(bar: Progress, task: TaskID, share: float) -> None:
@@ -433,12 +434,18 @@ def progress_bar() -> Progress:
 
 
 def _report_group(console: Console, shape: str, outcomes: Sequence[Outcome]) -> None:
-    """Print the median of every form at one shape, and what went wrong; a form that cannot run here is no news."""
+    """Print the median over blocks of every form at one shape, and what went wrong.
+
+    A form that cannot run here is no news.
+    """
+    from bench.blocks import block_medians
+
     console.print(shape)
     for outcome in outcomes:
         record = outcome.record
         name = escape(f"  {record.checkpoint:<12} {record.form:<12} {record.clock:<6}")
         if record.status is Status.MEASURED and not record.step:
-            console.print(f"{name} {median(outcome.samples) * 1e6:>12,.1f} us   n = {len(outcome.samples)}")
+            middle = median(block_medians(outcome.samples, record.blocks).values())
+            console.print(f"{name} {middle * 1e6:>12,.1f} µs   n = {len(outcome.samples)}")
         elif record.status not in (Status.MEASURED, Status.UNAVAILABLE):
             console.print(f"{name} {record.step} {record.status}: {escape(record.reason)}")

@@ -36,6 +36,9 @@ def profile(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a CPU. By default as many as torch finds cores.")
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder for the traces, a log directory of TensorBoard, and profile.json.")
     ] = OUT,
@@ -44,6 +47,7 @@ def profile(
 
     Profiling slows every call, so the table shows where time goes; `moegap bench` measures how long a call takes.
     """
+    import torch
     from rich.console import Console
 
     from bench import environment
@@ -56,6 +60,8 @@ def profile(
     from models.storage import make_folder
 
     exact_float32()
+    if threads is not None:
+        torch.set_num_threads(threads)
     place = pick_device(device)
     if graph and place.type != "cuda":
         raise BenchError("--graph needs a CUDA device: a CPU has no graph to replay; leave --graph out")

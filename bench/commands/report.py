@@ -16,8 +16,8 @@ def report(
     results: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Files written by `bench`, `train`, `policies`, `sharpness` and `profile`, in any order; may be left "
-            "out with --paper."
+            help="Files that `bench`, `train`, `policies`, `sharpness`, `profile` or `targets` wrote, or folders of "
+            "them, in any order; may be left out with --paper."
         ),
     ] = None,
     paper: Annotated[
@@ -37,6 +37,8 @@ def report(
     from reports.page import build
 
     made = build(results or [], out, paper=paper, base=base)
+    for path in made.left_out:
+        typer.echo(printable(f"left out, since it holds no result: {path}"))
     for line in made.headline:
         typer.echo(printable(line))
     written = [made.summary, made.markdown, made.index]

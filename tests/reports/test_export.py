@@ -45,7 +45,7 @@ def test_a_picture_tells_its_setting_its_message_and_its_forms(tmp_path: Path) -
     assert path.name == "speedups-1-sparse-head.svg"
     text = re.sub(r"<[^>]+>", " ", path.read_text(encoding="utf-8"))
     for words in (
-        "Sparse head",
+        "Speed-up: sparse head",
         "Head alone, float32; CPU timings on AMD EPYC, 1 thread",
         "The loop takes 2 s.",
         "loop",

@@ -279,20 +279,20 @@ def test_a_name_is_one_short_line_that_can_be_seen(
 
 
 FILES: dict[str, tuple[Any, str]] = {
-    "hyperfine": ({"results": [{"command": "sleep 1", "mean": 1.0, "times": [1.0]}]}, "not a pytest-benchmark file"),
-    "trace": ({"traceEvents": [{"ph": "X", "ts": 0, "dur": 1}], "schemaVersion": 1}, "not a pytest-benchmark file"),
-    "package": ({"name": "x", "version": "1.0.0", "dependencies": {}}, "not a pytest-benchmark file"),
+    "hyperfine": ({"results": [{"command": "sleep 1", "mean": 1.0, "times": [1.0]}]}, "holds no result"),
+    "trace": ({"traceEvents": [{"ph": "X", "ts": 0, "dur": 1}], "schemaVersion": 1}, "holds no result"),
+    "package": ({"name": "x", "version": "1.0.0", "dependencies": {}}, "holds no result"),
     "plain pytest-benchmark": (
         {"machine_info": {}, "benchmarks": [{"name": "a", "stats": {"data": [1.0]}, "extra_info": {}}], "version": "5"},
         "without moegap records",
     ),
-    "no study": ({"kind": "study", "format": 1}, "not a pytest-benchmark file"),
-    "kind of another type": ({"kind": ["training"], "format": 1}, "not a pytest-benchmark file"),
+    "no study": ({"kind": "study", "format": 1}, "holds no result"),
+    "kind of another type": ({"kind": ["training"], "format": 1}, "holds no result"),
     "deep": ("[" * 2_000 + "]" * 2_000, "not JSON"),
     "deep within": ('{"benchmarks": ' + "[" * 2_000 + "]" * 2_000 + "}", "not JSON"),
     "long number": ('{"benchmarks": ' + "9" * 5_000 + "}", "not JSON"),
     "empty": ("", "not JSON"),
-    "number": ("1e999", "not a pytest-benchmark file"),
+    "number": ("1e999", "holds no result"),
 }
 
 
@@ -399,7 +399,7 @@ def test_a_case_that_stands_there_twice_is_refused(valid: dict[str, Content], tm
 def test_of_a_field_that_stands_there_twice_the_last_counts(valid: dict[str, Content], tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text(json.dumps(valid["results"])[:-1] + ', "benchmarks": 3}')
-    assert "not a pytest-benchmark file" in outcome(path, tmp_path / "out")
+    assert "holds no result" in outcome(path, tmp_path / "out")
 
 
 def test_plain_text_keeps_what_can_be_seen() -> None:

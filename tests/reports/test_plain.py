@@ -155,8 +155,8 @@ def test_what_differs_between_the_machines_is_told() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({}, "not a pytest-benchmark file"),
-        ({"benchmarks": [1]}, "not a pytest-benchmark file"),
+        ({}, "holds no benchmarks to compare"),
+        ({"benchmarks": [1]}, "holds no benchmarks to compare"),
         ({"benchmarks": []}, "holds no benchmark"),
         ({"benchmarks": [{}]}, "without a fullname is broken at `fullname`"),
         ({"benchmarks": [{"fullname": "f"}]}, "broken at `stats`"),
