@@ -136,7 +136,7 @@ def plain(document):
 BAD = {
     "truncated": (lambda demo: json.dumps(demo)[:5000], "not JSON, or was cut off"),
     "foreign": (lambda demo: '{"results": [{"command": "sleep 1", "mean": 1.0}]}', "holds no benchmarks to compare"),
-    "array": (lambda demo: "[1, 2]", "holds no benchmarks to compare"),
+    "array": (lambda demo: "[1, 2]", "holds no result"),
     "newer": (lambda demo: json.dumps(newer(demo)), "newer moegap"),
     "empty": (lambda demo: '{"benchmarks": []}', "holds no benchmark"),
     "plain": (lambda demo: json.dumps({"benchmarks": [plain(demo)]}), "compare two files of one kind"),

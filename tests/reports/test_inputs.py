@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reports.errors import ReportError
-from reports.files import read
+from reports.files import read, search
 from reports.inputs import gather
 from reports.page import build
 from tests.reports import studies
@@ -30,20 +30,26 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_folder_stands_for_all_its_json_files(folder: Path) -> None:
-    contents = read([folder])
-    assert [path.name for path in contents] == ["b.json", "training.json", "targets.json"]
-    assert read([folder / "b.json", folder, folder / "deeper"]).keys() == contents.keys()
+def test_a_folder_stands_for_the_results_in_it(folder: Path, tmp_path: Path) -> None:
+    (folder / "deeper" / "config.json").write_text('{"head": "sparse"}')
+    (folder / "cut.json").write_text('{"benchmarks": [')
+    found = search([folder])
+    assert [path.name for path in found.contents] == ["b.json", "training.json", "targets.json"]
+    assert [path.name for path in found.left_out] == ["cut.json", "config.json"]
+    assert search([folder / "b.json", folder, folder / "deeper"]).contents.keys() == found.contents.keys()
+    assert build([folder], tmp_path / "report").left_out == found.left_out
+    with pytest.raises(ReportError, match="cut off"):
+        build([folder, folder / "cut.json"], tmp_path / "report")
 
 
 def test_every_file_is_told_by_what_it_says_of_itself(folder: Path) -> None:
-    given = gather(read([folder]))
+    given = gather(search([folder]).contents)
     assert (len(given.results.cases), len(given.studies.training), len(given.targets)) == (1, 1, 1)
     assert given.commands.count("moegap targets") == 1
 
 
 def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="holds no JSON file"):
+    with pytest.raises(ReportError, match="holds no result: name a folder with results"):
         build([tmp_path], tmp_path / "report")
 
 

@@ -246,7 +246,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_and_no_file_at_all_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="holds no JSON file"):
+    with pytest.raises(ReportError, match="cannot be read"):
         load([tmp_path])
     with pytest.raises(ReportError, match="No result file"):
         load([])
