@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from altair.utils.schemapi import debug_mode
+
 from reports import (
     account_panels,
     break_even_figures,
@@ -74,21 +76,8 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
     given = inputs.gather(found.contents)
     analysis = analyse(given.results)
-    shown = sections(given.studies, given.results.records, paper)
-    drawn = maps(analysis)
-    since = _since(base, analysis) if base else None
-    findings = [
-        *changes_page.findings(since),
-        *break_even_page.findings(drawn),
-        *targets_page.findings(given.targets),
-        *shown.findings,
-        *profile_panels.findings(given.profiles),
-    ]
-    content = _content(analysis, drawn) | shown.content | _frame(analysis, given, shown, findings)
-    content["changes"] = changes_page.section(since) if since else None
-    content["profile"] = profile_panels.section(given.profiles)
-    content["self_tests"] = [self_test.shown(test) for test in given.self_tests]
-    content["targets"] = [targets_page.section(run) for run in given.targets]
+    with debug_mode(False):  # altair validates specifications: tests do, for it takes long and data make no other ones
+        content = _whole(analysis, given, _since(base, analysis) if base else None, paper)
     content["commands"] = _commands(given, results, out, paper, base)
     out.mkdir(parents=True, exist_ok=True)
     index, told = out / "index.html", out / "report.md"
@@ -98,7 +87,29 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     if analysis.results.records:
         table = out / "summary.csv"
         write(table, summary.as_csv(summary.rows(analysis)))
-    return Report(index, told, table, pictures(content), _headline(analysis, findings), found.left_out)
+    return Report(index, told, table, pictures(content), _headline(analysis, content["findings"]), found.left_out)
+
+
+def _whole(analysis: Analysis, given: Inputs, since: Changes | None, paper: bool) -> dict[str, Any]:
+    """Return what both templates show but for the commands; `since` is what changed since a run before."""
+    shown = sections(given.studies, given.results.records, paper)
+    drawn = maps(analysis)
+    findings = [
+        *changes_page.findings(since),
+        *break_even_page.findings(drawn),
+        *targets_page.findings(given.targets),
+        *shown.findings,
+        *profile_panels.findings(given.profiles),
+    ]
+    return {
+        **_content(analysis, drawn),
+        **shown.content,
+        **_frame(analysis, given, shown, findings),
+        "changes": changes_page.section(since) if since else None,
+        "profile": profile_panels.section(given.profiles),
+        "self_tests": [self_test.shown(test) for test in given.self_tests],
+        "targets": [targets_page.section(run) for run in given.targets],
+    }
 
 
 def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
