@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from bench.profile_file import LeftOut, Profiled
@@ -94,17 +95,22 @@ def profile(
     ).write(out / NAME, shlex.join(["moegap", *sys.argv[1:]]))
     routed = f", {policy} routing" if policy else ""
     console.print(f"{config.kind} head of {checkpoint}{routed}, {dtype}, {device_name(place)}", soft_wrap=True)
-    for shape in shapes:
-        if alike := [found for found in profiles if found.rows == shape.rows]:
-            console.print()
-            console.print(_stage_table(alike, shape.rows, place.type))
-            console.print(_operator_table(alike))
-    for sentence in dict.fromkeys(f"{_called(found)} was left out: {found.reason}" for found in left_out):
-        console.print(sentence, soft_wrap=True)
+    _show(console, profiles, left_out, place.type)
     console.print(f"\nWritten: {out / NAME}, for `moegap report`, and traces for `moegap traces {out}`", soft_wrap=True)
     console.print("or, each alone, for https://ui.perfetto.dev:")
     for trace in (trace for found in profiles for trace in found.traces):
         console.print(f"  {out / trace}", soft_wrap=True)
+
+
+def _show(console: Console, profiles: Sequence[Profiled], left_out: Sequence[LeftOut], device: str) -> None:
+    """Print the stages and the longest work of all forms, by number of rows, and what was left out."""
+    for rows in dict.fromkeys(found.rows for found in profiles):
+        alike = [found for found in profiles if found.rows == rows]
+        console.print()
+        console.print(_stage_table(alike, rows, device))
+        console.print(_operator_table(alike))
+    for sentence in dict.fromkeys(f"{_called(found)} was left out: {found.reason}" for found in left_out):
+        console.print(sentence, soft_wrap=True)
 
 
 def _passes(

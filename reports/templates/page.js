@@ -73,7 +73,7 @@ function tableTools(form) {
   const body = table.tBodies[0];
   const headings = [...table.tHead.rows[0].cells];
   const numeric = new Set((table.dataset.numeric ?? "").split(" ").map(Number));
-  const rows = [...body.rows].map((row) => {
+  const cases = [...body.rows].map((row) => {
     const cells = [...row.cells].map((cell) => cell.textContent);
     return { row, cells, words: cells.join("\n").toLowerCase() };
   });
@@ -84,14 +84,14 @@ function tableTools(form) {
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/);
     let shown = 0;
-    for (const { row, cells, words: text } of rows) {
+    for (const { row, cells, words: text } of cases) {
       const fits =
         words.every((word) => text.includes(word)) &&
         choices.every((choice) => !choice.value || cells[choice.dataset.filter] === choice.value);
       row.hidden = !fits;
       shown += fits;
     }
-    told.textContent = `${shown.toLocaleString("en")} of ${rows.length.toLocaleString("en")} cases`;
+    told.textContent = `${shown.toLocaleString("en")} of ${cases.length.toLocaleString("en")} cases`;
   }
 
   function sort(place) {
@@ -100,7 +100,7 @@ function tableTools(form) {
     for (const other of headings) other.removeAttribute("aria-sort");
     heading.ariaSort = descending ? "descending" : "ascending";
     const key = numeric.has(place + 1) ? number : (text) => text || null;
-    const keyed = rows.map((row) => ({ ...row, key: key(row.cells[place]) }));
+    const keyed = cases.map((row) => ({ ...row, key: key(row.cells[place]) }));
     keyed.sort((a, b) => (a.key === null) - (b.key === null) || (descending ? -1 : 1) * compare(a.key, b.key));
     body.append(...keyed.map(({ row }) => row));
   }
