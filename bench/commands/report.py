@@ -43,8 +43,11 @@ def report(
         typer.echo(printable(line))
     written = [made.summary, made.markdown, made.index]
     if charts and made.pictures:
-        drawn = export(made.pictures, out)
-        for _ in track(drawn, "drawing charts", len(made.pictures), console=Console(stderr=True), transient=True):
+        console = Console(stderr=True)
+        for _ in track(
+            export(made.pictures, out), "drawing charts", len(made.pictures),
+            console=console, transient=True, disable=not console.is_terminal,
+        ):  # fmt: skip
             pass
         written.insert(0, out / FOLDER)
     for path in filter(None, written):
