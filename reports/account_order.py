@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
 
 from reports.account import Account
 from reports.compare import Analysis, Setting
-from reports.panels import PAPER_BATCH
+from reports.panels import from_batch
 
 INTEREST = ("sparse", "soft", "dense")
 """Kinds of heads in the order in which their accounts are offered."""
@@ -27,7 +26,7 @@ def by_interest(analysis: Analysis, accounts: Sequence[Account], *, steps_first:
     nearest = {
         kind: min(
             (found.case.record.rows for found in accounts if found.head.kind == kind),
-            key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows),
+            key=from_batch,
         )
         for kind in {found.head.kind for found in accounts}
     }

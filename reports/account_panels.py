@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reports import account_tables, canvas, stage_bars, units, verdicts
+from reports import account_tables, canvas, stage_bars, units
 from reports.account import Account, account
 from reports.account_order import by_interest, is_drawn
 from reports.account_tables import by_setting
@@ -13,6 +13,7 @@ from reports.chart import Chart, Choice, Panel, choosing
 from reports.compare import MAP_SUITE, Analysis, labels
 from reports.cross_check import AGREE
 from reports.load import Case
+from reports.panels import panel
 from reports.parts import FLOORS, UNATTRIBUTED
 from reports.stage_figures import Stage
 from reports.tables import Table, resident
@@ -60,11 +61,7 @@ def panels(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
     Settings of cold caches and of made routings have none.
     """
     split = [found for found in accounts if found.waterfall.basis != "floors"]
-    return [
-        Panel(verdicts.title(setting), verdicts.machine(setting), [_chart(analysis, own)])
-        for setting, own in by_setting(split)
-        if is_drawn(setting)
-    ]
+    return [panel(setting, [_chart(analysis, own)]) for setting, own in by_setting(split) if is_drawn(setting)]
 
 
 def sentences(analysis: Analysis, accounts: Sequence[Account]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log2
 
-from reports import units, verdicts
+from reports import canvas, units, verdicts
 from reports.break_even import Facet, Line, Map, Point
 from reports.break_even_figures import heat_map
 from reports.chart import Chart
@@ -107,7 +107,7 @@ def charts(found: Map) -> list[Chart]:
     drawn = [rows for line in found.lines for rows in (*(point.rows for point in line.points), *line.unknown)]
     bounds = (log2(min(drawn)) - 0.5, log2(max(drawn)) + 0.5)
     return [
-        Chart(_heading(facet), heat_map(lines, bounds).to_dict(), _facet_message(lines))
+        Chart(_heading(facet), canvas.spec(heat_map(lines, bounds)), _facet_message(lines))
         for facet, lines in found.facets.items()
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports import changes_text, units
+from reports import canvas, changes_text, units
 from reports.changes import Change, Changes, Mean
 from reports.changes_figure import Line, forest
 from reports.chart import Chart
@@ -73,11 +73,11 @@ def _charts(found: Changes, looks: Sequence[Style]) -> list[Chart]:
     if len(families) > 1:
         lines = [_mean_line(family) for family in families[:MOST_LINES]]
         heading = f"Each {found.kind}{_cut(len(families))}: geometric mean"
-        charts.append(Chart(heading, forest(lines, looks, found.least).to_dict(), _extremes(lines)))
+        charts.append(Chart(heading, canvas.spec(forest(lines, looks, found.least)), _extremes(lines)))
     if worst:
         lines = [_case_line(change) for change in worst]
         heading = f"Each case{_cut(len(found.changes))}"
-        charts.append(Chart(heading, forest(lines, looks, found.least).to_dict(), _extremes(lines)))
+        charts.append(Chart(heading, canvas.spec(forest(lines, looks, found.least)), _extremes(lines)))
     return charts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reports import units
+from reports.changed_conditions import SIDES
 from reports.changes import WORST_FIRST, Change, Changes, Mean
 from reports.stats import Estimate
 from reports.tables import Column, Table
@@ -79,8 +80,7 @@ def runs(found: Changes) -> Table:
     """Return which two runs these are."""
     columns = tuple(Column(title, numeric=False) for title in ("run", "file", "commit", "last measured", "machine"))
     rows = tuple(
-        (side, run.file, run.commit, run.measured, run.machine)
-        for side, run in zip(("BASE", "NEW"), found.runs, strict=True)
+        (side, run.file, run.commit, run.measured, run.machine) for side, run in zip(SIDES, found.runs, strict=True)
     )
     return Table("The two runs", columns, rows)
 
@@ -146,5 +146,4 @@ def _share(part: int, whole: int) -> str:
 
 def _aside(what: str, cases: Sequence[str]) -> Iterator[str]:
     if cases:
-        more = [f"{units.count(len(cases) - NAMED)} more"] if len(cases) > NAMED else []
-        yield f"{what}: {units.plural(len(cases), 'case')} ({units.listing([*cases[:NAMED], *more])})."
+        yield f"{what}: {units.plural(len(cases), 'case')} ({units.some(cases, NAMED)})."

@@ -33,16 +33,20 @@ def search(paths: Iterable[Path]) -> Found:
 
     Raises `ReportError` where a file that was named is no JSON object, and where a folder holds no result.
     """
-    named: dict[Path, None] = {}
+    named: dict[str, tuple[Path, Content]] = {}
     left_out: list[Path] = []
     for path in paths:
-        inside = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-        results = [file for file in inside if file == path or _is_result(file)]
+        inside: dict[Path, Content | None]
+        if path.is_dir():
+            inside = {file: _result(file) for file in sorted(path.rglob("*.json"))}
+        else:
+            inside = {path: _object(path)}
+        results = {file: content for file, content in inside.items() if content is not None}
         if not results:
             raise ReportError(f"{path} holds no result: name a folder with results, or run a benchmark first.")
-        named |= dict.fromkeys(results)
+        named |= {os.path.realpath(file): (file, content) for file, content in results.items()}
         left_out += [file for file in inside if file not in results]
-    return Found(read(named), tuple(left_out))
+    return Found(dict(named.values()), tuple(left_out))
 
 
 def check_folder(out: Path) -> None:
@@ -66,13 +70,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _is_result(file: Path) -> bool:
-    """Return whether a file says that it holds a result of any kind."""
+def _result(file: Path) -> Content | None:
+    """Return the object in a file that says that it holds a result of any kind, else None."""
     try:
         content = _object(file)
     except ReportError:
-        return False
-    return "benchmarks" in content or "kind" in content
+        return None
+    return content if "benchmarks" in content or "kind" in content else None
 
 
 def _object(source: Path) -> Content:

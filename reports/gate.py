@@ -101,6 +101,5 @@ def _unknown(changes: Changes) -> Iterator[str]:
 
 
 def _clause(cases: Sequence[str], what: str) -> str:
-    more = [f"{units.count(len(cases) - NAMED)} more"] if len(cases) > NAMED else []
     verb = "is" if len(cases) == 1 else "are"
-    return f"{units.plural(len(cases), 'case')} {verb} {what} ({units.listing([*cases[:NAMED], *more])})"
+    return f"{units.plural(len(cases), 'case')} {verb} {what} ({units.some(cases, NAMED)})"

@@ -31,7 +31,7 @@ from reports.record import (
     Group,
     Status,
 )
-from reports.validated import are_objects, check_moment, moment, validated
+from reports.validated import are_objects, check_moment, check_version, moment, validated
 from reports.visible import brief
 
 
@@ -204,10 +204,7 @@ def _unmeasured(source: Path, raw: dict[str, Any]) -> CaseRecord:
 
 
 def _validated(source: Path, raw: dict[str, Any]) -> CaseRecord:
-    version = raw.get("schema_version", SCHEMA_VERSION)
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        versions = f"record version {version}, this one reads {SCHEMA_VERSION}"
-        raise ReportError(f"{source} was written by a newer moegap ({versions}): upgrade moegap.")
+    check_version(raw.get("schema_version"), SCHEMA_VERSION, source, "record version")
     record = validated(CaseRecord, raw, source, f"the record {brief(raw.get('case_id', 'without a case_id'))}")
     check_moment(record.measured_at, source, record.case_id)
     if record.rows_per_expert and len(record.rows_per_expert) != record.experts:

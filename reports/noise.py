@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import canvas, stats, units, verdicts
+from reports import canvas, stats, units
 from reports.account_order import INTEREST
 from reports.chart import Choice, Panel, choosing
 from reports.compare import MAP_SUITE, Analysis, Head, Setting, labels
 from reports.load import Case
 from reports.noise_figures import AFTER_MEDIAN, BLOCKS, MEDIAN, SAMPLES, WITHIN, samples_chart
+from reports.panels import panel
 from reports.tables import Column, Table, caption, name, without_blanks
 
 SHOWN = 13_000
@@ -132,9 +133,11 @@ _COLUMNS = (
 
 def _table(analysis: Analysis, setting: Setting, cases: Sequence[Case], whole: bool) -> Table:
     """Return how the samples of a setting's cases scatter, of all cases or of the noisiest."""
-    noisiest = sorted(cases, key=lambda case: -quartile_variation(case.samples))[:NOISIEST]
-    shown = cases if whole or len(cases) <= NOISIEST else [case for case in cases if case in noisiest]
-    some = "" if len(shown) == len(cases) else f"; the {NOISIEST} noisiest of {units.count(len(cases))} cases"
+    shown, some = cases, ""
+    if not whole and len(cases) > NOISIEST:
+        noisiest = sorted(cases, key=lambda case: -quartile_variation(case.samples))[:NOISIEST]
+        shown = [case for case in cases if case in noisiest]
+        some = f"; the {NOISIEST} noisiest of {units.count(len(cases))} cases"
     rows = tuple(_row(analysis, case) for case in shown)
     return without_blanks(Table(f"{caption(setting)}{some}", _COLUMNS, rows))
 
@@ -161,7 +164,7 @@ def _panel(analysis: Analysis, setting: Setting, cases: Sequence[Case], most: in
     offered = sorted(cases, key=lambda case: INTEREST.index(case.record.head))
     choices = [_choice(analysis, names[Head.of(case.record)], case, most) for case in offered]
     chart = choosing("Samples of one case", canvas.spec(samples_chart()), choices)
-    return Panel(verdicts.title(setting), verdicts.machine(setting), [chart])
+    return panel(setting, [chart])
 
 
 def _choice(analysis: Analysis, head: str, case: Case, most: int) -> Choice:

@@ -78,6 +78,8 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     analysis = analyse(given.results)
     with debug_mode(False):  # altair validates specifications: tests do, for it takes long and data make no other ones
         content = _whole(analysis, given, _since(base, analysis) if base else None, paper)
+    rows = summary.rows(analysis)
+    content["full_table"] = full_table.full_table(rows)
     content["commands"] = _commands(given, results, out, paper, base)
     out.mkdir(parents=True, exist_ok=True)
     index, told = out / "index.html", out / "report.md"
@@ -86,12 +88,12 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     table = None
     if analysis.results.records:
         table = out / "summary.csv"
-        write(table, summary.as_csv(summary.rows(analysis)))
+        write(table, summary.as_csv(rows))
     return Report(index, told, table, pictures(content), _headline(analysis, content["findings"]), found.left_out)
 
 
 def _whole(analysis: Analysis, given: Inputs, since: Changes | None, paper: bool) -> dict[str, Any]:
-    """Return what both templates show but for the commands; `since` is what changed since a run before."""
+    """Return what templates show but for all cases and the commands; `since` is what changed since a run before."""
     shown = sections(given.studies, given.results.records, paper)
     drawn = maps(analysis)
     findings = [
@@ -118,7 +120,6 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
     looks = styles(case.record.form for case in results.cases)
     return {
         "measured": bool(results.records),
-        "changes": None,
         "answers": verdicts.answers(analysis),
         "public": tables.public(analysis),
         "styles": looks,
@@ -139,7 +140,6 @@ def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
         "efficiency": tables.efficiency(analysis),
         "cold_start": tables.cold_start(analysis),
         "work": tables.work(analysis),
-        "full_table": full_table.full_table(summary.rows(analysis)),
         "sampling": sampling.sentences(analysis),
         "drift": sampling.drift(analysis),
         "noise": noise.section(analysis),

@@ -35,7 +35,7 @@ def speedup_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
                 label = analysis.labels[head]
                 chart = figures.speedup_chart(speedups, styles)
                 charts.append(Chart(label, canvas.spec(chart), verdicts.message(speedups, label)))
-        panels.append(_panel(setting, charts))
+        panels.append(panel(setting, charts))
     return _filled(panels)
 
 
@@ -73,7 +73,7 @@ def accuracy_panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
         names = {case: analysis.labels[Head.of(case.record)] for case in cases}
         chart = figures.accuracy_chart(cases, analysis.latencies, names, styles)
         heading = f"batch of {units.count(batch)}"
-        panels.append(_panel(setting, [Chart(heading, canvas.spec(chart), _accuracy_message(analysis, cases, batch))]))
+        panels.append(panel(setting, [Chart(heading, canvas.spec(chart), _accuracy_message(analysis, cases, batch))]))
     return panels
 
 
@@ -94,6 +94,11 @@ def routing_charts(analysis: Analysis) -> list[Chart]:
     return sorted(charts, key=lambda chart: chart.heading)
 
 
+def from_batch(rows: int) -> tuple[float, int]:
+    """Return a key by which numbers of rows are ordered, the nearest to the paper's batch first."""
+    return (abs(log(rows / PAPER_BATCH)), rows)
+
+
 def nearest_batch(cases: Sequence[Case]) -> int:
     """Return the number of rows nearest to the paper's batch among those at which most heads were measured."""
     heads: dict[int, set[Head]] = {}
@@ -101,7 +106,7 @@ def nearest_batch(cases: Sequence[Case]) -> int:
         heads.setdefault(case.record.rows, set()).add(Head.of(case.record))
     most = max(len(found) for found in heads.values())
     shared = [rows for rows, found in heads.items() if len(found) == most]
-    return min(shared, key=lambda rows: (abs(log(rows / PAPER_BATCH)), rows))
+    return min(shared, key=from_batch)
 
 
 def _ends(median: Estimate) -> list[float]:
@@ -142,7 +147,7 @@ def _by_rows(
         else:
             offered = sorted(choices, key=lambda head: head.kind == "dense")  # an MoE head is the one seen first
             charts = [choosing("One head", spec, [choices[head] for head in offered])]
-        panels.append(_panel(setting, charts))
+        panels.append(panel(setting, charts))
     return panels
 
 
@@ -154,7 +159,8 @@ def _beside_dense(analysis: Analysis, cases: Sequence[Case]) -> Iterator[tuple[H
         yield head, own, [] if head.kind == "dense" else rivals(head, own, dense) or dense
 
 
-def _panel(setting: Setting, charts: list[Chart]) -> Panel:
+def panel(setting: Setting, charts: list[Chart]) -> Panel:
+    """Return the charts of a setting, under its name and its machine's."""
     return Panel(verdicts.title(setting), verdicts.machine(setting), charts)
 
 

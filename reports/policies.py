@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reports import canvas, stats, units
 from reports import policy_figures as figures
-from reports import stats, units
 from reports.chart import Chart
 from reports.seeds import INTERVAL, Difference, Spread, difference, spread
 from reports.studies import Latency, PolicyRun, PolicyStudy
@@ -291,7 +291,7 @@ def _charts(runs: Mapping[str, Sequence[PolicyRun]], looks: Sequence[Style]) -> 
         shown = [style for style in looks if any(point["policy"] == style.name for point in points)]
         if shown:
             chart = figures.accuracy_chart(points, axis, shown)
-            charts.append(Chart(heading, chart.to_dict(), _message(runs, shown, axis, measure)))
+            charts.append(Chart(heading, canvas.spec(chart), _message(runs, shown, axis, measure)))
     return charts
 
 

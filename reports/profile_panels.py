@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports import units
+from reports import canvas, units
 from reports.chart import Chart
 from reports.profile_figures import STAGES, Bar, StageStyle, share_chart
 from reports.profiles import Profile, ProfileFile
@@ -93,7 +93,7 @@ def _chart(rows: int, profiles: Sequence[Profile]) -> Chart:
     ]
     heading = units.plural(rows, "row")
     message = f"{heading}: of its profiled call, each form spends most in one place: {units.listing(spent)}."
-    return Chart(heading, share_chart(bars).to_dict(), message)
+    return Chart(heading, canvas.spec(share_chart(bars)), message)
 
 
 def _sentence(file: ProfileFile, rows: int, profiles: Sequence[Profile]) -> str:

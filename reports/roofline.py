@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports import canvas, units, verdicts
+from reports import canvas, units
+from reports.account_order import is_drawn
 from reports.chart import Choice, Panel, choosing
 from reports.compare import KINDS, MAP_SUITE, Analysis, Head, Setting, labels
 from reports.floors import Floor
 from reports.load import Case
+from reports.panels import panel
 from reports.record import Ceilings
 from reports.roofline_figures import LAUNCHED, POINTS, ROOFS, roofline_chart
 from reports.styles import Style
@@ -100,8 +102,7 @@ def roofs(ceilings: Ceilings, low: float, high: float) -> list[dict[str, float |
 
 
 def _is_drawn(setting: Setting) -> bool:
-    usual = (setting.part, setting.clock, setting.cache, setting.routing) == ("head", "wall", "warm", "")
-    return usual and setting.suite != MAP_SUITE
+    return setting.part == "head" and setting.suite != MAP_SUITE and is_drawn(setting)
 
 
 def _panel(analysis: Analysis, setting: Setting, found: Sequence[Point], styles: Sequence[Style]) -> Panel:
@@ -110,7 +111,7 @@ def _panel(analysis: Analysis, setting: Setting, found: Sequence[Point], styles:
     choices = [_choice(names[head], [point for point in found if Head.of(point.case.record) == head]) for head in heads]
     forms = {point.case.record.form for point in found}
     spec = canvas.spec(roofline_chart([style for style in styles if style.name in forms]))
-    return Panel(verdicts.title(setting), verdicts.machine(setting), [choosing("Roofline of one head", spec, choices)])
+    return panel(setting, [choosing("Roofline of one head", spec, choices)])
 
 
 def _rank(analysis: Analysis, head: Head) -> tuple[int, str]:

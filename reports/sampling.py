@@ -28,8 +28,7 @@ def marked(group: Group) -> list[int]:
 def listed(group: Group) -> str:
     """Return the numbers of the blocks that drifted or throttled, at most `NAMED` of them; "" without any."""
     blocks = [str(block) for block in sorted({*marked(group), *group.throttled})]
-    more = [f"{units.count(len(blocks) - NAMED)} more"] if len(blocks) > NAMED else []
-    return units.listing(blocks[:NAMED] + more) if blocks else ""
+    return units.some(blocks, NAMED) if blocks else ""
 
 
 def drift(analysis: Analysis) -> list[Table]:

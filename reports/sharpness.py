@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from reports import canvas, units
 from reports import sharpness_figures as figures
-from reports import units
 from reports.chart import Chart
 from reports.studies import Block, LossLine, Sharpness, SharpnessPart, WorstCase
 from reports.styles import Style, contenders
@@ -152,14 +152,14 @@ def _panel(file: Sharpness, part: SharpnessPart, style: Style) -> SharpnessPanel
 def _charts(part: SharpnessPart, style: Style) -> Iterable[Chart]:
     if part.density and any(height > 0 for height in part.density.density):
         chart = figures.density_chart(part.density, style)
-        yield Chart("Spectral density", chart.to_dict(), _density_message(part))
+        yield Chart("Spectral density", canvas.spec(chart), _density_message(part))
     for range_ in dict.fromkeys(line.range for line in part.lines):
         lines = [line for line in part.lines if line.range == range_]
         chart = figures.line_chart(lines, style)
-        yield Chart(f"Loss along directions, {range_} range", chart.to_dict(), _line_message(lines))
+        yield Chart(f"Loss along directions, {range_} range", canvas.spec(chart), _line_message(lines))
     if part.surface:
         chart = figures.surface_chart(part.surface)
-        yield Chart("Loss over a plane", chart.to_dict(), _surface_message(part))
+        yield Chart("Loss over a plane", canvas.spec(chart), _surface_message(part))
 
 
 def _density_message(part: SharpnessPart) -> str:

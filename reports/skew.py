@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports import figures, units, verdicts
+from reports import canvas, figures, units
 from reports.chart import Chart, Panel
 from reports.compare import MADE_ROUTINGS, Analysis, Head, Setting
 from reports.load import Case
+from reports.panels import panel
 from reports.styles import Style
 from reports.tables import Column, Table, caption, name, without_blanks
 
@@ -35,7 +36,7 @@ def panels(analysis: Analysis, styles: Sequence[Style]) -> list[Panel]:
             )
         ]
         if charts:
-            found.append(Panel(verdicts.title(setting), verdicts.machine(setting), charts))
+            found.append(panel(setting, charts))
     return found
 
 
@@ -91,7 +92,7 @@ def _chart(analysis: Analysis, cases: Sequence[Case], head: Head, rows: int, sty
     dense = [analysis.latencies[case].value for case in at if case.record.head == "dense"]
     chart = figures.skew_chart(own, analysis.latencies, shown, styles, min(dense, default=None))
     heading = f"{analysis.labels[head]}, {units.plural(rows, 'row')}"
-    return Chart(heading, chart.to_dict(), _message(analysis, own, shown))
+    return Chart(heading, canvas.spec(chart), _message(analysis, own, shown))
 
 
 def _message(analysis: Analysis, cases: Sequence[Case], shown: dict[str, str]) -> str:

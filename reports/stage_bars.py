@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reports import canvas, parts, units, verdicts
+from reports import canvas, parts, units
 from reports.account import Account
 from reports.account_order import by_interest, is_drawn
 from reports.account_tables import by_setting
 from reports.chart import Choice, Panel, choosing
 from reports.compare import Analysis, Head, labels
+from reports.panels import panel
 from reports.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED
 from reports.stage_figures import BARS, RIVAL, STAGES, Stage, labelled, stage_chart
 from reports.waterfall import Waterfall, picoseconds
@@ -52,7 +53,7 @@ def panels(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
             chart = choosing(
                 "Stages of all forms of one head", canvas.spec(stage_chart(max(map(len, groups)))), choices
             )
-            found.append(Panel(verdicts.title(setting), verdicts.machine(setting), [chart]))
+            found.append(panel(setting, [chart]))
     return found
 
 

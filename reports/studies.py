@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from reports.errors import ReportError
 from reports.files import Content
 from reports.record import SHORTEST, Seconds
+from reports.validated import check_version
 from reports.visible import brief
 
 FORMAT = 1
@@ -406,11 +407,7 @@ def gather(contents: Mapping[Path, Content]) -> Studies:
 
 def check_format(source: Path, content: Content) -> None:
     """Raise `ReportError` where the study file `source` is of a format newer than those read here."""
-    version = content.get("format")
-    if isinstance(version, int) and version > FORMAT:
-        raise ReportError(
-            f"{source} was written by a newer moegap (format {version}, this one reads {FORMAT}): upgrade moegap."
-        )
+    check_version(content.get("format"), FORMAT, source, "format")
 
 
 def _parsed(source: Path, content: Content) -> StudyFile:

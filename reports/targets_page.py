@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reports import markdown, sections, units
-from reports.errors import ReportError
 from reports.files import Content
 from reports.record import Status
 from reports.stats import Estimate
 from reports.tables import Column, Reason, Table
 from reports.targets import Finding, Number, Target, Verdict, evaluate
 from reports.timing import Timing, TimingRun
-from reports.validated import validated
+from reports.validated import check_version, validated
 
 KIND = {
     "measured": f"Measured; every number is a ratio of medians within one interleaved group, with a {units.INTERVAL}.",
@@ -46,12 +45,7 @@ def is_run(content: Content) -> bool:
 
 def parsed(source: Path, content: Content) -> TimingRun:
     """Return the run that the file `source` holds; raises `ReportError` where it is broken or newer."""
-    version = content.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise ReportError(
-            f"{source} was written by a newer moegap (version {version}, this one reads {SCHEMA_VERSION}): upgrade "
-            "moegap."
-        )
+    check_version(content.get("schema_version"), SCHEMA_VERSION, source, "version")
     return validated(TimingRun, content, source, "the run of targets")
 
 

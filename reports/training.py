@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from reports import canvas, units
 from reports import training_figures as figures
-from reports import units
 from reports.chart import Chart
 from reports.paper import DEFECTS
 from reports.seeds import Spread, spread
@@ -171,7 +171,7 @@ def _learning(setting: Setting, looks: Sequence[Style], quantity: str) -> list[C
         if any(figures.curve(runs, field) for field in fields):
             chart = figures.learning_chart(runs, quantity, style, (min(values), max(values)), _last(setting))
             heading = f"{style.name}, {quantity}"
-            charts.append(Chart(heading, chart.to_dict(), _learning_message(style.name, runs, quantity)))
+            charts.append(Chart(heading, canvas.spec(chart), _learning_message(style.name, runs, quantity)))
     return charts
 
 
@@ -205,7 +205,7 @@ def _routing(setting: Setting, routed: dict[str, list[Run]], looks: Sequence[Sty
                 first, last = (units.quantity(means[place]["value"]) for place in (0, -1))
                 ends.append(f"{name} from {first} to {last}")
             message = f"{axis[0].upper()}{axis[1:]}, first to last epoch, mean over seeds: {'; '.join(ends)}."
-            charts.append(Chart(heading, chart.to_dict(), message))
+            charts.append(Chart(heading, canvas.spec(chart), message))
     return charts
 
 
@@ -216,7 +216,7 @@ def _classes(name: str, runs: Sequence[Run]) -> list[Chart]:
             if row.class_load and _uneven(row.class_load):
                 chart = figures.class_chart(row.class_load)
                 heading = f"{name}, seed {run.seed}, epoch {row.epoch}"
-                return [Chart(heading, chart.to_dict(), _class_message(row.class_load))]
+                return [Chart(heading, canvas.spec(chart), _class_message(row.class_load))]
     return []
 
 

@@ -214,6 +214,12 @@ def _with_power(value: float, digits: int) -> str:
     return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
+def some(items: Sequence[str], most: int) -> str:
+    """Return a listing of the first `most` items, and of how many more there are; of one item at least."""
+    more = [f"{count(len(items) - most)} more"] if len(items) > most else []
+    return listing([*items[:most], *more])
+
+
 def _places(value: int, decimals: int) -> str:
     """Return a whole number of units in the last of `decimals` places."""
     return f"{value / 10**decimals:,.{decimals}f}".replace("-", MINUS)

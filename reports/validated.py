@@ -29,6 +29,13 @@ def validated(model: type[_Model], raw: dict[str, Any], source: Path, what: str)
     return found
 
 
+def check_version(version: object, known: int, source: Path, what: str) -> None:
+    """Raise `ReportError` where the `version` that the file `source` gives of `what` is newer than the `known` one."""
+    if isinstance(version, int) and version > known:
+        versions = f"{what} {version}, this one reads {known}"
+        raise ReportError(f"{source} was written by a newer moegap ({versions}): upgrade moegap.")
+
+
 def moment(text: str) -> datetime:
     """Return the time that `text` gives in ISO 8601, in UTC where it names no zone; raises `ValueError`."""
     time = datetime.fromisoformat(text)

@@ -1,6 +1,8 @@
 """Settings that must be in place before the first `import triton` or `import torch`."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -9,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 import torch
 
+from bench import cli
 from models.recipes import train_config
 from models.train import train
 
@@ -34,3 +37,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for kind in kinds:
         train(train_config("digits", kind, epochs=2), folder / kind, device="cpu")
     return {kind: folder / kind for kind in kinds}
+
+
+@pytest.fixture
+def in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process, and return its status and what it said on either stream."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["moegap", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return stop.value.code or 0, said.out, said.err
+
+    return run

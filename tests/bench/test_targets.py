@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
 
-from bench import cli
 from bench.commands import targets as command
 from bench.errors import BenchError
 from bench.layers import PAPER
@@ -91,17 +91,9 @@ def test_another_file_is_refused(tmp_path):
 
 
 @pytest.fixture
-def moegap(monkeypatch, capsys):
-    """Run the command line and return its status and what it said."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["moegap", "targets", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code or 0, said.out, said.err
-
-    return run
+def moegap(in_process):
+    """Run `moegap targets` here and return its status and what it said."""
+    return partial(in_process, "targets")
 
 
 @pytest.mark.parametrize(

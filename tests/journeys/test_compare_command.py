@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bench import cli
 from bench.rooms import ROOT
 from reports.markdown import text
 from reports.record import NOT_MEASURED_KEY, SCHEMA_VERSION
@@ -25,17 +25,9 @@ def moegap(*arguments, **more):
 
 
 @pytest.fixture
-def compared(monkeypatch, capsys):
-    """Run the command line here and return its status and what it said."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["moegap", "compare", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code or 0, said.out, said.err
-
-    return run
+def compared(in_process):
+    """Run `moegap compare` here and return its status and what it said."""
+    return partial(in_process, "compare")
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
 """`moegap policies`: policies trained, measured and compared; interrupted and continued; what it refuses."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 
-from bench import cli
 from models import policy_study
 from models.trainer import DivergedError, Trainer
 from reports.files import read
@@ -21,17 +20,9 @@ SHORT = ("--form", "loop", "--form", "grouped_mm", "--form", "eager", "--seconds
 
 
 @pytest.fixture
-def moegap(monkeypatch, capsys):
-    """Run the command line and return its status and what it said."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["moegap", "policies", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return stop.value.code, said.out, said.err
-
-    return run
+def moegap(in_process):
+    """Run `moegap policies` here and return its status and what it said."""
+    return partial(in_process, "policies")
 
 
 def document(out):
