@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reports import load, profiles, self_test, studies, targets_page
-from reports.files import Content
+from reports.errors import ReportError
+from reports.files import WRITTEN_BY, Content
 from reports.load import Results
 from reports.profiles import ProfileFile
 from reports.self_test import SelfTest
@@ -37,7 +38,7 @@ def gather(contents: Mapping[Path, Content]) -> Inputs:
     """Return what these files hold; raises `ReportError` where one is broken, newer or of no kind known here."""
     chosen: dict[str, dict[Path, Content]] = {}
     for path, content in contents.items():
-        chosen.setdefault(_kind(content), {})[path] = content
+        chosen.setdefault(_kind(path, content), {})[path] = content
     return Inputs(
         results=load.gather(chosen.get("results", {})),
         studies=studies.gather(chosen.get("study", {})),
@@ -47,11 +48,15 @@ def gather(contents: Mapping[Path, Content]) -> Inputs:
     )
 
 
-def _kind(content: Content) -> str:
+def _kind(source: Path, content: Content) -> str:
     if self_test.is_self_test(content):
         return "self-test"
     if profiles.is_profile(content):
         return "profile"
     if targets_page.is_run(content):
         return "targets"
-    return "study" if studies.is_study(content) else "results"
+    if studies.is_study(content):
+        return "study"
+    if "benchmarks" not in content:
+        raise ReportError(f"{source} holds no result: {WRITTEN_BY}.")
+    return "results"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from reports import machine
 from reports.errors import ReportError
-from reports.files import WRITTEN_BY, Content, read
+from reports.files import Content, read
 from reports.record import (
     COMMAND_KEY,
     LONGEST,
@@ -167,7 +167,7 @@ def _check_same_weights(older: CaseRecord, newer: CaseRecord) -> None:
 
 def _check(source: Path, content: Content) -> None:
     if not are_objects(content.get("benchmarks")):
-        raise ReportError(f"{source} holds no result: {WRITTEN_BY}.")
+        raise ReportError(f"{source} holds no result of a benchmark: give a file that `moegap bench` wrote.")
     if not are_objects(content.get(NOT_MEASURED_KEY, [])):
         raise ReportError(f"{source} has a broken list {NOT_MEASURED_KEY}: each entry must be a record.")
     command = content.get(COMMAND_KEY, "")
