@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.replay import REPLAY
+from bench.cases.replay import REPLAY
 
 
 @pytest.mark.benchmark(timer=REPLAY)

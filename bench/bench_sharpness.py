@@ -22,14 +22,14 @@ import typer
 from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 
-from models.checkpoint import load
-from models.data import load_data
+from models.classifier.checkpoint import load
+from models.data.data import load_data
 from models.errors import ModelError
-from models.network import WHOLE, Network, network_blocks
-from models.objective import Objective
-from models.sharpness_subset import BATCH, sample_of_images
-from models.spectrum import spectrum
-from models.trace import Trace, hutchinson
+from models.sharpness.network import WHOLE, Network, network_blocks
+from models.sharpness.objective import Objective
+from models.sharpness.spectrum import spectrum
+from models.sharpness.subset import BATCH, sample_of_images
+from models.sharpness.trace import Trace, hutchinson
 
 COUNT = 5
 RELATIVE_ERROR = 0.05

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import torch
 
-from bench.ceilings import measure_ceilings
+from bench.cases.measure import measure_group
+from bench.cases.replay import REPLAY
+from bench.cases.result import Outcome, benchmark_entry, group_name
 from bench.errors import BenchError
-from bench.measure import measure_group
-from bench.replay import REPLAY
-from bench.result import Outcome, benchmark_entry, group_name
-from bench.workloads import SUITES, Case, Suite, chosen_dtypes, chosen_forms, chosen_subjects, groups
+from bench.subjects.workloads import SUITES, Case, Suite, chosen_dtypes, chosen_forms, chosen_subjects, groups
+from bench.timing.ceilings import measure_ceilings
 from models.device import DEVICES, pick_device
 from models.errors import ModelError
-from reports.record import CEILINGS_KEY, COMMAND_KEY, GROUPS_KEY, NOT_MEASURED_KEY, Ceilings, Group, Status
+from reports.records.record import CEILINGS_KEY, COMMAND_KEY, GROUPS_KEY, NOT_MEASURED_KEY, Ceilings, Group, Status
 
 _SUITES = tuple(name for name, suite in SUITES.items() if suite.heads != "public")  # whose heads all fit in memory
 

@@ -1,8 +1,8 @@
 """What the compiler makes of every kernel, without a GPU: `python -m kernels.inspect [--target sm_90] [--json PATH]`.
 
-Records the launches of `moe` under every option that `kernels.choice` reaches for the layers below, compiles each
-ahead of time for every target, and tells registers, spills, shared memory, the tensor-core instruction, and how rows
-are read. Exit status 1 if anything spills, exceeds the target's shared memory, misses the target's tensor core or
+Records the launches of `moe` under every option that `kernels.choice.choice` reaches for the layers below, compiles
+each ahead of time for every target, and tells registers, spills, shared memory, the tensor-core instruction, and how
+rows are read. Exit status 1 if anything spills, exceeds the target's shared memory, misses the target's tensor core or
 fails to compile.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
@@ -32,12 +32,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.launch import Launch, recording
-from kernels.layers import LANGUAGE, PAPER
-from kernels.machine import A100, B200, H100, Machine, assuming
-from kernels.options import Options
-from kernels.problem import Problem
-from kernels.routes import Flat, Gate, Routing, TopK
+from kernels.choice.layers import LANGUAGE, PAPER
+from kernels.launch.launch import Launch, recording
+from kernels.problem.machine import A100, B200, H100, Machine, assuming
+from kernels.problem.options import Options
+from kernels.problem.problem import Problem
+from kernels.problem.routes import Flat, Gate, Routing, TopK
 
 TARGETS: dict[str, Machine] = {"sm_80": A100, "sm_90": H100, "sm_100": B200}
 """The machine for which options are chosen, by compilation target."""
@@ -156,7 +156,7 @@ def launches(problem: Problem, options: Options) -> list[Launch]:
 
 def recorded(target: str) -> Iterator[Launch]:
     """Yield the launches of every layer under every option that is chosen for it on the target's machine."""
-    from kernels.choice import reachable
+    from kernels.choice.choice import reachable
 
     machine = TARGETS[target]
     with assuming(machine):

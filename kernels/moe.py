@@ -6,11 +6,11 @@ N rows, D input width, H hidden width of one expert, E experts, C output width.
 import torch
 from torch import Tensor
 
-from kernels.activation import Activation, activate_reference
 from kernels.operator import call
-from kernels.options import Options, Precision
-from kernels.router import route_reference
-from kernels.routes import Gate, Routing, TopK, tensors_of
+from kernels.ops.router import route_reference
+from kernels.problem.activation import Activation, activate_reference
+from kernels.problem.options import Options, Precision
+from kernels.problem.routes import Gate, Routing, TopK, tensors_of
 
 
 def moe(
@@ -39,7 +39,7 @@ def moe(
         b2: (E, C) or None.
         activation: "relu", "gelu" (exact, with erf), "silu" or "swiglu".
         precision: How fp32 operands are multiplied where no `options` say it: "ieee", or rounded to "tf32".
-        options: Path and tiles; by default those tuned for the device, else the cost model's (`kernels.choice`).
+        options: Path and tiles; by default those tuned for the device, else the cost model's (`kernels.choice.choice`).
 
     Sums are fp32. Inference only; autocast casts nothing, so `x` and the weights must share a dtype there too. Never
     waits for the device, so a CUDA graph of it may be replayed with other values and other routing; repeated runs are

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from kernels.activation import Activation
-from kernels.options import Options, Precision, decode
 from kernels.paths import run
-from kernels.routes import Flat, Gate, Routing, TopK, WeightsOver, tensors_of
+from kernels.problem.activation import Activation
+from kernels.problem.options import Options, Precision, decode
+from kernels.problem.routes import Flat, Gate, Routing, TopK, WeightsOver, tensors_of
 
 _library = torch.library.Library("moegap", "DEF")
 _library.define(

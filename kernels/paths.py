@@ -6,18 +6,18 @@ N rows, D input width, H hidden width of one expert, E experts, k experts per ro
 import torch
 from torch import Tensor
 
-from kernels.activation import Activation, check_activation, halves
-from kernels.checks import FLOATS, bind_shapes, remembered, require_dtype
-from kernels.descriptors import describable
-from kernels.fused_rows import fused_rows
-from kernels.fused_tiles import fused_tiles
-from kernels.grouped import grouped
-from kernels.launch import require_device
-from kernels.options import FusedRows, FusedTiles, Options, Precision
-from kernels.problem import Problem, RoutingKind
-from kernels.router import check_gate
-from kernels.routes import Flat, Gate, Routing, tensors_of
-from kernels.tuning import options_for
+from kernels.choice.tuning import options_for
+from kernels.launch.checks import FLOATS, bind_shapes, remembered, require_dtype
+from kernels.launch.descriptors import describable
+from kernels.launch.launch import require_device
+from kernels.ops.fused_rows import fused_rows
+from kernels.ops.fused_tiles import fused_tiles
+from kernels.ops.grouped import grouped
+from kernels.ops.router import check_gate
+from kernels.problem.activation import Activation, check_activation, halves
+from kernels.problem.options import FusedRows, FusedTiles, Options, Precision
+from kernels.problem.problem import Problem, RoutingKind
+from kernels.problem.routes import Flat, Gate, Routing, tensors_of
 
 INTEGERS = (torch.int32, torch.int64)
 MOST_EXPERTS = 512

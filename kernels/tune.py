@@ -28,14 +28,14 @@ from rich.table import Table
 from torch import Tensor
 from triton.errors import TritonError
 
-from kernels.choice import estimate, options_of
-from kernels.layers import LANGUAGE, PAPER
-from kernels.machine import Machine, machine_of
+from kernels.choice.choice import estimate, options_of
+from kernels.choice.layers import LANGUAGE, PAPER
+from kernels.choice.tuning import VERSION, Entry, Layer, Tuned, layer_of, load, merged, path_of, save
 from kernels.moe import moe, moe_reference
-from kernels.options import Options
-from kernels.problem import Problem
-from kernels.routes import Gate
-from kernels.tuning import VERSION, Entry, Layer, Tuned, layer_of, load, merged, path_of, save
+from kernels.problem.machine import Machine, machine_of
+from kernels.problem.options import Options
+from kernels.problem.problem import Problem
+from kernels.problem.routes import Gate
 
 LAYERS: dict[str, Problem] = {
     "paper": PAPER,
@@ -89,7 +89,7 @@ def _bytes(problem: Problem) -> int:
 
 
 def read_layers(names: Sequence[str]) -> dict[str, Problem]:
-    """Return the named layers, or those of a JSON file that maps names to sizes as in `kernels.tuning.Layer`.
+    """Return the named layers, or those of a JSON file that maps names to sizes as in `kernels.choice.tuning.Layer`.
 
     Raises:
         ValueError: A name is unknown, or the file is not of that form.
@@ -197,7 +197,7 @@ def timed(replays: dict[Name, Callable[[], None]], clock: Callable[[Callable[[],
 
 
 def machine_numbers(device: torch.device) -> dict[str, float]:
-    """Return what can be measured of `kernels.machine.Machine` in a moment: an empty launch, and a copy of 1 GiB."""
+    """Return what can be measured of `problem.machine.Machine` in a moment: an empty launch, and a copy of 1 GiB."""
     small = torch.zeros(1, device=device)
     source = torch.zeros(2**30, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)

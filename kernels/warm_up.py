@@ -9,13 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kernels.activation import Activation
-from kernels.choice import LADDER
+from kernels.choice.choice import LADDER
+from kernels.choice.tuning import options_for
 from kernels.moe import moe
-from kernels.options import Precision
 from kernels.paths import problem_of
-from kernels.routes import Routing
-from kernels.tuning import options_for
+from kernels.problem.activation import Activation
+from kernels.problem.options import Precision
+from kernels.problem.routes import Routing
 
 
 def warm_up(

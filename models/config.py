@@ -162,7 +162,7 @@ _AnyHead = Annotated[HeadConfig, Field(discriminator="kind")]
 
 
 class BackboneConfig(Config):
-    """The network from images to features; `models.backbones` says what each is.
+    """The network from images to features; `models.classifier.backbones` says what each is.
 
     `width` is the number of features of `small`, the last of `widths` that of `fast`; the others have theirs from
     the images or the paper. With `mirrored`, for `fast` alone, features in evaluation are the mean of those of an image

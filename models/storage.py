@@ -9,6 +9,9 @@ from pathlib import Path
 
 from models.errors import ModelError
 
+TRAINING = "training"
+"""Folder of an unfinished training inside the folder of its checkpoint."""
+
 
 class StorageError(ModelError):
     """A file or folder that cannot be written."""

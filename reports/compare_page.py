@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports import changes_page, changes_text, html, markdown, units
-from reports.changes import Changes
-from reports.files import check_folder, write
-from reports.gate import Gate
+from reports.changes import panels as changes_page
+from reports.changes import text as changes_text
+from reports.changes.changes import Changes
+from reports.changes.gate import Gate
+from reports.numbers import units
+from reports.output import html, markdown
 from reports.page import Report
+from reports.reading.files import check_folder, write
 
 
 def build(found: Changes, gate: Gate | None, out: Path, command: str) -> Report:

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports import load, profiles, self_test, studies, targets_page
 from reports.errors import ReportError
-from reports.files import WRITTEN_BY, Content
-from reports.load import Results
-from reports.profiles import ProfileFile
-from reports.self_test import SelfTest
-from reports.studies import Studies
-from reports.timing import TimingRun
+from reports.noise import self_test
+from reports.noise.self_test import SelfTest
+from reports.profile import file as profiles
+from reports.profile.file import ProfileFile
+from reports.reading import load, studies
+from reports.reading.files import WRITTEN_BY, Content
+from reports.reading.load import Results
+from reports.reading.studies import Studies
+from reports.records.timing import TimingRun
+from reports.targets import page as targets_page
 
 
 @dataclass(frozen=True)

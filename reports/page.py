@@ -10,43 +10,31 @@ from typing import Any
 
 from altair.utils.schemapi import debug_mode
 
-from reports import (
-    account_panels,
-    break_even_figures,
-    break_even_page,
-    changes,
-    changes_page,
-    conditions,
-    full_table,
-    html,
-    inputs,
-    markdown,
-    noise,
-    panels,
-    profile_panels,
-    roofline,
-    sampling,
-    self_test,
-    skew,
-    steadiness,
-    summary,
-    tables,
-    targets_page,
-    units,
-    verdicts,
-)
-from reports.break_even import Map, maps
-from reports.changes import Changes
-from reports.compare import MAP_SUITE, Analysis, analyse
+from reports import inputs
+from reports.account import panels as account_panels
+from reports.break_even import figures as break_even_figures
+from reports.break_even import page as break_even_page
+from reports.break_even.map import Map, maps
+from reports.changes import changes
+from reports.changes import panels as changes_page
+from reports.changes.changes import Changes
 from reports.errors import ReportError
-from reports.export import Picture, pictures
-from reports.files import check_folder, search, write
-from reports.html import Title
 from reports.inputs import Inputs
-from reports.load import load, measured_at
-from reports.sections import Finding, Sections, sections
-from reports.seeds import INTERVAL
-from reports.styles import styles
+from reports.noise import noise, sampling, self_test, steadiness
+from reports.numbers import units
+from reports.numbers.seeds import INTERVAL
+from reports.output import html, markdown
+from reports.output.blocks import Finding
+from reports.output.export import Picture, pictures
+from reports.output.html import Title
+from reports.output.styles import styles
+from reports.profile import panels as profile_panels
+from reports.reading.files import check_folder, search, write
+from reports.reading.load import load, measured_at
+from reports.speed import conditions, full_table, panels, roofline, skew, summary, tables, verdicts
+from reports.speed.analysis import MAP_SUITE, Analysis, analyse
+from reports.targets import page as targets_page
+from reports.training.sections import Sections, sections
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,7 @@ class Report:
     index: Path
     markdown: Path
     summary: Path | None  # of benchmark results, where there are any
-    pictures: Mapping[str, Picture]  # of every chart, by name, for `reports.export.export`
+    pictures: Mapping[str, Picture]  # of every chart, by name, for `reports.output.export.export`
     headline: list[str]
     left_out: tuple[Path, ...] = ()  # files of folders that hold no result
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from bench import cli
-from models.recipes import train_config
-from models.train import train
+from models.training.recipes import train_config
+from models.training.train import train
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

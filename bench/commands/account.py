@@ -16,12 +16,12 @@ def account(
     to: Annotated[Path | None, typer.Option("--json", help="Write every account into this file too.")] = None,
 ) -> None:
     """Say of each head what was promised, attainable and realised, and where the time of each form went."""
-    from reports import account_text
-    from reports.account import as_json
-    from reports.compare import analyse
+    from reports.account import text as account_text
+    from reports.account.account import as_json
     from reports.errors import ReportError
-    from reports.files import write
-    from reports.load import load
+    from reports.reading.files import write
+    from reports.reading.load import load
+    from reports.speed.analysis import analyse
 
     analysis = analyse(load(results))
     if to is not None:

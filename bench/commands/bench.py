@@ -27,15 +27,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from reports.record import CaseRecord, Status
+from reports.records.record import CaseRecord, Status
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.measure import Measured
-    from bench.result import Outcome, ResultFile
-    from bench.workloads import Case, Subject, Suite
-    from reports.record import Ceilings, Group
+    from bench.cases.measure import Measured
+    from bench.cases.result import Outcome, ResultFile
+    from bench.subjects.workloads import Case, Subject, Suite
+    from reports.records.record import Ceilings, Group
 
 OUT = Path("runs/result.json")
 SELF_TEST_OUT = Path("runs/self_test.json")
@@ -98,9 +98,9 @@ def bench(
     """
     import torch
 
-    from bench.cold_start import empty_compiler_caches
     from bench.errors import BenchError
-    from bench.workloads import adapted, chosen_dtypes, chosen_forms, suite_named
+    from bench.subjects.workloads import adapted, chosen_dtypes, chosen_forms, suite_named
+    from bench.timing.cold_start import empty_compiler_caches
     from models.device import pick_device
 
     if threads is not None:
@@ -140,10 +140,11 @@ def bench(
 
 def _summarise(out: Path) -> None:
     """Say of each soft and sparse head in `out` what was promised, attainable and realised."""
-    from reports import account_text, break_even_page
-    from reports.break_even import maps
-    from reports.compare import analyse
-    from reports.load import load
+    from reports.account import text as account_text
+    from reports.break_even import page as break_even_page
+    from reports.break_even.map import maps
+    from reports.reading.load import load
+    from reports.speed.analysis import analyse
 
     analysis = analyse(load([out]))
     frontiers = [sentence for finding in break_even_page.findings(maps(analysis)) for sentence in finding.sentences]
@@ -156,10 +157,10 @@ def _summarise(out: Path) -> None:
 
 def _self_test(comparisons: int, seconds: float, device: torch.device, seed: int, busy: bool, out: Path) -> None:
     """Compare code with itself, write the samples to `out`, and say what the verdicts were worth."""
+    from bench.cases.self_test import self_test
     from bench.errors import BenchError
-    from bench.self_test import self_test
     from models.storage import make_folder
-    from reports import self_test as report
+    from reports.noise import self_test as report
 
     out = SELF_TEST_OUT if out == OUT else out
     if out.exists():
@@ -193,7 +194,7 @@ class _Run:
 
     def measure_ceilings(self, dtypes: Sequence[torch.dtype], result: ResultFile, bar: Progress) -> None:
         """Measure what the machine can do in each of `dtypes` that was not yet, into `result`."""
-        from bench.ceilings import measure_ceilings
+        from bench.timing.ceilings import measure_ceilings
 
         start = time.perf_counter()
         for dtype in dtypes:
@@ -206,7 +207,7 @@ class _Run:
 
 
 def _result(out: Path, resume: bool) -> ResultFile:
-    from bench.result import ResultFile
+    from bench.cases.result import ResultFile
     from models.storage import make_folder
 
     make_folder(out.parent)
@@ -216,8 +217,8 @@ def _result(out: Path, resume: bool) -> ResultFile:
 
 def _measure_suite(suite: Suite, checkpoints: Sequence[Path], run: _Run, result: ResultFile, bar: Progress) -> None:
     """Measure what `result` lacks of a suite."""
-    from bench.measure import measure_group
-    from bench.workloads import groups
+    from bench.cases.measure import measure_group
+    from bench.subjects.workloads import groups
 
     per_case = suite.seconds_per_case * (QUICK if run.quick else 1.0) if run.seconds is None else run.seconds
     measure = partial(measure_group, suite=suite.name, seconds=per_case, seed=run.seed)
@@ -237,8 +238,8 @@ def _measure_suite(suite: Suite, checkpoints: Sequence[Path], run: _Run, result:
 
 def _measure_map(run: _Run, result: ResultFile, bar: Progress) -> None:
     """Measure what `result` lacks of the break-even map."""
-    from bench.break_even import scale_grid
-    from bench.scale import measure_scale
+    from bench.suites.break_even import scale_grid
+    from bench.suites.scale import measure_scale
 
     _check_conditions(result, result.records(), run.device)
     grid = scale_grid(quick=run.quick, device=run.device.type)
@@ -268,7 +269,7 @@ def _batches(
     suite: Suite, checkpoints: Sequence[Path], device: torch.device, dtypes: Sequence[torch.dtype]
 ) -> Iterable[tuple[list[Subject], Sequence[torch.dtype]]]:
     """Return the subjects that are in memory at a time, with the dtypes they are measured in."""
-    from bench.workloads import chosen_subjects
+    from bench.subjects.workloads import chosen_subjects
 
     if suite.heads != "public" or checkpoints:
         return [(chosen_subjects(suite, checkpoints), dtypes)]
@@ -279,7 +280,7 @@ def _one_at_a_time(
     device: torch.device, dtypes: Sequence[torch.dtype]
 ) -> Iterator[tuple[list[Subject], Sequence[torch.dtype]]]:
     """Yield the heads of one public model after another, and keep none."""
-    from bench import public_layers
+    from bench.subjects import public_layers
 
     for dtype in dtypes:
         pairs = public_layers.subjects(device, dtype)
@@ -368,7 +369,7 @@ def _changed(record: CaseRecord, device: torch.device) -> str:
     """Return what of the conditions of `record` is no longer so, as `then, not now`; "" where nothing changed."""
     import torch
 
-    from bench.environment import versions
+    from bench.timing.environment import versions
     from models.device import device_name
 
     wait = os.environ.get("OMP_WAIT_POLICY", "")
@@ -405,7 +406,7 @@ def _announcement(
     wanted: Sequence[list[Case]], missing: Sequence[list[Case]], seconds: float, ceilings: Sequence[Ceilings]
 ) -> str:
     """Return how much there is to do and about how long it will take."""
-    from bench.estimate import estimated_seconds
+    from bench.cases.estimate import estimated_seconds
 
     cases, all_cases = sum(map(len, missing)), sum(map(len, wanted))
     if not cases:
@@ -438,7 +439,7 @@ def _report_group(console: Console, shape: str, outcomes: Sequence[Outcome]) -> 
 
     A form that cannot run here is no news.
     """
-    from bench.blocks import block_medians
+    from bench.timing.blocks import block_medians
 
     console.print(shape)
     for outcome in outcomes:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from reports import tables
-    from reports.changes import Changes
+    from reports.changes.changes import Changes
+    from reports.output import blocks
 
 GATE_FAILED = 1
 LOG_WIDTH = 140
@@ -47,10 +47,11 @@ def compare(
     """
     from rich.console import Console
 
-    from reports import changes_text, gate
-    from reports.changed_files import compare as compared
+    from reports.changes import gate
+    from reports.changes import text as changes_text
+    from reports.changes.files import compare as compared
     from reports.compare_page import build
-    from reports.files import check_folder
+    from reports.reading.files import check_folder
 
     if out is not None:
         check_folder(out)
@@ -71,8 +72,9 @@ def compare(
 
 def _show(console: Console, found: Changes, show_all: bool) -> None:
     """Print the runs, the cases, the means, and what else differs."""
-    from reports import changes_text, units
-    from reports.stats import Verdict
+    from reports.changes import text as changes_text
+    from reports.numbers import units
+    from reports.numbers.stats import Verdict
 
     shown = [change for change in found.changes if show_all or change.verdict is not Verdict.SAME]
     console.print(_table(changes_text.runs(found)))
@@ -87,7 +89,7 @@ def _show(console: Console, found: Changes, show_all: bool) -> None:
         console.print(_text(sentence))
 
 
-def _table(table: tables.Table) -> Table:
+def _table(table: blocks.Table) -> Table:
     from rich import box
     from rich.table import Table
 

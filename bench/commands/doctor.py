@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bench.forms import Form
-    from models.heads import Head
+    from models.heads.heads import Head
 
 TINY: dict[str, dict[str, int]] = {
     "dense": {"hidden": 64},
@@ -33,12 +33,12 @@ def doctor(
     from rich.console import Console
     from rich.table import Table
 
-    from bench.environment import versions
     from bench.forms import forms
-    from bench.precision import exact_float32
+    from bench.timing.environment import versions
+    from bench.timing.precision import exact_float32
     from models.config import HEAD_KINDS, head_config
     from models.device import device_name
-    from models.heads import build_head
+    from models.heads.heads import build_head
 
     exact_float32()
     console = Console(highlight=False)
@@ -71,7 +71,7 @@ def _ceilings(device: torch.device, title: str) -> Table:
     import torch
     from rich.table import Table
 
-    from bench.ceilings import measure_ceilings
+    from bench.timing.ceilings import measure_ceilings
 
     table = Table("dtype", "products", "copies, read and written", "overheads", title=title)
     for dtype in (torch.float32, torch.bfloat16):
@@ -114,9 +114,9 @@ def _verdict(form: Form, head: Head, device: torch.device, *, quick: bool) -> tu
     """Return yes, no or WRONG, and the words behind it; the first dtype that the form takes is tried."""
     import torch
 
-    from bench.equivalence import deviation, head_reference
+    from bench.correctness.equivalence import deviation, head_reference
     from bench.errors import told
-    from bench.workloads import dtype_name
+    from bench.subjects.workloads import dtype_name
 
     dtypes = (torch.float32,) if device.type == "cpu" else (torch.bfloat16, torch.float16, torch.float32)
     reasons = {dtype: form.unavailable(head.config, device, dtype) for dtype in dtypes}

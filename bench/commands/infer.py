@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from models.checkpoint import Checkpoint
+    from models.classifier.checkpoint import Checkpoint
 
 IMAGES_AT_ONCE = 256
 
@@ -32,12 +32,12 @@ def infer(
     The head takes all rows of INPUTS as one batch. Under the policies `capacity` and `expert_choice` the rows of a
     batch compete for the experts, so there a row's logits depend on the other rows of INPUTS.
     """
-    from bench.clock import synchronise
     from bench.errors import BenchError, told
     from bench.forms import form as form_named
-    from bench.precision import exact_float32
-    from bench.workloads import resolve_dtype
-    from models.checkpoint import load
+    from bench.subjects.workloads import resolve_dtype
+    from bench.timing.clock import synchronise
+    from bench.timing.precision import exact_float32
+    from models.classifier.checkpoint import load
     from models.device import device_name, pick_device
     from models.storage import write_atomically
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from models.policy_results import PolicyResults
-    from models.policy_study import Plan
+    from models.policies.results import PolicyResults
+    from models.policies.study import Plan
     from models.progress import Progress
 
 INTERRUPTED = 130
@@ -72,13 +72,13 @@ def policies(
     """
     from rich.console import Console
 
+    from bench.commands.policy_table import policy_table
     from bench.errors import BenchError
-    from bench.policy_table import policy_table
-    from bench.precision import exact_float32
-    from bench.workloads import chosen_forms
-    from models.checkpoint import load
-    from models.contenders import contenders
-    from models.policy_study import Plan
+    from bench.subjects.workloads import chosen_forms
+    from bench.timing.precision import exact_float32
+    from models.classifier.checkpoint import load
+    from models.policies.contenders import contenders
+    from models.policies.study import Plan
     from models.progress import Progress
 
     forms = chosen_forms(form or ()) if latency else []
@@ -114,7 +114,7 @@ def policies(
 
 
 def _train(plan: Plan, out: Path, device: str, progress: Progress) -> PolicyResults:
-    from models.policy_study import run_policies
+    from models.policies.study import run_policies
 
     names = ", ".join(one.label for one in plan.contenders)
     seeds = ", ".join(map(str, plan.seeds))
@@ -133,8 +133,8 @@ def _measure(
     """Measure the latency of the trained heads, unless all of it is there."""
     from rich.progress import Progress as Bar
 
-    from bench.cold_start import empty_compiler_caches
-    from bench.policy_latency import is_measured, measure_latency
+    from bench.cases.policy_latency import is_measured, measure_latency
+    from bench.timing.cold_start import empty_compiler_caches
     from models.device import pick_device
 
     place = pick_device(device)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.profile_file import LeftOut, Profiled
-    from bench.workloads import Shape, Subject
+    from bench.profile.file import LeftOut, Profiled
+    from bench.subjects.workloads import Shape, Subject
 
 OUT = Path("runs/profile")
 ROWS = 256
@@ -51,11 +51,11 @@ def profile(
     import torch
     from rich.console import Console
 
-    from bench import environment
     from bench.errors import BenchError
-    from bench.precision import exact_float32
-    from bench.profile_file import NAME, LeftOut, Profiled, ProfileFile
-    from bench.workloads import Shape, load_subjects, resolve_dtype
+    from bench.profile.file import NAME, LeftOut, Profiled, ProfileFile
+    from bench.subjects.workloads import Shape, load_subjects, resolve_dtype
+    from bench.timing import environment
+    from bench.timing.precision import exact_float32
     from models.config import SparseConfig
     from models.device import device_name, pick_device
     from models.storage import make_folder
@@ -119,9 +119,9 @@ def _passes(
     """Yield what a pass over each form at each shape shows, with `graph` also over the replay of its graph."""
     from bench.errors import BenchError, told
     from bench.forms import form
-    from bench.profile_file import LeftOut, Profiled
-    from bench.trace import profile_form
-    from bench.workloads import chosen_forms, dtype_name, feature_rows
+    from bench.profile.file import LeftOut, Profiled
+    from bench.profile.trace import profile_form
+    from bench.subjects.workloads import chosen_forms, dtype_name, feature_rows
 
     kinds = (False, True) if graph else (False,)
     for chosen, shape, replayed in product(map(form, chosen_forms(names)), shapes, kinds):
@@ -149,7 +149,7 @@ def _called(found: Profiled | LeftOut) -> str:
 
 def _stage_table(profiles: Sequence[Profiled], rows: int, device: str) -> Table:
     """Return a row per form: microseconds per call and share of each stage, pieces of work, busy time and gaps."""
-    from bench.stages import OTHER, STAGES
+    from bench.forms.stages import OTHER, STAGES
 
     work = "kernels and copies" if device == "cuda" else "operators or nodes"
     told = f"work: {work} per call; busy: in any of them; gap: between them."

@@ -33,7 +33,7 @@ def report(
     from rich.console import Console
     from rich.progress import track
 
-    from reports.export import FOLDER, export
+    from reports.output.export import FOLDER, export
     from reports.page import build
 
     made = build(results or [], out, paper=paper, base=base)

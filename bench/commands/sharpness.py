@@ -57,12 +57,12 @@ def sharpness(
     plane, and its worst rise within a radius; rows that change their experts on the way are counted. Every finished
     piece is kept: after Ctrl-C or a crash the same command goes on where it stopped.
     """
-    from bench.precision import exact_float32
+    from bench.timing.precision import exact_float32
     from models.progress import Progress
-    from models.sharpness import check_names, measure_sharpness
-    from models.sharpness_config import QUICK, sharpness_config
+    from models.sharpness.config import QUICK, sharpness_config
+    from models.sharpness.measure import check_names, measure_sharpness
     from models.storage import write_atomically
-    from reports.sharpness_plot import plot
+    from reports.training.sharpness_plot import plot
 
     given = {
         "subsets": tuple(subset) if subset else None,

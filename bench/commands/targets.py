@@ -15,9 +15,9 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-    from bench.timing_file import TimingFile
-    from bench.timing_plan import Group
-    from reports.timing import Kind
+    from bench.targets.file import TimingFile
+    from bench.targets.plan import Group
+    from reports.records.timing import Kind
 
 OUT = Path("runs/targets")
 INTERRUPTED = 130
@@ -48,7 +48,7 @@ def targets(
     import torch
 
     from bench.errors import BenchError
-    from bench.timing_plan import plan, rehearsal
+    from bench.targets.plan import plan, rehearsal
     from models.storage import make_folder
 
     if minutes <= 0:
@@ -72,10 +72,10 @@ def targets(
 
 def _predict(groups: Sequence[Group], out: Path) -> None:
     """Write the table that the cost model expects."""
-    from bench.environment import commit
-    from bench.predictions import MACHINE, NOTES, predicted
-    from bench.timing_file import TimingFile
-    from reports.timing import TimingRun
+    from bench.targets.file import TimingFile
+    from bench.targets.predictions import MACHINE, NOTES, predicted
+    from bench.timing.environment import commit
+    from reports.records.timing import TimingRun
 
     run = TimingRun(
         kind="predicted",
@@ -89,9 +89,9 @@ def _predict(groups: Sequence[Group], out: Path) -> None:
 
 def _measure(groups: Sequence[Group], device: torch.device, kind: Kind, out: Path, deadline: float, seed: int) -> None:
     """Measure group after group until all are done or the time is up, then write the table."""
-    from bench.environment import snapshot
-    from bench.precision import exact_float32
-    from bench.timing_file import TimingFile
+    from bench.targets.file import TimingFile
+    from bench.timing.environment import snapshot
+    from bench.timing.precision import exact_float32
 
     exact_float32()
     file = TimingFile.open(out / "targets.json", kind, _command(), snapshot(device), _notes(groups), groups)
@@ -109,7 +109,7 @@ def _run(
     file: TimingFile, groups: Sequence[Group], device: torch.device, seconds: float, deadline: float, seed: int
 ) -> None:
     from bench.commands.bench import progress_bar
-    from bench.timings import time_group
+    from bench.targets.measure import time_group
 
     missing = file.missing(groups)
     gc.freeze()  # what is imported stays; collecting between groups need not look at it
@@ -141,7 +141,7 @@ def _run(
 def _write_table(file: TimingFile, out: Path) -> None:
     """Write the table beside the run and print it, without the long lists below it."""
     from models.storage import write_atomically
-    from reports.targets_page import render, summary
+    from reports.targets.page import render, summary
 
     write_atomically(out / "targets.md", render(file.run).encode())
     typer.echo(summary(file.run))

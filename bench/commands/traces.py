@@ -18,8 +18,8 @@ def traces(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
 ) -> None:
     """Show traces in TensorBoard's profiler plugin, on this machine alone, until Ctrl-C."""
-    from bench.profile_file import NAME
-    from bench.tensorboard import EVERY, run_names, served, shown_runs
+    from bench.commands.tensorboard import EVERY, run_names, served, shown_runs
+    from bench.profile.file import NAME
 
     expected = run_names(folder)
     with _asked_to_stop() as stop, served(folder, port) as server:

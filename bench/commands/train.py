@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from models.progress import Progress
-    from models.recipes import TrainConfig
+    from models.training.recipes import TrainConfig
 
 ALL = "all"
 
@@ -81,8 +81,8 @@ def train(
     The state is kept after every epoch: after Ctrl-C or a crash the same command goes on where it stopped. Several
     heads or --seeds make a study: a folder of trainings, and a table of their results.
     """
-    from bench.precision import exact_float32
-    from models.data import name_of
+    from bench.timing.precision import exact_float32
+    from models.data.data import name_of
 
     exact_float32()
     changes: dict[str, Any] = {
@@ -107,12 +107,12 @@ def train(
     given = {**_given(changes), "head_changes": _given(head_changes), "balance": _weights(balance or [])}
     name = name_of(data)
     if len(head) == 1 and head != [ALL] and seeds is None:
-        from models.recipes import train_config
+        from models.training.recipes import train_config
 
         config = train_config(data, head[0], preset, **given, **_given({"seed": seed}))
         _train_one(config, out or Path("runs") / f"{name}-{config.head}", device)
     else:
-        from models.study_configs import study_configs
+        from models.training.study_configs import study_configs
 
         first = seed or 0
         configs = study_configs(data, _heads(head), range(first, first + (seeds or 1)), preset, **given)
@@ -121,8 +121,8 @@ def train(
 
 def _train_one(config: TrainConfig, out: Path, device: str) -> None:
     from models.progress import Progress
-    from models.train import train
-    from models.training_state import read_state
+    from models.training.train import train
+    from models.training.training_state import read_state
 
     progress = Progress()
     progress.say(f"{config.head} head on {config.data}, preset {config.preset}, {config.epochs} epochs, into {out}")
@@ -142,7 +142,7 @@ def _train_one(config: TrainConfig, out: Path, device: str) -> None:
 
 def _train_all(configs: list[TrainConfig], out: Path, device: str) -> None:
     from models.progress import Progress
-    from models.study import finished, run_study
+    from models.training.study import finished, run_study
 
     progress, first = Progress(), configs[0]
     heads, seeds = ({getattr(config, name): None for config in configs} for name in ("head", "seed"))
@@ -173,7 +173,7 @@ def _show(rows: list[dict[str, Any]], progress: Progress) -> None:
     from rich import box
     from rich.table import Table
 
-    from models.study import summaries
+    from models.training.study import summaries
 
     table = Table(
         *("head", "seeds", "validation", "spread", "test", "spread", "seconds"),

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
+from bench.forms.stages import stage
 from bench.forms.steps import Steps, soft_steps, sparse_steps
-from bench.stages import stage
 from models.config import HeadConfig
-from models.dense import DenseHead
-from models.heads import Head
+from models.heads.dense import DenseHead
+from models.heads.heads import Head
+from models.heads.soft import SoftMoEHead
+from models.heads.sparse import SparseMoEHead
 from models.routing import Routing
-from models.soft import SoftMoEHead
-from models.sparse import SparseMoEHead
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:

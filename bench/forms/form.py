@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.forms.steps import Steps
 from models.config import HeadConfig
-from models.heads import Head
+from models.heads.heads import Head
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Runner:
 class Form:
     """One way of executing a head.
 
-    `unavailable` returns why the form cannot run a head here, as one sentence, or None when it can. `prepare` takes
-    a head in evaluation mode, without gradients, on the device and in the dtype of an example x (N, D), and returns
-    its runner; whatever preparing costs (compilation, export) is cold start, never part of a timed call.
-    `memory_seen` is False for an engine whose allocations torch does not see.
-    `untimeable` says why a run here shows correctness alone, or returns None. `events`, of an engine with a profile
-    of its own, returns what that shows of a number of calls as events of Chrome's trace format, none without rows:
-    ranges named as `bench.trace` names calls, and the nodes in them as operators with their provider. `steps` returns
-    the counterfactuals of a head on x (N, D), N > 0, of a form that can be split. `setup` is the seconds that
-    preparing a head takes, guessed, to say beforehand how long a run will take.
+    `unavailable` returns why the form cannot run a head here, as one sentence, or None when it can. `prepare` takes a
+    head in evaluation mode, without gradients, on the device and in the dtype of an example x (N, D), and returns its
+    runner; whatever preparing costs (compilation, export) is cold start, never part of a timed call. `memory_seen` is
+    False for an engine whose allocations torch does not see. `untimeable` says why a run here shows correctness alone,
+    or returns None. `events`, of an engine with a profile of its own, returns what that shows of a number of calls as
+    events of Chrome's trace format, none without rows: ranges named as `bench.profile.trace` names calls, and the nodes
+    in them as operators with their provider. `steps` returns the counterfactuals of a head on x (N, D), N > 0, of a
+    form that can be split. `setup` is the seconds that preparing a head takes, guessed, to say beforehand how long a
+    run will take.
     """
 
     name: str

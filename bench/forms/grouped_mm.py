@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
+from bench.forms.stages import stage
 from bench.forms.steps import Steps, sparse_steps
-from bench.stages import stage
 from models.config import HeadConfig, SparseConfig, halves
-from models.heads import Head
+from models.heads.heads import Head
+from models.heads.sparse import SparseMoEHead
 from models.routing import Routing
-from models.sparse import SparseMoEHead
 
 ALIGNMENT = 16
 """grouped_mm wants every row to be a multiple of this many bytes."""

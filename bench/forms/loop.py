@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
+from bench.forms.stages import stage
 from bench.forms.steps import Steps, soft_steps, sparse_steps
-from bench.stages import stage
 from models.config import DenseConfig, HeadConfig
-from models.heads import Head
+from models.heads.heads import Head
+from models.heads.soft import SoftMoEHead
+from models.heads.sparse import SparseMoEHead
 from models.routing import Routing
-from models.soft import SoftMoEHead
-from models.sparse import SparseMoEHead
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:

@@ -26,14 +26,13 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from bench.breakdown import OPERATORS, PROVIDER, RANGES
 from bench.errors import BenchError
 from bench.forms.eager import wide_soft
 from bench.forms.form import Form, Runner
-from bench.stages import CALL
+from bench.forms.stages import CALL, OPERATORS, PROVIDER, RANGES
 from models.config import HeadConfig, SparseConfig
-from models.heads import Head
-from models.soft import SoftMoEHead
+from models.heads.heads import Head
+from models.heads.soft import SoftMoEHead
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ELEMENT_TYPES = {torch.float32: onnx.TensorProto.FLOAT, torch.float16: onnx.TensorProto.FLOAT16}

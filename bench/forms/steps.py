@@ -12,10 +12,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from models.heads.soft import SoftMoEHead
+from models.heads.sparse import SparseMoEHead
 from models.routing import Routing, router_scores
-from models.soft import SoftMoEHead
-from models.sparse import SparseMoEHead
-from reports.record import Step
+from reports.records.record import Step
 
 Steps = dict[Step, Callable[[], object]]
 """Calls in the order in which each contains the one before."""

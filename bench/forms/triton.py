@@ -16,21 +16,21 @@ import triton
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
+from bench.forms.stages import stage
 from bench.forms.steps import Steps, balanced
-from bench.stages import stage
-from kernels.account import account
-from kernels.dispatch import Dispatch, count, dispatch
-from kernels.grouped import products
-from kernels.launch import name_stages
+from kernels.choice.account import account
+from kernels.choice.tuning import options_for
+from kernels.launch.launch import name_stages
 from kernels.moe import moe
-from kernels.options import Grouped
+from kernels.ops.dispatch import Dispatch, count, dispatch
+from kernels.ops.grouped import products
 from kernels.paths import problem_of
-from kernels.routes import Flat, Gate, Routing, TopK
-from kernels.tuning import options_for
+from kernels.problem.options import Grouped
+from kernels.problem.routes import Flat, Gate, Routing, TopK
 from models.config import DenseConfig, HeadConfig
-from models.heads import Head
-from models.soft import SoftMoEHead
-from models.sparse import SparseMoEHead
+from models.heads.heads import Head
+from models.heads.soft import SoftMoEHead
+from models.heads.sparse import SparseMoEHead
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models import checkpoint
+from models.classifier import checkpoint
 from models.errors import ModelError
 from models.storage import make_folder, write_atomically
-from models.study import FILE
+from models.training.study import FILE
 
 MOST_BYTES = 8_000_000
 """Of the whole zoo: it is cloned with the code."""
@@ -62,8 +62,8 @@ def _files(folder: Path) -> dict[str, bytes]:
 def _readme(zoo: Path) -> str:
     sections = [_section(path, json.loads(path.read_bytes())) for path in sorted(zoo.glob("*.json"))]
     return (
-        "# Trained classifiers\n\nEach folder is a checkpoint as `models/checkpoint.py` describes it, with features of "
-        "test images to route without the data.\n\n" + "\n".join(sections)
+        "# Trained classifiers\n\nEach folder is a checkpoint as `models/classifier/checkpoint.py` describes it, "
+        "with features of test images to route without the data.\n\n" + "\n".join(sections)
     )
 
 

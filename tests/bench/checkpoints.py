@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import save
-from models.classifier import Classifier
+from models.classifier.checkpoint import save
+from models.classifier.classifier import Classifier
 from models.config import InputConfig, ModelConfig, head_config
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.config import POLICIES, POLICY_SETTINGS, Activation, SparseConfig, head_config
-from models.heads import DenseHead, Head, build_head
-from models.sparse import SparseMoEHead
+from models.heads.heads import DenseHead, Head, build_head
+from models.heads.sparse import SparseMoEHead
 
 UNDECIDED = 1e-6
 """Scores closer than this share of the terms they sum are equal to float32."""

@@ -1,6 +1,6 @@
 """Records to write and read back."""
 
-from reports.record import CaseRecord, Status
+from reports.records.record import CaseRecord, Status
 
 
 def record(case_id: str, **changes) -> CaseRecord:

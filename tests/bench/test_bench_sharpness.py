@@ -8,7 +8,7 @@ import torch
 
 from bench import bench_sharpness
 from bench.bench_sharpness import Run, Truth, measure, table
-from models.trace import Trace
+from models.sharpness.trace import Trace
 from tests.models import tiny
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bench.rooms import ROOT
-from reports.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY
+from reports.records.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY
 
 
 def moegap(*arguments):

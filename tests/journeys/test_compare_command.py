@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bench.rooms import ROOT
-from reports.markdown import text
-from reports.record import NOT_MEASURED_KEY, SCHEMA_VERSION
-from tests.reports.test_changes_page import NAMES
+from reports.output.markdown import text
+from reports.records.record import NOT_MEASURED_KEY, SCHEMA_VERSION
+from tests.reports.changes.test_panels import NAMES
 
 DEMO = ROOT / "reports/published/cpu-amd-epyc-2-threads/demo.json"
 GATE = ("--fail-on", "SLOWER", "--least", "5%")

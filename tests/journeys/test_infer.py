@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from bench import cli
 from bench.forms import forms
-from models.checkpoint import save
-from models.classifier import Classifier
+from models.classifier.checkpoint import save
+from models.classifier.classifier import Classifier
 from models.config import POLICIES, BackboneConfig, InputConfig, ModelConfig, head_config
 from tests.bench import oracle
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 SLOW = ("compile", "triton", "onnxruntime")
-"""Forms whose every call compiles, interprets or exports; tests/bench/test_forms.py gives them more shapes."""
+"""Forms whose every call compiles, interprets or exports; tests/bench/forms/test_forms.py gives them more shapes."""
 
 
 def run(monkeypatch, *arguments):
@@ -41,7 +41,7 @@ def softmax(z):
 
 
 def logits_of(folder, x):
-    """The formula of models/checkpoint.py's docstring, row by row, for the demo recipe's relu heads."""
+    """The formula of models/classifier/checkpoint.py's docstring, row by row, for the demo recipe's relu heads."""
     m = json.loads((folder / "config.json").read_text())["model"]["head"]
     p = {name: value.astype(np.float64) for name, value in load_file(folder / "model.safetensors").items()}
     assert m["activation"] == "relu"

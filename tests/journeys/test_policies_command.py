@@ -5,11 +5,11 @@ from functools import partial
 
 import pytest
 
-from models import policy_study
-from models.trainer import DivergedError, Trainer
-from reports.files import read
-from reports.policies import answer
-from reports.studies import gather
+from models.policies import study as policy_study
+from models.training.trainer import DivergedError, Trainer
+from reports.reading.files import read
+from reports.reading.studies import gather
+from reports.training.policies import answer
 
 SMALL = (
     *("--policy", "top_p", "--policy", "top_k", "--seeds", "2", "--epochs", "1", "--batch", "200"),

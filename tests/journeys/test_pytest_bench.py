@@ -9,7 +9,7 @@ import pytest
 
 from bench.rooms import ROOT
 from reports.page import build
-from reports.record import NOT_MEASURED_KEY, CaseRecord
+from reports.records.record import NOT_MEASURED_KEY, CaseRecord
 
 SELECTION = "n32- and not compile and not onnxruntime"
 

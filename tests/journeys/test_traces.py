@@ -19,15 +19,15 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner
 
-from bench.breakdown import breakdown
 from bench.commands.profile import profile
+from bench.forms.stages import CALL, STAGES
+from bench.profile.breakdown import breakdown
+from bench.profile.trace import STEPS, WAIT, WARMUP
 from bench.rooms import ROOT
-from bench.stages import CALL, STAGES
-from bench.trace import STEPS, WAIT, WARMUP
-from reports import profiles
-from reports.files import read
 from reports.page import build
-from reports.profiles import ProfileFile
+from reports.profile import file as profiles
+from reports.profile.file import ProfileFile
+from reports.reading.files import read
 from tests.bench.checkpoints import sparse_checkpoint
 from tests.bench.chrome import check, problems
 from tests.bench.gpu_trace import KERNEL, KERNEL_US, write_gpu_trace

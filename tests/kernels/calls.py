@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.routes import Flat, Gate, Routing, TopK
+from kernels.problem.routes import Flat, Gate, Routing, TopK
 from tests.kernels.oracle import ACTIVATIONS, assert_close, exact, route
 
 AWKWARD = [

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.choice import choose
-from kernels.dispatch import count, dispatch, dispatch_reference
-from kernels.machine import machine_of
+from kernels.choice.choice import choose
+from kernels.launch.tickets import counters
 from kernels.moe import moe, moe_reference
-from kernels.options import FusedRows, FusedTiles, Grouped, Options, Product, Router
-from kernels.problem import Problem
-from kernels.router import route
-from kernels.routes import Gate, TopK
-from kernels.tickets import counters
+from kernels.ops.dispatch import count, dispatch, dispatch_reference
+from kernels.ops.router import route
+from kernels.problem.machine import machine_of
+from kernels.problem.options import FusedRows, FusedTiles, Grouped, Options, Product, Router
+from kernels.problem.problem import Problem
+from kernels.problem.routes import Gate, TopK
 from tests.kernels.calls import AWKWARD, KINDS, MUTANTS, Call, assert_right, new_call, padded, turned
 
 pytestmark = pytest.mark.gpu

@@ -15,7 +15,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 import kernels
 from kernels import inspect
 from kernels.inspect import TARGETS, Job, Row
-from kernels.launch import Launch
+from kernels.launch.launch import Launch
 
 GOOD = Row("_k_kernel", "", "bf16", "sm_90", registers=64, spill_bytes=0, shared_bytes=10, shared_limit=10)
 KERNELS = {
@@ -169,7 +169,7 @@ def test_a_launch_is_specialised_as_triton_does_it() -> None:
 
 
 def test_a_failure_to_compile_is_a_row() -> None:
-    job = Job("kernels.combine", "no_such_kernel", (("y", "*bf16"),), (), (), 4, 1, "sm_90")
+    job = Job("kernels.ops.combine", "no_such_kernel", (("y", "*bf16"),), (), (), 4, 1, "sm_90")
     row = inspect.inspect(job)
     assert row.error is not None
     assert row.error.startswith("AttributeError")

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.grouped import EXACT_COLUMNS
 from kernels.moe import moe, moe_reference
-from kernels.options import FusedRows, FusedTiles, Grouped, Options, Product, Router
+from kernels.ops.grouped import EXACT_COLUMNS
 from kernels.paths import run
-from kernels.routes import Flat, Gate, TopK
+from kernels.problem.options import FusedRows, FusedTiles, Grouped, Options, Product, Router
+from kernels.problem.routes import Flat, Gate, TopK
 from tests.kernels.calls import AWKWARD, KINDS, MUTANTS, Call, assert_right, new_call, padded, turned
 
 NARROW = Product(columns=16, depth=32, warps=4, stages=2)

@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 
 from kernels import tune
-from kernels.machine import H100
-from kernels.options import FusedTiles, Grouped, Options
-from kernels.problem import Problem
+from kernels.choice.tuning import Entry, layer_of, load
+from kernels.problem.machine import H100
+from kernels.problem.options import FusedTiles, Grouped, Options
+from kernels.problem.problem import Problem
 from kernels.tune import CANDIDATES, LAYERS, ROWS, Case, cases, main, read_layers
-from kernels.tuning import Entry, layer_of, load
 
 SMALL = Problem(N=5, D=16, H=16, E=4, C=3, k=2, M=10, dtype=torch.float32)
 TILES = FusedTiles(tile_rows=16, experts=4, slices=1, hidden=16, depth=16, warps=4, stages=1)

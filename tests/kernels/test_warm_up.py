@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import kernels
-from kernels.launch import recording
+from kernels.choice.tuning import options_for
+from kernels.launch.launch import recording
 from kernels.paths import problem_of
-from kernels.tuning import options_for
 from kernels.warm_up import warm_up
 from tests.kernels.calls import new_call
 
@@ -19,9 +19,9 @@ SCRIPT = """
 from dataclasses import replace
 import torch
 from kernels.inspect import launches, specialise
-from kernels.machine import H100, assuming
-from kernels.problem import Problem
-from kernels.tuning import options_for
+from kernels.problem.machine import H100, assuming
+from kernels.problem.problem import Problem
+from kernels.choice.tuning import options_for
 
 META = torch.device("meta")
 HEAD = Problem(N=3, D=512, H=64, E=8, C=10, k=2, M=6, dtype=torch.bfloat16, described=(True, False))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from models.recipes import train_config
-from models.train import train
+from models.training.recipes import train_config
+from models.training.train import train
 
 
 @pytest.fixture(scope="session", params=["dense", "soft", "sparse"])

@@ -1,4 +1,4 @@
-"""What one evaluation of a head executes and touches, seen operator by operator; shares nothing with `models.cost`.
+"""What one evaluation of a head executes and touches, seen operator by operator; shares nothing with `heads.cost`.
 
 Every operator of the head's readable forward passes a dispatch mode, which keeps all tensors, so that storages tell
 where values come from. Products count two operations per multiply-add. Multiplications and additions of what the
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from models.heads import Head
+from models.heads.heads import Head
 
 PRODUCTS = {"mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2)}
 """Products by name, and which of their arguments are multiplied."""

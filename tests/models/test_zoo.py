@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.workloads import chosen_subjects, suite_named
-from models import checkpoint
-from models.study import FILE, run_study
-from models.study_configs import study_configs
+from bench.subjects.workloads import chosen_subjects, suite_named
+from models.classifier import checkpoint
+from models.training.study import FILE, run_study
+from models.training.study_configs import study_configs
 from models.zoo import PRESET, ZOO, checkpoints
 from models.zoo.keep import MOST_BYTES, ZooError, keep
 

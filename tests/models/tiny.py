@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from models.classifier import Classifier
+from models.classifier.classifier import Classifier
 from models.config import POLICIES, BackboneConfig, InputConfig, ModelConfig, SparseConfig, head_config
-from models.hessian import Batches
-from models.network import Network, network_blocks
-from models.objective import Objective
+from models.sharpness.hessian import Batches
+from models.sharpness.network import Network, network_blocks
+from models.sharpness.objective import Objective
 
 HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("dense", {"hidden": 4}),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reports.compare import Analysis, analyse
-from reports.load import load
 from reports.page import Report, build
+from reports.reading.load import load
+from reports.speed.analysis import Analysis, analyse
 from tests.reports.synthetic import account_run, cpu_benchmarks, unmeasured, write
 
 

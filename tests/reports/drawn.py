@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import vl_convert
 
-from reports.chart import Datasets
+from reports.output.blocks import Datasets
 
 NUMBER = re.compile(r"-?[\d.]+(?:e-?\d+)?")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reports.record import CaseRecord
+from reports.records.record import CaseRecord
 from tests.reports.synthetic import benchmark, record, samples, write
 
 Sizes = tuple[int, int, int]  # D, E, k

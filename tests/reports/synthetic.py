@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY, CaseRecord, Ceilings, Copy, Group
+from reports.records.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY, CaseRecord, Ceilings, Copy, Group
 
 SIZES = {"dense": (512, 1, 1), "soft": (64, 8, 8), "sparse": (64, 8, 2)}  # hidden, experts, k
 PARAMETERS = {"dense": 267_786, "soft": 271_960, "sparse": 276_064}

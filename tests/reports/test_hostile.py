@@ -18,16 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from reports import account_text, markdown, units
-from reports.account import as_json
-from reports.compare import analyse
+from reports.account import text as account_text
+from reports.account.account import as_json
 from reports.errors import ReportError
-from reports.load import load
+from reports.numbers import units
+from reports.output import markdown
 from reports.page import build
-from reports.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY, CaseRecord, Ceilings, Group
-from reports.targets_page import render
-from reports.timing import TimingRun
-from reports.visible import BRIEF, MOST, brief, visible
+from reports.reading.load import load
+from reports.records.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY, CaseRecord, Ceilings, Group
+from reports.records.timing import TimingRun
+from reports.records.visible import BRIEF, MOST, brief, visible
+from reports.speed.analysis import analyse
+from reports.targets.page import render
 from tests.reports import studies, timings
 from tests.reports.synthetic import accounted, benchmark, ceilings, record, samples, unmeasured, write
 from tests.reports.test_page import Outline

@@ -15,10 +15,10 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from bench.commands.report import report as command
-from reports import markdown
 from reports.errors import ReportError
+from reports.output import markdown
 from reports.page import Report, build
-from reports.record import Group
+from reports.records.record import Group
 from tests.reports.synthetic import benchmark, ceilings, record, samples, steps, unmeasured, write
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reports.page import build
-from reports.record import Group
+from reports.records.record import Group
 from tests.reports.synthetic import (
     FLOPS,
     PARAMETERS,

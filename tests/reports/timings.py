@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from reports.record import Status
-from reports.timing import Timing, TimingRun
+from reports.records.record import Status
+from reports.records.timing import Timing, TimingRun
 
 BLOCKS = 12
 

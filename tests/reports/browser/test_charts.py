@@ -10,8 +10,9 @@ import altair
 import pytest
 from playwright.sync_api import Page
 
-from reports import canvas, page
-from reports.chart import Chart, Choice, choosing
+from reports import page
+from reports.output import canvas
+from reports.output.blocks import Chart, Choice, choosing
 from reports.page import Report, build
 from tests.reports.browser.conftest import Visits
 from tests.reports.synthetic import benchmark, record, samples, write

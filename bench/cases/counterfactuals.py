@@ -1,0 +1,93 @@
+"""What a prepared case is also measured in: its form's counterfactual steps, and its stages as a profiler sees them.
+
+Neither decides about the case: where one fails, the record says so and the case keeps its time.
+
+Letters: N rows, D input width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bench.cases.operators import count_operators
+from bench.cases.prepare import Prepared
+from bench.errors import told
+from bench.forms import form
+from bench.forms.steps import Steps
+from bench.profile.stage_times import stage_times
+from bench.subjects.workloads import Case
+from bench.timing.clock import Call
+from bench.timing.stopwatch import captured, nothing, waits_for_device
+from reports.records.record import Step
+
+
+@dataclass(frozen=True)
+class Split:
+    """Calls that do a growing part of a form's work, and how many operators each and the whole call, "", run."""
+
+    calls: dict[Step, Call] = field(default_factory=dict)
+    operators: dict[Step, int] = field(default_factory=dict)
+
+
+def split(case: Case, whole: Prepared, features: Tensor) -> Split:
+    """Return the counterfactuals of the case's form on features (N, D), N > 0.
+
+    On a GPU they are replays of CUDA graphs, and so are the whole call and an empty kernel, if nothing in them waits
+    for the device; otherwise all stay calls.
+    """
+    chosen, device = form(case.form), case.shape.device
+    head = case.subject.on(device, case.shape.dtype).head
+    try:
+        with torch.inference_mode():
+            steps: Steps = chosen.steps(head, features) if chosen.steps else {}
+        calls: dict[Step, Call] = {name: _silent(step) for name, step in steps.items()}
+        operators = {name: count_operators(call) for name, call in calls.items()}
+        if calls:
+            operators[""] = count_operators(whole.call)
+        captures = device.type == "cuda" and chosen.memory_seen  # another engine's work is in no graph of torch
+        graphs = _graphs({**calls, "graph": whole.call, "replay": _nothing}) if captures else None
+    except Exception as error:
+        _note(whole, "steps", error)
+        return Split()
+    return Split(graphs or calls, operators)
+
+
+def add_stages(case: Case, whole: Prepared, features: Tensor) -> None:
+    """Add to the case's fields what a profiled pass on features (N, D) shows of its stages."""
+    head = case.subject.on(case.shape.device, case.shape.dtype).head
+    try:
+        found = stage_times(form(case.form), whole.runner, head, features)
+    except Exception as error:
+        _note(whole, "trace", error)
+    else:
+        whole.fields.update(traced=found.seconds, traced_by=found.by)
+
+
+def _note(prepared: Prepared, what: str, error: Exception) -> None:
+    """Say in what the runner ran on why there is none of `what`."""
+    prepared.fields["runs_on"] = {**prepared.fields["runs_on"], what: f"none: {told(error)}"}
+
+
+def _graphs(calls: dict[Step, Call]) -> dict[Step, Call] | None:
+    """Return replays of the calls captured in CUDA graphs, or None where one of them waits for the device."""
+    if any(map(waits_for_device, calls.values())):
+        return None
+    return {name: captured(_silent(call)).replay for name, call in calls.items()}
+
+
+def _nothing() -> None:
+    nothing[(1,)](torch.empty(0, device="cuda"))
+
+
+def _silent(call: Callable[[], object]) -> Callable[[], None]:
+    """Return `call` under inference, its output let go of."""
+
+    def run() -> None:
+        with torch.inference_mode():
+            call()
+
+    return run

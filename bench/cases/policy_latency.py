@@ -1,0 +1,82 @@
+"""How long the trained heads of a policy study take in every form, all measured interleaved.
+
+Letters: N rows, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bench.cases.measure import measure_group
+from bench.cases.result import Outcome
+from bench.subjects.workloads import Case, Shape, load_subjects
+from bench.timing.clock import ClockName
+from bench.timing.sampling import Progress
+from models.device import device_name
+from models.policies.results import PolicyResults
+from reports.records.record import Status
+
+SUITE = "policies"
+CLOCK: ClockName = "wall"
+RETRIED = (Status.FAILED, Status.SKIPPED)
+
+
+def is_measured(results: PolicyResults, rows: int, forms: Sequence[str], device: torch.device) -> bool:
+    """Return whether another try would bring every policy nothing new for N = `rows` in any of `forms` on `device`."""
+    here = (rows, device_name(device), torch.get_num_threads())
+    final = [part for part in results.latency if part["status"] not in RETRIED]
+    there = {
+        (part["policy"], part["form"])
+        for part in final
+        if (part["rows"], part.get("device"), part.get("threads")) == here
+    }
+    return all((run["policy"], form) in there for run in results.runs for form in forms)
+
+
+def measure_latency(
+    results: PolicyResults,
+    *,
+    rows: int,
+    forms: Sequence[str],
+    seconds: float,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Measure every policy's head of its first seed in each of `forms` on N = `rows`, and write the results.
+
+    One call of the head alone as its caller sees it, in float32, on real features; `seconds` of sampling per head and
+    form. All are measured anew, since only what was measured interleaved is compared fairly. Where a policy couples
+    the rows of a batch, these N rows are the batch.
+    """
+    firsts: dict[str, str] = {}
+    for run in results.runs:
+        firsts.setdefault(run["policy"], run["folder"])
+    subjects = dict(zip(firsts, load_subjects(results.path.parent / folder for folder in firsts.values()), strict=True))
+    shape = Shape("head", rows, torch.float32, device)
+    cases = {
+        (policy, form): Case(subject, form, shape, CLOCK) for policy, subject in subjects.items() for form in forms
+    }
+    measured = measure_group(list(cases.values()), SUITE, seconds, 0, progress, steps=False, traces=False)
+    found = {outcome.record.case_id: outcome for outcome in measured.outcomes}
+    results.rows = rows
+    results.latency = [_part(policy, found[case.id]) for (policy, _), case in cases.items()]
+    results.write()
+
+
+def _part(policy: str, outcome: Outcome) -> dict[str, Any]:
+    record = outcome.record
+    return {
+        "policy": policy,
+        "form": record.form,
+        "status": record.status.value,
+        "reason": record.reason,
+        "seconds": list(outcome.samples),
+        "rows": record.rows,
+        "dtype": record.dtype,
+        "clock": record.clock,
+        "device": record.device_name,
+        "threads": record.threads,
+    }

@@ -1,0 +1,91 @@
+"""What a case is and what it costs by count, as the fields of its record.
+
+Letters: N rows, E experts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from bench.subjects.workloads import Case, dtype_name
+from models.config import DenseConfig, HeadConfig, SparseConfig
+from models.heads.cost import executed_experts, flops, least_bytes, parameters
+from reports.records.record import CaseRecord, Step
+
+
+def case_record(case: Case, fields: dict[str, Any], step: Step = "", **more: Any) -> CaseRecord:
+    """Return the record of `case`, or of one of its steps: what it is, what it costs, and what was found out."""
+    counts = fields.get("rows_per_expert") or None
+    named = {"case_id": f"{case.id}-{step}" if step else case.id, "step": step}
+    return CaseRecord.model_validate({**_identity(case), **named, **_cost(case, counts), **fields, **more})
+
+
+def most_experts(config: HeadConfig) -> int:
+    """Return how many experts a row may have at most."""
+    if isinstance(config, SparseConfig) and config.policy == "expert_choice":
+        return config.experts
+    return executed_experts(config)
+
+
+def _identity(case: Case) -> dict[str, Any]:
+    subject, shape, config = case.subject, case.shape, case.subject.head.config
+    real = subject.features is not None and shape.part == "head"
+    return {
+        "checkpoint": subject.name,
+        "weights": subject.weights,
+        "weights_sha256": subject.weights_sha256,
+        "data": subject.data,
+        "test_accuracy": subject.test_accuracy,
+        "head": config.kind,
+        "policy": config.policy if isinstance(config, SparseConfig) else "",
+        "form": case.form,
+        "part": shape.part,
+        "backbone": subject.model.config.backbone.name,
+        "rows": shape.rows,
+        "features": config.features,
+        "hidden": config.hidden,
+        "experts": 1 if isinstance(config, DenseConfig) else config.experts,
+        "k": most_experts(config),
+        "classes": config.classes,
+        "activation": config.activation,
+        "source": subject.source,
+        "shrunk": subject.shrunk,
+        "dtype": dtype_name(shape.dtype),
+        "device": shape.device.type,
+        "clock": case.clock,
+        "cache": shape.cache,
+        "routing": shape.skew or ("features" if real else "noise"),
+    }
+
+
+def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, Any]:
+    """Return the counted cost of the part measured, with the most assignments there can be where none were counted."""
+    subject, shape, config = case.subject, case.shape, case.subject.head.config
+    assignments = None if rows_per_expert is None else sum(rows_per_expert)
+    distinct_experts = None if rows_per_expert is None else sum(count > 0 for count in rows_per_expert)
+    head_flops = flops(config, shape.rows, assignments).total
+    load = {
+        "assignments": assignments,
+        "distinct_experts": distinct_experts,
+        "load_cv": None if rows_per_expert is None else _cv(rows_per_expert),
+    }
+    if shape.part == "head":
+        return {
+            **load,
+            "parameters": parameters(config),
+            "flops": head_flops,
+            "least_bytes": least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts),
+        }
+    return {
+        **load,
+        "parameters": sum(value.numel() for value in subject.model.parameters()),
+        "flops": head_flops + subject.backbone_flops * shape.rows,
+        "least_bytes": None,
+    }
+
+
+def _cv(loads: list[int]) -> float | None:
+    """Return the standard deviation of the E loads over their mean, None where no expert has a row."""
+    mean = sum(loads) / len(loads)
+    return math.sqrt(sum((load - mean) ** 2 for load in loads) / len(loads)) / mean if mean else None

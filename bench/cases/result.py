@@ -1,0 +1,180 @@
+"""Writing results: a pytest-benchmark JSON file that grows group by group."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest_benchmark
+from pydantic import ValidationError
+from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
+from pytest_benchmark.stats import Stats
+from pytest_benchmark.utils import get_commit_info
+
+from bench.errors import BenchError
+from models.storage import write_atomically
+from reports.records.record import (
+    CEILINGS_KEY,
+    COMMAND_KEY,
+    GROUPS_KEY,
+    NOT_MEASURED_KEY,
+    CaseRecord,
+    Ceilings,
+    Group,
+    Status,
+)
+
+SOURCE = "bench/bench_heads.py"
+TEST = "bench_head"
+DIGITS = 6
+"""Significant digits of a sample that is kept: a millionth of it is less than any clock resolves."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A case's record and, when it was measured, its samples in seconds in the order taken."""
+
+    record: CaseRecord
+    samples: tuple[float, ...] = ()
+
+
+class ResultFile:
+    """A result on disk that always holds every group added so far; a kill loses none of them."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self.path = path
+        self._document = document
+
+    @classmethod
+    def create(cls, path: Path, command: str = "") -> ResultFile:
+        """Write an empty result at `path`, made by `command`.
+
+        Raises `BenchError` when something is there and `StorageError` where it cannot be written.
+        """
+        if path.exists():
+            raise BenchError(f"{path} exists already; pass --resume to go on with it, or choose another --out")
+        result = cls(path, _empty_document(command))
+        result.add(())
+        return result
+
+    @classmethod
+    def resume(cls, path: Path, command: str = "") -> ResultFile:
+        """Return the result at `path` to go on with, or an empty one; raises `BenchError` for another file."""
+        if not path.exists():
+            return cls.create(path, command)
+        try:
+            result = cls(path, json.loads(path.read_bytes()))
+            result.records()
+            result.outcomes()
+        except (ValueError, KeyError, TypeError, ValidationError):
+            raise BenchError(f"{path} is no result that can be resumed; move it away or choose another --out") from None
+        return result
+
+    def records(self) -> list[CaseRecord]:
+        """Return the record of every case in the file."""
+        measured = [entry["extra_info"] for entry in self._document["benchmarks"]]
+        return [CaseRecord.model_validate(record) for record in measured + self._document[NOT_MEASURED_KEY]]
+
+    def cases(self) -> list[CaseRecord]:
+        """Return the record of every case in the file, without the steps of cases."""
+        return [record for record in self.records() if not record.step]
+
+    def outcomes(self) -> list[Outcome]:
+        """Return every case that has a time, and every step, with its samples."""
+        return [
+            Outcome(CaseRecord.model_validate(entry["extra_info"]), tuple(entry["stats"]["data"]))
+            for entry in self._document["benchmarks"]
+        ]
+
+    def groups(self) -> list[Group]:
+        """Return how each group in the file was sampled, in the order measured."""
+        return [Group.model_validate(found) for found in self._document.get(GROUPS_KEY, [])]
+
+    def ceilings(self) -> list[Ceilings]:
+        """Return what the machine could do, each time it was measured."""
+        return [Ceilings.model_validate(found) for found in self._document.get(CEILINGS_KEY, [])]
+
+    def add_ceilings(self, found: Ceilings) -> None:
+        """Append ceilings and write the whole file; raises `StorageError` where it cannot."""
+        self._document.setdefault(CEILINGS_KEY, []).append(found.model_dump(mode="json"))
+        self._write()
+
+    def add(self, outcomes: Iterable[Outcome], group: Group | None = None) -> None:
+        """Append a group's cases and write the whole file in one step; raises `StorageError` where it cannot.
+
+        What a new try brought takes the place of a case or a step that was there.
+        """
+        outcomes = list(outcomes)
+        tried = {outcome.record.case_id for outcome in outcomes}
+        for key, case_id in ((NOT_MEASURED_KEY, _id_of_record), ("benchmarks", _id_of_benchmark)):
+            self._document[key] = [entry for entry in self._document[key] if case_id(entry) not in tried]
+        for outcome in outcomes:
+            if outcome.record.status is Status.MEASURED:
+                self._document["benchmarks"].append(benchmark_entry(outcome))
+            else:
+                self._document[NOT_MEASURED_KEY].append(outcome.record.model_dump(mode="json"))
+        if group is not None:
+            self._document.setdefault(GROUPS_KEY, []).append(group.model_dump(mode="json"))
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self.path, json.dumps(self._document, separators=(",", ":")).encode())
+
+
+def _id_of_record(record: dict[str, Any]) -> str:
+    return str(record["case_id"])
+
+
+def _id_of_benchmark(entry: dict[str, Any]) -> str:
+    return _id_of_record(entry["extra_info"])
+
+
+def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
+    """Return a measured case as pytest-benchmark writes one, its samples to `DIGITS` digits."""
+    record = outcome.record
+    samples = [float(f"{sample:.{DIGITS}g}") for sample in outcome.samples]
+    stats = Stats()
+    for sample in samples:
+        stats.update(sample)
+    return {
+        "group": group_name(record),
+        "name": f"{TEST}[{record.case_id}]",
+        "fullname": f"{SOURCE}::{TEST}[{record.case_id}]",
+        "params": {"case": record.case_id},
+        "param": record.case_id,
+        "extra_info": record.model_dump(mode="json"),
+        "options": {"disable_gc": True, "timer": "replayed", "warmup": True},
+        "stats": {**stats.as_dict(), "data": samples, "iterations": 1},
+    }
+
+
+def group_name(record: CaseRecord) -> str:
+    """Return the pytest-benchmark group of a case: its shape, so that forms stand side by side."""
+    made = "" if record.routing in ("features", "noise") else f"-{record.routing}"
+    cold = "-cold" if record.cache == "cold" else ""
+    return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}{made}{cold}-{record.clock}"
+
+
+def _empty_document(command: str) -> dict[str, Any]:
+    return {
+        **({COMMAND_KEY: command} if command else {}),
+        "machine_info": _machine_info(),
+        "commit_info": get_commit_info(),
+        "benchmarks": [],
+        NOT_MEASURED_KEY: [],
+        CEILINGS_KEY: [],
+        GROUPS_KEY: [],
+        "datetime": datetime.now(UTC).isoformat(),
+        "version": pytest_benchmark.__version__,
+    }
+
+
+@cache
+def _machine_info() -> dict[str, Any]:
+    info: dict[str, Any] = pytest_benchmark_generate_machine_info()
+    return info

@@ -1,0 +1,256 @@
+"""The self-test: what the sampling says of code whose answer is known, on the machine at hand.
+
+A comparison times two sides interleaved with others, by the sampling of real cases. They are identical code under two
+names, or the second takes a known share longer. Raw samples are kept; what the verdicts are worth is told from them
+in `reports.noise.self_test`.
+
+Letters: N rows, D input width.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from bench.errors import BenchError
+from bench.forms import form
+from bench.subjects.workloads import Shape, Subject, input_rows, load_subjects
+from bench.timing import environment
+from bench.timing.clock import Call, ClockName, clocks, synchronise
+from bench.timing.precision import exact_float32
+from bench.timing.sampling import Progress, Sampled, Timed, sample
+from models import zoo
+from models.device import device_name
+from models.storage import write_atomically
+
+ROWS = (32, 128, 512, 2048)
+FORMS = ("loop", "eager", "grouped_mm", "triton", "onnxruntime")
+"""Those that need no compiler: preparing shall not take longer than the test."""
+SLOWDOWNS = (0.0, 0.05, 0.2, 0.0, 0.05, 0.2, 0.0, 0.02, 0.0, 0.05, 0.2, 0.0)
+"""By which share the second side is slower, over and over; 0 is the same code."""
+TOGETHER = 12
+"""Comparisons of one group: twice as many calls are interleaved, as in a real one."""
+DIGITS = 5
+"""Significant digits of a sample that is kept."""
+BUSY = """
+import os
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(1_000_000):
+        pass
+"""
+"""What the neighbour runs: it ends by itself where its parent did not live to end it."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Samples in seconds of two sides and the block of each; side b takes 1 + `slowdown` times as long as side a."""
+
+    slowdown: float
+    head: str
+    form: str
+    rows: int
+    clock: ClockName
+    stopped_by: str
+    samples_a: list[float]
+    blocks_a: list[int]
+    samples_b: list[float]
+    blocks_b: list[int]
+    failure: str
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """All comparisons of a self-test, and where and how they were measured; `seconds` is the sampling time per side."""
+
+    environment: dict[str, Any]
+    neighbour: bool
+    seconds: float
+    seed: int
+    comparisons: list[Comparison]
+
+    def write(self, path: Path, command: str) -> None:
+        """Write it to `path`, all or nothing, with the `command` that measured it; raises `StorageError`."""
+        content = {"format": 1, "kind": "self-test", "command": command, **asdict(self)}
+        write_atomically(path, json.dumps(content, separators=(",", ":")).encode())
+
+
+@dataclass(frozen=True)
+class _Code:
+    """A prepared form of a head, to be compared with itself."""
+
+    head: str
+    form: str
+    call: Call
+
+
+@dataclass(eq=False)
+class _Pausing:
+    """A call after which the host spins for `share` of the time that the call took, in the timed region or past it.
+
+    Both sides of a comparison spin, since a pause slows the call after it: on two cores beside a busy neighbour by 1 to
+    4 % at a share of 0.2. So the side whose pauses are `counted` takes 1 + `share` times as long as the other, and
+    everything else is alike. `turn` holds the side that was last to run.
+    """
+
+    work: Call
+    device: torch.device
+    share: float
+    counted: bool
+    turn: list[_Pausing]
+    took: float = 0.0
+
+    def call(self) -> None:
+        """Do the work, and pause if that counts."""
+        self._work()
+        if self.counted:
+            self._pause()
+
+    def before(self) -> None:
+        """Pause after the last call if that does not count; where another side ran since, do the work once untimed."""
+        first = self not in self.turn
+        self.turn[:] = [self]
+        if first:
+            self._work()
+        if first or not self.counted:
+            self._pause()
+
+    def _work(self) -> None:
+        start = perf_counter()
+        self.work()
+        synchronise(self.device)
+        self.took = perf_counter() - start
+
+    def _pause(self) -> None:
+        end = perf_counter() + self.share * self.took
+        while perf_counter() < end:
+            pass
+
+
+def self_test(
+    comparisons: int, seconds: float, device: torch.device, seed: int, progress: Progress, *, busy: bool = False
+) -> SelfTest:
+    """Return `comparisons` of the zoo's heads with themselves, each side sampled for about `seconds`.
+
+    Five of twelve compare identical code, three each code slowed by 5 and by 20 %, one code slowed by 2 %. With `busy`
+    another process spins on one core meanwhile. Raises `BenchError` where there is nothing to do, and what loading the
+    zoo raises.
+    """
+    if comparisons < 1 or seconds <= 0:
+        raise BenchError("a self-test needs at least one comparison and a sampling time above 0 seconds")
+    exact_float32()
+    rng = random.Random(seed)
+    where = {**environment.snapshot(device), "device": device_name(device)}
+    prepared: dict[int, list[_Code]] = {}
+    done: list[Comparison] = []
+    subjects = load_subjects(zoo.checkpoints())
+    with _neighbour() if busy else nullcontext():
+        for number in range(0, comparisons, TOGETHER):
+            rows = ROWS[number // TOGETHER % len(ROWS)]
+            if rows not in prepared:
+                prepared[rows] = _codes(subjects, Shape("head", rows, torch.float32, device), seed)
+            slowdowns = list(islice(cycle(SLOWDOWNS), min(TOGETHER, comparisons - number)))
+            group = partial(_advanced, progress, number / comparisons, len(slowdowns) / comparisons)
+            done += _compared(prepared[rows], slowdowns, rows, seconds, device, rng, group)
+    return SelfTest(where, busy, seconds, seed, done)
+
+
+def _codes(subjects: Sequence[Subject], shape: Shape, seed: int) -> list[_Code]:
+    """Return every head in every form that can be timed here, on its own rows (N, D)."""
+    codes = []
+    for subject in subjects:
+        head = subject.on(shape.device, shape.dtype).head
+        x = input_rows(subject, shape, seed).to(shape.device, shape.dtype)
+        for name in FORMS:
+            chosen = form(name)
+            refused = chosen.unavailable(head.config, shape.device, shape.dtype) or chosen.untimeable(shape.device)
+            if refused is None:
+                codes.append(_Code(subject.name, name, partial(chosen.prepare(head, x), x)))
+    return codes
+
+
+def _compared(
+    codes: Sequence[_Code],
+    slowdowns: Sequence[float],
+    rows: int,
+    seconds: float,
+    device: torch.device,
+    rng: random.Random,
+    progress: Progress,
+) -> list[Comparison]:
+    """Return one comparison for each of `slowdowns`, of code drawn by `rng`, all sampled interleaved."""
+    turn: list[_Pausing] = []
+    chosen = [rng.choice(codes) for _ in slowdowns]
+    pairs = [
+        _slowed(code.call, slowdown, device, turn)
+        if slowdown
+        else _alike(code.call, rng.choice(clocks(device)), device)
+        for code, slowdown in zip(chosen, slowdowns, strict=True)
+    ]
+    sampled = sample([side for pair in pairs for side in pair], seconds, rng, progress)
+    return [
+        _comparison(code, slowdown, rows, pair, sampled)
+        for code, slowdown, pair in zip(chosen, slowdowns, pairs, strict=True)
+    ]
+
+
+def _alike(call: Call, clock: ClockName, device: torch.device) -> tuple[Timed, Timed]:
+    """Return `call` under two names."""
+    return Timed(call, clock, device), Timed(call, clock, device)
+
+
+def _slowed(call: Call, slowdown: float, device: torch.device, turn: list[_Pausing]) -> tuple[Timed, Timed]:
+    """Return `call` and `call` slower by `slowdown`, both for the wall clock, which alone sees what the host waits."""
+    plain, slowed = (_Pausing(call, device, slowdown, counted, turn) for counted in (False, True))
+    return (
+        Timed(plain.call, "wall", device, before=plain.before),
+        Timed(slowed.call, "wall", device, before=slowed.before),
+    )
+
+
+def _comparison(code: _Code, slowdown: float, rows: int, sides: tuple[Timed, Timed], sampled: Sampled) -> Comparison:
+    a, b = sides
+    return Comparison(
+        slowdown=slowdown,
+        head=code.head,
+        form=code.form,
+        rows=rows,
+        clock=a.clock,
+        stopped_by=sampled.stopped_by,
+        samples_a=_rounded(a.samples),
+        blocks_a=a.blocks,
+        samples_b=_rounded(b.samples),
+        blocks_b=b.blocks,
+        failure=a.failure or b.failure,
+    )
+
+
+def _rounded(samples: Sequence[float]) -> list[float]:
+    return [float(f"{value:.{DIGITS - 1}e}") for value in samples]
+
+
+def _advanced(progress: Progress, done: float, share: float, of_group: float) -> None:
+    progress(done + share * of_group)
+
+
+@contextmanager
+def _neighbour() -> Iterator[None]:
+    """Keep one core busy with another process, which is ended whatever happens."""
+    process = subprocess.Popen([sys.executable, "-c", BUSY])  # noqa: S603 - our own interpreter on our own text
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,1 @@
+"""The float64 reference, routing decisions, and the comparison with them."""

@@ -1,0 +1,93 @@
+"""The equivalence gate: no time counts before the logits agree with the float64 reference.
+
+Letters: N rows, C output width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.correctness.reference import Float64, Reference, reference
+from models.heads.heads import Head
+
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+"""Greatest relative deviation a form may show. Rounding stays a factor of several below; running a wrong expert,
+dropping a row or ignoring a weight deviates by the size of the logits themselves."""
+MOST_AMBIGUOUS = 0.01
+"""Greatest share of rows that may be left out because float32 cannot decide two or more of their assignments.
+
+Where rows compete for places (capacity, expert_choice) these are all rows whose places depend on such a decision.
+"""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far logits are from the reference: `error` relative, over the rows whose routing is decidable."""
+
+    error: float
+    tolerance: float
+    ambiguous_rows: int
+    rows: int
+
+    @property
+    def acceptable(self) -> bool:
+        """True when the form computes the same function."""
+        compared = self.ambiguous_rows < self.rows or self.rows == 0
+        return compared and self.error <= self.tolerance and self.ambiguous_rows <= max(1, MOST_AMBIGUOUS * self.rows)
+
+
+def head_reference(head: Head, x: Tensor) -> Reference:
+    """Return the float64 reference for x (N, D) under the head's parameters in the dtype they have."""
+    weights = {name: _array(value) for name, value in head.state_dict().items()}
+    return reference(head.config, weights, _array(x))
+
+
+def _array(values: Tensor) -> NDArray[np.floating]:
+    """Return the same values in NumPy, as narrow as it knows them all: float32 or float64."""
+    array: NDArray[np.floating] = values.detach().cpu().to(torch.promote_types(values.dtype, torch.float32)).numpy()
+    return array
+
+
+def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
+    """Return how far the `logits` (N, C) of x (N, D) deviate, by the largest entry, relative to the row's largest.
+
+    A row whose logits are all small is held to the median row of those that have any. A row with one assignment that
+    float32 cannot decide is held to the nearer of both cases. NaN and infinities must stand where they do in the
+    reference; where they do not, where the reference has no finite logit to compare, or where dtype or device are
+    not those of x, the error is infinite.
+    """
+    got, want = logits.detach().cpu().double().numpy(), expected.logits
+    tolerance = TOLERANCE[x.dtype]
+    left_out = int(expected.ambiguous.sum())
+    if got.shape != want.shape or (logits.dtype, logits.device) != (x.dtype, x.device):
+        return Deviation(float("inf"), tolerance, left_out, len(want))
+    decidable = ~expected.ambiguous
+    got, want = got[decidable], want[decidable]
+    if len(want) and not np.isfinite(want).any():
+        return Deviation(float("inf"), tolerance, left_out, len(expected.logits))
+    size = _sizes(want)
+    median = np.median(size[size > 0]) if size.any() else 1.0
+    errors = _errors(got, want, median)
+    if expected.otherwise is not None:
+        errors = np.minimum(errors, _errors(got, expected.otherwise[decidable], median))
+    return Deviation(float(errors.max(initial=0)), tolerance, left_out, len(expected.logits))
+
+
+def _errors(got: Float64, want: Float64, median: float) -> Float64:
+    """Return the deviation of each row (N,) of `got` from `want` (N, C), relative to its size or to `median`."""
+    finite = np.isfinite(want)
+    alike = np.where(finite, np.isfinite(got), (got == want) | (np.isnan(got) & np.isnan(want))).all(axis=1)  # (N,)
+    difference = np.abs(np.where(finite, got, 0) - np.where(finite, want, 0)).max(axis=1, initial=0)
+    errors: Float64 = np.where(alike, difference / np.maximum(_sizes(want), median), np.inf)
+    return errors
+
+
+def _sizes(want: Float64) -> Float64:
+    """Return the largest finite entry of each row (N,)."""
+    sizes: Float64 = np.abs(np.where(np.isfinite(want), want, 0)).max(axis=1, initial=0)
+    return sizes

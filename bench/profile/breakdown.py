@@ -1,0 +1,225 @@
+"""Where the time of a call went, read back from a trace: stages, launches, gaps and the longest operators.
+
+On a CPU a stage takes the wall time of its ranges, without that of ranges nested in it. On a GPU it takes the time
+for which the work it launched keeps the device busy, wherever on the time line that work ran. Where no range names a
+stage, the names of operators or kernels tell it. Everything else in the call is `other`, so that stages and `other` sum
+to the call. Times are those of a profiled run, which is slower than a timed one: shares say where time goes, not how
+long a call takes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+from bench.errors import BenchError
+from bench.forms.stages import CALL, OPERATORS, OTHER, PREFIX, PROVIDER, RANGES, STAGES
+from bench.profile.spans import Span, Timeline, read_spans
+from bench.profile.stage_names import KERNELS, stage_named
+
+LAUNCHES = ("cuda_runtime", "cuda_driver")
+DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
+WRAPPERS = ("Torch-Compiled Region", "## Call CompiledFxGraph")
+"""How the names of operators begin that only hold those which torch.compile runs: their own time is Python's."""
+ToldBy = Literal["ranges", "names"]
+_STAGES = {PREFIX + stage: stage for stage in STAGES}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stage's share of a call: seconds, and how many pieces of work it started.
+
+    A piece of work is a kernel, copy or fill on a GPU, each node of a replayed graph included, and on a CPU an
+    operator that no other operator called.
+    """
+
+    seconds: float
+    launches: float
+
+
+@dataclass(frozen=True)
+class Operator:
+    """All work of one name: seconds of its own and number of executions, per call.
+
+    `where` is `cpu` for torch's operators, `gpu` for kernels, copies and fills, else the provider of a node.
+    """
+
+    name: str
+    where: str
+    seconds: float
+    count: float
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Means over the `calls` of a trace; `parts` has every stage and `other`, `operators` the longest first.
+
+    `told_by` says what the stages were told by. `host` is the seconds per call that the host works: on a GPU from the
+    call's beginning until its last launch returns, `overlap` of them while the device is busy; on a CPU those outside
+    of all operators.
+    """
+
+    calls: int
+    parts: dict[str, Part]
+    operators: tuple[Operator, ...]
+    told_by: ToldBy
+    host: float
+    overlap: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds per call."""
+        return sum(part.seconds for part in self.parts.values())
+
+    @property
+    def busy(self) -> float:
+        """Seconds per call in which any kernel runs (GPU) or any operator (CPU)."""
+        return sum(operator.seconds for operator in self.operators)
+
+    @property
+    def gap(self) -> float:
+        """Seconds per call in which none does: the host between launches, Python between operators."""
+        return max(0.0, self.seconds - self.busy)  # two sums of the same times may differ in their last digit
+
+    @property
+    def launches(self) -> float:
+        """Pieces of work started per call."""
+        return sum(part.launches for part in self.parts.values())
+
+
+@dataclass
+class _Totals:
+    """Nanoseconds and counts over all calls: parts by stage, operators by (name, where)."""
+
+    told_by: ToldBy
+    parts: Counter[str] = field(default_factory=Counter)
+    launches: Counter[str] = field(default_factory=Counter)
+    operators: Counter[tuple[str, str]] = field(default_factory=Counter)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    host: int = 0
+    overlap: int = 0
+
+    def stage(self, work: Span, ranges: Timeline, started: Span | None) -> str:
+        """Return the stage of a piece of work: of the range in which it was `started`, or by its name."""
+        if self.told_by == "names":
+            return stage_named(work.name)
+        stage = _stage(ranges.at(started.start) if started else None)
+        return KERNELS.get(work.name, OTHER) if stage == OTHER else stage
+
+
+def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
+    """Return the breakdown of the calls in the trace at `path`, written by `profile.trace`: the mean, or the `middle`.
+
+    That is the one in the middle when they are ordered by length, which disturbances of a few do not reach.
+
+    Raises `BenchError` for a file that is no trace or holds no call.
+    """
+    spans = read_spans(path)
+    calls = [span for span in spans if span.category == RANGES and span.name == CALL]
+    if not calls:
+        raise BenchError(f"{path} holds no {CALL} range; write the trace with `moegap profile`")
+    if middle:
+        calls = [sorted(calls, key=lambda call: call.end - call.start)[(len(calls) - 1) // 2]]
+    work = _work_by_call(spans, calls) if any(span.category in DEVICE_WORK for span in spans) else None
+    inside = [[span for span in spans if span.thread == call.thread and call.holds(span)] for call in calls]
+    totals = _Totals("ranges" if any(map(_names_stage, chain(*inside))) else "names")
+    for place, call in enumerate(calls):
+        within = [span.within(call) for span in inside[place]]
+        ranges = Timeline([call, *filter(_names_stage, within)])
+        if work is None:
+            _add_host(totals, call, ranges, list(filter(_does_work, within)))
+        else:
+            _add_device(totals, call, ranges, work[place])
+    return _means(totals, len(calls))
+
+
+def _names_stage(span: Span) -> bool:
+    return span.category == RANGES and span.name in _STAGES
+
+
+def _does_work(span: Span) -> bool:
+    return span.category == OPERATORS and not span.name.startswith(WRAPPERS)
+
+
+def _add_host(totals: _Totals, call: Span, ranges: Timeline, operators: list[Span]) -> None:
+    """Add a call on a CPU, whose stages and operators ran in the call's own thread."""
+    own = _add_operators(totals, operators)
+    gap = call.end - call.start - sum(own)
+    if totals.told_by == "ranges":
+        for span, nanoseconds in zip(ranges.spans, ranges.own(), strict=True):
+            totals.parts[_stage(span)] += nanoseconds
+    else:
+        for operator, nanoseconds in zip(operators, own, strict=True):
+            totals.parts[stage_named(operator.name)] += nanoseconds
+        totals.parts[OTHER] += gap
+    totals.host += gap
+    end = call.start
+    for operator in sorted(operators, key=lambda span: (span.start, -span.end)):
+        if operator.start >= end:
+            totals.launches[totals.stage(operator, ranges, operator)] += 1
+            end = operator.end
+
+
+def _add_device(totals: _Totals, call: Span, ranges: Timeline, work: list[tuple[Span, Span | None]]) -> None:
+    """Add a call on a GPU with its device work and, where the trace tells, what on the host launched it."""
+    call = replace(call, end=max([call.end, *(done.end for done, _ in work)]))
+    done = [span.within(call) for span, _ in work]
+    busy = _add_operators(totals, done)
+    for (span, launch), own in zip(work, busy, strict=True):
+        stage = totals.stage(span, ranges, launch)
+        totals.launches[stage] += 1
+        totals.parts[stage] += own
+    totals.parts[OTHER] += call.end - call.start - sum(busy)
+    launching = replace(call, end=max([call.start, *(launch.end for _, launch in work if launch)])).within(call)
+    totals.host += launching.end - launching.start
+    totals.overlap += sum(Timeline([span.within(launching) for span in done]).own())
+
+
+def _add_operators(totals: _Totals, spans: list[Span]) -> list[int]:
+    """Add operators or device work by name, and return the nanoseconds of each."""
+    nanoseconds = Timeline(spans).own()
+    for span, own in zip(spans, nanoseconds, strict=True):
+        where = "gpu" if span.category in DEVICE_WORK else span.args.get(PROVIDER, "cpu")
+        totals.operators[span.name, where] += own
+        totals.counts[span.name, where] += 1
+    return nanoseconds
+
+
+def _stage(span: Span | None) -> str:
+    return _STAGES.get(span.name, OTHER) if span else OTHER
+
+
+def _work_by_call(spans: list[Span], calls: list[Span]) -> list[list[tuple[Span, Span | None]]]:
+    """Return, for each call, its device work and the host's span that launched it.
+
+    That span is the CUDA call with the same correlation, or else the operator with the same external id. Work
+    without either belongs to the call in which it starts, and to no stage.
+    """
+    launches = {span.args.get("correlation"): span for span in spans if span.category in LAUNCHES}
+    operators = {span.args.get("External id"): span for span in spans if span.category in (OPERATORS, RANGES)}
+    work: list[list[tuple[Span, Span | None]]] = [[] for _ in calls]
+    for span in spans:
+        if span.category not in DEVICE_WORK:
+            continue
+        correlation, external = span.args.get("correlation"), span.args.get("External id")
+        launch = launches.get(correlation) if correlation else None
+        launch = launch or (operators.get(external) if external else None)
+        for call, belonging in zip(calls, work, strict=True):
+            if call.holds(launch or span):
+                belonging.append((span, launch))
+    return work
+
+
+def _means(totals: _Totals, calls: int) -> Breakdown:
+    def seconds(nanoseconds: int) -> float:
+        return nanoseconds / calls * 1e-9
+
+    parts = {name: Part(seconds(totals.parts[name]), totals.launches[name] / calls) for name in (*STAGES, OTHER)}
+    operators = tuple(
+        Operator(name, where, seconds(own), totals.counts[name, where] / calls)
+        for (name, where), own in totals.operators.most_common()
+    )
+    return Breakdown(calls, parts, operators, totals.told_by, seconds(totals.host), seconds(totals.overlap))

@@ -1,0 +1,132 @@
+"""A profiling pass of a form, written as a trace that TensorBoard's profiler plugin and Perfetto open.
+
+The pass is its own and no time of it counts. Letters: N rows, D input width.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch._inductor.config
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
+
+from bench.errors import BenchError
+from bench.forms import Form, Runner
+from bench.forms.stages import CALL, named_stages
+from bench.profile.breakdown import Breakdown, Operator, breakdown
+from bench.timing.clock import synchronise
+from bench.timing.stopwatch import captured, waits_for_device
+from models.heads.heads import Head
+
+WAIT, WARMUP = 1, 3
+STEPS = 10
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a pass over one form wrote and shows.
+
+    `traces` are torch's and, of an engine with a profile of its own, the engine's. On a GPU `nodes` are that engine's,
+    longest first, which take the host's time; on a CPU they are the operators of the breakdown.
+    """
+
+    traces: tuple[Path, ...]
+    breakdown: Breakdown
+    nodes: tuple[Operator, ...] = ()
+
+
+def profile_form(
+    form: Form, head: Head, x: Tensor, out_dir: Path, *, name: str, steps: int = STEPS, graph: bool = False
+) -> Profile:
+    """Profile `steps` calls of `form` on x (N, D), on x's device, into traces in `out_dir / name`.
+
+    With `graph` the calls are replays of a CUDA graph of the form. Raises `BenchError` when the form cannot run the
+    head there, no graph can hold it, or the profiler sees nothing of the device.
+    """
+    if steps < 1:
+        raise BenchError(f"a profile needs at least one step, not {steps}")
+    if reason := form.unavailable(head.config, x.device, x.dtype):
+        raise BenchError(f"form {form.name} cannot run here: {reason}")
+    with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):  # so a trace has its kernels for a CPU
+        runner = form.prepare(head, x)
+    path = write_trace(_replayed(form, runner, x) if graph else runner, x, out_dir / name, steps)
+    own = None if graph else write_own_trace(form, head, x, out_dir / name, steps)
+    seen = breakdown(path if own is None or x.is_cuda else own)
+    if x.is_cuda and len(x) and not any(operator.where == "gpu" for operator in seen.operators):
+        raise BenchError(
+            f"the profiler saw no kernel of form {form.name} on {x.device}; stop other profilers and retry"
+        )
+    nodes = breakdown(own).operators if own is not None and x.is_cuda else ()
+    return Profile((path,) if own is None else (path, own), seen, nodes)
+
+
+def _replayed(form: Form, runner: Runner, x: Tensor) -> Runner:
+    """Return a runner that replays a CUDA graph of a form on x (N, D); raises `BenchError` where none can hold it."""
+    if not x.is_cuda:
+        raise BenchError("a CPU has no graph to replay")
+    if not form.memory_seen:
+        raise BenchError(f"no graph of torch holds the work of form {form.name}, which has an engine of its own")
+    if waits_for_device(lambda: runner(x)):
+        raise BenchError(f"no graph can hold form {form.name}: its call waits for the device")
+    graph = captured(lambda: runner(x))
+
+    def replay(x: Tensor) -> Tensor:
+        graph.replay()
+        return x
+
+    return Runner(replay, runner.runs_on)
+
+
+def write_trace(runner: Runner, x: Tensor, folder: Path, steps: int) -> Path:
+    """Write a trace of `steps` calls of `runner` on x (N, D) into `folder`, a run of TensorBoard's log directory.
+
+    Every call is a step of the profiler and a range named `CALL`, which ends when the device has finished.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_worker()}.pt.trace.json.gz"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if x.is_cuda else [])]
+    with (
+        named_stages(),
+        profile(
+            activities=activities,
+            schedule=schedule(wait=WAIT, warmup=WARMUP, active=steps, repeat=1),
+            on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(path)),
+            acc_events=True,  # one cycle only; torch 2.11 warns where it is not said what becomes of the events
+        ) as profiler,
+    ):
+        for _ in range(WAIT + WARMUP + steps):
+            with record_function(CALL):
+                runner(x)
+                synchronise(x.device)
+            profiler.step()
+    return path
+
+
+def write_own_trace(form: Form, head: Head, x: Tensor, folder: Path, steps: int) -> Path | None:
+    """Write what the form's engine says of `steps` calls on x (N, D) as a trace of its own beside torch's in `folder`.
+
+    Its name is none that TensorBoard's plugin takes for a trace of torch; Perfetto opens it. Returns None, and writes
+    nothing, where there is no such engine or it ran nothing.
+    """
+    events = form.events(head, x, steps) if form.events else []
+    if not events:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_worker()}.{form.name}.trace.json.gz"
+    process = {"ph": "M", "name": "process_name", "pid": events[0]["pid"], "args": {"name": form.name}}
+    content = {"schemaVersion": 1, "displayTimeUnit": "ms", "traceEvents": [process, *events]}
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    return path
+
+
+def _worker() -> str:
+    """Return this process and now, as torch's own handler names a trace."""
+    return f"{socket.gethostname()}_{os.getpid()}.{time.time_ns()}"

@@ -1,0 +1,1 @@
+"""What is measured: trained heads, public layers, made routings."""

@@ -1,0 +1,161 @@
+"""The expert layers of public models as heads: a sparse one beside the dense one of as many expert parameters.
+
+Sizes are the models' own, C = D. What their routers have of their own (sigmoid scores, weights over all experts, a
+shared expert) is not modelled: a softmax over the k best scores weighs the experts. Biases stay zero where a model has
+none.
+
+The experts of a layer have E (D W + H C) weights, used or not: 2.8 GB for Mixtral in bfloat16 and 5.6 GB in float32, as
+much again for its dense twin, and again for every copy that a form makes in a layout of its own. The float64 reference
+adds 12 bytes per weight of one head in main memory. So widths are divided by the least power of two with which all of
+it takes `MEMORY_SHARE` of the free memory and, on a CPU, a call of `ROWS` rows `SECONDS`; k and E stay, and D stays at
+least E, so that rows can be made for any routing.
+
+Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, W = H
+columns of an expert's first product, or 2H for swiglu.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from bench.errors import BenchError
+from bench.subjects.layers import DEEPSEEK, E128, GPT_OSS_20B, GPT_OSS_120B, MIXTRAL, OLMOE, Layer
+from bench.subjects.workloads import Subject
+from bench.timing.environment import available_memory
+from models.classifier.classifier import Classifier
+from models.config import HeadConfig, InputConfig, ModelConfig, SparseConfig, equal_capacity
+from models.device import multiplies_bfloat16
+from models.heads.cost import flops, parameters
+
+MODELS: dict[str, Layer] = {
+    "mixtral-8x7b": MIXTRAL,
+    "olmoe-1b-7b": OLMOE,
+    "qwen3-30b-a3b": E128,
+    "deepseek-v3-rank": DEEPSEEK,
+    "gpt-oss-20b": GPT_OSS_20B,
+    "gpt-oss-120b": GPT_OSS_120B,
+}
+MEMORY_SHARE = 0.5
+COPIES = 3
+"""Of each head: the weights as drawn, and two layouts that forms may hold beside them."""
+REFERENCE_BYTES = 12
+"""Per weight of one head, while the float64 reference computes: widened, and as it came to main memory."""
+ROWS, SECONDS = 1024, 0.25
+CPU_RATE = {torch.float32: 5e10, torch.bfloat16: 5e10, torch.float16: 2e8}
+"""FLOP/s of a thread: about what an AMD EPYC core reaches in products of some size, 2026."""
+SLOW_BFLOAT16 = 0.2
+"""Of that, on a CPU without instructions for bfloat16."""
+
+
+def subjects(
+    device: torch.device, dtype: torch.dtype, shrink: int | None = None, names: Sequence[str] = (), seed: int = 0
+) -> Iterator[list[Subject]]:
+    """Return for each model of `names`, or of all, its layer as a sparse and as a dense subject.
+
+    Weights are drawn from `seed` on `device` in `dtype` when a pair is asked for, and no pair is kept here, so that
+    one model's weights exist at a time if the caller lets go of each. Widths are divided by `shrink`, or by
+    `least_factor` without it. Raises `BenchError` for an unknown name, a `shrink` that does not divide the widths, or
+    too little memory, the last when the pair is asked for.
+    """
+    chosen = list(names) or list(MODELS)
+    for name in chosen:
+        if name not in MODELS:
+            raise BenchError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
+        if shrink is not None:
+            sparse_config(MODELS[name], shrink)
+    return (_pair(name, device, dtype, shrink, seed) for name in chosen)
+
+
+def _pair(name: str, device: torch.device, dtype: torch.dtype, shrink: int | None, seed: int) -> list[Subject]:
+    layer = MODELS[name]
+    factor = least_factor(layer, device, dtype) if shrink is None else shrink
+    sparse = sparse_config(layer, factor)
+    return [_subject(name, layer, factor, head, device, dtype, seed) for head in (sparse, equal_capacity(sparse))]
+
+
+def sparse_config(layer: Layer, factor: int) -> SparseConfig:
+    """Return the layer's head with D, H and C divided by `factor`, or raise `BenchError` where they cannot be."""
+    common = math.gcd(layer.D, layer.H, layer.C)
+    if factor < 1 or common % factor:
+        raise BenchError(f"the widths of {layer.name} cannot be divided by {factor}; choose a divisor of {common}")
+    return SparseConfig.model_validate(
+        {
+            "features": layer.D // factor,
+            "hidden": layer.H // factor,
+            "classes": layer.C // factor,
+            "experts": layer.E,
+            "k": layer.k,
+            "activation": layer.activation,
+            "standardise": layer.standardise,
+        }
+    )
+
+
+def least_factor(layer: Layer, device: torch.device, dtype: torch.dtype) -> int:
+    """Return the least power of two by which the widths must be divided on `device`, free as it is now.
+
+    Where a CPU is too slow for any, the greatest there is. Raises `BenchError` where no layer fits into memory.
+    """
+    factors = [1 << power for power in range(layer.D.bit_length()) if _divides(layer, 1 << power)]
+    fitting = [factor for factor in factors if _fits(sparse_config(layer, factor), device, dtype)]
+    if not fitting:
+        raise BenchError(
+            f"{layer.name} needs more than {MEMORY_SHARE:.0%} of the free memory even with widths divided by "
+            f"{factors[-1]}; free some, or leave the model out"
+        )
+    return next((factor for factor in fitting if _quick(sparse_config(layer, factor), device, dtype)), fitting[-1])
+
+
+def _divides(layer: Layer, factor: int) -> bool:
+    return math.gcd(layer.D, layer.H, layer.C) % factor == 0 and layer.D // factor >= layer.E
+
+
+def _fits(sparse: SparseConfig, device: torch.device, dtype: torch.dtype) -> bool:
+    weights = parameters(sparse)
+    heads, reference = 2 * COPIES * weights * dtype.itemsize, REFERENCE_BYTES * weights
+    host = torch.device("cpu")
+    if device.type == "cpu":
+        return heads + reference <= MEMORY_SHARE * available_memory(host)
+    return heads <= MEMORY_SHARE * available_memory(device) and reference <= MEMORY_SHARE * available_memory(host)
+
+
+def _quick(sparse: SparseConfig, device: torch.device, dtype: torch.dtype) -> bool:
+    if device.type != "cpu":
+        return True
+    rate = CPU_RATE[dtype] * torch.get_num_threads()
+    if dtype is torch.bfloat16 and not multiplies_bfloat16():
+        rate *= SLOW_BFLOAT16
+    return flops(equal_capacity(sparse), ROWS).total <= SECONDS * rate
+
+
+def _subject(
+    name: str, layer: Layer, factor: int, head: HeadConfig, device: torch.device, dtype: torch.dtype, seed: int
+) -> Subject:
+    images = InputConfig(shape=(1, 1, head.features), mean=(0.5,), std=(0.25,))
+    with torch.device("meta"):  # shapes alone: a module's own initialisation would fill every weight twice
+        model = Classifier(ModelConfig(head=head), images).to(dtype)
+    model.head.to_empty(device=device)
+    model.to(device).eval().requires_grad_(False)
+    _draw(model.head, layer.biased, torch.Generator(device).manual_seed(seed))
+    return Subject(
+        name=f"{name}-{head.kind}",
+        model=model,
+        images=images,
+        weights="initialised",
+        source=layer.source,
+        shrunk="" if factor == 1 else f"widths divided by {factor}",
+    )
+
+
+def _draw(head: nn.Module, biased: bool, generator: torch.Generator) -> None:
+    """Fill weights uniformly within +-1 / sqrt(fan-in), and biases alike or with zeros."""
+    for name, value in head.named_parameters():
+        if name in ("b1", "b2") or name.endswith("bias"):
+            value.uniform_(-0.1, 0.1, generator=generator) if biased else value.zero_()
+        else:
+            fan_in = value.shape[-2 if name in ("w1", "w2") else -1]  # (..., in, out), of a gate (E, D)
+            value.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)

@@ -1,0 +1,221 @@
+"""The suite `scale`: dense and sparse heads of many sizes, at the rows that `bench.suites.break_even` asks for.
+
+Letters: D input width, H hidden width of one expert, E experts, k experts per row, N rows.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+
+import torch
+
+from bench.cases.measure import measure_group
+from bench.cases.record import case_record
+from bench.cases.result import Outcome, ResultFile
+from bench.errors import BenchError
+from bench.subjects.workloads import Case, Shape, Subject, dtype_name
+from bench.suites.break_even import CLASSES, Cell, Grid, Known, Layer, Probe, expected_probes, next_probes
+from bench.timing import environment
+from bench.timing.blocks import block_medians
+from bench.timing.clock import ClockName
+from bench.timing.sampling import Progress
+from models.classifier.classifier import Classifier
+from models.config import (
+    BackboneConfig,
+    HeadConfig,
+    InputConfig,
+    ModelConfig,
+    SparseConfig,
+    equal_capacity,
+    head_config,
+)
+from reports.records.record import Status
+
+SUITE = "scale"
+DECIDING: ClockName = "wall"
+"""The clock on which the search goes, the only one that is read."""
+TIME_IS_UP = "the time for the map was up; go on with --resume"
+
+
+def measure_scale(
+    grid: Grid,
+    forms: Sequence[str],
+    device: torch.device,
+    dtypes: Sequence[torch.dtype],
+    seconds: float,
+    seed: int,
+    result: ResultFile,
+    progress: Callable[[str, float], None],
+    deadline: float | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Measure what the map of `grid` still lacks in `result`, adding each probe to it at once.
+
+    `seconds` is the sampling time per case. `progress` is called with the probe under way in words and about the share
+    of the map that is done, `tell` with a line on each finished probe. From `deadline` on, a moment of
+    `time.monotonic`, no probe begins: what the map then asks for becomes skipped cases that say so and that the next
+    run tries again. Raises `BenchError` where the grid leaves out every one of `forms`.
+    """
+    if all(form in grid.left_out for form in forms):
+        raise BenchError(f"this map leaves out {', '.join(forms)}; name another --form, or leave out --quick")
+    searches = [_Search(grid, forms, device, dtype, seconds, seed) for dtype in dtypes]
+    done = 0.0
+    while wanted := [(search, layer, rows) for search in searches for layer, rows in search.next_places(result)]:
+        share = (1 - done) / max(len(wanted), sum(search.expected_places(result) for search in searches))
+        for number, (search, layer, rows) in enumerate(wanted):
+            if deadline is not None and time.monotonic() >= deadline:
+                result.add(case for late, layer, rows in wanted[number:] for case in late.skipped(layer, rows))
+                tell(TIME_IS_UP)
+                return
+            name = f"{layer}, {rows:,} rows, {dtype_name(search.dtype)}"
+            tell(f"{name}: {search.measure(layer, rows, result, partial(_advance, progress, name, done, share))}")
+            done += share
+
+
+def _advance(progress: Callable[[str, float], None], name: str, done: float, share: float, part: float) -> None:
+    progress(name, min(1.0, done + share * part))
+
+
+def scale_subjects(cells: Sequence[Cell], seed: int = 0) -> list[Subject]:
+    """Return the dense head of the layer that all `cells` share, then the sparse head of each, with seeded weights.
+
+    The dense head is E H wide: as many expert parameters. All take features as they are.
+    """
+    sparse = [_sparse_config(cell) for cell in cells]
+    configs: list[HeadConfig] = [equal_capacity(sparse[0]), *sparse]
+    names = [_name(cells[0].layer), *(_name(cell.layer, cell.k) for cell in cells)]
+    return [_subject(name, config, seed) for name, config in zip(names, configs, strict=True)]
+
+
+def known_probes(grid: Grid, outcomes: Iterable[Outcome], tried: Iterable[tuple[Layer, int]] = ()) -> Known:
+    """Return what `outcomes`, of one dtype, device and clock, say about the cells of `grid`.
+
+    A layer's rows are known where any case of them was measured, or where they were `tried` in vain.
+    """
+    names = {_name(cell.layer, k): cell.layer for cell in grid.cells for k in (None, cell.k)}
+    places: dict[tuple[Layer, int], list[Outcome]] = {place: [] for place in tried}
+    for outcome in outcomes:
+        record = outcome.record
+        if record.status is Status.MEASURED and record.checkpoint in names:
+            places.setdefault((names[record.checkpoint], record.rows), []).append(outcome)
+    known: dict[Cell, dict[int, Probe]] = {}
+    for (layer, rows), found in places.items():
+        for cell in grid.of(layer):
+            known.setdefault(cell, {})[rows] = Probe(_fastest(found, layer), _fastest(found, layer, cell.k))
+    return known
+
+
+@dataclass
+class _Search:
+    """The search of one map: its grid in a dtype on a device."""
+
+    grid: Grid
+    forms: Sequence[str]
+    device: torch.device
+    dtype: torch.dtype
+    seconds: float
+    seed: int
+    _tried: set[tuple[Layer, int]] = field(default_factory=set)
+    _subjects: dict[Layer, list[Subject]] = field(default_factory=dict)
+
+    def next_places(self, result: ResultFile) -> list[tuple[Layer, int]]:
+        """Return the layers and rows to measure next."""
+        wanted = next_probes(self.grid, self._known(result))
+        return list(dict.fromkeys((cell.layer, rows) for cell, rows in wanted))
+
+    def expected_places(self, result: ResultFile) -> int:
+        """Return about how many layers and rows are still to come."""
+        expected = expected_probes(self.grid, self._known(result))
+        return sum(max(expected[cell] for cell in self.grid.of(layer)) for layer in self.grid.layers)
+
+    def measure(self, layer: Layer, rows: int, result: ResultFile, progress: Progress) -> str:
+        """Measure all cells of a layer at `rows` into `result`, and return what was found, in words.
+
+        The cases that the grid leaves out become skipped ones, with its reasons.
+        """
+        cases, excluded = self._cases(layer, rows)
+        found = measure_group(cases, SUITE, self.seconds, self.seed, progress, steps=False, traces=False)
+        left_out = [self._skipped(case, reason, found.group.group_id) for case, reason in excluded]
+        result.add([*found.outcomes, *left_out], found.group)
+        self._tried.add((layer, rows))
+        for subject in self._subjects[layer]:
+            subject.runners.clear()  # no head is measured twice at as many rows
+        known = known_probes(self.grid, self._own(found.outcomes), [(layer, rows)])
+        return ", ".join(f"k {cell.k} {_told(known[cell][rows])}" for cell in self.grid.of(layer))
+
+    def skipped(self, layer: Layer, rows: int) -> list[Outcome]:
+        """Return the cases of a layer at `rows` as those for which time did not suffice."""
+        group_id = uuid.uuid4().hex[:12]
+        return [self._skipped(case, TIME_IS_UP, group_id) for case in self._cases(layer, rows)[0]]
+
+    def _known(self, result: ResultFile) -> Known:
+        return known_probes(self.grid, self._own(result.outcomes()), self._tried)
+
+    def _own(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Return those of `outcomes` on which this search goes."""
+        own = (SUITE, self.device.type, dtype_name(self.dtype), DECIDING)
+        return [
+            outcome
+            for outcome in outcomes
+            if (outcome.record.suite, outcome.record.device, outcome.record.dtype, outcome.record.clock) == own
+        ]
+
+    def _cases(self, layer: Layer, rows: int) -> tuple[list[Case], list[tuple[Case, str]]]:
+        """Return the cases of a layer at `rows`, and those that the grid leaves out with the reason."""
+        if layer not in self._subjects:
+            self._subjects[layer] = scale_subjects(self.grid.of(layer), self.seed)
+        shape = Shape("head", rows, self.dtype, self.device)
+        cases: list[Case] = []
+        excluded: list[tuple[Case, str]] = []
+        for subject in self._subjects[layer]:
+            experts = layer.experts if isinstance(subject.head.config, SparseConfig) else 1
+            for form in self.forms:
+                reason = self.grid.excluded(form, experts)
+                case = Case(subject, form, shape, DECIDING)
+                cases += [] if reason else [case]
+                excluded += [(case, reason)] if reason else []
+        return cases, excluded
+
+    def _skipped(self, case: Case, reason: str, group_id: str) -> Outcome:
+        fields = {"group_id": group_id, "suite": SUITE, **environment.snapshot(self.device)}
+        return Outcome(case_record(case, fields, status=Status.SKIPPED, reason=reason))
+
+
+def _sparse_config(cell: Cell) -> SparseConfig:
+    layer = cell.layer
+    config = head_config(
+        "sparse", features=layer.features, classes=CLASSES, hidden=layer.hidden, experts=layer.experts, k=cell.k
+    )
+    assert isinstance(config, SparseConfig)
+    return config
+
+
+def _subject(name: str, config: HeadConfig, seed: int) -> Subject:
+    torch.manual_seed(seed)
+    images = InputConfig(shape=(1, 1, config.features), mean=(0.0,), std=(1.0,))
+    model = Classifier(ModelConfig(backbone=BackboneConfig(name="identity"), head=config), images)
+    return Subject(name, model.eval().requires_grad_(False), images, "initialised")
+
+
+def _name(layer: Layer, k: int | None = None) -> str:
+    """Return what the dense head of a layer is called, or the sparse one with k experts per row."""
+    name = f"scale-d{layer.features}-h{layer.hidden}-e{layer.experts}"
+    return name if k is None else f"{name}-k{k}"
+
+
+def _fastest(outcomes: Iterable[Outcome], layer: Layer, k: int | None = None) -> dict[int, float]:
+    """Return the median of each block of the fastest form of one head of a layer, empty where none was measured."""
+    own = [outcome for outcome in outcomes if outcome.record.checkpoint == _name(layer, k)]
+    if not own:
+        return {}
+    fastest = min(own, key=lambda outcome: median(outcome.samples))
+    return block_medians(fastest.samples, fastest.record.blocks)
+
+
+def _told(probe: Probe) -> str:
+    return probe.side if probe.speedup is None else f"{probe.side} ({probe.speedup:.2f})"

@@ -1,0 +1,1 @@
+"""Clocks, sampling, caches, disturbance, memory, energy, and what the machine can do at most."""

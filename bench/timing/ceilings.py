@@ -1,0 +1,296 @@
+"""What this machine can do: matrix FLOP/s, copy bytes/s, and what a launch, an operator and a waking thread take.
+
+Every number is the least time of many. Neighbours, interrupts and lower clocks make a call slower, never quicker, so
+the least is nearest to what the hardware itself needs, and a floor built on it is a bound; a median would move with
+the neighbours. Calls are taken in turn, round after round, so that a slow spell meets them all.
+
+Letters: M rows, K inner width, N columns of a product.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.errors import BenchError
+from bench.timing import environment
+from bench.timing.caches import last_cache
+from bench.timing.clock import Call, synchronise, timed
+from bench.timing.precision import exact_float32
+from bench.timing.stopwatch import Call as Replay
+from bench.timing.stopwatch import captured, samples
+from reports.records.record import Ceilings, Copy
+
+Sizes = tuple[int, int, int]
+Progress = Callable[[float], None]
+"""Called with the share that is done, 0 to 1."""
+
+PRODUCTS: dict[str, tuple[Sizes, ...]] = {
+    "cpu": (
+        (256, 256, 256),
+        (512, 512, 512),
+        (1024, 1024, 1024),
+        (4096, 512, 512),
+        (4096, 1024, 1024),
+        (2048, 2048, 2048),
+    ),
+    "cuda": ((4096, 4096, 4096), (16384, 4096, 4096), (8192, 8192, 8192)),
+}
+"""(M, K, N), in the order of their operations."""
+SMALLEST_SET, SET_STEP = 2**17, 4
+"""Bytes of the smallest copy, source and target together, and the factor from each to the next."""
+BEYOND_CACHES, BEYOND_ON_GPU = 4, 2**31
+"""The largest copy is so many times the last cache, and on a GPU as many bytes, at least."""
+ROUNDS = 5
+"""Timings of each call, at least."""
+MOST_TRIES = 256
+"""Timings of one call in one round."""
+MEMORY_SHARE = 0.5
+"""Share of the free memory that may be taken."""
+SMALL = 100
+"""Calls of one timing of something that takes about a microsecond."""
+UNSPLIT = 2**15
+"""Elements up to which torch leaves an elementwise operator to the calling thread."""
+
+
+def measure_ceilings(
+    device: torch.device, dtype: torch.dtype, seconds: float = 4.0, progress: Progress | None = None
+) -> Ceilings:
+    """Return the ceilings of `device` for `dtype`, measured in about `seconds`.
+
+    FLOP/s are those of the best of several products of random matrices, with the second one stored by rows or by
+    columns. Bytes/s are those of copies, read and written, without what a copy of one element takes; a kernel that
+    only reads may pass them. Random values matter: a GPU draws less power and runs faster on zeros.
+
+    Raises `BenchError` where the memory is too small for the smallest product or for a copy beyond the caches.
+    """
+    exact_float32()
+    report = progress or (lambda share: None)
+    with torch.inference_mode():
+        flops_per_s, product, taken = _best_product(device, dtype, 0.5 * seconds)
+        report(0.5)
+        copies, copied = _copies(device, 0.35 * seconds)
+        report(0.85)
+        small = _on_gpu if device.type == "cuda" else _on_cpu
+        overheads, called = small(device, dtype, 0.15 * seconds)
+        report(1.0)
+    here = environment.snapshot(device)
+    machine = {name: here[name] for name in Ceilings.model_fields if name in here}
+    return Ceilings(
+        device="cuda" if device.type == "cuda" else "cpu",
+        dtype=str(dtype).removeprefix("torch."),  # type: ignore[arg-type] # which pydantic checks
+        samples=min(taken, copied, called),
+        flops_per_s=flops_per_s,
+        product=product,
+        copies=copies,
+        **machine,
+        **overheads,
+    )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A call made `repeats` times in a row, timed as one."""
+
+    call: Call
+    repeats: int = 1
+
+    def __call__(self) -> None:
+        for _ in range(self.repeats):
+            self.call()
+
+
+def _least(batches: Sequence[_Batch], device: torch.device, seconds: float) -> tuple[list[float], int]:
+    """Return the least seconds of one call of each batch, and how many timings of it there were at least.
+
+    A short batch is timed more often, since it may fall between two disturbances that a long one cannot escape. On a
+    GPU a batch is captured as a graph and timed between events, so that the host has no part in it.
+    """
+    runs: list[Replay] = [captured(batch).replay for batch in batches] if device.type == "cuda" else list(batches)
+    quickest, rounds, end = [float("inf")] * len(runs), 0, time.perf_counter() + seconds
+    while rounds < ROUNDS or time.perf_counter() < end:
+        longest = max(quickest)
+        for number, run in enumerate(runs):
+            tries = max(1, min(MOST_TRIES, int(longest / quickest[number]))) if rounds else 1
+            quickest[number] = min(quickest[number], *samples([run], "graph", "warm", device, tries))
+        rounds += 1
+    return [taken / batch.repeats for taken, batch in zip(quickest, batches, strict=True)], rounds
+
+
+def _best_product(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[float, str, int]:
+    """Return the FLOP/s of the best product, its sizes in words, and the timings of each."""
+    start = time.perf_counter()
+    sizes, calls = zip(*_affordable(device, dtype, seconds), strict=True)
+    least, rounds = _least([_Batch(call) for call in calls], device, seconds - (time.perf_counter() - start))
+    rates = [_flops(size) / taken for size, taken in zip(sizes, least, strict=True)]
+    best = max(range(len(rates)), key=rates.__getitem__)
+    return rates[best], " x ".join(map(str, sizes[best])), rounds
+
+
+def _affordable(device: torch.device, dtype: torch.dtype, seconds: float) -> Iterator[tuple[Sizes, Call]]:
+    """Yield products, warmed up, that fit into the memory and can each be timed `ROUNDS` times within `seconds`.
+
+    How long one takes is guessed from the one before with the second matrix stored alike, which may matter tenfold; of
+    the first nothing is known, and it is small.
+    """
+    memory = MEMORY_SHARE * environment.available_memory(device)
+    needed = 2 * _bytes(PRODUCTS[device.type][0], dtype)
+    if needed > memory:
+        raise BenchError(
+            f"measuring the FLOP/s of {device} needs {needed / MEMORY_SHARE / 2**20:,.0f} MiB; free some of its memory"
+        )
+    rates, number, end = {False: float("inf"), True: float("inf")}, 0, time.perf_counter() + seconds
+    for size in PRODUCTS[device.type]:
+        memory -= 2 * _bytes(size, dtype)
+        for by_columns, rate in rates.items():
+            round_s = (number + 1) * _flops(size) / rate  # in which the shorter ones are repeated
+            if memory < 0 or ROUNDS * round_s > end - time.perf_counter():
+                continue
+            call = _product(size, by_columns, device, dtype)
+            call()
+            rates[by_columns] = _flops(size) / timed(call, "wall", device)
+            number += 1
+            yield size, call
+
+
+def _product(size: Sizes, by_columns: bool, device: torch.device, dtype: torch.dtype) -> Call:
+    M, K, N = size
+    draw = torch.Generator(device).manual_seed(0)
+    x = torch.randn(M, K, dtype=dtype, device=device, generator=draw)
+    stored = (N, K) if by_columns else (K, N)
+    w = torch.randn(stored, dtype=dtype, device=device, generator=draw)
+    w = w.T if by_columns else w  # (K, N)
+    out = x.new_empty(M, N)
+    return lambda: torch.mm(x, w, out=out)
+
+
+def _flops(size: Sizes) -> int:
+    M, K, N = size
+    return 2 * M * K * N
+
+
+def _bytes(size: Sizes, dtype: torch.dtype) -> int:
+    M, K, N = size
+    return (M * K + K * N + M * N) * dtype.itemsize
+
+
+def working_sets(cache: int, least_largest: int = 0) -> list[int]:
+    """Return the bytes of the copies to time: powers, up to the first that is far beyond `cache` bytes."""
+    largest = max(BEYOND_CACHES * cache, least_largest)
+    sets = [SMALLEST_SET]
+    while sets[-1] < largest:
+        sets.append(sets[-1] * SET_STEP)
+    return sets
+
+
+def _copies(device: torch.device, seconds: float) -> tuple[list[Copy], int]:
+    """Return the rate of each working set by the best way to copy it, and the timings of each."""
+    sets = working_sets(last_cache(device), BEYOND_ON_GPU if device.type == "cuda" else 0)
+    free = environment.available_memory(device)
+    if sets[-1] > MEMORY_SHARE * free:
+        raise BenchError(
+            f"measuring copies beyond the caches of {device} needs {sets[-1] / MEMORY_SHARE / 2**30:.1f} GiB "
+            f"and {free / 2**30:.1f} GiB are free; free some of its memory"
+        )
+    draw = torch.Generator(device).manual_seed(0)
+    source = torch.randn(sets[-1] // 8, device=device, generator=draw)  # four bytes each: half of the largest set
+    target = torch.zeros_like(source)
+    element = _Batch(_copy(source[:1], target[:1]), SMALL)
+    batches, sizes = [element], [0]
+    for size in sets:
+        for call in _ways(source[: size // 8], target[: size // 8]):
+            batches.append(_Batch(call, max(1, min(SMALL, 2**25 // size))))
+            sizes.append(size)
+    (bare, *least), rounds = _least(batches, device, seconds)
+    moved = [max(taken - bare, taken / 2) for taken in least]  # the halves where a copy takes hardly more than a launch
+    best = {size: min(taken for other, taken in zip(sizes[1:], moved, strict=True) if other == size) for size in sets}
+    return [Copy(working_set=size, bytes_per_s=size / taken) for size, taken in best.items()], rounds
+
+
+def _ways(source: torch.Tensor, target: torch.Tensor) -> Iterator[Call]:
+    """Yield the ways to copy float32 `source` (n,): by all threads of a CPU together, and by one alone.
+
+    A small copy is over before a second thread wakes. The calling thread gets no help with pieces of few elements,
+    which are therefore the widest that torch has: 16 bytes each.
+    """
+    yield _copy(source, target)
+    if source.device.type == "cpu":
+        wide = [tensor.view(torch.complex128).split(UNSPLIT) for tensor in (source, target)]
+        pieces = [_copy(*pair) for pair in zip(*wide, strict=True)]
+        yield lambda: [piece() for piece in pieces]
+
+
+def _copy(source: torch.Tensor, target: torch.Tensor) -> Call:
+    return lambda: target.copy_(source)
+
+
+def _on_cpu(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[dict[str, Any], int]:
+    """Return `launch`, the quickest operator that writes one given element, `operator`, and `parallel`."""
+    one, out = torch.ones(1, dtype=dtype), torch.empty(1, dtype=dtype)
+    small = [
+        _Batch(lambda: torch.neg(one, out=out), SMALL),
+        _Batch(lambda: torch.abs(one, out=out), SMALL),
+        _Batch(lambda: torch.add(one, one, out=out), SMALL),
+        _Batch(lambda: torch.add(one, one), SMALL),
+    ]
+    least, rounds = _least(small, device, seconds / 2)
+    overheads: dict[str, Any] = {"launch": min(least[:-1]), "operator": least[-1]}
+    if torch.get_num_threads() == 1:
+        return overheads, rounds
+    parallel, split_rounds = _parallel(device, dtype, seconds / 2)
+    return {**overheads, "parallel": parallel}, min(rounds, split_rounds)
+
+
+def _parallel(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[float, int]:
+    """Return what the smallest operator that torch splits takes beyond its arithmetic: waking threads and waiting.
+
+    Its arithmetic is that of the largest one that is not split, which has one element less, halved: it has work for
+    two threads only, whatever their number. Calls are timed singly: in a row they would find the threads still awake.
+    """
+    x = torch.ones(UNSPLIT + 1, dtype=dtype)
+    out = torch.empty_like(x)
+
+    def negate(elements: int) -> _Batch:
+        part, into = x[:elements], out[:elements]
+        return _Batch(lambda: torch.neg(part, out=into))
+
+    (one, alone, split), rounds = _least([negate(1), negate(UNSPLIT), negate(UNSPLIT + 1)], device, seconds)
+    return max(0.0, split - one - (alone - one) / 2), rounds
+
+
+def _on_gpu(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[dict[str, Any], int]:
+    """Return `launch`, what one more empty kernel adds to a graph of them, `operator` and `graph_replay`.
+
+    `operator` is what the host needs to send one, without waiting. `graph_replay` is what one more replay adds to many
+    in a row, by the device's clock: whichever of host and device is the slower.
+    """
+    from bench.timing.stopwatch import nothing
+
+    one = torch.ones(1, dtype=dtype, device=device)
+
+    def launch() -> None:
+        nothing[(1,)](one)
+
+    launch()
+    (few, many), rounds = _least([_Batch(launch), _Batch(launch, SMALL + 1)], device, seconds / 3)
+    replays, sent = _Batch(captured(launch).replay, SMALL), _Batch(lambda: torch.add(one, one), SMALL)
+    operator = graph_replay = float("inf")
+    turns, end = 0, time.perf_counter() + seconds / 3
+    while turns < ROUNDS or time.perf_counter() < end:
+        graph_replay = min(graph_replay, timed(replays, "device", device) / SMALL)
+        operator = min(operator, _sending(sent, device) / SMALL)
+        turns += 1
+    more = max(0.0, (SMALL + 1) * many - few) / SMALL
+    return {"launch": more, "operator": operator, "graph_replay": graph_replay}, min(rounds, turns)
+
+
+def _sending(call: Call, device: torch.device) -> float:
+    """Return the seconds until `call` returns to an idle host, whether or not the device is done."""
+    synchronise(device)
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,0 +1,68 @@
+"""Cold caches: what a call reads is driven out before it is timed, and that this happened is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.timing.caches import last_cache
+
+SHARE = 2
+"""Times the last cache that is rewritten."""
+
+
+class ColdCaches:
+    """A buffer of at least twice the last cache; rewriting it leaves nothing else there.
+
+    Every element counts how often it was rewritten, so that `check` can tell whether the whole buffer was touched.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._buffer = torch.zeros(SHARE * last_cache(device) // torch.int32.itemsize, dtype=torch.int32, device=device)
+        self._evictions = 0
+
+    def evict(self) -> None:
+        """Rewrite the buffer; call it before a sample, outside what is timed."""
+        self._buffer.add_(1)
+        self._evictions += 1
+
+    def check(self) -> None:
+        """Raise `BenchError` unless every element was rewritten in every eviction."""
+        least, most = (int(value) for value in self._buffer.aminmax())
+        if not least == most == self._evictions:
+            raise BenchError(
+                f"the caches were not cold: after {self._evictions} evictions parts of the buffer were rewritten "
+                f"{least} to {most} times; measure without cold caches on this machine"
+            )
+
+
+class Rotation:
+    """Copies of the same rows, used in turn, so that a call never finds those of the call before.
+
+    `turn` goes on to the next copy and is for before a call, `now` is the copy that a call is given; `uses` counts
+    these. Raises `BenchError` where two copies share memory.
+    """
+
+    def __init__(self, copies: Sequence[Tensor]) -> None:
+        if len({copy.data_ptr() for copy in copies if copy.numel()}) < sum(copy.numel() > 0 for copy in copies):
+            raise BenchError("rotated rows share memory, so a call would find those of the call before; clone them")
+        self._copies = list(copies)
+        self.uses = [0] * len(copies)
+        self._turn = 0
+
+    def turn(self) -> None:
+        """Go on to the next copy."""
+        self._turn = (self._turn + 1) % len(self._copies)
+
+    def now(self) -> Tensor:
+        """Return the copy whose turn it is, for one call."""
+        self.uses[self._turn] += 1
+        return self._copies[self._turn]
+
+    def check(self) -> None:
+        """Raise `BenchError` unless calls were given all copies equally often, the last round apart."""
+        if max(self.uses) - min(self.uses) > 1:
+            raise BenchError(f"the copies of the rows were used {self.uses} times instead of in turn; measure again")

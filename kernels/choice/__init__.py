@@ -1,0 +1,1 @@
+"""The cost model and the candidates it chooses among."""

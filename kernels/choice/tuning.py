@@ -1,0 +1,180 @@
+"""Options that were timed on this device, where there are any; else those that the cost model chooses.
+
+A file `tuned/<device>-triton-<version>.json`, made by `python -m kernels.tune`, holds
+
+    device, triton, torch, date    where, with what and when it was measured
+    samples                        graph replays behind each median
+    machine                        measured numbers of the device, by their names in `kernels.problem.machine.Machine`
+    entries                        for each layer and N: sizes, options and their median seconds
+
+N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
+"""
+
+import json
+import math
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+
+from kernels.choice.choice import choose, most_rows
+from kernels.problem.machine import machine_of
+from kernels.problem.options import Grouped, Options, decode
+from kernels.problem.problem import Problem
+
+FOLDER = Path(__file__).with_name("tuned")
+
+VERSION = ".".join(triton.__version__.split(".")[:2])
+"""Triton's version, as far as it decides what code a kernel becomes."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a timed call and another one must have in common for its options to serve; `dtype` as in "bfloat16"."""
+
+    D: int
+    H: int
+    E: int
+    C: int
+    k: int
+    dtype: str
+    activation: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The fastest options found for N rows of a layer, and their median seconds."""
+
+    layer: Layer
+    N: int
+    options: Options
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was measured on one device with one version of Triton."""
+
+    device: str
+    triton: str
+    torch: str
+    date: str
+    samples: int
+    machine: dict[str, float] = field(default_factory=dict)
+    entries: tuple[Entry, ...] = ()
+
+
+def options_for(problem: Problem, device: torch.device) -> Options:
+    """Return the options of a call on `device`: tuned where timed there, else chosen by the cost model."""
+    return tuned(problem, device) or choose(problem, machine_of(device))
+
+
+def tuned(problem: Problem, device: torch.device) -> Options | None:
+    """Return the options timed for this layer at the N nearest by ratio, or None.
+
+    A CUDA device without a file is warned of once.
+    """
+    if device.type != "cuda" or triton.knobs.runtime.interpret:
+        return None
+    return _tuned(problem, _name(torch.cuda.current_device() if device.index is None else device.index))
+
+
+@lru_cache
+def _name(index: int) -> str:
+    return torch.cuda.get_device_name(index)
+
+
+@lru_cache(maxsize=4096)
+def _tuned(problem: Problem, name: str) -> Options | None:
+    if problem.routing == "flat":
+        return None
+    entries = [entry for entry in _entries(name) if entry.layer == layer_of(problem)]
+    if not entries:
+        return None
+    options = min(entries, key=lambda entry: abs(math.log(entry.N / problem.N))).options
+    return options if _usable(options, problem) else None
+
+
+def _usable(options: Options, problem: Problem) -> bool:
+    """Return whether the strides and the number of rows of a call allow options that were timed for another."""
+    if isinstance(options, Grouped):
+        needed = zip((options.first, options.second), problem.described, strict=True)
+        if any(part.described and not allowed for part, allowed in needed):
+            return False
+    return most_rows(problem, options) >= problem.N
+
+
+@lru_cache
+def _entries(name: str) -> tuple[Entry, ...]:
+    """Return what was timed on a device, nothing after a warning where there is no good file."""
+    path = path_of(name)
+    if not path.exists():
+        warnings.warn(
+            f"no tuned kernel options for {name} with Triton {VERSION}: the cost model chooses them; "
+            "`python -m kernels.tune` measures",
+            UserWarning,
+            stacklevel=2,
+        )
+        return ()
+    try:
+        return load(path, name).entries
+    except ValueError as error:
+        warnings.warn(f"{path} is not used, the cost model chooses: {error}", UserWarning, stacklevel=2)
+        return ()
+
+
+def path_of(name: str, folder: Path | None = None) -> Path:
+    """Return the file of a device by its name and this version of Triton, by default in this room's folder."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return (folder or FOLDER) / f"{slug}-triton-{VERSION}.json"
+
+
+def layer_of(problem: Problem) -> Layer:
+    """Return what a call has in common with all others of its layer."""
+    sizes = {name: getattr(problem, name) for name in ("D", "H", "E", "C", "k", "activation", "precision")}
+    return Layer(**sizes, dtype=str(problem.dtype).removeprefix("torch."))
+
+
+def load(path: Path, name: str) -> Tuned:
+    """Return the contents of the file of the device `name`.
+
+    Raises:
+        ValueError: It is no JSON, not of the form above, or of another device or version; the message says so.
+    """
+    try:
+        values = json.loads(path.read_text())
+        found = Tuned(**{**values, "entries": tuple(_entry(entry) for entry in values["entries"])})
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON ({error})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is not of the form that kernels.choice.tuning describes ({error!r})") from error
+    if (found.device, found.triton) != (name, VERSION):
+        raise ValueError(f"it was made on {found.device} with Triton {found.triton}")
+    return found
+
+
+def _entry(values: dict[str, Any]) -> Entry:
+    if not (isinstance(values["N"], int) and values["N"] > 0):
+        raise ValueError(f"an entry has N = {values['N']!r}")
+    options = decode(json.dumps(values["options"]))
+    return Entry(Layer(**values["layer"]), values["N"], options, float(values["seconds"]))
+
+
+def save(path: Path, contents: Tuned) -> None:
+    """Write a file in one step, so that a reader or a killed run never finds half of it."""
+    entries = [{**asdict(entry), "options": json.loads(entry.options.code)} for entry in contents.entries]
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({**asdict(contents), "entries": entries}, indent=1) + "\n")
+    part.replace(path)
+
+
+def merged(entries: Iterable[Entry], new: Entry) -> tuple[Entry, ...]:
+    """Return the entries with `new` in place of an older one of the same layer and N."""
+    return (*(entry for entry in entries if (entry.layer, entry.N) != (new.layer, new.N)), new)

@@ -1,0 +1,40 @@
+"""Tensor descriptors: tiles that the device copies on its own, with zeros for what lies beyond a dimension.
+
+E experts, D input and H output width of a product.
+"""
+
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from kernels.launch.checks import ALIGNMENT
+
+
+def _strides(tensor: Tensor) -> list[int]:
+    """Return the strides, with an aligned one where a dimension of size 1 makes it meaningless."""
+    pairs = zip(tensor.shape[:-1], tensor.stride()[:-1], strict=True)
+    return [stride if size > 1 else ALIGNMENT for size, stride in pairs] + [tensor.stride(-1)]
+
+
+def describable(tensor: Tensor, halves: int = 1) -> bool:
+    """Return whether strides and address allow a descriptor: rows of neighbours, apart and aligned.
+
+    With two halves, the second half of a row must be aligned too.
+    """
+    *outer, last = _strides(tensor)
+    second = [tensor.shape[-1] // 2] if halves == 2 else []
+    aligned = all(stride > 0 and stride * tensor.element_size() % ALIGNMENT == 0 for stride in outer + second)
+    return last == 1 and aligned and tensor.data_ptr() % ALIGNMENT == 0
+
+
+def describe(name: str, tensor: Tensor, block: list[int], halves: int = 1) -> TensorDescriptor:
+    """Return the descriptor of `tensor` in tiles of `block`; no size may be 0.
+
+    Raises:
+        ValueError: `tensor` is not describable; `name` says which it is.
+    """
+    if not describable(tensor, halves):
+        raise ValueError(
+            f"{name} cannot be read through a tensor descriptor: it needs a last stride of 1, other strides of "
+            f"a multiple of {ALIGNMENT} bytes above 0, and an address, also of its second half, at such a multiple"
+        )
+    return TensorDescriptor(tensor, list(tensor.shape), _strides(tensor), block)

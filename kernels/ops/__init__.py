@@ -1,0 +1,1 @@
+"""The kernels, each beside its reference in plain PyTorch."""

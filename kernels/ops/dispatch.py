@@ -1,0 +1,267 @@
+"""Dispatch: the experts of assignments to expert-contiguous slots, by a stable counting sort without host sync.
+
+N rows, E experts, k experts per row, M assignments, B blocks of consecutive assignments. Slot s is place s in the
+order by expert, then by assignment.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.nn.functional import pad
+
+from kernels.launch.checks import bind_shapes, remembered, require_dtype
+from kernels.launch.integers import cdiv, next_power_of_2
+from kernels.launch.launch import launch, require_device
+
+MOST_ASSIGNMENTS = 2**30
+"""Slots are int32; half the range leaves room for the last block."""
+
+COUNTED = 512
+"""Assignments of a block that `count` makes."""
+
+PLACED = 128
+"""Assignments that a program of `dispatch` places at once, each compared with all before it."""
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Where each assignment's row lies when rows are sorted by expert, and the row tiles of that order.
+
+    A tile is `tile_rows` consecutive slots of one expert, fewer at its end. Expert e owns slots offsets[e] to
+    offsets[e + 1] and tiles tile_starts[e] to tile_starts[e + 1]; slots from offsets[E] on belong to none.
+    """
+
+    rows: Tensor  # (M,) int32, source row of each slot
+    slots: Tensor  # (M,) int32, slot of each assignment, -1 for one to no expert
+    offsets: Tensor  # (E + 1,) int32
+    tile_starts: Tensor  # (E + 1,) int32
+    tile_rows: int
+
+    @property
+    def experts(self) -> int:
+        """Number of experts E."""
+        return self.offsets.shape[0] - 1
+
+    @property
+    def most_tiles(self) -> int:
+        """Number of tiles of the worst routing, known without reading the device."""
+        M = self.rows.shape[0]
+        return min(M, M // self.tile_rows + self.experts)
+
+
+@triton.jit
+def _load_experts(ids, m, end, E):
+    """Return the experts of assignments m below `end`, 0 for none, and whether there is one."""
+    expert = tl.load(ids + m, mask=m < end, other=-1)
+    there = (expert >= 0) & (expert < E)
+    return tl.where(there, expert, 0).to(tl.int32), there
+
+
+@triton.jit(do_not_specialize=["M"])
+def _count_kernel(ids, counts, M, E, block: tl.constexpr, block_e: tl.constexpr):
+    b = tl.program_id(0).to(tl.int64)
+    expert, there = _load_experts(ids, b * block + tl.arange(0, block), M, E)
+    e = tl.arange(0, block_e)
+    tl.store(counts + b * E + e, tl.histogram(expert, block_e, mask=there), mask=e < E)
+
+
+@triton.jit
+def _sum_counts(counts, first, B, E, block_b: tl.constexpr, block_e: tl.constexpr):
+    """Return the assignments to each expert in all B blocks, and in those before block `first`, (block_e,)."""
+    e = tl.arange(0, block_e)
+    total = tl.zeros((block_b, block_e), tl.int32)
+    before = tl.zeros((block_b, block_e), tl.int32)
+    begin = tl.cast(0, tl.int64)
+    while begin < B:
+        b = begin + tl.arange(0, block_b)
+        count = tl.load(counts + b[:, None] * E + e[None, :], mask=(b < B)[:, None] & (e < E)[None, :], other=0)
+        total += count
+        before += tl.where((b < first)[:, None], count, 0)
+        begin += block_b
+    return tl.sum(total, axis=0), tl.sum(before, axis=0)
+
+
+@triton.jit(do_not_specialize=["M", "B", "block", "blocks"])
+def _dispatch_kernel(
+    ids,
+    source,
+    counts,
+    rows,
+    slots,
+    offsets,
+    tile_starts,
+    M,
+    B,
+    block,
+    blocks,
+    E,
+    tile_rows,
+    k: tl.constexpr,
+    chunk: tl.constexpr,
+    block_b: tl.constexpr,
+    block_e: tl.constexpr,
+):
+    """Place the assignments of `blocks` blocks; the first program stores the offsets too."""
+    e = tl.arange(0, block_e)
+    first = tl.program_id(0) * blocks
+    total, before = _sum_counts(counts, first, B, E, block_b, block_e)
+    ends = tl.cumsum(total)
+    if first == 0:
+        tiles = tl.cumsum((total + tile_rows - 1) // tile_rows)
+        tl.store(offsets, 0)
+        tl.store(tile_starts, 0)
+        tl.store(offsets + 1 + e, ends, mask=e < E)
+        tl.store(tile_starts + 1 + e, tiles, mask=e < E)
+
+    free = ends - total + before  # (block_e,) next slot of each expert
+    i = tl.arange(0, chunk)
+    begin = first.to(tl.int64) * block
+    end = tl.minimum(begin + tl.cast(blocks, tl.int64) * block, M)
+    while begin < end:
+        m = begin + i
+        expert, there = _load_experts(ids, m, end, E)
+        same = (expert[:, None] == expert[None, :]) & there[None, :]
+        rank = tl.sum((same & (i[None, :] < i[:, None])).to(tl.int32), axis=1)  # (chunk,)
+        slot = tl.gather(free, expert, 0) + rank
+        row = m // k if source is None else tl.load(source + m, mask=m < end, other=0)
+        tl.store(slots + m, tl.where(there, slot, -1), mask=m < end)
+        tl.store(rows + slot, row.to(tl.int32), mask=there)
+        free += tl.histogram(expert, block_e, mask=there)
+        begin += chunk
+
+
+def count(ids: Tensor, experts: int) -> tuple[Tensor, int]:
+    """Return how often each expert occurs in each block of ids (M,), (B, E) int32, and the length of a block.
+
+    Args:
+        ids: int32 or int64; what is not within 0 to experts - 1 is not counted.
+        experts: E.
+
+    Raises:
+        ValueError: ids has the wrong shape, dtype or device.
+    """
+    M = _length(ids)
+    B = cdiv(M, COUNTED)
+    counts = torch.empty(B, experts, dtype=torch.int32, device=ids.device)
+    if M > 0:
+        arguments = {"ids": ids.contiguous(), "counts": counts, "M": M, "E": experts}
+        blocks = {"block": COUNTED, "block_e": _block_e(experts)}
+        launch("dispatch", _count_kernel, (B,), {**arguments, **blocks})
+    return counts, COUNTED
+
+
+def dispatch(
+    ids: Tensor, counts: Tensor, block: int, *, tile_rows: int, k: int | None = None, rows: Tensor | None = None
+) -> Dispatch:
+    """Return the dispatch of ids (M,), in one launch.
+
+    Args:
+        ids: Expert of each assignment, int32 or int64; one that is not within 0 to E - 1 gets no slot.
+        counts: (B, E) int32, contiguous: how often expert e occurs in block b.
+        block: Assignments of a block; the last may have fewer.
+        tile_rows: Slots of a tile.
+        k: With it, the row of assignment m is m // k.
+        rows: Without k, the row of each assignment, (M,) int32 or int64.
+
+    Raises:
+        ValueError: An argument has the wrong shape, dtype or device, or there are 2^30 assignments or more.
+    """
+    M, B, E = _sizes(ids, counts, block, k, rows)
+    make = torch.empty if M > 0 else torch.zeros
+    found = Dispatch(
+        rows=torch.empty(M, dtype=torch.int32, device=ids.device),
+        slots=torch.empty(M, dtype=torch.int32, device=ids.device),
+        offsets=make(E + 1, dtype=torch.int32, device=ids.device),
+        tile_starts=make(E + 1, dtype=torch.int32, device=ids.device),
+        tile_rows=tile_rows,
+    )
+    if M == 0:
+        return found
+    blocks = cdiv(B, most_programs(B, E))
+    block_e = _block_e(E)
+    launch(
+        "dispatch",
+        _dispatch_kernel,
+        (cdiv(B, blocks),),
+        {
+            "ids": ids.contiguous(),
+            "source": None if rows is None else rows.contiguous(),
+            "counts": counts,
+            "rows": found.rows,
+            "slots": found.slots,
+            "offsets": found.offsets,
+            "tile_starts": found.tile_starts,
+            "M": M,
+            "B": B,
+            "block": block,
+            "blocks": blocks,
+            "E": E,
+            "tile_rows": tile_rows,
+            "k": k,
+            "chunk": PLACED,
+            "block_b": max(1, 4096 // block_e),
+            "block_e": block_e,
+        },
+    )
+    return found
+
+
+@remembered
+def _length(ids: Tensor) -> int:
+    """Return M once the argument of `count` is checked."""
+    require_device(ids=ids)
+    require_dtype(torch.int32, torch.int64, ids=ids)
+    return bind_shapes(ids=(ids, "M"))["M"]
+
+
+@remembered
+def _sizes(ids: Tensor, counts: Tensor, block: int, k: int | None, rows: Tensor | None) -> tuple[int, int, int]:
+    """Return M, B and E once the arguments of `dispatch` are checked."""
+    given = {} if rows is None else {"rows": rows}
+    require_device(ids=ids, counts=counts, **given)
+    require_dtype(torch.int32, torch.int64, ids=ids)
+    require_dtype(torch.int32, counts=counts)
+    M, B, E = bind_shapes(ids=(ids, "M"), counts=(counts, "B E")).values()
+    if (k is None) == (rows is None):
+        raise ValueError("the rows of the assignments must be given by k or by rows, and not by both")
+    if rows is not None:
+        require_dtype(torch.int32, torch.int64, rows=rows)
+        bind_shapes(ids=(ids, "M"), rows=(rows, "M"))
+    if M >= MOST_ASSIGNMENTS:
+        raise ValueError(f"M = {M} assignments are too many: at most {MOST_ASSIGNMENTS - 1}")
+    if cdiv(M, block) != B:
+        raise ValueError(f"counts must have {cdiv(M, block)} blocks of {block} assignments, not {B}")
+    return M, B, E
+
+
+def _block_e(E: int) -> int:
+    """Return the places for E experts: a power of two, and one warp or more."""
+    return max(32, next_power_of_2(E))
+
+
+def most_programs(B: int, E: int) -> int:
+    """Return a number of programs that fills a GPU, and no more where each would read many counts."""
+    return max(128, 2**23 // (B * E))
+
+
+def dispatch_reference(
+    ids: Tensor, experts: int, *, tile_rows: int, k: int | None = None, rows: Tensor | None = None
+) -> Dispatch:
+    """Return what `dispatch` does, by a stable sort; rows of slots that belong to no expert are 0."""
+    M = ids.shape[0]
+    there = (ids >= 0) & (ids < experts)
+    order = torch.argsort(torch.where(there, ids, experts), stable=True)  # (M,) assignment of each slot
+    slots = torch.argsort(order).masked_fill(~there, -1)
+    source = order // (k or 1) if rows is None else rows[order]
+    counts = torch.bincount(ids[there], minlength=experts)  # (E,)
+    tiles = (counts + tile_rows - 1) // tile_rows
+    return Dispatch(
+        rows=source.masked_fill(torch.arange(M, device=ids.device) >= counts.sum(), 0).int(),
+        slots=slots.int(),
+        offsets=pad(counts.cumsum(0), (1, 0)).int(),
+        tile_starts=pad(tiles.cumsum(0), (1, 0)).int(),
+        tile_rows=tile_rows,
+    )

@@ -1,0 +1,138 @@
+"""What the fused kernels share: their arguments, and the sum of what several programs computed of one result.
+
+N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.launch.integers import cdiv
+from kernels.launch.tickets import counters, take_ticket
+from kernels.problem.activation import Activation
+from kernels.problem.routes import Flat, Gate, Routing, TopK
+
+MOST_PARTS = 2**16 - 1
+"""The most programs that CUDA allows along the axis of a grid that counts the parts of a sum."""
+
+MOST_COLUMNS = 128
+"""Output columns of one program: beyond, the hidden values are computed again for other columns."""
+
+STRIDES = {
+    name: tuple(f"stride_{name}_{letter}" for letter in letters)
+    for name, letters in {
+        "x": "nd",
+        "gate": "ed",
+        "gate_bias": "e",
+        "ids": "nk",
+        "weights": "nk",
+        "w1": "edh",
+        "b1": "eh",
+        "w2": "ehc",
+        "b2": "ec",
+    }.items()
+}
+"""What the kernels call the strides of each tensor: by its name and the letter of the dimension."""
+
+
+@triton.jit
+def store_sum(out, scratch, counter, part, total, place, inside, size, parts: tl.constexpr) -> None:
+    """Store the sum of `parts` programs' totals, added in the order of their parts by the last to come here.
+
+    Args:
+        out: Result, `size` elements.
+        scratch: fp32, parts x size elements; None for one part.
+        counter: Counter of this sum, 0 before and after; not used for one part.
+        part: Number of this program, 0 to parts - 1.
+        total: What this program computed, an fp32 tile.
+        place: Where its elements stand in `out`, int64, the same in all parts.
+        inside: Which of them exist.
+        size: Elements of `out`, int64.
+        parts: Programs that share this sum.
+    """
+    if parts == 1:
+        tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
+    else:
+        tl.store(scratch + part * size + place, total, mask=inside)
+        last = take_ticket(counter, parts)
+        if last:
+            total = tl.zeros_like(total)
+            for other in range(parts):
+                total += tl.load(scratch + other * size + place, mask=inside, other=0.0, cache_modifier=".cg")
+            tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
+
+
+def sliced(H: int, hidden: int, slices: int) -> tuple[int, int]:
+    """Return how many programs really share the hidden columns of an expert, and the blocks of each."""
+    blocks = cdiv(cdiv(H, hidden), slices)
+    return cdiv(cdiv(H, hidden), blocks), blocks
+
+
+def experts_per_row(routing: Routing) -> int:
+    """Return k, or raise ValueError for a flat list, which has none."""
+    if isinstance(routing, Flat):
+        raise ValueError("a fused path takes a gate or k experts for every row, not a flat list")  # noqa: TRY004 - as elsewhere
+    return routing.k if isinstance(routing, Gate) else routing.ids.shape[1]
+
+
+def fused_arguments(
+    x: Tensor,
+    routing: Routing,
+    w1: Tensor,
+    b1: Tensor | None,
+    w2: Tensor,
+    b2: Tensor | None,
+    *,
+    activation: Activation,
+    parts: int,
+    sums: int,
+) -> dict[str, Any]:
+    """Return the arguments that both fused kernels take, the result `out` (N, C) among them.
+
+    Of `parts` programs each computes a part of one of `sums` sums.
+
+    Raises:
+        ValueError: The routing is a flat list, or there are too many parts or sums.
+    """
+    if parts > MOST_PARTS:
+        raise ValueError(f"at most {MOST_PARTS} programs may share a sum, not {parts}: use fewer slices")
+    gate = routing if isinstance(routing, Gate) else None
+    given = routing if isinstance(routing, TopK) else None
+    tensors = {
+        "x": x,
+        "gate": gate.weight if gate else None,
+        "gate_bias": gate.bias if gate else None,
+        "ids": given.ids if given else None,
+        "weights": given.weights if given else None,
+        "w1": w1,
+        "b1": b1,
+        "w2": w2,
+        "b2": b2,
+    }
+    strides: dict[str, int] = {}
+    for name, tensor in tensors.items():
+        names = STRIDES[name]
+        strides.update(dict.fromkeys(names, 0) if tensor is None else zip(names, tensor.stride(), strict=True))
+    N, D = x.shape
+    E, H, C = w2.shape
+    return {
+        **tensors,
+        **strides,
+        "out": torch.empty(N, C, dtype=x.dtype, device=x.device),
+        "scratch": torch.empty(parts, N, C, dtype=torch.float32, device=x.device) if parts > 1 else None,
+        "counters": counters(sums, x.device) if parts > 1 else None,
+        "N": N,
+        "D": D,
+        "H": H,
+        "E": E,
+        "C": C,
+        "k": experts_per_row(routing),
+        "temperature": float(gate.temperature) if gate else 1.0,
+        "standardised": gate is not None and gate.standardise,
+        "over_all": gate is not None and gate.weights_over == "all",
+        "activation": activation,
+        "parts": parts,
+    }

@@ -1,0 +1,262 @@
+"""Grouped GEMM: one product per expert, over the tiles of a dispatch, in one launch.
+
+N rows, M assignments, E experts; D input width and H output width of this product, the first or the second.
+The weights are H wide, or 2H for swiglu: gate before up.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.launch.checks import ALIGNMENT, FLOATS, bind_shapes, remembered, require_dtype
+from kernels.launch.descriptors import describable, describe
+from kernels.launch.integers import cdiv, next_power_of_2
+from kernels.launch.launch import launch, require_device
+from kernels.ops.dispatch import Dispatch
+from kernels.ops.tiles import find, place
+from kernels.problem.activation import Activation, activate, activate_reference, check_activation, halves, swiglu
+from kernels.problem.machine import machine_of
+from kernels.problem.options import Precision, Product
+
+
+@triton.jit
+def _finish(total, bias, inside, swapped: tl.constexpr):
+    """Return the sums, turned to (tile_rows, columns) where swapped, plus the bias where it is inside."""
+    if swapped:
+        total = tl.trans(total)
+    if bias is not None:
+        total += tl.load(bias, mask=inside, other=0.0).to(tl.float32)[None, :]
+    return total
+
+
+@triton.jit(do_not_specialize=["M"])
+def _grouped_gemm_kernel(
+    a,
+    w,
+    bias,
+    out,
+    rows,
+    offsets,
+    tile_starts,
+    stride_am,
+    stride_ad,
+    stride_we,
+    stride_wd,
+    stride_wh,
+    stride_be,
+    stride_bh,
+    M,
+    H,
+    E,
+    D: tl.constexpr,
+    gather: tl.constexpr,
+    activation: tl.constexpr,
+    halves: tl.constexpr,
+    precision: tl.constexpr,
+    tile_rows: tl.constexpr,
+    columns: tl.constexpr,
+    depth: tl.constexpr,
+    group: tl.constexpr,
+    splits: tl.constexpr,
+    swapped: tl.constexpr,
+    described: tl.constexpr,
+    described_rows: tl.constexpr,
+    persistent: tl.constexpr,
+    block_e: tl.constexpr,
+):
+    steps: tl.constexpr = (D + depth * splits - 1) // (depth * splits)
+    ragged: tl.constexpr = D % (depth * splits) > 0
+    shape: tl.constexpr = (columns, tile_rows) if swapped else (tile_rows, columns)
+    blocks = tl.cdiv(H, columns)
+    tiles = tl.load(tile_starts + E)
+    if tl.program_id(0) >= tiles * blocks * splits:
+        return
+
+    rounds = tl.cdiv(tiles * blocks * splits - tl.program_id(0), tl.num_programs(0)) if persistent else 1
+    for turn in tl.range(rounds, flatten=persistent):
+        part, tile, block = place(tl.program_id(0) + turn * tl.num_programs(0), tiles, blocks, group)
+        expert, begin, end = find(tile, offsets, tile_starts, E, tile_rows, block_e)
+        slot = begin + tl.arange(0, tile_rows)
+        d = part * steps * depth + tl.arange(0, depth)
+        h = block * columns + tl.arange(0, columns)
+        across = tl.cast(H, tl.int64) * stride_wh  # from gate to up
+        if described_rows:
+            a_at = a
+        else:
+            row = tl.load(rows + slot, mask=slot < end, other=0) if gather else tl.where(slot < end, slot, 0)
+            a_at = a + row.to(tl.int64)[:, None] * stride_am + d.to(tl.int64)[None, :] * stride_ad
+        if described:
+            w_at = w
+        else:
+            w_at = w + expert.to(tl.int64) * stride_we
+            w_at += d.to(tl.int64)[:, None] * stride_wd + h.to(tl.int64)[None, :] * stride_wh
+
+        total = tl.zeros(shape, tl.float32)
+        up = tl.zeros(shape, tl.float32)
+        for step in range(steps):
+            done = (part * steps + step) * depth
+            deep = d < D - step * depth if ragged else tl.full((depth,), True, tl.int1)
+            inside = deep[:, None] & (h < H)[None, :]
+            a_tile = a_at.load([begin, done]) if described_rows else tl.load(a_at, mask=deep[None, :], other=0.0)
+            for half in tl.static_range(halves):
+                if described:
+                    w_tile = w_at.load([expert, done, half * H + block * columns]).reshape(depth, columns)
+                else:
+                    w_tile = tl.load(w_at + half * across, mask=inside, other=0.0)
+                left, right = (tl.trans(w_tile), tl.trans(a_tile)) if swapped else (a_tile, w_tile)
+                if half == 0:
+                    total = tl.dot(left, right, total, input_precision=precision)
+                else:
+                    up = tl.dot(left, right, up, input_precision=precision)
+            if not described_rows:
+                a_at += tl.cast(stride_ad, tl.int64) * depth
+            if not described:
+                w_at += tl.cast(stride_wd, tl.int64) * depth
+
+        biased = h < tl.where(part == 0, H, 0)
+        bias_at = bias + expert.to(tl.int64) * stride_be + h.to(tl.int64) * stride_bh if bias is not None else None
+        total = _finish(total, bias_at, biased, swapped)
+        if halves == 2:
+            bias_up = bias_at + tl.cast(H, tl.int64) * stride_bh if bias is not None else None
+            total = swiglu(total, _finish(up, bias_up, biased, swapped))
+        else:
+            total = activate(total, activation)
+        out_at = out + (part.to(tl.int64) * M + slot)[:, None] * H + h[None, :]
+        tl.store(out_at, total.to(out.dtype.element_ty), mask=(slot < end)[:, None] & (h < H)[None, :])
+
+
+def grouped_gemm(
+    a: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    dispatch: Dispatch,
+    *,
+    gather: bool,
+    activation: Activation | None,
+    options: Product,
+    precision: Precision = "ieee",
+    out_dtype: torch.dtype | None = None,
+    programs: int | None = None,
+) -> Tensor:
+    """Return activation(a w_e + bias_e) for the rows of each expert e, (M, H) in slot order.
+
+    Slots that no expert owns are left as they are. With `options.splits` S above 1: S partial sums (S, M, H) in
+    fp32, the bias in the first.
+
+    Args:
+        a: With `gather`, rows (N, D) to be read by dispatch.rows; without, (M, D), by slot. Any strides.
+        w: (E, D, H), or (E, D, 2H) for swiglu, dtype of `a`, any strides.
+        bias: (E, H), or (E, 2H) for swiglu, dtype of `a`, any strides; or None.
+        dispatch: Which slots belong to which expert.
+        gather: Whether `a` is read by row or by slot.
+        activation: Applied to the fp32 sum; None for none.
+        options: Tile sizes; the tile rows come from `dispatch`.
+        precision: How fp32 operands are multiplied; sums are fp32.
+        out_dtype: Dtype of the result, by default that of `a`; partial sums are fp32.
+        programs: Programs of a persistent product, by default one for each multiprocessor.
+
+    Raises:
+        ValueError: An argument has the wrong shape, dtype or device, partial sums are to be activated, or weights
+            that `options` wants described are not describable.
+    """
+    M, D, E, H = _sizes(a, w, bias, dispatch.rows, dispatch.experts, gather, activation)
+    if options.splits > 1 and activation is not None:
+        raise ValueError(f"a product in {options.splits} parts cannot apply {activation}: no part knows the sum")
+    shape = (options.splits, M, H) if options.splits > 1 else (M, H)
+    out = torch.empty(shape, dtype=torch.float32 if options.splits > 1 else out_dtype or a.dtype, device=a.device)
+    if M == 0:
+        return out
+    row = a.stride(0) if M > 1 else D  # the stride of a single row tells nothing: code must not depend on M
+    row_aligned = row * a.element_size() % ALIGNMENT == 0
+    described_rows = options.described and not gather and row_aligned and describable(a)
+    strides = ("stride_am", "stride_ad", "stride_we", "stride_wd", "stride_wh", "stride_be", "stride_bh")
+    bias_strides = (0, 0) if bias is None else bias.stride()
+    arguments: dict[str, Any] = {
+        "a": describe("a", a, [dispatch.tile_rows, options.depth]) if described_rows else a,
+        "w": describe("w", w, [1, options.depth, options.columns], halves(activation)) if options.described else w,
+        "bias": bias,
+        "out": out,
+        "rows": dispatch.rows,
+        "offsets": dispatch.offsets,
+        "tile_starts": dispatch.tile_starts,
+        **dict(zip(strides, (*a.stride(), *w.stride(), *bias_strides), strict=True)),
+        "M": M,
+        "D": D,
+        "H": H,
+        "E": E,
+        "gather": gather,
+        "activation": activation,
+        "halves": halves(activation),
+        "precision": precision,
+        "tile_rows": dispatch.tile_rows,
+        "columns": options.columns,
+        "depth": options.depth,
+        "group": options.group,
+        "splits": options.splits,
+        "swapped": options.swapped,
+        "described": options.described,
+        "described_rows": described_rows,
+        "persistent": options.persistent,
+        "block_e": next_power_of_2(E),
+    }
+    units = dispatch.most_tiles * cdiv(H, options.columns) * options.splits
+    if options.persistent:
+        units = min(units, programs or machine_of(a.device).multiprocessors)
+    launch("experts", _grouped_gemm_kernel, (units,), arguments, warps=options.warps, stages=options.stages)
+    return out
+
+
+@remembered
+def _sizes(
+    a: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    rows: Tensor,
+    experts: int,
+    gather: bool,
+    activation: Activation | None,
+) -> tuple[int, int, int, int]:
+    """Return M, D, E, H once the arguments are checked."""
+    biases = {} if bias is None else {"bias": bias}
+    require_device(a=a, w=w, rows=rows, **biases)
+    require_dtype(*FLOATS, a=a, w=w, **biases)
+    check_activation(activation)
+    width = "2H" if halves(activation) == 2 else "H"
+    shapes = {"rows": (rows, "M"), "a": (a, "N D" if gather else "M D"), "w": (w, f"E D {width}")}
+    sizes = bind_shapes(**shapes, **{name: (tensor, f"E {width}") for name, tensor in biases.items()})
+    if sizes["E"] != experts:
+        raise ValueError(f"w must have the E = {experts} experts of the dispatch, not {sizes['E']}")
+    if sizes[width] % halves(activation):
+        raise ValueError(f"w must have 2H columns for {activation}, not {sizes[width]}")
+    return sizes["M"], sizes["D"], sizes["E"], sizes[width] // halves(activation)
+
+
+def grouped_gemm_reference(
+    a: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    dispatch: Dispatch,
+    *,
+    gather: bool,
+    activation: Activation | None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Return what `grouped_gemm` does in one part, expert by expert, 0 in slots that no expert owns.
+
+    Sums are fp32, or fp64 for fp64 operands.
+    """
+    exact = torch.promote_types(a.dtype, torch.float32)
+    offsets = dispatch.offsets.tolist()
+    H = w.shape[2] // halves(activation)
+    out = torch.zeros(dispatch.rows.shape[0], H, dtype=out_dtype or a.dtype, device=a.device)
+    for e in range(dispatch.experts):
+        slots = slice(offsets[e], offsets[e + 1])
+        rows = a[dispatch.rows[slots]] if gather else a[slots]  # (m, D)
+        total = rows.to(exact) @ w[e].to(exact)  # (m, H) or (m, 2H)
+        if bias is not None:
+            total += bias[e].to(exact)
+        out[slots] = activate_reference(total, activation).to(out.dtype)
+    return out

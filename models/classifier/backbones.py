@@ -1,0 +1,146 @@
+"""From images to features.
+
+Letters: N images, C channels, H and W their height and width, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from models.classifier.whitening import SIDE, filter_count, whitening_weights
+from models.config import BackboneConfig, ConfigError
+
+
+class Backbone(nn.Sequential):
+    """Layers from images (N, C, H, W) to features (N, D), with D = `features`."""
+
+    features: int
+
+    def __init__(self, *layers: nn.Module, features: int) -> None:
+        super().__init__(*layers)
+        self.features = features
+
+    def prepare(self, images: Tensor) -> None:
+        """Set what training does not change from normalised training images (N, C, H, W); nothing by default."""
+
+
+def build_backbone(config: BackboneConfig, input_shape: tuple[int, int, int]) -> Backbone:
+    """Return a freshly initialised backbone for images of `input_shape` (C, H, W).
+
+    Raises `ConfigError` where the images are too small for it.
+    """
+    match config.name:
+        case "identity":
+            return Backbone(nn.Flatten(), features=math.prod(input_shape))
+        case "resnet18":
+            return resnet18(input_shape[0])
+        case "small":
+            return small(input_shape, config.width)
+        case "fast":
+            return Fast(input_shape, config.widths, config.mirrored)
+
+
+def resnet18(channels: int) -> Backbone:
+    """Return the paper's ResNet-18 for 32 x 32 images: a 3 x 3 stem of stride 1, no max-pool, D = 512."""
+    from torchvision.models import (
+        resnet18 as torchvision_resnet18,  # seconds to import, and absent on some machines
+    )
+
+    network = torchvision_resnet18(weights=None)
+    network.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+    network.fc = nn.Identity()
+    return Backbone(network, features=512)
+
+
+def small(input_shape: tuple[int, int, int], width: int) -> Backbone:
+    """Return a fast network for CPUs: a 2 x 2 stem and three groups of two 3 x 3 convolutions, D = `width`.
+
+    The layout is that of airbench (Jordan 2024, arXiv 2404.00498). Each group halves the image for as long as
+    there is something to halve.
+    """
+    channels, *sides = input_shape
+    _check_sides("small", *sides)
+    before, side = width * 3 // 16, min(sides) - 1
+    layers = [nn.Conv2d(channels, before, 2), nn.ReLU()]
+    for after in (width * 3 // 16, width * 3 // 4, width):
+        layers += _group(before, after, halve=side >= 2)
+        before, side = after, side // 2
+    return Backbone(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), features=width)
+
+
+def _group(before: int, after: int, halve: bool) -> Iterator[nn.Module]:
+    yield nn.Conv2d(before, after, 3, padding=1, bias=False)
+    if halve:
+        yield nn.MaxPool2d(2)
+    yield from (nn.BatchNorm2d(after), nn.ReLU())
+    yield nn.Conv2d(after, after, 3, padding=1, bias=False)
+    yield from (nn.BatchNorm2d(after), nn.ReLU())
+
+
+class Fast(Backbone):
+    """A network that learns in few epochs: a whitening stem and three groups of two 3 x 3 convolutions.
+
+    After airbench (Jordan 2024, arXiv 2404.00498): the stem's filters are computed from the images and stay, so that
+    no gradient has to pass the first convolution after it, the dearest to pass; convolutions start as the identity
+    on their first channels; batch normalisation shifts and does not scale. If `mirrored`, the features in evaluation
+    are the mean of those of the image and of its mirror image, so that both get the same answer. D is the last of
+    `widths`. It takes images of other sizes than `input_shape` too.
+    """
+
+    def __init__(self, input_shape: tuple[int, int, int], widths: tuple[int, int, int], mirrored: bool) -> None:
+        channels, *sides = input_shape
+        _check_sides("fast", *sides)
+        before = filter_count(channels)
+        stem = nn.Conv2d(channels, before, SIDE, bias=False)
+        stem.weight.requires_grad_(False)
+        layers: list[nn.Module] = [stem, nn.ReLU()]
+        for after in widths:
+            layers += [_identity_convolution(before, after), _Halve(2), _shift(after), nn.ReLU()]
+            layers += [_identity_convolution(after, after), _shift(after), nn.ReLU()]
+            before = after
+        super().__init__(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), features=before)
+        self.mirrored = mirrored
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features (N, D) of images (N, C, H, W)."""
+        features: Tensor = super().forward(x)
+        if self.training or not self.mirrored:
+            return features
+        mirrored: Tensor = super().forward(x.flip(-1))
+        return (features + mirrored) / 2
+
+    @torch.no_grad()
+    def prepare(self, images: Tensor) -> None:
+        """Make the stem whiten the patches of images (N, C, H, W)."""
+        self.get_parameter("0.weight").copy_(whitening_weights(images))
+
+
+class _Halve(nn.MaxPool2d):
+    """A maximum over 2 x 2 pixels, or nothing where a side has no two pixels left."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if min(x.shape[-2:]) >= 2 else x
+
+
+def _identity_convolution(before: int, after: int) -> nn.Conv2d:
+    """Return a 3 x 3 convolution that hands on each of the first `before` channels; others start at random."""
+    convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
+    nn.init.dirac_(convolution.weight.detach()[:before])
+    return convolution
+
+
+def _shift(channels: int) -> nn.BatchNorm2d:
+    """Return a batch normalisation whose scale stays 1."""
+    norm = nn.BatchNorm2d(channels)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+def _check_sides(name: str, height: int, width: int) -> None:
+    if min(height, width) < 2:
+        raise ConfigError(f"backbone {name} needs images of 2 x 2 or more, not {height} x {width}")

@@ -1,0 +1,276 @@
+"""A trained classifier as a folder, and what its numbers mean.
+
+    config.json         format, model, input, data, classes, training, sha256 of every other file
+    model.safetensors   the weights, float32: backbone.* and head.*
+    metrics.json        history by epoch, test accuracy, how the test images were routed
+    environment.json    what it was trained with
+    features.npy        up to 1,024 test images as features (n, D) float32, to route without the data; may be absent
+    labels.npy          the classes of the same images, (n,) int64, 0 to C - 1; may be absent
+
+config.json is put in place last and removed first, so a killed write leaves no folder that loads.
+
+The logits (N, C) of features x (N, D) follow from model.safetensors and config.json alone. All products and sums
+are in float64; W.T is a transpose; `m` is config["model"]["head"]; x_n, s_n are rows. Write
+
+    g       = x head.gate.weight.T + head.gate.bias                                          (N, E)
+    y_e     = f(x head.w1[e] + head.b1[e]) head.w2[e] + head.b2[e]                           (N, C), for each expert e
+    f       = m.activation:  relu: max(z, 0);  gelu: z (1 + erf(z / sqrt 2)) / 2;  silu: z / (1 + exp(-z));
+              swiglu: silu(z[:H]) z[H:] with H = m.hidden, of a row z of 2H values, so that w1[e] is (D, 2H) and
+              b1[e] (2H,) where they are (D, H) and (H,) with the others
+
+    dense   logits = f(x head.w1 + head.b1) head.w2 + head.b2
+
+    soft    p      = softmax over e of g / m.temperature
+            logits = sum over all e of p[:, e] y_e
+
+    sparse  s_n    = (g_n - mean g_n) / sd g_n  if m.standardise, else g_n; mean and sd over the E scores of the row,
+                     sd with divisor E - 1; s_n = 0 where all scores of the row are equal, as for E = 1
+            r_n    = s_n + head.correction  if m.bias_correction, else s_n; the best experts of a row are those with
+                     the largest r_n, of equal ones those with the lowest id
+            S_n    = the experts that serve row n, by m.policy below
+            w_n    = softmax of s_n / m.temperature, over the experts in S_n if m.weights_over is "selected",
+                     over all E if it is "all"
+            logits = sum over e in S_n of w_n[e] y_e[n]; zero where S_n is empty
+
+            q_n    = softmax over all e of r_n / m.temperature
+            P      = ceil(m.capacity_factor N m.k / E), with the factor as the decimal number in config.json
+            top_k          S_n = the m.k best experts
+            top_p          S_n = the fewest best experts whose q_n sum to at least m.mass, but at most m.k
+            threshold      S_n = the best expert, and of the m.k best all with q_n >= m.threshold
+            capacity       in rounds r = 1, 2, ... every row with fewer than m.k experts asks its r-th best, which
+                           serves the first rows that ask, in order of n, until it serves P rows from all rounds;
+                           m.k rounds if m.overflow is "drop", E if it is "next"
+            expert_choice  expert e is in S_n for the min(N, P) rows n with the largest q_n[e], of equal ones those
+                           with the lowest n
+
+With capacity and expert_choice S_n depends on all N rows that are computed together; with the others on x_n alone.
+head.noise.* acts in training only, as do dropouts. A whole classifier feeds x = backbone((image / 255 - mean) / std)
+with mean and std per channel from config["input"] and image in 0 to 255; backbone `identity` flattens (C, H, W) in
+that order, the others are in `models.classifier.backbones`, with batch normalisation by its stored statistics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from models.classifier.classifier import Classifier
+from models.config import Config, ConfigError, InputConfig, ModelConfig, validated
+from models.errors import ModelError
+from models.storage import TRAINING, make_folder, write_atomically
+
+FORMAT = 1
+CONFIG = "config.json"
+FileName = Literal["model.safetensors", "metrics.json", "environment.json", "features.npy", "labels.npy"]
+WEIGHTS: FileName = "model.safetensors"
+METRICS: FileName = "metrics.json"
+ENVIRONMENT: FileName = "environment.json"
+FEATURES: FileName = "features.npy"
+LABELS: FileName = "labels.npy"
+
+
+class CheckpointError(ModelError):
+    """A folder that is no checkpoint, or a damaged one."""
+
+
+class CheckpointConfig(Config):
+    """What config.json holds: `data` is the source's name, `training` the dumped `TrainConfig`, `sha256` by file."""
+
+    format: Literal[1] = 1
+    model: ModelConfig
+    input: InputConfig
+    data: str
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    training: dict[str, Any]
+    sha256: dict[FileName, str]
+
+    @property
+    def split(self) -> dict[str, Any]:
+        """How `data.load_data` set validation images aside for the training; empty where that is not known."""
+        return {name: self.training[name] for name in ("val_share", "split_seed") if name in self.training}
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded checkpoint: the model in float32 on the CPU in evaluation mode.
+
+    `features` (n, D) float32 and their classes `labels` (n,) int64 may each be None.
+    """
+
+    path: Path
+    model: Classifier
+    config: CheckpointConfig
+    metrics: dict[str, Any]
+    environment: dict[str, Any]
+    features: Tensor | None
+    labels: Tensor | None
+
+
+def save(
+    path: Path,
+    model: Classifier,
+    *,
+    images: InputConfig,
+    data: str,
+    classes: tuple[str, ...],
+    training: dict[str, Any],
+    metrics: dict[str, Any],
+    environment: dict[str, Any],
+    features: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> None:
+    """Write a checkpoint into the folder `path`, over any that is there.
+
+    `features` (n, D) are those of some test images, and `labels` (n,) their classes.
+
+    Raises `StorageError` where it cannot be written.
+    """
+    files: dict[FileName, bytes] = {
+        WEIGHTS: save_tensors({name: value.cpu().contiguous() for name, value in model.state_dict().items()}),
+        METRICS: _json(metrics),
+        ENVIRONMENT: _json(environment),
+    }
+    if features is not None:
+        files[FEATURES] = _npy(features.float())
+    if labels is not None:
+        files[LABELS] = _npy(labels.long())
+    config = CheckpointConfig(
+        model=model.config,
+        input=images,
+        data=data,
+        classes=classes,
+        training=training,
+        sha256={name: _sha256(content) for name, content in files.items()},
+    )
+    make_folder(path)
+    (path / CONFIG).unlink(missing_ok=True)
+    for name, content in files.items():
+        write_atomically(path / name, content)
+    write_atomically(path / CONFIG, _json(config.model_dump(mode="json")))
+
+
+def load(path: Path) -> Checkpoint:
+    """Return the checkpoint in the folder `path`.
+
+    Raises `CheckpointError` for a folder that is missing, unfinished, damaged or of another format.
+    """
+    config = read_config(path)
+    files = {name: _verified(path / name, digest) for name, digest in config.sha256.items()}
+    for name in (WEIGHTS, METRICS, ENVIRONMENT):
+        if name not in files:
+            raise _damaged(path / CONFIG, f"lists no {name}")
+    return Checkpoint(
+        path=path,
+        model=_model(path, config, files[WEIGHTS]),
+        config=config,
+        metrics=json.loads(files[METRICS]),
+        environment=json.loads(files[ENVIRONMENT]),
+        features=_tensor(files.get(FEATURES)),
+        labels=_tensor(files.get(LABELS)),
+    )
+
+
+def read_config(path: Path) -> CheckpointConfig:
+    """Return what config.json in the folder `path` says, or raise `CheckpointError`."""
+    if not path.is_dir():
+        raise CheckpointError(f"there is no checkpoint folder {path}; train one with `moegap train --out {path}`")
+    try:
+        content = json.loads((path / CONFIG).read_text())
+    except FileNotFoundError:
+        raise _unfinished(path) from None
+    except (OSError, ValueError) as error:
+        raise _damaged(path / CONFIG, f"is not readable as JSON ({error})") from None
+    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {content['format']!r}, but this moegap reads format {FORMAT}; use the one "
+            "that wrote it"
+        )
+    try:
+        return validated(TypeAdapter(CheckpointConfig), content, CONFIG)
+    except ConfigError as error:
+        raise _damaged(path / CONFIG, f"is no valid configuration ({error})") from None
+
+
+def _unfinished(path: Path) -> CheckpointError:
+    if (path / TRAINING).is_dir():
+        return CheckpointError(
+            f"the training in {path} is unfinished; run its `moegap train` command again to continue it"
+        )
+    return CheckpointError(
+        f"{path} holds no {CONFIG}, so it is no finished checkpoint; train one with `moegap train --out {path}`"
+    )
+
+
+def _damaged(file: Path, problem: str) -> CheckpointError:
+    return CheckpointError(f"{file} {problem}; copy the checkpoint again, or delete {file.parent} and train again")
+
+
+def _verified(file: Path, digest: str) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise _damaged(file, f"cannot be read ({error.strerror})") from None
+    if _sha256(content) != digest:
+        raise _damaged(file, f"is not the file that {CONFIG} describes: its SHA-256 differs")
+    return content
+
+
+def _model(path: Path, config: CheckpointConfig, weights: bytes) -> Classifier:
+    try:
+        tensors = load_tensors(weights)
+    except SafetensorError as error:
+        raise _damaged(path / WEIGHTS, f"is no safetensors file ({error})") from None
+    names, classes = len(config.classes), config.model.head.classes
+    if names != classes:
+        raise _damaged(path / CONFIG, f"names {names} classes for a head of {classes}")
+    try:
+        with torch.device("meta"):  # shapes alone: nothing is drawn, and no size in a wrong config costs memory
+            model = Classifier(config.model, config.input)
+    except ConfigError as error:
+        raise _damaged(path / CONFIG, f"describes no model ({error})") from None
+    _check_tensors(path / WEIGHTS, tensors, model.state_dict())
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def _check_tensors(file: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name in sorted(found.keys() ^ expected.keys()):
+        raise _damaged(file, f"{'lacks' if name in expected else 'has an extra'} tensor {name}")
+    for name, want in expected.items():
+        have = found[name]
+        if (have.shape, have.dtype) != (want.shape, want.dtype):
+            raise _damaged(
+                file,
+                f"holds {name} as {tuple(have.shape)} {have.dtype} where {CONFIG} asks for "
+                f"{tuple(want.shape)} {want.dtype}",
+            )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
+
+
+def _npy(tensor: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, tensor.detach().cpu().numpy(), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _tensor(npy: bytes | None) -> Tensor | None:
+    return None if npy is None else torch.from_numpy(np.load(io.BytesIO(npy)))

@@ -1,0 +1,1 @@
+"""The dense, soft and sparse heads, their experts, and what each costs."""

@@ -1,0 +1,75 @@
+"""The sparse mixture of experts: a routing policy runs few of E experts per row (Shazeer et al. 2017).
+
+Letters: N rows, D input width, H hidden width of one expert, E experts, C output width, m rows of one expert.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.config import SparseConfig
+from models.heads.experts import Experts
+from models.routing import Routing, router_scores, standardise
+from models.routing.policies import ROUTES
+
+
+class SparseMoEHead(Experts):
+    """sum over the selected e of weight_e (activation(x w1_e + b1_e) w2_e + b2_e), (N, D) -> (N, C).
+
+    `forward` is the readable definition; `bench.forms` holds the ways of executing it fast. A row without experts has
+    logits of zero. Where `config.batch_coupled`, a row's logits depend on the other rows of x.
+    """
+
+    correction: Tensor
+
+    def __init__(self, config: SparseConfig) -> None:
+        super().__init__(
+            (config.experts,), config.features, config.hidden, config.classes, config.activation, config.dropout
+        )
+        self.config = config
+        self.gate = nn.Linear(config.features, config.experts)
+        self.noise = nn.Linear(config.features, config.experts)
+        if config.bias_correction:
+            self.register_buffer("correction", torch.zeros(config.experts))  # (E,)
+
+    def routing(self, x: Tensor) -> Routing:
+        """Return which experts serve the rows of x (N, D), chosen with noise in training only."""
+        config = self.config
+        raw = F.dropout(router_scores(x, self.gate), config.gate_dropout, self.training)  # (N, E)
+        scores = standardise(raw) if config.standardise else raw
+        noisy = noise_std = None
+        if self.training:
+            noise_std = F.softplus(router_scores(x, self.noise)) + config.noise_floor  # (N, E)
+            noisy = scores + torch.randn_like(scores) * noise_std
+        decisive = scores if noisy is None else noisy
+        ranking = decisive + self.correction.to(decisive.dtype) if config.bias_correction else decisive
+        rows, experts, weights, per_row, dropped = ROUTES[config.policy](ranking, decisive, config)
+        return Routing(rows, experts, weights, scores, per_row, dropped, noisy, noise_std, raw)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, C) of x (N, D)."""
+        return self.mix(x, self.routing(x))
+
+    def mix(self, x: Tensor, routing: Routing) -> Tensor:
+        """Return the selected experts' outputs for x (N, D) weighted by `routing`, as logits (N, C)."""
+        out = torch.zeros(x.shape[0], self.config.classes, dtype=routing.weights.dtype, device=x.device)
+        for e in range(self.config.experts):
+            (places,) = torch.where(routing.experts == e)  # (m,)
+            rows = routing.rows[places]
+            h = self.hidden(x[rows], self.w1[e], self.b1[e])  # (m, H)
+            y = h @ self.w2[e] + self.b2[e]  # (m, C)
+            out = out.index_add(0, rows, y * routing.weights[places, None])
+        return out.to(torch.promote_types(x.dtype, self.w1.dtype))
+
+    @torch.no_grad()
+    def correct(self, routing: Routing, rate: float) -> None:
+        """Move `correction` by `rate` towards the experts that `routing`, of a training step, gave too few rows.
+
+        No loss and no gradient (DeepSeek-V3, arXiv 2412.19437, section 2.1.2). Nothing happens without
+        `bias_correction` in the head's configuration.
+        """
+        if self.config.bias_correction:
+            load = routing.load().to(self.correction.dtype)  # (E,)
+            self.correction += rate * torch.sign(load.mean() - load)

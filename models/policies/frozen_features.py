@@ -1,0 +1,84 @@
+"""The features that a trained backbone gives for all images, as data to train heads alone on, in seconds each.
+
+The backbone has learned from the training images, and knows them better than those it has never seen: features of
+training and test images differ more than the images do. Heads compared on them share that, and their accuracies are
+no estimate of whole models trained together.
+
+Letters: N images, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from models.classifier.checkpoint import WEIGHTS, Checkpoint
+from models.classifier.evaluate import BATCH
+from models.data.data import Dataset, digest_of
+from models.data.images import DataError, LabelledImages
+from models.progress import Progress
+from models.storage import write_atomically
+
+PARTS = ("train", "val", "test")
+
+
+def frozen_features(source: Checkpoint, data: Dataset, kept: Path, device: torch.device, progress: Progress) -> Dataset:
+    """Return `data` with each image as the features (D, 1, 1) float32 that the backbone of `source` gives for it.
+
+    A model with backbone `identity` takes them with mean 0 and deviation 1 over the training images: on raw features,
+    large and all positive, some routing policies collapse to one expert. They are kept in the file `kept`, and read
+    from there while weights and images stay the same. Raises `DataError` for images that the backbone does not take.
+    """
+    if data.input_shape != source.config.input.shape:
+        raise DataError(
+            f"{source.path} takes images of shape {source.config.input.shape}, and those of {data.name} have "
+            f"{data.input_shape}; choose other --data or a checkpoint trained on images like them"
+        )
+    parts = (data.train, data.val, data.test)
+    digest = " ".join((source.config.sha256[WEIGHTS], *(digest_of(part) for part in parts)))
+    features = _read(kept, digest)
+    if features is None:
+        features = {
+            name: _features(source, part, name, device, progress) for name, part in zip(PARTS, parts, strict=True)
+        }
+        write_atomically(kept, save(features, metadata={"digest": digest}))
+    deviation, mean = torch.std_mean(features["train"].double(), dim=0, correction=0)  # (D,), (D,)
+    deviation = torch.where(deviation > 0, deviation, 1)  # a feature that is always the same stays so
+    return replace(
+        data,
+        name=f"{data.name} (frozen features of {source.path.resolve().name})",
+        train=_as_images(features["train"], data.train),
+        val=_as_images(features["val"], data.val),
+        test=_as_images(features["test"], data.test),
+        mean=tuple(mean.tolist()),
+        std=tuple(deviation.tolist()),
+        digest=digest,
+    )
+
+
+def _as_images(features: Tensor, part: LabelledImages) -> LabelledImages:
+    return LabelledImages(features[:, :, None, None], part.labels)  # (N, D, 1, 1)
+
+
+@torch.inference_mode()
+def _features(source: Checkpoint, part: LabelledImages, name: str, device: torch.device, progress: Progress) -> Tensor:
+    """Return the features (N, D) of one part's images, on the CPU."""
+    model, batches = source.model.to(device), part.images.split(BATCH)
+    with progress.track(batches, len(batches), f"features of the {name} images") as tracked:
+        return torch.cat([model.features(images.to(device)).float().cpu() for images in tracked])
+
+
+def _read(kept: Path, digest: str) -> dict[str, Tensor] | None:
+    """Return the features in the file `kept`, or None where it does not hold those of `digest`."""
+    try:
+        with safe_open(kept, framework="pt") as file:
+            if (file.metadata() or {}).get("digest") == digest:
+                return {part: file.get_tensor(part) for part in PARTS}
+    except (OSError, SafetensorError):
+        pass
+    return None

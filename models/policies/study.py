@@ -1,0 +1,195 @@
+"""Routing policies trained side by side: the same seeds, the same data, the same recipe, as many parameters.
+
+OUT/LABEL-seedN/          a training, as `models.training.train` leaves it
+OUT/policies.json         what came out, written after each; see `models.policies.results`
+OUT/features.safetensors  features of a frozen backbone, where heads alone are trained
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.classifier import checkpoint
+from models.classifier.checkpoint import WEIGHTS, Checkpoint
+from models.classifier.classifier import Classifier
+from models.classifier.evaluate import BATCH, joined
+from models.config import ConfigError
+from models.data.data import CACHE, Dataset, load_data
+from models.data.images import DataError
+from models.device import pick_device
+from models.errors import ModelError
+from models.heads.cost import flops, parameters
+from models.policies.contenders import Contender, equal_parameters
+from models.policies.frozen_features import frozen_features
+from models.policies.information import information
+from models.policies.results import PolicyResults
+from models.progress import SILENT, Progress
+from models.result_file import environment
+from models.routing import Routing
+from models.storage import StorageError, make_folder
+from models.training.recipes import TrainConfig, train_config
+from models.training.study_progress import StudyProgress
+from models.training.train import train
+from models.training.trainer import model_config
+
+FEATURES = "features.safetensors"
+HEAD_ALONE: dict[str, Any] = {"preset": "demo", "batch": 256}
+"""By default, how a head is trained on frozen features."""
+OWN = ("data", "preset", "epochs", "head", "head_changes", "balance", "seed")
+"""The settings of a run that are its own, or stand in policies.json by themselves."""
+STATISTICS = (
+    "experts_per_row_mean",
+    "experts_per_row_std",
+    "load_cv",
+    "dropped",
+    "unserved",
+    "gate_entropy",
+    "class_load",
+    "load",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study before it begins.
+
+    `shared` are the changes that `contenders` were made with, `changes` those of the preset. With `source`, heads
+    alone are trained, on what its backbone makes of the images, with its split into training and validation.
+    """
+
+    data: str
+    contenders: Sequence[Contender]
+    seeds: Sequence[int]
+    preset: str | None = None
+    source: Checkpoint | None = None
+    shared: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, contender: Contender, seed: int) -> TrainConfig:
+        """Return the recipe of one run. Raises `ConfigError` for a bad value."""
+        own = {"head_changes": contender.changes, "seed": seed}
+        if self.source is None:
+            return train_config(self.data, contender.head, self.preset, **self.changes, **own)
+        settings = {**HEAD_ALONE, **self.source.config.split, **self.changes, **own}
+        if self.preset is not None:
+            settings["preset"] = self.preset
+        config = train_config(f"features of {self.source.path} for {self.data}", contender.head, **settings)
+        if config.backbone.name != "identity" or config.shift or config.flip:
+            raise ConfigError(
+                f"preset {config.preset} trains a backbone or varies images, and --features gives neither; leave "
+                f"--preset out or choose {HEAD_ALONE['preset']}"
+            )
+        return config
+
+
+def run_policies(
+    plan: Plan,
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    cache: Path = CACHE,
+    command: str = "",
+) -> PolicyResults:
+    """Train what `plan` names, seed by seed, and return all that is found in `out`, and which runs failed.
+
+    A finished run is not repeated, an interrupted one goes on where it was, and one that fails stops no other.
+    Raises `ModelError` where all would fail: for bad settings, data or device, policies of unequal size, or an `out`
+    that holds another study or cannot be written.
+    """
+    where = pick_device(device)
+    configs = [(one, plan.config(one, seed)) for seed in plan.seeds for one in plan.contenders]
+    first = configs[0][1]
+    data = load_data(plan.data, val_share=first.val_share, split_seed=first.split_seed, cache=cache, progress=progress)
+    results = PolicyResults(
+        make_folder(out), _about(plan, first, data), command=command, environment=environment(where)
+    )
+    missing = [(one, config) for one, config in configs if not results.has(one.label, config.seed)]
+    if missing and plan.source is not None:
+        data = frozen_features(plan.source, data, out / FEATURES, where, progress)
+    told = (StudyProgress if plan.source is None else _Bars)(progress, len(missing))
+    for one, config in missing:
+        folder, name = out / folder_name(one, config.seed), f"{one.label}, seed {config.seed}"
+        told.begin(name)
+        try:
+            metrics = train(config, folder, device=device, progress=told, cache=cache, command=command, data=data)
+        except (DataError, StorageError):
+            raise
+        except (ModelError, torch.OutOfMemoryError) as error:
+            results.fail(one.label, config.seed, str(error))
+            progress.say(f"{name} failed: {error}")
+            continue
+        results.add(_row(one, config, folder, metrics, data, where))
+        progress.say(f"{told.headline()}: {name}: test accuracy {metrics['test_accuracy']:.2%}")
+    return results
+
+
+def folder_name(contender: Contender, seed: int) -> str:
+    """Return the name of a training's folder in its study."""
+    return f"{contender.folder}-seed{seed}"
+
+
+class _Bars(StudyProgress):
+    """The bars alone: trainings of seconds each need no line for every epoch."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+
+def _about(plan: Plan, config: TrainConfig, data: Dataset) -> dict[str, Any]:
+    """Return what policies.json says of the study as a whole; raises `ConfigError` for policies of unequal size."""
+    source = plan.source
+    features = model_config(config, data).head.features if source is None else source.config.model.head.features
+    common = {name: value for name, value in config.model_dump(mode="json").items() if name not in OWN}
+    of_features = None if source is None else source.config.sha256[WEIGHTS]
+    frozen = "" if source is None else f" on frozen features of {source.path.resolve().name}"
+    return {
+        "data": data.name,
+        "preset": config.preset + frozen,
+        "epochs": config.epochs,
+        "settings": {**common, "head": plan.shared, "images_sha256": data.digest, "features_sha256": of_features},
+        "parameters": equal_parameters(plan.contenders, features, len(data.classes)),
+        "domains": list(data.domains) or None,
+    }
+
+
+def _row(
+    one: Contender, config: TrainConfig, folder: Path, metrics: dict[str, Any], data: Dataset, device: torch.device
+) -> dict[str, Any]:
+    """Return what policies.json says of a finished training; None for what a dense head has not.
+
+    `flops_per_row` are those of the test images' own assignments, and `seconds` those of the epochs.
+    """
+    model = checkpoint.load(folder).model.to(device)
+    head, rows, history = model.head.config, len(data.test), metrics["history"]
+    routing = routed(model, data.test.images.to(device))
+    assignments = rows if routing is None else len(routing.rows)
+    return {
+        "policy": one.label,
+        "seed": config.seed,
+        "head": one.head,
+        "folder": folder.name,
+        "test_accuracy": metrics["test_accuracy"],
+        "val_accuracy": history[metrics["best_epoch"] - 1]["val_accuracy"],
+        "best_epoch": metrics["best_epoch"],
+        **{name: metrics["routing"].get(name) for name in STATISTICS},
+        **information(routing, data.test.labels.to(device), len(data.classes), data.domain_of_class),
+        "flops_per_row": flops(head, rows, assignments).total / rows,
+        "parameters": parameters(head),
+        "balance": {name: weight for name, weight in config.balance if weight},
+        "seconds": sum(row["seconds"] for row in history),
+    }
+
+
+@torch.inference_mode()
+def routed(model: Classifier, images: Tensor) -> Routing | None:
+    """Return the routing of images (N, c, H, W), in the batches of an evaluation; None for a dense head."""
+    found = [model.routed(batch)[1] for batch in images.split(BATCH)]
+    routings = [routing for routing in found if routing is not None]
+    return joined(routings) if routings else None

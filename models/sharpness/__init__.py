@@ -1,0 +1,1 @@
+"""Hessian, spectrum, trace, landscape."""

@@ -1,0 +1,266 @@
+"""The sharpness of trained checkpoints: curvature of the loss, block by block, and the loss around the weights.
+
+OUT/CHECKPOINT.json    everything found; `reports` draws it
+OUT/CHECKPOINT.work/   finished pieces of a measurement that was stopped; the same call goes on from there
+
+The loss is the mean cross-entropy of a subset's images without augmentation or label smoothing. The model is in
+evaluation: no noise in the routing, no dropout, batch normalisation by its stored statistics. Its curvature is that of
+the smooth piece that the weights lie on: rectifiers and routing decisions are held where they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.classifier import checkpoint
+from models.classifier.checkpoint import WEIGHTS, Checkpoint
+from models.config import DenseConfig, SparseConfig, check_choice
+from models.data.data import CACHE, Dataset, load_data
+from models.data.images import DataError
+from models.device import pick_device
+from models.progress import SILENT, Progress
+from models.result_file import environment, write_result
+from models.sharpness.config import SharpnessConfig
+from models.sharpness.network import Network, network_blocks
+from models.sharpness.subset import Sample, SubsetSharpness, sample_of_images
+from models.sharpness.work import Work, WorkError
+from models.storage import make_folder
+from models.training.study_progress import duration
+from models.training.training_state import first_difference
+
+KIND = "sharpness"
+
+
+def measure_sharpness(
+    path: Path,
+    out: Path,
+    config: SharpnessConfig,
+    *,
+    data: str | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    cache: Path = CACHE,
+    command: str = "",
+) -> dict[str, Any]:
+    """Measure the checkpoint in the folder `path`, leave OUT/NAME.json, and return what it holds.
+
+    `data` names images as `models.data.data` knows them, split as in the training. Without it the head alone is
+    measured on the features and labels that the checkpoint keeps. A finished measurement is not repeated; a stopped one
+    goes on, and on a CPU with the same number of threads gives the same numbers bit for bit. Raises `ModelError` for a
+    checkpoint or data that do not fit, for a model that is not deterministic, and for results of other settings.
+    """
+    where, loaded = pick_device(device), checkpoint.load(path)
+    _check_blocks(loaded, config, with_backbone=data is not None)
+    source = _source(loaded, data, cache, progress)
+    about = _about(loaded, source, config)
+    name = path.resolve().name
+    target = make_folder(out) / f"{name}.json"
+    if (finished := _finished(target, about)) is not None:
+        progress.say(f"{name}: already measured in {target}")
+        return finished
+    work = Work(out / f"{name}.work", about)
+    began, parts = time.monotonic(), []
+    subsets = _subsets(source, config)
+    for place, subset in enumerate(subsets):
+        sample = _sample(loaded, source, subset, config, where)
+        measured = SubsetSharpness(loaded.model, sample, config, work, progress)
+        parts.append(_measure(measured, progress, name, later=len(subsets) - 1 - place))
+    content = {**_header(loaded, source, config, parts), "settings": about, "parts": parts}
+    write_result(target, KIND, command=command, environment=environment(where), content=content)
+    work.remove()
+    progress.say(f"{name}: {target} after {duration(time.monotonic() - began)}")
+    found: dict[str, Any] = json.loads(target.read_bytes())
+    return found
+
+
+def check_names(paths: Sequence[Path]) -> None:
+    """Raise `WorkError` where two checkpoints would share one result."""
+    names = [path.resolve().name for path in paths]
+    for name in names:
+        if names.count(name) > 1:
+            raise WorkError(f"two of the checkpoints are called {name}; measure them with an --out each")
+
+
+def _measure(subset: SubsetSharpness, progress: Progress, name: str, later: int) -> dict[str, Any]:
+    """Measure all pieces, telling how long they and `later` subsets like this one will take."""
+    tasks = list(subset.tasks())
+    costs = [sum(task.cost for task in tasks[place:]) for place in range(len(tasks) + 1)]  # from each on
+    label, began, done = f"{name}, {subset.sample.subset}", time.monotonic(), 0.0
+    with progress.track(tasks, len(tasks), label) as tracked:
+        for place, task in enumerate(tracked):
+            known = f"{subset.sample.subset}/{task.name}" in subset.work.pieces
+            found = subset.run(task.name)
+            if known:
+                began, done = time.monotonic(), 0.0
+                continue
+            done += task.cost
+            left = (costs[place + 1] + later * costs[0]) * (time.monotonic() - began) / done
+            if words := _told(task.name, found):
+                progress.say(f"{label}: {words}; about {duration(left)} left")
+    return subset.result()
+
+
+def _told(name: str, found: Any) -> str:
+    """Return what a piece came to in a few words; none for the smaller pieces."""
+    if name == "values":
+        return f"loss {found['loss']:.4f}, accuracy {found['accuracy']:.1%}, gradient norm {found['gradient_norm']:.3g}"
+    if name.startswith("block "):
+        first = found["eigenvalues"][0]
+        return (
+            f"{name.removeprefix('block ')}, largest eigenvalue {first['value']:.4g} (residual {first['residual']:.1g})"
+        )
+    if name.endswith(" small"):
+        return f"{name.removesuffix(' small')}, second difference off curvature by {found['relative_error']:.1g} of it"
+    return name if name in ("surface", "adaptive") else ""
+
+
+def _source(loaded: Checkpoint, data: str | None, cache: Path, progress: Progress) -> Dataset | None:
+    """Return the images to measure on, or None for the checkpoint's own features; raise `DataError` for a misfit."""
+    path, config = loaded.path, loaded.config
+    if data is None:
+        if loaded.features is None or loaded.labels is None:
+            missing = "features" if loaded.features is None else "labels of its features"
+            raise DataError(f"{path} keeps no {missing}; name the images to measure on with --data")
+        return None
+    found = load_data(data, **config.split, cache=cache, progress=progress)
+    if found.input_shape != tuple(config.input.shape):
+        shapes = [" x ".join(map(str, shape)) for shape in (found.input_shape, config.input.shape)]
+        raise DataError(
+            f"the images of {data} are {shapes[0]}, but {path} takes {shapes[1]}; use those it learned from"
+        )
+    if found.classes != config.classes:
+        raise DataError(f"{data} has other classes than {path} was trained on; use the images that it learned from")
+    return found
+
+
+def _sample(
+    loaded: Checkpoint, source: Dataset | None, subset: str, config: SharpnessConfig, device: torch.device
+) -> Sample:
+    """Return up to `config.images` rows of a subset, drawn by the seed, on `device`.
+
+    Images come in random order, since a source may sort them by class and some policies serve the first rows first;
+    features that a checkpoint keeps are in one already.
+    """
+    dtype = {"float32": torch.float32, "float64": torch.float64}[config.dtype]
+    count = len(loaded.labels) if source is None and loaded.labels is not None else len(getattr(source, subset))
+    ids = torch.randperm(count, generator=torch.Generator().manual_seed(config.seed))[: config.images]
+    model = loaded.model.to(device)
+    if source is not None:
+        return sample_of_images(model, subset, getattr(source, subset)[ids].to(device), dtype)
+    assert loaded.features is not None
+    assert loaded.labels is not None
+    ids = ids.sort().values
+    return Sample(subset, None, loaded.features[ids].to(device, dtype), loaded.labels[ids].to(device))
+
+
+def _subsets(source: Dataset | None, config: SharpnessConfig) -> Sequence[str]:
+    """Return the subsets to measure; a checkpoint's own features are of test images."""
+    if source is not None:
+        return config.subsets
+    if "test" not in config.subsets:
+        raise DataError("a checkpoint keeps features of test images only; name the images with --data to measure train")
+    return ("test",)
+
+
+def _check_blocks(loaded: Checkpoint, config: SharpnessConfig, with_backbone: bool) -> None:
+    for name in config.blocks or ():
+        check_choice("block", name, network_blocks(Network(loaded.model, with_backbone)))
+
+
+def _about(loaded: Checkpoint, source: Dataset | None, config: SharpnessConfig) -> dict[str, Any]:
+    """Return what decides the numbers."""
+    return {
+        "model": loaded.config.sha256[WEIGHTS],
+        "data": "kept features" if source is None else _digest(source, config.subsets),
+        **config.model_dump(mode="json"),
+    }
+
+
+def _digest(source: Dataset, subsets: Sequence[str]) -> str:
+    hasher = hashlib.sha256(source.digest.encode())
+    if "test" in subsets:
+        hasher.update(source.test.images.contiguous().numpy().data)
+        hasher.update(source.test.labels.numpy().data)
+    return hasher.hexdigest()
+
+
+def _header(
+    loaded: Checkpoint, source: Dataset | None, config: SharpnessConfig, parts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    head = loaded.config.model.head
+    return {
+        "checkpoint": loaded.path.resolve().name,
+        "head": head.kind,
+        "policy": head.policy if isinstance(head, SparseConfig) else None,
+        "preset": loaded.config.training.get("preset"),
+        "data": loaded.config.data if source is None else source.name,
+        "images": max(part["images"] for part in parts),
+        "loss": "cross-entropy",
+        "dtype": config.dtype,
+        "seed": config.seed,
+        "notes": _notes(loaded, source, config, parts),
+    }
+
+
+def _notes(
+    loaded: Checkpoint, source: Dataset | None, config: SharpnessConfig, parts: list[dict[str, Any]]
+) -> list[str]:
+    """Return what a reader of the numbers must know."""
+    head, notes = loaded.config.model.head, []
+    if source is None:
+        notes.append("Measured on the features that the checkpoint keeps: the head alone, on test images alone.")
+    elif not any(name.startswith("backbone") for name in network_blocks(Network(loaded.model, True))):
+        notes.append("The backbone has no weights: all of the model is its head.")
+    if isinstance(head, SparseConfig):
+        notes.append("The noise layer acts in training only: its curvature is exactly zero, and no block holds it.")
+        if head.batch_coupled:
+            notes.append(
+                f"Under {head.policy} rows share their experts: each subset went through the head as one batch."
+            )
+    if any(not weight.requires_grad for weight in loaded.model.parameters()):
+        notes.append("Weights that training does not move are in no block.")
+    if not isinstance(head, DenseConfig):
+        notes.append(
+            "Traces of all and of experts are the sums of their parts' traces, which are independent estimates."
+        )
+    for part in parts:
+        small = [line for line in part["lines"] if line.get("second_difference_from") == "slopes"]
+        if small:
+            names = ", ".join(line["direction"] for line in small)
+            notes.append(
+                f"On {part['subset']} images kinks lie closer to the weights than float64 losses can be told apart "
+                f"({names}): the second difference is that of slopes there."
+            )
+        worst = max(
+            (value["residual"] / abs(block["eigenvalues"][0]["value"] or 1.0))
+            for block in part["blocks"]
+            for value in block["eigenvalues"]
+        )
+        if worst > config.largest_residual:
+            notes.append(
+                f"On {part['subset']} images {config.most_steps} steps left a residual of {worst:.1e} of the largest "
+                "eigenvalue; --steps allows more."
+            )
+    return notes
+
+
+def _finished(target: Path, about: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what `target` holds, or None where it is not there; raise `WorkError` where it is something else."""
+    if not target.exists():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(target.read_bytes())
+        kind, then = found["kind"], found["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise WorkError(f"{target} is no sharpness measurement; use another --out") from None
+    difference = "kind" if kind != KIND else first_difference(then, json.loads(json.dumps(about)))
+    if difference:
+        raise WorkError(f"{target} holds a measurement with another {difference}; use another --out, or delete it")
+    return found

@@ -1,0 +1,86 @@
+"""The trace of a symmetric operator with its standard error, from random vectors.
+
+Letters: P weights, k known directions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import torch
+from scipy.special import stdtrit
+from torch import Tensor
+
+from models.sharpness.lanczos import Symmetric
+
+LEAST_PROBES = 12
+SIGMAS = 1.96
+"""value +- SIGMAS standard_error holds the trace in about 95 of 100 runs."""
+
+_ROUNDING = 64  # of a sum of known values, in units of the last place: no standard error is smaller
+
+
+class Trace(NamedTuple):
+    """An estimate, its standard error, how many products it took, and what ended it.
+
+    The standard error is that of the mean, widened by what Student's t has over the normal distribution at 95 %
+    where the probes are few, so that `SIGMAS` of it mean the same for any number of probes.
+    """
+
+    value: float
+    standard_error: float
+    probes: int
+    stopped_by: Literal["error", "cap"]
+
+
+def hutchinson(
+    operator: Symmetric,
+    known: list[float],
+    directions: Tensor,
+    generator: torch.Generator,
+    *,
+    relative_error: float,
+    most: int,
+) -> Trace:
+    """Return the trace of an operator A whose values `known` (k,) along orthonormal directions (k, P) are given.
+
+    What the directions span is exact, and only the rest is estimated (Meyer et al. 2021, Hutch++), with random signs
+    z projected off the directions: the mean of z^T A z has no bias. Probes are drawn until the standard error is at
+    most `relative_error` of the value: 12 or `most` if that is fewer, and at most `most`, which is 2 or more.
+    """
+    exact = math.fsum(known)
+    samples: list[float] = []
+    floor = _ROUNDING * torch.finfo(operator.dtype).eps * math.fsum(abs(value) for value in known)
+    while True:
+        signs = torch.randint(0, 2, (operator.shape[0],), generator=generator).to(directions) * 2 - 1
+        probe = signs - directions.T @ (directions @ signs)
+        samples.append(torch.dot(probe.double(), (operator @ probe).double()).item())
+        if len(samples) < min(LEAST_PROBES, most):
+            continue
+        value, error = exact + _mean(samples), max(_standard_error(samples), floor)
+        if error <= max(relative_error * abs(value), floor):
+            return Trace(value, error, len(samples), "error")
+        if len(samples) >= most:
+            return Trace(value, error, len(samples), "cap")
+
+
+def total(traces: Iterable[Trace], relative_error: float) -> Trace:
+    """Return the trace of an operator from the independent ones of the blocks on its diagonal."""
+    parts = list(traces)
+    value = math.fsum(part.value for part in parts)
+    error = math.hypot(*(part.standard_error for part in parts))
+    rounding = _ROUNDING * torch.finfo(torch.float64).eps * math.fsum(abs(part.value) for part in parts)
+    met = error <= max(relative_error * abs(value), rounding)
+    return Trace(value, error, sum(part.probes for part in parts), "error" if met else "cap")
+
+
+def _mean(samples: list[float]) -> float:
+    return math.fsum(samples) / len(samples)
+
+
+def _standard_error(samples: list[float]) -> float:
+    mean, count = _mean(samples), len(samples)
+    plain = math.sqrt(math.fsum((sample - mean) ** 2 for sample in samples) / (count - 1) / count)
+    return plain * float(stdtrit(count - 1, 0.975)) / SIGMAS

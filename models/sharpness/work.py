@@ -1,0 +1,85 @@
+"""The finished pieces of a measurement in progress, so that a killed one goes on where it was.
+
+FOLDER/pieces.json           what decides the numbers, and what each finished piece came to
+FOLDER/PIECE.safetensors     vectors that later pieces need
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from models.errors import ModelError
+from models.storage import make_folder, write_atomically
+from models.training.training_state import first_difference
+
+FILE = "pieces.json"
+
+
+class WorkError(ModelError):
+    """A measurement that cannot be continued."""
+
+
+class Work:
+    """Pieces by name in the folder `folder`, of the measurement that `about` describes.
+
+    Raises `WorkError` where the folder holds another measurement, or a file that is none.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.folder, self.about = folder, json.loads(json.dumps(about))
+        self.pieces: dict[str, Any] = {}
+        if (folder / FILE).exists():
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            old = json.loads((self.folder / FILE).read_bytes())
+            then, pieces = old["about"], dict(old["pieces"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise WorkError(
+                f"{self.folder / FILE} cannot be read; delete {self.folder} to measure from the beginning"
+            ) from None
+        if difference := first_difference(then, self.about):
+            raise WorkError(
+                f"{self.folder} holds an unfinished measurement with another {difference}; use another --out, the old "
+                "setting, or delete it"
+            )
+        self.pieces = pieces
+
+    def piece(self, name: str, measure: Callable[[], Any]) -> Any:
+        """Return the piece `name`, measured only where it is not there yet."""
+        if name not in self.pieces:
+            found = measure()
+            self.pieces[name] = json.loads(json.dumps(found, allow_nan=False))  # as it will be read again
+            make_folder(self.folder)
+            content = {"about": self.about, "pieces": self.pieces}
+            write_atomically(self.folder / FILE, json.dumps(content, allow_nan=False).encode())
+        return self.pieces[name]
+
+    def keep(self, name: str, vector: Tensor) -> None:
+        """Write a vector (P,) that pieces after `name` need."""
+        make_folder(self.folder)
+        write_atomically(self._vector(name), save({"vector": vector.detach().cpu().contiguous()}))
+
+    def kept(self, name: str) -> Tensor:
+        """Return the vector of the piece `name`."""
+        path = self._vector(name)
+        try:
+            return load(path.read_bytes())["vector"]
+        except (OSError, SafetensorError, KeyError):
+            raise WorkError(f"{path} cannot be read; delete {self.folder} to measure from the beginning") from None
+
+    def remove(self) -> None:
+        """Delete the folder: the measurement is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _vector(self, name: str) -> Path:
+        return self.folder / f"{name.replace('/', '-').replace(' ', '-')}.safetensors"

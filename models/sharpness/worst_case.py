@@ -1,0 +1,65 @@
+"""How far the loss rises within a ball around the trained weights: sharpness as SAM and ASAM see it.
+
+Letters: P weights.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.sharpness.objective import Objective, Value
+
+RADII = (0.01, 0.05, 0.1)
+ADAPTIVE_RADII = (0.1, 0.5, 1.0)
+STEPS = 3
+
+
+class Rise(NamedTuple):
+    """The largest increase of the loss found within `radius`, in nats, and how many rows are rerouted there."""
+
+    radius: float
+    loss_increase: float
+    rerouted: int
+
+
+def worst_rise(
+    objective: Objective,
+    radius: float,
+    generator: torch.Generator,
+    *,
+    adaptive: bool,
+    start: tuple[Value, Tensor] | None = None,
+) -> Rise:
+    """Return the largest rise of the loss over perturbations e (P,) with ||e|| <= `radius`.
+
+    The first perturbation is the normalised gradient step of SAM (Foret et al. 2021); two more each take the gradient
+    where the last one led, to the border of the ball. `adaptive` measures e / |w| instead of e, which no rescaling of
+    the network that keeps its function can change (Kwon et al. 2021); weights of zero then stay. The best point is
+    reported, so the true maximum is at least that. A gradient of zero is replaced by a random direction. `start` is
+    value and gradient (P,) at the trained weights, where they are known.
+    """
+    weights = objective.weights
+    scale = weights.abs() if adaptive else torch.ones_like(weights)
+    here, gradient = start or objective.with_gradient(weights)
+    best = Rise(radius, 0.0, 0)
+    for step in range(1, STEPS + 1):
+        there = weights + _steepest(gradient, scale, radius, generator)
+        if step < STEPS:
+            value, gradient = objective.with_gradient(there)
+        else:
+            value = objective.at(there)
+        if value.loss - here.loss > best.loss_increase:
+            best = Rise(radius, value.loss - here.loss, value.rerouted(here))
+    return best
+
+
+def _steepest(gradient: Tensor, scale: Tensor, radius: float, generator: torch.Generator) -> Tensor:
+    """Return the e (P,) with ||e / scale|| = radius that a linear function of this gradient rises most along."""
+    scaled = scale * gradient
+    if not scaled.any():
+        scaled = torch.randn(len(scaled), dtype=torch.float64, generator=generator).to(scaled)
+    steepest: Tensor = radius * scale * (scaled / scaled.norm())
+    return steepest

@@ -1,0 +1,1 @@
+"""Recipes, trainer, optimizers, balance losses, studies over seeds."""

@@ -1,0 +1,142 @@
+"""Losses that keep a mixture's experts in use.
+
+Letters: N rows, E experts, k experts per row, M assignments of a row to an expert.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from models.config import (
+    Config,
+    ConfigError,
+    DenseConfig,
+    HeadConfig,
+    SoftConfig,
+    SparseConfig,
+)
+from models.routing import Routing
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+class BalanceWeights(Config):
+    """Weights of the losses that keep experts in use; `correction` is a rate, not a loss."""
+
+    kl: Weight = 0.0
+    importance: Weight = 0.0
+    load: Weight = 0.0
+    switch: Weight = 0.0
+    z: Weight = 0.0
+    correction: Weight = 0.0
+
+
+def total(routing: Routing | None, weights: BalanceWeights, config: HeadConfig) -> Tensor | float:
+    """Return the sum of the head's balance losses by their `weights`; 0 for a dense head.
+
+    Raises `ConfigError` for a term that the head cannot have, and `ValueError` for `load` without noise.
+    """
+    check(weights, config)
+    if routing is None or isinstance(config, DenseConfig):
+        return 0.0
+    loss: Tensor | float = 0.0
+    if weights.kl:
+        loss = loss + weights.kl * kl_to_uniform(torch.softmax(routing.scores / config.temperature, dim=-1))
+    if weights.importance:
+        loss = loss + weights.importance * importance_loss(routing)
+    if weights.load and isinstance(config, SparseConfig):
+        loss = loss + weights.load * load_loss(routing, config.k)
+    if weights.switch:
+        loss = loss + weights.switch * switch_loss(routing, config.temperature)
+    if weights.z:
+        loss = loss + weights.z * z_loss(routing)
+    return loss
+
+
+def check(weights: BalanceWeights, config: HeadConfig) -> None:
+    """Raise `ConfigError` where `weights` ask for a term that the head cannot have."""
+    for term, weight in weights:
+        if weight and (reason := refusal(term, config)):
+            raise ConfigError(f"balance {term} = {weight:g}: {reason}; set {term} to 0")
+
+
+def refusal(term: str, config: HeadConfig) -> str | None:
+    """Return why a head cannot have the balance term of `BalanceWeights` called `term`, or None where it can."""
+    if isinstance(config, DenseConfig):
+        return "a dense head has no experts to balance"
+    even = isinstance(config, SoftConfig) or config.policy == "expert_choice"
+    if term == "switch" and even:
+        return "every expert of this head has as many rows as any other"
+    if term == "load" and (isinstance(config, SoftConfig) or config.policy not in ("top_k", "capacity")):
+        return "the smooth load needs noise and a fixed number of wanted experts per row, as of top_k and capacity"
+    if term == "correction" and (isinstance(config, SoftConfig) or not config.bias_correction):
+        return "the head has no correction to move, which a sparse head has with bias_correction"
+    return None
+
+
+def kl_to_uniform(weights: Tensor) -> Tensor:
+    """Return KL(p || uniform) in nats for p the mean over rows of gate weights (N, E) that sum to one per row."""
+    p = weights.mean(dim=0)  # (E,)
+    logarithm = p.clamp_min(torch.finfo(p.dtype).tiny).log()  # finite, and so is its gradient, for an unused expert
+    return (p * logarithm).sum() + math.log(weights.shape[-1])
+
+
+def importance_loss(routing: Routing) -> Tensor:
+    """Return CV^2 over experts of their summed weights (Shazeer et al. 2017, equations 6 and 7)."""
+    return cv_squared(routing.matrix().sum(dim=0))
+
+
+def load_loss(routing: Routing, k: int | None = None) -> Tensor:
+    """Return CV^2 over experts of `expected_load` (Shazeer et al. 2017, equation 11)."""
+    return cv_squared(expected_load(routing, k))
+
+
+def expected_load(routing: Routing, k: int | None = None) -> Tensor:
+    """Return the smooth number of rows (E,) that want each expert (Shazeer et al. 2017, equations 8 to 10).
+
+    P(e is among the k wanted) is that of its clean score plus fresh noise passing the k-th largest of the other
+    experts' noisy scores; k is by default the routing's own, and what a limit of rows or a correction of the choice
+    does afterwards is not seen. Raises `ValueError` for routing without noise, where that probability is a step, and
+    for routing without a fixed k.
+    """
+    if routing.noisy is None or routing.noise_std is None:
+        raise ValueError("expected_load needs routing with noise; route with the head in training mode")
+    if k is None:
+        k = routing.ids.shape[-1]
+    if k == routing.scores.shape[-1]:
+        return torch.ones_like(routing.scores).sum(dim=0)
+    top = torch.topk(routing.noisy, k + 1, dim=-1)  # (N, k + 1)
+    wanted = torch.zeros_like(routing.scores, dtype=torch.bool).scatter(-1, top.indices[:, :k], True)
+    bar = torch.where(wanted, top.values[:, k:], top.values[:, k - 1 : k])  # (N, E): the score that e has to pass
+    passes: Tensor = torch.special.ndtr((routing.scores - bar) / routing.noise_std)  # (N, E)
+    return passes.sum(dim=0)
+
+
+def switch_loss(routing: Routing, temperature: float = 1.0) -> Tensor:
+    """Return E sum_e f_e P_e, 1 where either is even (Fedus et al. 2021, equations 4 to 6).
+
+    f_e is the share of the M assignments that expert e serves, through which no gradient flows, and P_e the mean over
+    rows of its share softmax(scores / temperature).
+    """
+    share = torch.softmax(routing.scores / temperature, dim=-1).mean(dim=0)  # (E,)
+    served = routing.load().to(share.dtype) / max(routing.experts.shape[0], 1)  # (E,)
+    return routing.scores.shape[-1] * (served * share).sum()
+
+
+def z_loss(routing: Routing) -> Tensor:
+    """Return the mean over rows of logsumexp(s)^2, which keeps scores small (Zoph et al. 2022, equation 5).
+
+    s are the gate's own scores: standardised ones have one size whatever the gate does.
+    """
+    scores = routing.scores if routing.raw is None else routing.raw
+    return torch.logsumexp(scores, dim=-1).square().mean()
+
+
+def cv_squared(amounts: Tensor) -> Tensor:
+    """Return the squared coefficient of variation (population variance / mean^2) of amounts (E,); 0 when E = 1."""
+    return amounts.var(correction=0) / amounts.mean().square().clamp_min(torch.finfo(amounts.dtype).tiny)

@@ -1,0 +1,171 @@
+"""Trainings of several heads and seeds in one folder: each kept as it ends, continued by the same call.
+
+STUDY/HEAD-seedN/   a training, as `models.training.train` leaves it
+STUDY/study.json    every finished one, written after each
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+
+from models.classifier import checkpoint
+from models.config import HEAD_KINDS
+from models.data.data import CACHE
+from models.data.images import DataError
+from models.device import pick_device
+from models.errors import ModelError
+from models.heads.cost import parameters
+from models.progress import SILENT, Progress
+from models.result_file import write_result
+from models.storage import StorageError
+from models.training.recipes import TrainConfig
+from models.training.study_progress import StudyProgress
+from models.training.train import train
+from models.training.trainer import training_environment
+from models.training.training_state import ResumeError, first_difference, read_state
+
+FILE = "study.json"
+OWN = ("head", "head_changes", "balance", "seed")
+"""The settings in which runs of different heads may differ in one study; those of one head differ in the seed alone."""
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One head over its seeds: mean and sample standard deviation of accuracies 0 to 1, which one seed has not."""
+
+    head: str
+    policy: str | None
+    seeds: int
+    val: tuple[float, float | None]
+    test: tuple[float, float | None]
+    seconds: float
+
+
+def run_study(
+    configs: Sequence[TrainConfig],
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    cache: Path = CACHE,
+    command: str = "",
+) -> tuple[Rows, dict[str, str]]:
+    """Train as each of `configs` says, and return a row for every finished training in `out` and why others failed.
+
+    A training that is there already is not repeated. One that fails, by its folder's name, stops no other. Raises
+    `ModelError` where all would fail: for bad data or device, or an `out` that holds a study with other settings or
+    cannot be written.
+    """
+    where = pick_device(device)
+    _check_same(out, configs)
+    told, failures = StudyProgress(progress, len(configs)), {}
+    for config in configs:
+        folder = folder_name(config)
+        told.begin(f"{config.head} head, seed {config.seed}")
+        listed = folder in _listed(out)
+        try:
+            train(config, out / folder, device=device, progress=told, cache=cache, command=command)
+        except (DataError, StorageError):
+            raise
+        except (ModelError, torch.OutOfMemoryError) as error:
+            failures[folder] = str(error)
+            told.say(f"{folder} failed: {error}")
+            continue
+        if listed:
+            continue  # study.json keeps the machine that it was trained on
+        name = checkpoint.read_config(out / folder).data
+        content = {"preset": config.preset, "data": name, "epochs": config.epochs, "runs": finished(out)}
+        made = training_environment(config, where)
+        write_result(out / FILE, "training", command=command, environment=made, content=content)
+    return finished(out), failures
+
+
+def _listed(out: Path) -> set[str]:
+    """Return the folders of the runs that study.json has; none where it cannot be read."""
+    try:
+        return {run["folder"] for run in json.loads((out / FILE).read_bytes())["runs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def folder_name(config: TrainConfig) -> str:
+    """Return the name of a training's folder in its study."""
+    return f"{config.head}-seed{config.seed}"
+
+
+def finished(out: Path) -> Rows:
+    """Return a row for every finished training of the study in `out`, seed by seed."""
+    rows = [_row(path.parent) for path in out.glob(f"*-seed*/{checkpoint.CONFIG}")]
+    return sorted(rows, key=lambda row: (row["seed"], HEAD_KINDS.index(row["head"])))
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    """Return what study.json says of a finished training. `parameters` are the head's, `seconds` those of epochs."""
+    config = checkpoint.read_config(folder)
+    metrics = json.loads((folder / checkpoint.METRICS).read_text())
+    history, head = metrics["history"], config.model.head
+    best = history[metrics["best_epoch"] - 1]
+    return {
+        "folder": folder.name,
+        "head": head.kind,
+        "policy": getattr(head, "policy", None),
+        "seed": config.training["seed"],
+        "parameters": parameters(head),
+        "best_epoch": metrics["best_epoch"],
+        "val_accuracy": best["val_accuracy"],
+        "test_accuracy": metrics["test_accuracy"],
+        "train_accuracy": best["train_accuracy"],
+        "seconds": sum(row["seconds"] for row in history),
+        "history": history,
+    }
+
+
+def summaries(rows: Rows) -> list[Summary]:
+    """Return the table over seeds of a study's rows, one line for each head, in their order there."""
+    heads = list(dict.fromkeys((row["head"], row["policy"]) for row in rows))
+    groups = [[row for row in rows if (row["head"], row["policy"]) == head] for head in heads]
+    return [
+        Summary(
+            *head,
+            seeds=len(group),
+            val=_spread([row["val_accuracy"] for row in group]),
+            test=_spread([row["test_accuracy"] for row in group]),
+            seconds=fmean(row["seconds"] for row in group),
+        )
+        for head, group in zip(heads, groups, strict=True)
+    ]
+
+
+def _spread(values: list[float]) -> tuple[float, float | None]:
+    return fmean(values), stdev(values) if len(values) > 1 else None
+
+
+def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:
+    """Raise `ResumeError` where a training in `out` has other settings than those asked for now."""
+    asked = {config.head: config.model_dump(mode="json") for config in configs}
+    shared = {name: value for name, value in next(iter(asked.values())).items() if name not in OWN}
+    for folder in sorted(out.glob("*-seed*")):
+        if (old := _config(folder)) is None:
+            continue
+        new = {**asked[old["head"]], "seed": old["seed"]} if old["head"] in asked else {**old, **shared}
+        if difference := first_difference(old, new):
+            raise ResumeError(
+                f"{out} holds a study with another {difference} in {folder.name}; use another --out or the old setting"
+            )
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    """Return the dumped recipe of the training in `folder`, finished or not; None where nothing was kept."""
+    if (folder / checkpoint.CONFIG).exists():
+        return checkpoint.read_config(folder).training
+    state = read_state(folder)
+    return None if state is None else state.config

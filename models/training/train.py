@@ -1,0 +1,117 @@
+"""Training a classifier: seeded, kept after every epoch, continued by the same call."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from models.classifier import checkpoint
+from models.classifier.evaluate import evaluate
+from models.data.data import CACHE, Dataset, load_data
+from models.device import pick_device
+from models.progress import SILENT, Progress
+from models.storage import TRAINING, make_folder
+from models.training.recipes import TrainConfig
+from models.training.tracking import Tracker
+from models.training.trainer import Trainer, training_environment
+from models.training.training_state import ResumeError, best_epoch, first_difference, read_state, write_state
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    cache: Path = CACHE,
+    command: str = "",
+    data: Dataset | None = None,
+) -> dict[str, Any]:
+    """Train as `config` says, leave a checkpoint in the folder `out`, and return its metrics.
+
+    After every epoch the state is written below `out`; the same call continues from there and, on a CPU with the
+    same number of threads, ends with the same weights bit for bit. A finished training is not repeated. Seeds
+    torch's default generators. `command` is the command line that asks, kept beside the history, and `data` what
+    `config.data` names, where it is at hand already. Raises `ModelError` for bad data, an `out` that belongs to another
+    configuration or cannot be written, and a loss that is no longer finite.
+    """
+    where = pick_device(device)
+    if (metrics := _finished(config, out)) is not None:
+        progress.reach(config.epochs, config.epochs)
+        progress.say(f"the training in {out} is already finished")
+        shutil.rmtree(out / TRAINING, ignore_errors=True)
+        return metrics
+    state = read_state(out)
+    if state is not None:
+        _check_same(out, state.config, config)
+    if data is None:
+        data = load_data(
+            config.data, val_share=config.val_share, split_seed=config.split_seed, cache=cache, progress=progress
+        )
+    make_folder(out / TRAINING)
+    trainer = Trainer(config, data, where, progress)
+    if state is not None:
+        if state.data != data.digest:
+            raise ResumeError(f"the images of {config.data} changed since training began in {out}; use another --out")
+        trainer.restore(state)
+        progress.say(f"continuing after epoch {len(state.history)} of {config.epochs}")
+    progress.reach(trainer.epoch, config.epochs)
+    with Tracker(
+        out,
+        trainer.state.config,
+        data.classes,
+        trainer.epoch,
+        command=command,
+        environment=training_environment(config, where),
+    ) as tracker:
+        while trainer.epoch < config.epochs:
+            trainer.run_epoch()
+            progress.reach(trainer.epoch, config.epochs)
+            tracker.track(trainer.state.history)  # first: an epoch that the state lacks is repeated, and replaced here
+            write_state(out, trainer.state)
+    metrics = _keep(trainer, out)
+    shutil.rmtree(out / TRAINING, ignore_errors=True)
+    return metrics
+
+
+def _finished(config: TrainConfig, out: Path) -> dict[str, Any] | None:
+    """Return the metrics of the checkpoint in `out`, or None where there is none; it must be of the same config."""
+    if not (out / checkpoint.CONFIG).exists():
+        return None
+    done = checkpoint.load(out)
+    _check_same(out, done.config.training, config)
+    return done.metrics
+
+
+def _check_same(out: Path, old: dict[str, Any], config: TrainConfig) -> None:
+    if difference := first_difference(old, config.model_dump(mode="json")):
+        raise ResumeError(f"{out} holds a training with another {difference}; use another --out or the old setting")
+
+
+def _keep(trainer: Trainer, out: Path) -> dict[str, Any]:
+    """Test the best epoch's weights, leave them as a checkpoint in `out`, and return its metrics."""
+    trainer.model.load_state_dict(trainer.state.best)
+    tested = evaluate(trainer.model, trainer.test)
+    history = trainer.state.history
+    features, labels = trainer.some_features()
+    metrics = {
+        "test_accuracy": tested.pop("accuracy"),
+        "test_loss": tested.pop("loss"),
+        "best_epoch": best_epoch(history),
+        "routing": tested,
+        "history": history,
+    }
+    checkpoint.save(
+        out,
+        trainer.model,
+        images=trainer.images,
+        data=trainer.data.name,
+        classes=trainer.data.classes,
+        training=trainer.state.config,
+        metrics=metrics,
+        environment=training_environment(trainer.config, trainer.device),
+        features=features,
+        labels=labels,
+    )
+    return metrics

@@ -1,0 +1,90 @@
+"""Where a training run stands after an epoch, in one file that replaces its predecessor in one step.
+
+All randomness of an epoch comes from its seed (`models.training.trainer.epoch_seed`), so no generator's state is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from models.errors import ModelError
+from models.storage import TRAINING, make_folder, write_atomically
+
+FILE = "state.safetensors"
+_GROUPS = ("model", "best", "optimizer")
+
+Tensors = dict[str, Tensor]
+
+
+class ResumeError(ModelError):
+    """A training run that cannot be continued."""
+
+
+@dataclass
+class TrainingState:
+    """Weights now, weights of the best epoch, momenta, and what is known of the epochs so far.
+
+    `config` is the dumped `TrainConfig`, `data` the digest of the training images.
+    """
+
+    config: dict[str, Any]
+    data: str
+    history: list[dict[str, Any]] = field(default_factory=list)
+    model: Tensors = field(default_factory=dict)
+    best: Tensors = field(default_factory=dict)
+    optimizer: Tensors = field(default_factory=dict)
+
+
+def best_epoch(history: list[dict[str, Any]]) -> int:
+    """Return the number of the epoch with the highest validation accuracy, then the lowest loss, then the first."""
+    best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"], -row["epoch"]))
+    return int(best["epoch"])
+
+
+def write_state(out: Path, state: TrainingState) -> None:
+    """Put the state into the folder `out`."""
+    tensors = {f"{group}.{name}": tensor for group in _GROUPS for name, tensor in getattr(state, group).items()}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    record = json.dumps({"config": state.config, "data": state.data, "history": state.history})
+    write_atomically(make_folder(out / TRAINING) / FILE, save(plain, metadata={"state": record}))
+
+
+def read_state(out: Path) -> TrainingState | None:
+    """Return the state that the folder `out` holds, or None where there is none.
+
+    Raises `ResumeError` for a file that is not one.
+    """
+    path = out / TRAINING / FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+            model, best, optimizer = (_group(tensors, f"{group}.") for group in _GROUPS)
+            return TrainingState(**record, model=model, best=best, optimizer=optimizer)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ResumeError(f"{path} is damaged ({error}); delete {path.parent} to train from the start") from None
+
+
+def _group(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
+    """Return the first setting in which two dumped configurations differ, as `name (old, now new)`, or None."""
+    for name in [*new, *(old.keys() - new.keys())]:
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            if inner := first_difference(before, now, f"{prefix}{name}."):
+                return inner
+        elif before != now:
+            return f"{prefix}{name} ({before}, now {now})"
+    return None

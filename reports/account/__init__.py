@@ -1,0 +1,1 @@
+"""The account of the gap between the floor and the measured time."""

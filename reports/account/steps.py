@@ -1,0 +1,158 @@
+"""Parts from steps: a form that can be split was also measured in steps, each doing what the one before does and more.
+
+What a step adds is the median over blocks of its difference, within a block, to the one before. It is taken as it
+comes, below zero too where noise or another state of the caches made the larger step the faster one.
+
+What launching costs is told apart from what is computed as `launch and host`. On a GPU steps are replays of CUDA
+graphs: there it is what the plain call takes beyond its own replay, and what replaying a graph of one empty kernel
+takes, which lies in every replay and so in the first step. A form that cannot be split has that much of an account, the
+replay of the whole being its only step. On a CPU, and of a form that no graph can hold, steps are calls, and each of
+their operators costs the calling thread a known time whatever it computes, which is taken out of the part whose step
+runs it. On a GPU that is too much where the device is still busy meanwhile.
+
+Letters: B blocks, P steps, J parts, of which the last is host work, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.account import parts
+from reports.account.paired import Floats, block_medians, percentiles, resampled_medians
+from reports.account.parts import CHOICE, COMBINE, DISPATCH, GATE, GEMM, HOST, IMBALANCE, Draft
+from reports.reading.load import Case
+from reports.records.record import CaseRecord, Step
+from reports.speed.floors import Floor
+
+Interval = tuple[float | None, float | None]
+_ADDED: dict[Step, tuple[str, ...]] = {  # in the order in which each contains the one before
+    "balanced": (GEMM,),
+    "products": (IMBALANCE,),
+    "dispatched": (DISPATCH,),
+    "given": (DISPATCH, COMBINE),
+    "gated": (GATE,),
+    "routed": (CHOICE,),
+    "combined": (COMBINE,),
+}
+_REPLAYS: tuple[Step, ...] = ("graph", "replay")
+
+
+@dataclass(frozen=True)
+class Added:
+    """A measured step, the works it adds to the one before, and the seconds it adds, floors and host's work included.
+
+    The replay of an empty kernel is not included. `operators` is how many it adds, None where they were not counted.
+    """
+
+    works: tuple[str, ...]
+    step: Case
+    seconds: float
+    operators: int | None
+
+
+@dataclass(frozen=True)
+class BySteps:
+    """The parts that steps tell apart, what each step added, and the interval of what parts and floors leave over.
+
+    Nothing is `added` where the replay of the whole call is the only step.
+    """
+
+    drafts: tuple[Draft, ...]
+    added: tuple[Added, ...]
+    rest: Interval
+
+
+def by_steps(case: Case, steps: Mapping[Step, Case], floor: Floor | None) -> BySteps | None:
+    """Return the parts of `case` from its `steps`, or None where none shares a block with it."""
+    works = _works(case.record, steps)
+    replays = [step for step in _REPLAYS if step in steps]
+    if not works and "graph" not in replays:
+        return None
+    times = block_medians([steps[step] for step in (*works, *replays)] + [case])  # (B, P + 1), and one for each replay
+    if not len(times):
+        return None
+    call = times[:, -1]  # (B,)
+    replayed = dict(zip(replays, times[:, len(works) :].T, strict=False))  # (B,) each
+    empty = replayed.get("replay", np.zeros_like(call))
+    added = np.diff(times[:, : len(works)], prepend=empty[:, None], axis=1)  # (B, P)
+    observed = np.column_stack([added, call - replayed.get("graph", call) + empty])  # (B, J)
+    counts = [steps[step].record.operators for step in works]
+    counted = floor is not None and not replays and None not in counts
+    known = _known(case.record, works.values(), counts if counted else [], "replay" in replays, floor)
+    ends = _intervals(observed, call, known, floor.seconds if floor else 0.0)
+    drafts = _drafts(works.values(), np.median(observed, axis=0) - known, ends, floor)
+    return BySteps(
+        drafts=tuple(drafts if replays or counted else drafts[:-1]),
+        added=tuple(
+            map(Added, works.values(), map(steps.__getitem__, works), np.median(added, axis=0).tolist(), _added(counts))
+        ),
+        rest=ends[-1],
+    )
+
+
+def _drafts(
+    works: Iterable[tuple[str, ...]], seconds: Floats, ends: Sequence[Interval], floor: Floor | None
+) -> list[Draft]:
+    """Return a part for each of the `seconds` (J,) and their intervals, the last of which is host work."""
+    named = [(parts.name(work, floor), work) for work in works] + [(HOST, ())]
+    return [
+        Draft(name, value, *interval, work)
+        for (name, work), value, interval in zip(named, seconds.tolist(), ends, strict=False)
+    ]
+
+
+def _works(record: CaseRecord, steps: Mapping[Step, Case]) -> dict[Step, tuple[str, ...]]:
+    """Return what each measured step adds: its own works and those of the steps before it that were not measured."""
+    found: dict[Step, tuple[str, ...]] = {}
+    new: list[str] = []
+    for step, works in _ADDED.items():
+        if step == "given" and step not in steps:
+            continue
+        before = {work for added in found.values() for work in added}
+        new += [work for work in parts.done_by(record, works) if work not in before and work not in new]
+        if step in steps and new:
+            found[step], new = tuple(new), []
+    return found
+
+
+def _added(counts: Sequence[int | None]) -> list[int | None]:
+    """Return by how much each count exceeds the one before, None where one of the two is not known."""
+    before = (0, *counts)
+    return [None if old is None or new is None else new - old for old, new in zip(before, counts, strict=False)]
+
+
+def _known(
+    record: CaseRecord, works: Iterable[tuple[str, ...]], counts: Sequence[int | None], empty: bool, floor: Floor | None
+) -> Floats:
+    """Return the seconds (J,) that are taken out of what each step adds: its floors, and the work of its host.
+
+    Where the operators of the steps were counted, that work stands in the last place, negative. The launch that the
+    floors count lies there too, and in the replay of an empty kernel; without either it lies in the first step.
+    """
+    known = np.array([*(parts.floor_within(work, record, floor) for work in works), 0.0])
+    if floor is None:
+        return known
+    if counts:
+        total = counts[-1] if record.operators is None else record.operators
+        operators = np.array([*counts, total], dtype=np.float64)
+        known[:-1] += np.diff(operators[:-1], prepend=0) * floor.ceilings.operator
+        known[-1] = -operators[-1] * floor.ceilings.operator
+    known[-1 if counts or empty else 0] += floor.launch
+    return known
+
+
+def _intervals(observed: Floats, call: Floats, known: Floats, floor: float) -> list[Interval]:
+    """Return the interval of each part, and of what parts and `floor` leave of the call.
+
+    `observed` (B, J), `call` (B,) and `known` (J,) in seconds.
+    """
+    resampled = resampled_medians(np.column_stack([observed, call]))  # (R, J + 1)
+    if resampled is None:
+        return [(None, None)] * (len(known) + 1)
+    found = resampled[:, :-1] - known
+    rest = resampled[:, -1] - found.sum(axis=1) - floor
+    low, high = percentiles(np.column_stack([found, rest]))
+    return list(zip(low.tolist(), high.tolist(), strict=True))

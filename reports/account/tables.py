@@ -1,0 +1,140 @@
+"""The tables of the account: where the time of each case went, by either method, and the ceilings of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from reports.account.account import Account
+from reports.account.cross_check import Agreement
+from reports.numbers import units
+from reports.output.blocks import Column, Table, without_blanks
+from reports.records.record import Ceilings
+from reports.records.validated import moment
+from reports.speed.analysis import Analysis, Setting
+from reports.speed.tables import caption, name
+
+_STAGE_NAMES = {"route": "gate and top-k", "experts": "expert products"}
+
+
+def waterfalls(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
+    """Return one table for each setting: the parts of each case side by side, which add up as they are shown."""
+    return [_waterfalls(analysis, setting, own) for setting, own in by_setting(accounts)]
+
+
+def checks(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
+    """Return, for each setting, the seconds of stages by steps and by trace, where cases have both."""
+    columns = (
+        *_CASE,
+        Column("stage", numeric=False),
+        Column("by steps"),
+        Column("by trace"),
+        Column("trace − steps, of the call"),
+        Column("trace / steps"),
+        Column("agree", numeric=False),
+        Column("why not", numeric=False),
+    )
+    tables = []
+    for setting, own in by_setting(accounts):
+        rows = [_check_row(analysis, account, found) for account in own for found in account.agreements]
+        if rows:
+            tables.append(without_blanks(Table(caption(setting), columns, tuple(rows))))
+    return tables
+
+
+def ceilings(measured: Iterable[Ceilings]) -> Table | None:
+    """Return what each machine can do in each dtype, the latest first, or None where nothing was measured."""
+    order = sorted(measured, key=lambda found: moment(found.measured_at), reverse=True)
+    rows = tuple(dict.fromkeys(_ceiling_row(found) for found in order))
+    return without_blanks(Table("Ceilings", _CEILINGS, rows)) if rows else None
+
+
+def by_setting(accounts: Sequence[Account]) -> list[tuple[Setting, list[Account]]]:
+    """Return the accounts of each setting, in their order."""
+    groups: dict[Setting, list[Account]] = {}
+    for account in accounts:
+        groups.setdefault(account.setting, []).append(account)
+    return list(groups.items())
+
+
+_CASE = (Column("head", numeric=False), Column("form", numeric=False), Column("rows"))
+_CEILINGS = (
+    Column("device", numeric=False),
+    Column("dtype", numeric=False),
+    Column("threads", numeric=False),
+    Column("GFLOP/s"),
+    Column("of the product", numeric=False),
+    Column("launch"),
+    Column("operator"),
+    Column("waking threads"),
+    Column("graph replay"),
+    Column("n"),
+    Column("measured", numeric=False),
+    Column("copies, GB/s by working set", numeric=False),
+)
+
+
+def _waterfalls(analysis: Analysis, setting: Setting, accounts: Sequence[Account]) -> Table:
+    places = {part.name: part.place for account in accounts for part in account.waterfall.parts}
+    names = sorted(places, key=lambda part: (places[part], part))
+    columns = (
+        *_CASE,
+        Column("measured by", numeric=False),
+        Column("unit", numeric=False),
+        Column("promised"),
+        Column("call"),
+        *(Column(part) for part in names),
+        Column("notes", numeric=False),
+    )
+    rows = tuple(_waterfall_row(analysis, account, names) for account in accounts)
+    return without_blanks(Table(caption(setting), columns, rows))
+
+
+def _waterfall_row(analysis: Analysis, account: Account, names: Sequence[str]) -> tuple[str, ...]:
+    found = account.waterfall
+    whole, shown, unit = units.seconds_adding_up(found.total, [part.picoseconds for part in found.parts])
+    cells = {part.name: text for part, text in zip(found.parts, shown, strict=True)}
+    return (
+        *_case(analysis, account),
+        found.basis,
+        unit,
+        "" if found.promised is None else units.seconds_in(found.promised, unit, decimals=len(whole.partition(".")[2])),
+        whole,
+        *(cells.get(part, "") for part in names),
+        " ".join(found.notes),
+    )
+
+
+def _check_row(analysis: Analysis, account: Account, found: Agreement) -> tuple[str, ...]:
+    return (
+        *_case(analysis, account),
+        units.listing([_STAGE_NAMES.get(stage, stage) for stage in found.stages]),
+        units.seconds(found.steps),
+        units.seconds(found.traced),
+        units.signed_percent(found.share),
+        "" if found.ratio is None else units.factor(found.ratio),
+        "no" if found.reason else "yes",
+        found.reason,
+    )
+
+
+def _case(analysis: Analysis, account: Account) -> tuple[str, str, str]:
+    record = account.case.record
+    return (name(analysis, account.head), record.form, units.count(record.rows))
+
+
+def _ceiling_row(found: Ceilings) -> tuple[str, ...]:
+    copies = [f"{units.megabytes(copy.working_set)}: {units.billions(copy.bytes_per_s)}" for copy in found.copies]
+    return (
+        found.device_name,
+        found.dtype,
+        f"{found.threads} {found.thread_wait.lower()}".strip(),
+        units.billions(found.flops_per_s),
+        found.product,
+        units.seconds(found.launch),
+        units.seconds(found.operator),
+        "" if found.parallel is None else units.seconds(found.parallel),
+        "" if found.graph_replay is None else units.seconds(found.graph_replay),
+        units.count(found.samples),
+        units.moment(moment(found.measured_at)),
+        ", ".join(copies),
+    )

@@ -1,0 +1,54 @@
+"""Parts from a trace: the seconds of stages that a profiler, or an engine's own profile, saw in a pass of its own.
+
+They stand as they were seen, neither scaled to the timed call nor cut: a profiled call is slower, so what is left over
+may be below zero. A pass so much slower that its stages are those of another state of the machine tells nothing. On a
+GPU stages are the time of kernels, which a profiler does not lengthen, and "other" is mostly its host, which a profiler
+does: it stands in no part. Forms of one compiled whole have no stages, and the names of their operators stand for
+these; there the gate's product counts among the experts'.
+"""
+
+from __future__ import annotations
+
+from reports.account import parts
+from reports.account.parts import CHOICE, COMBINE, DISPATCH, FUSED, GATE, GEMM, IMBALANCE, OUTSIDE, WORK, Draft
+from reports.records.record import CaseRecord
+from reports.speed.floors import Floor
+
+STAGES = {"experts": (IMBALANCE, GEMM), "route": (GATE, CHOICE), "dispatch": (DISPATCH,), "combine": (COMBINE,)}
+ANOTHER_STATE = 1.5
+"""Times the timed call from which on a profiled one tells nothing of it."""
+_BY_NAME = {**STAGES, "experts": (IMBALANCE, GEMM, GATE), "route": (CHOICE,)}
+
+
+def tells(record: CaseRecord, call: float) -> bool:
+    """Return whether a case's trace saw products of experts, in about the seconds of its timed `call`."""
+    seen = stages(record)
+    return bool(seen.keys() & {"experts", "fused"}) and sum(seen.values()) < ANOTHER_STATE * call
+
+
+def stages(record: CaseRecord) -> dict[str, float]:
+    """Return the seconds of what a trace saw of the call itself, by stage: on a GPU without those of its host."""
+    host = {"other"} if record.device == "cuda" else set()
+    return {stage: seconds for stage, seconds in record.traced.items() if seconds > 0 and stage not in host}
+
+
+def works(record: CaseRecord) -> dict[str, tuple[str, ...]]:
+    """Return which works each stage of a case's trace holds."""
+    return _BY_NAME if record.traced_by == "names" else STAGES
+
+
+def by_trace(record: CaseRecord, floor: Floor | None, launch: float) -> list[Draft]:
+    """Return the parts of a case from its trace, whose products hold `launch` seconds of the floors' launch."""
+    seen = stages(record)
+    drafts, outside = [], seen.get("other", 0.0)
+    for stage, held in works(record).items():
+        done = parts.done_by(record, held)
+        if stage in seen and done:
+            within = parts.floor_within(done, record, floor) + (launch if stage == "experts" else 0.0)
+            drafts.append(Draft(parts.name(done, floor), seen[stage] - within, works=done))
+        else:
+            outside += seen.get(stage, 0.0)
+    if "fused" in seen:
+        within = 0.0 if "experts" in seen else parts.floor_within(WORK, record, floor) + launch
+        drafts.append(Draft(FUSED, seen["fused"] - within))
+    return [*drafts, Draft(OUTSIDE, outside)] if outside else drafts

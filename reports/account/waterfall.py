@@ -1,0 +1,155 @@
+"""The account of one case: where each picosecond of its measured median went.
+
+Parts are whole picoseconds and sum to the measured median exactly: what the others leave of it is `unattributed`, which
+always stands there, below zero too. The floors come first. The other parts come from steps (`reports.account.steps`)
+where the form was measured in steps, else from a trace (`reports.account.traced`), beside which the call's own replay
+as a CUDA graph may tell what launching costs; where there is none of them, all beyond the floors is unattributed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from reports.account import parts
+from reports.account.parts import UNATTRIBUTED, Draft
+from reports.account.steps import Added, BySteps, by_steps
+from reports.account.traced import ANOTHER_STATE, by_trace, stages, tells
+from reports.numbers import units
+from reports.reading.load import Case
+from reports.records.record import CaseRecord
+from reports.speed.floors import Floor
+
+LARGE = 0.1
+"""Share of the call from which on what is unattributed needs a reason."""
+
+Basis = Literal["steps", "graph and trace", "graph", "trace", "floors"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a call in picoseconds, with an interval where its blocks allow one; `place` is its order in a call."""
+
+    name: str
+    picoseconds: int
+    low: int | None
+    high: int | None
+    place: int
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """A case's parts, whose picoseconds sum to `total` exactly; the last one is `unattributed`.
+
+    `promised` is what the case would take if the counted saving over the best dense form arrived whole, None without
+    one. `added` is what each of its steps added. `notes` are sentences: that the case undercuts its floor, and why
+    much is unattributed.
+    """
+
+    case: Case
+    basis: Basis
+    total: int
+    parts: tuple[Part, ...]
+    promised: int | None
+    added: tuple[Added, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def unattributed(self) -> float:
+        """Its share of the call; 0 of a call that takes no picosecond."""
+        return self.parts[-1].picoseconds / max(self.total, 1)
+
+
+def waterfall(
+    case: Case, median: float, floor: Floor | None, steps: Sequence[Case] = (), promised: float | None = None
+) -> Waterfall:
+    """Return the account of `case`, whose measured `median` in seconds its parts sum to.
+
+    `steps` are those of the case, of which only those measured in its own blocks count; `promised` is in seconds.
+    """
+    split = by_steps(case, {step.record.step: step for step in steps if step.interleaved_with(case)}, floor)
+    basis = _basis(split, tells(case.record, median))
+    found = [*parts.floors(floor), *(split.drafts if split else ())]
+    launch = floor.launch if floor and not split else 0.0
+    found += by_trace(case.record, floor, launch) if basis in ("graph and trace", "trace") else []
+    known = sorted((_rounded(draft) for draft in found), key=lambda part: part.place)
+    total = picoseconds(median)
+    rest = total - sum(part.picoseconds for part in known)
+    low, high = split.rest if split and basis != "graph and trace" else (None, None)
+    left = Part(UNATTRIBUTED, rest, _end(low), _end(high), Draft(UNATTRIBUTED, 0).place)
+    return Waterfall(
+        case=case,
+        basis=basis,
+        total=total,
+        parts=(*known, left),
+        promised=None if promised is None else picoseconds(promised),
+        added=split.added if split else (),
+        notes=tuple(_notes(case, median, floor, left, split)),
+    )
+
+
+def _basis(split: BySteps | None, traced: bool) -> Basis:
+    """Return what tells the parts of a case that was `split`, into its own replay alone where nothing is added."""
+    if split and split.added:
+        return "steps"
+    if split:
+        return "graph and trace" if traced else "graph"
+    return "trace" if traced else "floors"
+
+
+def picoseconds(seconds: float) -> int:
+    """Return whole picoseconds."""
+    return round(seconds * 1e12)
+
+
+def _rounded(draft: Draft) -> Part:
+    return Part(draft.name, picoseconds(draft.seconds), _end(draft.low), _end(draft.high), draft.place)
+
+
+def _end(seconds: float | None) -> int | None:
+    return None if seconds is None else picoseconds(seconds)
+
+
+def _notes(case: Case, call: float, floor: Floor | None, left: Part, split: BySteps | None) -> Iterator[str]:
+    if floor is not None and floor.seconds > call:
+        reading = ", and work that mostly reads may pass the rate of a copy" if floor.limit == "bandwidth" else ""
+        yield f"It undercuts its floor of {units.seconds(floor.seconds)}: a ceiling lies too low for it{reading}."
+    if abs(left.picoseconds) >= LARGE * picoseconds(call):
+        if split and split.added:
+            yield _beside_steps(case.record, left, split)
+        else:
+            yield _beside_trace(case.record, call, left, replayed=split is not None)
+
+
+def _beside_trace(record: CaseRecord, call: float, left: Part, replayed: bool) -> str:
+    """Say why a trace, or the lack of one, leaves much unattributed, of a form `replayed` as a graph or not."""
+    traced, size = sum(stages(record).values()), units.signed_picoseconds(abs(left.picoseconds))
+    seen, gpu = units.seconds(traced), record.device == "cuda"
+    beyond = f"all beyond the floors{' and the host' if replayed else ''} is unattributed"
+    if not record.traced:
+        return f"The form was neither measured in steps nor traced, so {beyond}."
+    if traced >= ANOTHER_STATE * call:
+        done = "kernels" if gpu else "call"
+        return f"The profiled {done} took {seen}, so its stages tell nothing of this one and stand in no part."
+    if not tells(record, call):
+        return f"The form hides its stages in one whole, so {beyond}."
+    if gpu:
+        told = f"{size} beyond what is left of the call" if left.picoseconds < 0 else f"so {size} lie outside them"
+        return f"The kernels of its stages take {seen} when profiled, {told}."
+    if left.picoseconds < 0:
+        return f"A profiled call is slower than a timed one: its stages take {seen}, {size} beyond the call."
+    return f"Even slowed by the profiler the stages take {seen} only, so {size} lie outside them."
+
+
+def _beside_steps(record: CaseRecord, left: Part, split: BySteps) -> str:
+    """Say why steps leave much unattributed."""
+    done = {work for added in split.added for work in added.works}
+    missing = [work for work in parts.done_by(record, parts.WORK) if work not in done]
+    if missing:
+        return f"No step that includes {units.listing(missing)} was measured, so that is unattributed."
+    if left.low is not None and left.high is not None and left.low <= 0 <= left.high:
+        low, high = map(units.signed_picoseconds, (left.low, left.high))
+        return f"The call differs from its last step by no more than noise, {low} to {high}."
+    size, slower = units.signed_picoseconds(abs(left.picoseconds)), "longer" if left.picoseconds > 0 else "less"
+    return f"The call takes {size} {slower} than the steps that do all of its work, and nothing measured says why."

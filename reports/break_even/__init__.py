@@ -1,0 +1,1 @@
+"""From how many rows on sparse beats dense."""

@@ -1,0 +1,1 @@
+"""Two results compared, and the gate."""

@@ -1,0 +1,236 @@
+"""One run before and one after: which cases became faster or slower, which lost their time, what changed over all.
+
+Cases are matched by what identifies them, their `case_id`, and by machine and threads too where a side holds one on
+several machines. The ratio is base / new: above 1 where NEW is faster. A `group_id` is drawn for each group that is
+measured, so two records that share it hold the same blocks (one file is a copy of the other, gone on with or changed)
+and are compared block by block. Two runs share none: their medians are resampled apart. An interval then covers what
+varies within the runs, not what the machine did otherwise in one of them; of that the anchor tells, see
+`reports.changes.conditions`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import exp, hypot, log
+
+import numpy as np
+
+from reports.changes import conditions as changed_conditions
+from reports.changes.conditions import Run
+from reports.errors import ReportError
+from reports.numbers import stats, units
+from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
+from reports.reading.load import Case, Results
+from reports.records.record import CaseRecord, Status
+from reports.speed.analysis import Head, labels
+
+ROUNDING = 1e-9
+"""Share of the least effect that floating point may take: a change of just the least effect counts as beyond it."""
+WORST_FIRST = (Verdict.SLOWER, Verdict.UNCLEAR, Verdict.FASTER, Verdict.SAME)
+_AXES = {
+    "part": "{}", "dtype": "{}", "device": "{}", "clock": "{} clock", "cache": "{} caches", "routing": "routing {}",
+}  # fmt: skip
+"""What may tell cases of one head, form and number of rows apart, and how a label says it."""
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A case that has a time in both runs.
+
+    Attributes:
+        case: What it is called in both files.
+        label: A name for charts, which says what tells it from others here.
+        family: The summary it belongs to: its head and form, or the group of a plain benchmark.
+        form: The form it runs in; "" for a plain benchmark.
+        together: Cases that share it were measured interleaved.
+        base: Its median before, in seconds; `new` that after.
+        ratio: base / new.
+        verdict: What that says of NEW.
+        by_quartiles: The interval comes from quartiles, for want of raw samples.
+    """
+
+    case: str
+    label: str
+    family: str
+    form: str
+    together: str
+    base: float
+    new: float
+    ratio: Estimate
+    verdict: Verdict
+    by_quartiles: bool = False
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A case that had a time before and has none after, and why."""
+
+    case: str
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The geometric mean of the ratios of some changes, with an interval where all of them have one; their verdicts."""
+
+    name: str
+    form: str  # that all of them share, or ""
+    ratio: Estimate
+    verdicts: Counter[Verdict]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What differs between two runs; `changes` the worst first, `gained` those that have a time only after.
+
+    `only_base` and `only_new` have a time in one run and are unheard of in the other. `warnings` say in sentences what
+    beside the code may have changed a time.
+    """
+
+    runs: tuple[Run, Run]
+    kind: str  # what a family is, for a heading
+    least: float
+    changes: tuple[Change, ...]
+    lost: tuple[Lost, ...] = ()
+    gained: tuple[str, ...] = ()
+    only_base: tuple[str, ...] = ()
+    only_new: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def families(self) -> list[Mean]:
+        """The mean of each family over its shapes, the worst first."""
+        members: dict[str, list[Change]] = {}
+        for change in self.changes:
+            members.setdefault(change.family, []).append(change)
+        return sorted((mean(name, own) for name, own in members.items()), key=lambda found: found.ratio.value)
+
+    @property
+    def overall(self) -> Mean | None:
+        """The mean over all changes, None without any."""
+        return mean("all cases", self.changes) if self.changes else None
+
+    def of(self, *verdicts: Verdict) -> list[Change]:
+        """Return the changes with one of these verdicts, the worst first."""
+        return [change for change in self.changes if change.verdict in verdicts]
+
+
+def between(base: Results, new: Results, least: float = LEAST_EFFECT) -> Changes:
+    """Return what changed from `base` to `new`; `least` is the smallest effect that counts, as a share.
+
+    Raises `ReportError` where no case that has a time in `base` stands in `new` at all.
+    """
+    key = _identity(base, new)
+    before, after = ({key(case.record): case for case in side.cases} for side in (base, new))
+    without_before, without_after = ({key(record): record for record in side.not_measured} for side in (base, new))
+    pairs = [(case, after[name]) for name, case in before.items() if name in after]
+    lost = [record for name, record in without_after.items() if name in before]
+    if not pairs and not lost:
+        raise nothing_in_common(*(units.listing(list(map(str, side.sources))) for side in (base, new)))
+    return Changes(
+        runs=(changed_conditions.run(base), changed_conditions.run(new)),
+        kind="head and form",
+        least=least,
+        changes=worst_first(_changes(pairs, least)),
+        lost=tuple(Lost(record.case_id, record.status, record.reason) for record in lost),
+        gained=tuple(case.record.case_id for name, case in after.items() if name in without_before),
+        only_base=_missing(before, {*after, *without_after}),
+        only_new=_missing(after, {*before, *without_before}),
+        warnings=tuple(changed_conditions.warnings(base, new, pairs, least)),
+    )
+
+
+def verdict(ratio: Estimate, least: float) -> Verdict:
+    """Return what `ratio` says of NEW; a change of just `least` counts as beyond it, whatever floating point did."""
+    return stats.verdict(ratio, least * (1 - ROUNDING))
+
+
+def worst_first(changes: Iterable[Change]) -> tuple[Change, ...]:
+    """Return `changes` by verdict, slower ones first, and by ratio."""
+    return tuple(sorted(changes, key=lambda change: (WORST_FIRST.index(change.verdict), change.ratio.value)))
+
+
+def mean(name: str, changes: Sequence[Change]) -> Mean:
+    """Return the geometric mean of the ratios of `changes`, of which there is one at least.
+
+    Cases measured apart err independently, so the half widths of their intervals, of logarithms, add in quadrature.
+    Those measured together share what disturbed them, so theirs add up.
+    """
+    forms = {change.form for change in changes}
+    return Mean(
+        name=name,
+        form=forms.pop() if len(forms) == 1 else "",
+        ratio=_geometric_mean([(change.together, change.ratio) for change in changes]),
+        verdicts=Counter(change.verdict for change in changes),
+    )
+
+
+def middle(samples: stats.Floats, blocks: stats.Integers) -> float:
+    """Return the median over blocks of the median of each, in seconds, without its interval."""
+    return float(np.median(stats.block_medians(samples, blocks)[1]))
+
+
+def nothing_in_common(base: str, new: str) -> ReportError:
+    """Return the error of two files without a common case."""
+    return ReportError(f"{base} and {new} have no case in common: compare two runs of the same benchmarks.")
+
+
+def _geometric_mean(ratios: Sequence[tuple[str, Estimate]]) -> Estimate:
+    """Return the mean of ratios, each with the name of what was measured together with it."""
+    samples, blocks = (sum(getattr(ratio, count) for _, ratio in ratios) for count in ("samples", "blocks"))
+    centre = sum(log(ratio.value) for _, ratio in ratios) / len(ratios)
+    below: defaultdict[str, float] = defaultdict(float)
+    above: defaultdict[str, float] = defaultdict(float)
+    for together, ratio in ratios:
+        if ratio.low is None or ratio.high is None:
+            return Estimate(exp(centre), None, None, samples, blocks)
+        below[together] += log(ratio.value / ratio.low)
+        above[together] += log(ratio.high / ratio.value)
+    low, high = (hypot(*widths.values()) / len(ratios) for widths in (below, above))
+    return Estimate(exp(centre), exp(centre - low), exp(centre + high), samples, blocks)
+
+
+def _identity(base: Results, new: Results) -> Callable[[CaseRecord], Key]:
+    """Return what identifies a case of both sides: its id, and its machine where a side holds an id on several."""
+    repeated = {
+        name for side in (base, new) for name, times in Counter(r.case_id for r in side.records).items() if times > 1
+    }
+
+    def key(record: CaseRecord) -> Key:
+        machine = (record.device_name, record.cpu, str(record.threads))
+        return (record.case_id, *(machine if record.case_id in repeated else ()))
+
+    return key
+
+
+def _missing(cases: dict[Key, Case], known: set[Key]) -> tuple[str, ...]:
+    return tuple(case.record.case_id for name, case in cases.items() if name not in known)
+
+
+def _changes(pairs: Sequence[tuple[Case, Case]], least: float) -> Iterable[Change]:
+    names = labels(Head.of(new.record) for _, new in pairs)
+    told_apart = [axis for axis in _AXES if len({getattr(new.record, axis) for _, new in pairs}) > 1]
+    for base, new in pairs:
+        record = new.record
+        before, after = (middle(case.samples, case.blocks) for case in (base, new))
+        ratio = stats.ratio_of_medians(
+            base.samples, base.blocks, new.samples, new.blocks, interleaved=base.record.group_id == record.group_id
+        )
+        family = [names[Head.of(record)], record.form, *([record.device] if "device" in told_apart else [])]
+        axes = [_AXES[axis].format(getattr(record, axis)) for axis in told_apart]
+        yield Change(
+            case=record.case_id,
+            label=", ".join([*family[:2], units.plural(record.rows, "row"), *axes]),
+            family=", ".join(family),
+            form=record.form,
+            together=record.group_id,
+            base=before,
+            new=after,
+            ratio=ratio,
+            verdict=verdict(ratio, least),
+        )

@@ -1,0 +1,44 @@
+"""The two files that are compared: both of moegap's own, or both plain ones of pytest-benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reports.changes import changes, plain
+from reports.changes.changes import Changes
+from reports.changes.plain import PlainRun
+from reports.errors import ReportError
+from reports.numbers.stats import LEAST_EFFECT
+from reports.reading import load
+from reports.reading.files import Content, read
+from reports.reading.load import Results
+from reports.records.record import NOT_MEASURED_KEY
+from reports.records.validated import are_objects
+
+
+def compare(base: Path, new: Path, least: float = LEAST_EFFECT) -> Changes:
+    """Return what changed from the run in the file `base` to that in `new`; effects below `least`, a share, are none.
+
+    Raises `ReportError` where a file is unusable, the two are of different kinds, or they have no case in common.
+    """
+    before, after = _loaded(base), _loaded(new)
+    if isinstance(before, Results) and isinstance(after, Results):
+        return changes.between(before, after, least)
+    if isinstance(before, PlainRun) and isinstance(after, PlainRun):
+        return plain.between(before, after, least)
+    ours, other = (base, new) if isinstance(before, Results) else (new, base)
+    raise ReportError(f"{ours} holds records of moegap's own and {other} none: compare two files of one kind.")
+
+
+def _loaded(path: Path) -> Results | PlainRun:
+    content = read([path])[path]
+    return load.gather({path: content}) if _has_records(content) else plain.load(path, content)
+
+
+def _has_records(content: Content) -> bool:
+    """Return whether a file holds records of moegap's own, of measured cases or of others."""
+    if NOT_MEASURED_KEY in content:
+        return True
+    entries = content["benchmarks"] if are_objects(content.get("benchmarks")) else []
+    told = [entry.get("extra_info") for entry in entries]
+    return any(isinstance(info, dict) and "case_id" in info for info in told)

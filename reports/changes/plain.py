@@ -1,0 +1,185 @@
+"""pytest-benchmark files that moegap did not write: which benchmarks became faster or slower from one to another.
+
+Benchmarks are matched by `fullname`, which holds their parameters. Consecutive samples are no independent witnesses: a
+disturbance moves many in a row. So where both files hold samples, those of a benchmark are cut into `BLOCKS` runs of
+consecutive ones, and these are what is resampled. Files of one `datetime` hold the same run, as when one is a copy, and
+are compared block by block. A file saved without samples (`--benchmark-autosave` alone) has quartiles to go by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from reports.changes import conditions as changed_conditions
+from reports.changes import quartiles
+from reports.changes.changes import Change, Changes, middle, nothing_in_common, verdict, worst_first
+from reports.changes.conditions import SIDES, UNKNOWN, Facts, Run
+from reports.changes.quartiles import Quartiles
+from reports.errors import ReportError
+from reports.numbers import stats, units
+from reports.numbers.stats import Estimate, Floats, Integers
+from reports.reading.files import Content
+from reports.records.record import LONGEST, SHORTEST
+from reports.records.validated import are_objects, moment, validated
+from reports.records.visible import visible
+
+BLOCKS = 30
+_FACTS = {
+    "host": "node",
+    "operating system": "system",
+    "release of the operating system": "release",
+    "architecture": "machine",
+    "Python implementation": "python_implementation",
+    "version of Python": "python_version",
+}
+"""What is told of `machine_info`, by the name it is told under."""
+
+Time = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]  # in seconds
+
+
+class Stats(BaseModel):
+    """What is read of a benchmark's `stats`, in seconds; `data` holds its samples, where they were kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+    median: Time
+    iqr: Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
+    rounds: Annotated[int, Field(ge=1)]
+    data: list[Time] = []
+
+
+class Benchmark(BaseModel):
+    """What is read of an entry in `benchmarks`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fullname: str
+    group: str | None = None
+    stats: Stats
+
+    @property
+    def family(self) -> str:
+        """Its group, or else the module that it stands in."""
+        return self.group or self.fullname.partition("::")[0]
+
+    @property
+    def samples(self) -> tuple[Floats, Integers]:
+        """Its samples (n,) in seconds and the block of each."""
+        times = np.array(self.stats.data, dtype=np.float64)
+        return times, np.arange(times.size) * min(BLOCKS, times.size) // max(1, times.size)
+
+    @property
+    def quartiles(self) -> Quartiles:
+        """Its median and the spread around it."""
+        return Quartiles(self.stats.median, self.stats.iqr, self.stats.rounds)
+
+
+@dataclass(frozen=True)
+class PlainRun:
+    """A file's benchmarks by name, what it says of its machine, when it was written and of which commit."""
+
+    source: Path
+    benchmarks: Mapping[str, Benchmark]
+    facts: Facts
+    written: str
+    commit: str
+    dirty: bool
+
+
+def load(source: Path, content: Content) -> PlainRun:
+    """Return the run that the file `source` holds; raises `ReportError` where it is none or broken."""
+    if not are_objects(content.get("benchmarks")):
+        raise ReportError(
+            f"{source} holds no benchmarks to compare: give a result of `moegap bench`, or of pytest-benchmark."
+        )
+    benchmarks: dict[str, Benchmark] = {}
+    for entry in content["benchmarks"]:
+        found = validated(Benchmark, entry, source, f"the benchmark {entry.get('fullname', 'without a fullname')}")
+        if found.fullname in benchmarks:
+            raise ReportError(f"{source} holds the benchmark {found.fullname} twice: remove one of them.")
+        benchmarks[found.fullname] = found
+    if not benchmarks:
+        raise ReportError(f"{source} holds no benchmark: nothing was selected, or the run was killed.")
+    machine, commit = (_object(content, key) for key in ("machine_info", "commit_info"))
+    facts = {name: str(machine.get(key, "")) for name, key in _FACTS.items()}
+    return PlainRun(
+        source=source,
+        benchmarks=benchmarks,
+        facts={"CPU": str(_object(machine, "cpu").get("brand_raw", "")), **facts},
+        written=str(content.get("datetime", "")),
+        commit=str(commit.get("id", "")),
+        dirty=commit.get("dirty") is True,
+    )
+
+
+def between(base: PlainRun, new: PlainRun, least: float = stats.LEAST_EFFECT) -> Changes:
+    """Return what changed from `base` to `new`; `least` is the smallest effect that counts, as a share.
+
+    Raises `ReportError` where they have no benchmark in common.
+    """
+    shared = [(base.benchmarks[name], found) for name, found in new.benchmarks.items() if name in base.benchmarks]
+    if not shared:
+        raise nothing_in_common(str(base.source), str(new.source))
+    same_run = base.written == new.written != ""
+    return Changes(
+        runs=(_run(base), _run(new)),
+        kind="group or module",
+        least=least,
+        changes=worst_first(_change(old, now, least, same_run) for old, now in shared),
+        only_base=tuple(name for name in base.benchmarks if name not in new.benchmarks),
+        only_new=tuple(name for name in new.benchmarks if name not in base.benchmarks),
+        warnings=tuple(_warnings(base, new)),
+    )
+
+
+def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool) -> Change:
+    ratio, before, after = _compared(base, new, same_run)
+    name = visible(new.fullname)
+    return Change(
+        case=name,
+        label=name,
+        family=visible(new.family),
+        form="",
+        together=new.fullname,
+        base=before,
+        new=after,
+        ratio=ratio,
+        verdict=verdict(ratio, least),
+        by_quartiles=not (base.stats.data and new.stats.data),
+    )
+
+
+def _compared(base: Benchmark, new: Benchmark, same_run: bool) -> tuple[Estimate, float, float]:
+    """Return the ratio and the medians that it is of, in seconds."""
+    if not (base.stats.data and new.stats.data):
+        return quartiles.ratio_of_medians(base.quartiles, new.quartiles), base.stats.median, new.stats.median
+    before, after = base.samples, new.samples
+    paired = same_run and before[0].size == after[0].size
+    return stats.ratio_of_medians(*before, *after, interleaved=paired), middle(*before), middle(*after)
+
+
+def _warnings(base: PlainRun, new: PlainRun) -> Iterator[str]:
+    yield from changed_conditions.differences([(base.facts, new.facts)])
+    for side, run in zip(SIDES, (base, new), strict=True):
+        if run.dirty:
+            yield changed_conditions.uncommitted(side)
+
+
+def _run(run: PlainRun) -> Run:
+    try:
+        measured = units.moment(moment(run.written))
+    except ValueError:
+        measured = run.written or UNKNOWN
+    machine = ", ".join(filter(None, (run.facts["CPU"], run.facts["host"])))
+    return Run(str(run.source), changed_conditions.commits([(run.commit, run.dirty)]), measured, machine)
+
+
+def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = content.get(key)
+    return found if isinstance(found, dict) else {}

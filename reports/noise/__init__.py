@@ -1,0 +1,1 @@
+"""How far the samples can be trusted."""

@@ -1,0 +1,265 @@
+"""The self-test: how often the verdicts are wrong where the answer is known, from the samples that `bench` kept.
+
+Side b of a comparison is the code of side a, or takes a known share longer, so the true ratio of their times is known.
+UNCLEAR is never wrong. FASTER and SLOWER are wrong of identical code; FASTER and SAME are wrong of code that is slower
+by more than the least effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from reports.errors import ReportError
+from reports.numbers import stats, units
+from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
+from reports.output.blocks import Column, Table
+from reports.reading.files import Content, read
+from reports.reading.studies import Name, Part, StudyFile, check_format
+from reports.records.record import SHORTEST, Block, Count, Seconds
+from reports.records.validated import validated
+
+KIND = "self-test"
+MOST_WRONG = 0.05
+LEAST_COVERED = 0.95
+
+Samples = Annotated[tuple[Seconds, ...], Field(max_length=100_000)]
+Blocks = Annotated[tuple[Block, ...], Field(max_length=100_000)]
+
+_COLUMNS = (
+    Column("side b", numeric=False),
+    Column("comparisons"),
+    Column("FASTER"),
+    Column("SLOWER"),
+    Column("SAME"),
+    Column("UNCLEAR"),
+    Column("wrong"),
+    Column("interval holds the truth"),
+    Column("width of the interval, median"),
+)
+
+
+class Comparison(Part):
+    """Samples in seconds of two sides and the block of each; side b takes 1 + `slowdown` times as long as side a."""
+
+    slowdown: Annotated[float, Field(ge=0, le=10)]
+    head: Name
+    form: Name
+    rows: Count
+    clock: Literal["wall", "device"]
+    stopped_by: str
+    samples_a: Samples
+    blocks_a: Blocks
+    samples_b: Samples
+    blocks_b: Blocks
+    failure: str = ""
+
+    @model_validator(mode="after")
+    def _check_sides(self) -> Self:
+        sides = ((self.samples_a, self.blocks_a), (self.samples_b, self.blocks_b))
+        if any(len(samples) != len(blocks) for samples, blocks in sides):
+            raise ValueError("every sample needs its block")
+        if not self.failure and not all(samples and min(samples) >= SHORTEST for samples, _ in sides):
+            raise ValueError("a comparison without a failure needs samples of a picosecond or more on both sides")
+        return self
+
+    @property
+    def truth(self) -> float:
+        """The known ratio of the times, a / b."""
+        return 1 / (1 + self.slowdown)
+
+    def ratio(self) -> Estimate:
+        """Return the ratio a / b as a report would estimate it."""
+        a, b = (np.array(samples, dtype=np.float64) for samples in (self.samples_a, self.samples_b))
+        blocks_a, blocks_b = (np.array(blocks, dtype=np.int64) for blocks in (self.blocks_a, self.blocks_b))
+        return stats.ratio_of_medians(a, blocks_a, b, blocks_b, interleaved=True)
+
+
+class SelfTest(StudyFile):
+    """`self-test.json`: all comparisons; `seconds` is the sampling time per side."""
+
+    kind: Literal["self-test"]
+    neighbour: bool
+    seconds: Seconds
+    seed: int
+    comparisons: Annotated[tuple[Comparison, ...], Field(min_length=1, max_length=100_000)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was said of comparisons with one slowdown. `failed` have no ratio and count in nothing else.
+
+    `covered` is how many intervals hold the truth, `width` the median width of an interval over its ratio; an interval
+    that too few blocks did not allow holds nothing and has no width.
+    """
+
+    slowdown: float
+    verdicts: tuple[Verdict, ...]
+    covered: int
+    width: float | None
+    failed: int
+
+    @property
+    def wrong(self) -> int:
+        """How many verdicts contradict the truth."""
+        return sum(self.verdicts.count(verdict) for verdict in _contradicting(self.slowdown))
+
+
+def is_self_test(content: Content) -> bool:
+    """Return whether a file's content says that it is a self-test."""
+    return content.get("kind") == KIND
+
+
+def load(path: Path) -> SelfTest:
+    """Return the self-test in `path`; raises `ReportError` where there is none."""
+    return parsed(path, read([path])[path])
+
+
+def parsed(source: Path, content: Content) -> SelfTest:
+    """Return the self-test that the file `source` holds; raises `ReportError` where it is none or broken."""
+    if not is_self_test(content):
+        raise ReportError(f"{source} is no self-test: give a file written by `moegap bench --self-test`.")
+    check_format(source, content)
+    return validated(SelfTest, content, source, "the self-test")
+
+
+def findings(test: SelfTest) -> list[Found]:
+    """Return what was said of the comparisons, by slowdown, identical code first."""
+    slowdowns = sorted({comparison.slowdown for comparison in test.comparisons})
+    return [
+        _found(slowdown, [each for each in test.comparisons if each.slowdown == slowdown]) for slowdown in slowdowns
+    ]
+
+
+def table(found: Iterable[Found]) -> Table:
+    """Return the findings, one row for each slowdown."""
+    caption = f"Verdicts on code whose answer is known; {units.INTERVAL}s"
+    return Table(caption, _COLUMNS, tuple(_row(each) for each in found))
+
+
+def sentences(found: Sequence[Found], neighbour: bool) -> list[str]:
+    """Return what the findings say: of identical code, and of code slowed beyond the least effect."""
+    alike, slowed = _alike(found), _slowed(found)
+    beside = "beside a neighbour busy on one core" if neighbour else "without a busy neighbour"
+    told = []
+    if _counted(alike):
+        told.append(
+            f"Measured {beside}, identical code under two names was called FASTER or SLOWER in "
+            f"{_share(sum(each.wrong for each in alike), _counted(alike))} comparisons."
+        )
+    if _counted(slowed):
+        known = units.listing([f"{100 * each.slowdown:g}" for each in slowed])
+        told.append(
+            f"Of code slower by a known {known} % the interval held the true ratio in "
+            f"{_share(sum(each.covered for each in slowed), _counted(slowed))} comparisons; the verdict was SLOWER in "
+            f"{_share(_said(slowed, Verdict.SLOWER), _counted(slowed))} and wrong in "
+            f"{_share(sum(each.wrong for each in slowed), _counted(slowed))}."
+        )
+    if failed := sum(each.failed for each in found):
+        told.append(f"{units.plural(failed, 'comparison')} failed and {'has' if failed == 1 else 'have'} no verdict.")
+    return told
+
+
+def holds(found: Sequence[Found]) -> bool:
+    """Return whether the method keeps its word here.
+
+    At most `MOST_WRONG` of the verdicts on identical code are wrong, and of the intervals of code slowed beyond the
+    least effect at least `LEAST_COVERED` hold the truth.
+    """
+    alike, slowed = _alike(found), _slowed(found)
+    few_wrong = sum(each.wrong for each in alike) <= MOST_WRONG * _counted(alike)
+    return few_wrong and sum(each.covered for each in slowed) >= LEAST_COVERED * _counted(slowed)
+
+
+def in_brief(test: SelfTest) -> str:
+    """Return whether the method keeps its word, and the numbers that say so, as one fact about a machine."""
+    found = findings(test)
+    alike, slowed = _alike(found), _slowed(found)
+    told = []
+    if _counted(alike):
+        told.append(f"wrong on identical code in {_share(sum(each.wrong for each in alike), _counted(alike))}")
+    if _counted(slowed):
+        held = _share(sum(each.covered for each in slowed), _counted(slowed))
+        told.append(f"intervals of slowed code hold the truth in {held}")
+    return f"{'passed' if holds(found) else 'not passed'}: {', '.join(told) or 'no comparison counts'}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A self-test as a report shows it."""
+
+    table: Table
+    sentences: list[str]
+
+
+def shown(test: SelfTest) -> Shown:
+    """Return the findings of a self-test, with the machine and day they are of."""
+    found = findings(test)
+    facts = (test.device, test.environment.get("measured_at", ""), "beside a busy process" if test.neighbour else "")
+    caption = ", ".join(filter(None, facts))
+    return Shown(replace(table(found), caption=caption), sentences(found, test.neighbour))
+
+
+def _found(slowdown: float, comparisons: Sequence[Comparison]) -> Found:
+    measured = [comparison for comparison in comparisons if not comparison.failure]
+    ratios = [comparison.ratio() for comparison in measured]
+    ends = [(ratio, ratio.low, ratio.high) for ratio in ratios if ratio.low is not None and ratio.high is not None]
+    truth = 1 / (1 + slowdown)
+    return Found(
+        slowdown=slowdown,
+        verdicts=tuple(stats.verdict(ratio) for ratio in ratios),
+        covered=sum(low <= truth <= high for _, low, high in ends),
+        width=float(np.median([(high - low) / ratio.value for ratio, low, high in ends])) if ends else None,
+        failed=len(comparisons) - len(measured),
+    )
+
+
+def _contradicting(slowdown: float) -> tuple[Verdict, ...]:
+    if not slowdown:
+        return (Verdict.FASTER, Verdict.SLOWER)
+    return (Verdict.FASTER, Verdict.SAME) if slowdown > LEAST_EFFECT else (Verdict.FASTER,)
+
+
+def _alike(found: Iterable[Found]) -> list[Found]:
+    return [each for each in found if not each.slowdown]
+
+
+def _slowed(found: Iterable[Found]) -> list[Found]:
+    return [each for each in found if each.slowdown > LEAST_EFFECT]
+
+
+def _counted(found: Iterable[Found]) -> int:
+    return sum(len(each.verdicts) for each in found)
+
+
+def _said(found: Iterable[Found], verdict: Verdict) -> int:
+    return sum(each.verdicts.count(verdict) for each in found)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{units.count(part)} of {units.count(whole)} ({units.percent(part / whole)})"
+
+
+def _row(found: Found) -> tuple[str, ...]:
+    counted = len(found.verdicts)
+    return (
+        f"slower by {100 * found.slowdown:g} %" if found.slowdown else "the same code",
+        units.count(counted),
+        *(units.count(found.verdicts.count(verdict)) for verdict in Verdict),
+        units.percent(found.wrong / counted) if counted else "",
+        units.percent(found.covered / counted) if counted else "",
+        "" if found.width is None else units.percent(found.width),
+    )
+
+
+def lines(test: SelfTest) -> Iterator[str]:
+    """Yield the findings as lines for a terminal: a line for each slowdown, then the sentences."""
+    found = findings(test)
+    for row in table(found).rows:
+        yield "; ".join(f"{column.title} {cell}" for column, cell in zip(_COLUMNS, row, strict=True) if cell)
+    yield from sentences(found, test.neighbour)

@@ -1,0 +1,241 @@
+"""Numbers as a reader wants them: few digits, a unit, one way everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from math import floor, log10
+
+from reports.numbers.seeds import Spread
+from reports.numbers.stats import CONFIDENCE, Estimate
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+MINUS = "\N{MINUS SIGN}"
+INTERVAL = f"{100 * CONFIDENCE:g} % interval"
+"""Of a median or a ratio of medians, as texts call it."""
+LEAST, MOST = 1e-6, 1e15
+"""Between these, numbers are written without a power of ten."""
+_UNITS = (("s", 10**12), ("ms", 10**9), ("µs", 10**6))  # in picoseconds
+
+
+def count(value: int) -> str:
+    """Return a whole number with thousands separated."""
+    return f"{value:,}"
+
+
+def rate(value: float) -> str:
+    """Return how many of a thing a second: three digits, thousands separated."""
+    return _rounded(float(f"{value:.3g}"), 3)
+
+
+def factor(value: float) -> str:
+    """Return a ratio such as 1.92x: two decimals or three digits, whichever is shorter, and at least two digits."""
+    return f"{_digits(value)}{TIMES}"
+
+
+def ratio(value: float) -> str:
+    """Return a ratio as `factor` does, without its sign, for a column of them."""
+    return _digits(value)
+
+
+def factor_interval(ratio: Estimate) -> str:
+    """Return the interval of a ratio, such as 1.85 to 2.00, or what it lacks."""
+    if ratio.low is None or ratio.high is None:
+        return f"no interval from {plural(ratio.blocks, 'block')}"
+    return f"{_digits(ratio.low)} to {_digits(ratio.high)}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration to three digits in the unit that suits it, µs to s."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size * 0.9995:
+            return f"{_rounded(value / size, 3)} {unit}"
+    return f"{_rounded(value / 1e-6, 3)} µs"
+
+
+def microseconds(value: float) -> str:
+    """Return a duration in µs to three digits or to the whole one, without the unit, for a column of them."""
+    return _rounded(value * 1e6, 3)
+
+
+def signed_seconds(value: float) -> str:
+    """Return a duration that may be below zero, to three digits."""
+    return f"{MINUS if value < 0 else ''}{seconds(abs(value))}"
+
+
+def signed_picoseconds(value: int) -> str:
+    """Return whole picoseconds as `signed_seconds` writes them."""
+    return signed_seconds(value * 1e-12)
+
+
+def seconds_adding_up(total: int, shares: Sequence[int], like: int | None = None) -> tuple[str, list[str], str]:
+    """Return `total` and the `shares` that sum to it, picoseconds both, in one unit, as shown adding up to it as shown.
+
+    The total, or a time `like` which it is shown, has four digits. Shares are rounded down, and those that lost most
+    are raised by one in the last place until they sum up (the method of largest remainders), so each lies within one in
+    the last place of what it is. The unit comes last. Raises `ValueError` where the shares do not sum to the total.
+    """
+    if sum(shares) != total:
+        raise ValueError(f"shares of {sum(shares)} ps do not sum to {total} ps: nothing may be lost.")
+    scale = abs(total if like is None else like)
+    unit, size = next(((unit, size) for unit, size in _UNITS if scale >= size), _UNITS[-1])
+    decimals = max(0, 3 - floor(log10(max(scale, size) / size)))
+    step = size // 10**decimals
+    places = [share // step for share in shares]
+    lost = sorted(range(len(shares)), key=lambda place: -(shares[place] % step))
+    for place in lost[: round(total / step) - sum(places)]:
+        places[place] += 1
+    whole, *shown = (_places(value, decimals) for value in (round(total / step), *places))
+    return whole, shown, unit
+
+
+def seconds_in(picoseconds: int, unit: str, decimals: int) -> str:
+    """Return a duration in s, ms or µs with as many decimals, without the unit."""
+    size: int = dict(_UNITS)[unit] // 10**decimals
+    return _places(round(picoseconds / size), decimals)
+
+
+def seconds_interval(median: Estimate) -> str:
+    """Return the interval of a median duration, or "" where it has none."""
+    if median.low is None or median.high is None:
+        return ""
+    low, high = seconds(median.low).split(), seconds(median.high).split()
+    return " ".join([*(low[:1] if low[1] == high[1] else low), "to", *high])
+
+
+def megabytes(value: float) -> str:
+    """Return a number of bytes in MB, a million bytes."""
+    return f"{_rounded(value / 1e6, 3)} MB"
+
+
+def millions(value: float) -> str:
+    """Return a number in millions, without the word."""
+    return _rounded(value / 1e6, 3)
+
+
+def billions(value: float) -> str:
+    """Return a number in thousands of millions, without the word."""
+    return _rounded(value / 1e9, 3)
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage."""
+    return f"{100 * share:.1f} %" if abs(share) < MOST else f"{quantity(100 * share)} %"
+
+
+def signed_percent(share: float) -> str:
+    """Return a share that may be below zero as a percentage."""
+    return percent(share).replace("-", MINUS)
+
+
+def percent_interval(share: Estimate) -> str:
+    """Return the interval of a share, such as 1.9 to 2.1 %, or what it lacks."""
+    if share.low is None or share.high is None:
+        return factor_interval(share)
+    return f"{percent(share.low).removesuffix(' %')} to {percent(share.high)}"
+
+
+def points(share: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{100 * share:+.2f}".replace("-", MINUS)
+
+
+def percent_spread(found: Spread | None) -> str:
+    """Return the mean of shares as a percentage with its standard deviation, such as 88.16 ± 0.21 %."""
+    if found is None:
+        return ""
+    return f"{100 * found.mean:.2f}{'' if found.sd is None else f' ± {100 * found.sd:.2f}'} %"
+
+
+def spread(found: Spread | None) -> str:
+    """Return a mean with its standard deviation, such as 2.03 ± 0.04."""
+    if found is None:
+        return ""
+    mean = quantity(found.mean)
+    if found.sd is None:
+        return mean
+    if "e" in mean:
+        return f"{mean} ± {quantity(found.sd, 2)}"
+    return f"{mean} ± {found.sd:,.{len(mean.partition('.')[2])}f}"
+
+
+def quantity(value: float | None, digits: int = 3) -> str:
+    """Return a number of any size and sign to three digits, or "" where there is none."""
+    if value is None:
+        return ""
+    size = abs(value)
+    text = _rounded(size, digits) if size == 0 or 1e-3 <= size < 1e6 else _with_power(size, digits)
+    return f"{MINUS}{text}" if value < 0 else text
+
+
+def duration(value: float) -> str:
+    """Return seconds as a person says them: 42 s, 12 min 30 s, 3 h 5 min."""
+    if value < 59.95:
+        return seconds(value)
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def deviation(value: float | None) -> str:
+    """Return an error or a tolerance, or "" where there is none."""
+    if value == 0:
+        return "0"
+    return "" if value is None else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace(".0e", "e")
+
+
+def moment(time: datetime) -> str:
+    """Return a time in UTC to the minute."""
+    return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def plural(number: int, noun: str, nouns: str = "") -> str:
+    """Return a number with its noun."""
+    return f"{count(number)} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def span(values: Iterable[float | None], decimals: int = 0) -> str:
+    """Return the least and the greatest of the values there are, or "" where there are none."""
+    known = sorted({round(value, decimals) for value in values if value is not None})
+    if not known:
+        return ""
+    ends = [f"{value:,.{decimals}f}" for value in (known[0], known[-1])]
+    return ends[0] if len(known) == 1 else " to ".join(ends)
+
+
+def listing(items: Collection[str]) -> str:
+    """Return items as in a sentence: a, b and c."""
+    *most, last = items
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _with_power(value: float, digits: int) -> str:
+    return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+
+
+def some(items: Sequence[str], most: int) -> str:
+    """Return a listing of the first `most` items, and of how many more there are; of one item at least."""
+    more = [f"{count(len(items) - most)} more"] if len(items) > most else []
+    return listing([*items[:most], *more])
+
+
+def _places(value: int, decimals: int) -> str:
+    """Return a whole number of units in the last of `decimals` places."""
+    return f"{value / 10**decimals:,.{decimals}f}".replace("-", MINUS)
+
+
+def _digits(value: float) -> str:
+    if value < 0.1:
+        return _rounded(value, 2)
+    return f"{value:.2f}" if value < 9.995 else _rounded(value, 3)
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Return `value` to as many significant digits, whole from there on; a power of ten says what would be too long."""
+    if value <= 0:
+        return "0"
+    if not LEAST <= value < MOST:
+        return _with_power(value, digits)
+    magnitude = floor(log10(float(f"{value:.{digits - 1}e}")))
+    return f"{value:,.{max(0, digits - 1 - magnitude)}f}"

@@ -1,0 +1,103 @@
+"""What all charts share: the page's ink, one height, the looks of what is compared, and data set inside the chart.
+
+Lines and text that belong to nothing compared are drawn in `currentColor`, so a chart in a page takes that page's
+ink, light or dark. Charts carry no legend: a page shows one for all of them, from the same styles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from reports.output.styles import Style
+
+HEIGHT = 260
+INK = "currentColor"
+DIGITS = 5  # of a rounded value; a table has those that matter
+DURATION = (  # the label of an axis of seconds
+    "datum.value >= 1 ? format(datum.value, '~g') + ' s'"
+    " : datum.value >= 0.001 ? format(datum.value * 1000, '~g') + ' ms'"
+    " : format(datum.value * 1000000, '~g') + ' µs'"
+)
+
+CONFIG: dict[str, Any] = {  # the same for all charts, so that a page holds it once
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        **{f"{part}Color": INK for part in ("label", "title", "domain", "tick", "grid")},
+        "gridOpacity": 0.12,
+        "domainOpacity": 0.5,
+        "tickOpacity": 0.5,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "titlePadding": 8,
+    },
+    "legend": {
+        "labelColor": INK,
+        "titleColor": INK,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "orient": "top",
+        "gradientLength": 140,
+    },
+}
+
+
+def colour(styles: Sequence[Style], field: str) -> alt.Color:
+    """Return the colours of the names in `field`."""
+    return alt.Color(f"{field}:N", scale=_scale(styles, [style.colour for style in styles]), legend=None)
+
+
+def symbol(styles: Sequence[Style], field: str) -> alt.Shape:
+    """Return the marks of the names in `field`."""
+    return alt.Shape(f"{field}:N", scale=_scale(styles, [style.symbol for style in styles]), legend=None)
+
+
+def dash(styles: Sequence[Style], field: str) -> alt.StrokeDash:
+    """Return the dashes of the names in `field`."""
+    dashes = [list(style.dash or (1, 0)) for style in styles]
+    return alt.StrokeDash(f"{field}:N", scale=_scale(styles, dashes), legend=None)
+
+
+def data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    """Return `rows` as the data of a chart."""
+    return alt.InlineData(values=[dict(row) for row in rows])
+
+
+def rounded(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    """Return `rows` as the data of a chart, numbers to as many digits as can be seen."""
+    return data(seen(rows))
+
+
+def seen(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return `rows` with numbers to as many digits as can be seen."""
+    return [{name: _seen(value) for name, value in row.items()} for row in rows]
+
+
+def named(name: str) -> alt.Chart:
+    """Return a chart of data that come with each thing to choose, under their name."""
+    chart: alt.Chart = alt.Chart(alt.NamedData(name))
+    return chart
+
+
+def finished(*layers: Any, height: int = HEIGHT) -> alt.LayerChart:
+    """Return the layers as one chart in the page's ink, as wide as its place."""
+    return alt.LayerChart(layer=list(layers), width="container", height=height, background="transparent", config=CONFIG)
+
+
+def spec(chart: alt.LayerChart) -> dict[str, Any]:
+    """Return the specification of a chart, which tests validate: it takes long, and no data make it another one."""
+    found: dict[str, Any] = chart.to_dict(validate=False)
+    return found
+
+
+def _scale(styles: Sequence[Style], values: Sequence[Any]) -> alt.Scale:
+    return alt.Scale(domain=[style.name for style in styles], range=list(values))
+
+
+def _seen(value: Any) -> Any:
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

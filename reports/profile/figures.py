@@ -1,0 +1,110 @@
+"""The chart of a profile: each form's call as one bar, divided into its stages.
+
+A stage has one colour, one letter and one place in the bar, the same in every chart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import altair as alt
+
+from reports.numbers import units
+from reports.output import canvas
+from reports.output.canvas import INK
+from reports.output.styles import COLOURS, GREY
+
+StageName = Literal["route", "dispatch", "experts", "combine", "fused", "other"]
+BAR = 30  # pixels for each
+LEAST_LETTERED = 0.04
+"""Share of a call from which on a stage's letter has room in the bar, on a phone too."""
+REACH = 1.22
+"""Where the axis ends, so that each bar's time stands behind it."""
+
+
+@dataclass(frozen=True)
+class StageStyle:
+    """How a stage looks: `ink` is the colour of its letter on its own `colour`."""
+
+    name: StageName
+    letter: str
+    colour: str
+    ink: str
+    meaning: str
+
+
+STAGES = (
+    StageStyle("route", "R", COLOURS[3], "#000", "the gate and the choice of experts"),
+    StageStyle("dispatch", "D", COLOURS[1], "#000", "rows sorted and gathered by expert"),
+    StageStyle("experts", "E", COLOURS[0], "#fff", "the experts' products"),
+    StageStyle("combine", "C", COLOURS[2], "#000", "the weighted sum back per row"),
+    StageStyle("fused", "F", COLOURS[5], "#000", "several stages in one kernel"),
+    StageStyle("other", "O", GREY, "#000", "all else, Python and gaps among it"),
+)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One form's profiled call, in seconds, and the share of each stage."""
+
+    form: str
+    seconds: float
+    shares: Mapping[StageName, float]
+
+
+def share_chart(bars: Sequence[Bar]) -> alt.LayerChart:
+    """Draw the shares of stages, one bar for each form from the top down, its profiled time behind it."""
+    pieces = [piece for bar in bars for piece in _pieces(bar)]
+    order = [bar.form for bar in bars]
+    scale = alt.Scale(domain=[0, REACH], nice=False)
+    axis = alt.Axis(title="share of the profiled call", format="~%", values=[0, 0.25, 0.5, 0.75, 1])
+    x = alt.X("start:Q", scale=scale, axis=axis)
+    y = alt.Y("form:N", sort=order, axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=160))
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("form", "stage", "share", "time")]
+    base = alt.Chart(canvas.rounded(pieces))
+    letters = base.transform_filter(alt.datum.part >= LEAST_LETTERED)
+    times = alt.Chart(canvas.data([{"form": bar.form, "end": 1, "call": units.seconds(bar.seconds)} for bar in bars]))
+    return canvas.finished(
+        base.mark_bar(stroke=INK, strokeWidth=0.5).encode(
+            x=x,
+            x2="end:Q",
+            y=y,
+            color=alt.Color("colour:N", scale=None),
+            tooltip=tooltip,
+        ),
+        letters.mark_text(fontWeight="bold").encode(
+            x=alt.X("middle:Q", scale=scale),
+            y=y,
+            text="letter:N",
+            color=alt.Color("ink:N", scale=None),
+        ),
+        times.mark_text(color=INK, align="left", dx=5).encode(x=alt.X("end:Q", scale=scale), y=y, text="call:N"),
+        height=BAR * len(bars) + 10,
+    )
+
+
+def _pieces(bar: Bar) -> list[dict[str, Any]]:
+    """Return the stages that take time, from `start` to `end` as shares of the call."""
+    pieces, start = [], 0.0
+    for stage in STAGES:
+        share = bar.shares.get(stage.name, 0.0)
+        if share:
+            pieces.append(
+                {
+                    "form": bar.form,
+                    "stage": stage.name,
+                    "letter": stage.letter,
+                    "colour": stage.colour,
+                    "ink": stage.ink,
+                    "part": share,
+                    "start": start,
+                    "middle": start + share / 2,
+                    "end": start + share,
+                    "share": units.percent(share),
+                    "time": units.seconds(share * bar.seconds),
+                }
+            )
+        start += share
+    return pieces

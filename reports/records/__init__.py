@@ -1,0 +1,1 @@
+"""Every file format, shared by who writes and who reads."""

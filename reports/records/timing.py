@@ -1,0 +1,97 @@
+"""The record of a timing run: what each case of one MoE layer took, or why it has no time. Flat and versioned.
+
+A case is one peer (a way of computing the layer, or an anchor to compare with) on one layer, number of rows, dtype
+and routing, seen by one clock with warm or cold caches. The file holds every planned case from the start, so that
+what was not measured is seen to be missing. Nothing here is derived: ratios and verdicts are computed from it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from reports.records.record import SHORTEST, Block, Count, NotNegative, Seconds, Status
+
+Kind = Literal["measured", "rehearsal", "predicted"]
+Clock = Literal["graph", "call"]
+Cache = Literal["warm", "cold"]
+Routing = Literal["balanced", "zipf", "hot"]
+Key = tuple[str, Routing, str, Clock, Cache]
+
+
+class Timing(BaseModel):
+    """One case. Times in seconds, sizes in bytes.
+
+    Attributes:
+        group: Name of the group that it is measured in.
+        group_id: Cases measured interleaved in one go share it; only these are paired by block.
+        layer: Its name; `rows` is N, `rows_per_expert` the mean number of rows of an expert, N k / E.
+        routing: How rows spread over experts: evenly, by Zipf's law, or one expert in every row.
+        clock: "graph" is the time between two device events around a CUDA graph's replay, "call" what a caller waits.
+        cache: "warm" right after the same work; "cold" after a write that is larger than the L2 cache.
+        samples: Seconds, in the order taken; `blocks` the block of each.
+        flops: Counted, padding not included. `least_bytes`: the least that must be read and written.
+        setup: Seconds for preparing the peer, compilation and tuning included.
+        error: Greatest deviation from the reference, relative to each row's largest value.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group: str
+    group_id: str = ""
+    layer: str
+    rows: Count
+    rows_per_expert: NotNegative
+    dtype: Literal["float32", "float16", "bfloat16"]
+    routing: Routing
+    peer: str
+    clock: Clock
+    cache: Cache
+    status: Status | Literal["predicted"]
+    reason: str = ""
+    samples: list[Annotated[Seconds, Field(ge=SHORTEST)]] = []
+    blocks: list[Block] = []
+    flops: Count = 0
+    least_bytes: Count = 0
+    setup: Seconds | None = None
+    error: float | None = None
+    tolerance: float | None = None
+    runs_on: dict[str, str] = {}
+    measured_at: str = ""
+    gpu_clock_mhz: float | None = None
+    gpu_temperature_c: float | None = None
+
+    @model_validator(mode="after")
+    def _check_blocks(self) -> Self:
+        if len(self.samples) != len(self.blocks) or self.timed != bool(self.samples):
+            raise ValueError("a case with a time, and no other, has samples, each with its block")
+        return self
+
+    @property
+    def key(self) -> Key:
+        """What tells this case from all others of a run."""
+        return (self.group, self.routing, self.peer, self.clock, self.cache)
+
+    @property
+    def contest(self) -> tuple[Routing, str]:
+        """Routing and peer: what is prepared once for all clocks."""
+        return (self.routing, self.peer)
+
+    @property
+    def timed(self) -> bool:
+        """Whether there is a time, measured or predicted."""
+        return self.status in (Status.MEASURED, "predicted")
+
+
+class TimingRun(BaseModel):
+    """A file of timings: `kind` says whether they were measured on a GPU, rehearsed on a CPU, or predicted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    kind: Kind
+    command: str
+    environment: dict[str, Any]
+    notes: list[str]
+    timings: list[Timing]

@@ -1,0 +1,1 @@
+"""Speed-ups: analysis, verdicts, tables, charts."""

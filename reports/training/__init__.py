@@ -1,0 +1,1 @@
+"""Accuracy, policies and sharpness of what was trained."""

@@ -1,0 +1,129 @@
+"""The charts of trainings: one line a seed, thin, and their mean, thick.
+
+Letters: C classes, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+
+from reports.output import canvas
+from reports.output.styles import Style
+from reports.reading.studies import Run
+
+MOST_EPOCHS = 200  # drawn; of longer trainings every second, third ... epoch
+MOST_WORDS = 16  # classes or experts up to which a cell of the heat map holds its number
+PARTS = ("train", "validation")
+DASHES = ([5, 3], [1, 0])
+Points = list[dict[str, Any]]
+
+
+def curve(runs: Sequence[Run], field: str) -> Points:
+    """Return `field` of every epoch and run that has it, as points with `epoch`, `value` and `seed`."""
+    return [
+        {"epoch": row.epoch, "value": getattr(row, field), "seed": run.seed}
+        for run in runs
+        for row in run.history
+        if getattr(row, field) is not None
+    ]
+
+
+def mean_curve(points: Points) -> Points:
+    """Return the mean over seeds of every epoch, with the number `n` of seeds that reached it."""
+    epochs: dict[int, list[float]] = {}
+    for point in points:
+        epochs.setdefault(point["epoch"], []).append(point["value"])
+    return [
+        {"epoch": epoch, "value": float(np.mean(values)), "n": len(values)} for epoch, values in sorted(epochs.items())
+    ]
+
+
+def learning_chart(
+    runs: Sequence[Run], quantity: str, style: Style, domain: tuple[float, float], epochs: int
+) -> alt.LayerChart:
+    """Draw `quantity` ("accuracy" or "loss") of one head on training and validation images against the epoch.
+
+    `domain` bounds the vertical axis, so that the charts of several heads can share it.
+    """
+    format_, title = (".0%", "accuracy") if quantity == "accuracy" else (",~f", "loss, nats")
+    y = alt.Y("value:Q", scale=alt.Scale(domain=list(domain), zero=False), axis=alt.Axis(format=format_, title=title))
+    parts = alt.StrokeDash("part:N", scale=alt.Scale(domain=list(PARTS), range=list(DASHES)), legend=None)
+    seeds: Points = []
+    means: Points = []
+    for part, prefix in zip(PARTS, ("train", "val"), strict=True):
+        points = curve(runs, f"{prefix}_{quantity}")
+        seeds += [{**point, "part": part, "line": f"{part} {point['seed']}"} for point in points]
+        means += [{**point, "part": part} for point in mean_curve(points)]
+    return canvas.finished(
+        *_lines(seeds, means, alt.value(style.colour), parts, _epochs(epochs), y, ["part:N"], alone=len(runs) < 2)
+    )
+
+
+def routing_chart(
+    runs: Mapping[str, Sequence[Run]], field: str, title: str, styles: Sequence[Style], epochs: int
+) -> alt.LayerChart:
+    """Draw one routing statistic, `field`, of every mixture against the epoch."""
+    seeds: Points = []
+    means: Points = []
+    for name, own in runs.items():
+        points = curve(own, field)
+        seeds += [{**point, "head": name, "line": f"{name} {point['seed']}"} for point in points]
+        means += [{**point, "head": name} for point in mean_curve(points)]
+    y = alt.Y("value:Q", scale=alt.Scale(zero=True), axis=alt.Axis(title=title, tickCount=5))
+    colour, dash = canvas.colour(styles, "head"), canvas.dash(styles, "head")
+    alone = all(len(own) < 2 for own in runs.values())
+    return canvas.finished(*_lines(seeds, means, colour, dash, _epochs(epochs), y, ["head:N"], alone))
+
+
+def class_chart(shares: Sequence[Sequence[float]]) -> alt.LayerChart:
+    """Draw what share of each class's assignments each expert serves, `shares` (C, E), as a heat map."""
+    cells: Points = [
+        {"class": label, "expert": expert, "share": share, "percent": f"{100 * share:.0f}"}
+        for label, row in enumerate(shares)
+        for expert, share in enumerate(row)
+    ]
+    most = max(map(max, shares))
+    base = alt.Chart(canvas.rounded(cells)).encode(
+        x=alt.X("expert:O", axis=alt.Axis(title="expert", labelAngle=0, labelOverlap="greedy", ticks=False)),
+        y=alt.Y("class:O", axis=alt.Axis(title="class", labelOverlap="greedy", ticks=False)),
+    )
+    scale = alt.Scale(scheme="viridis", domain=[0, most])
+    tooltip: list[Any] = ["class:O", "expert:O", alt.Tooltip("share:Q", format=".1%")]
+    legend = alt.Legend(title="share of the class's assignments", format=".0%")
+    layers = [base.mark_rect().encode(color=alt.Color("share:Q", scale=scale, legend=legend), tooltip=tooltip)]
+    if max(len(shares), len(shares[0])) <= MOST_WORDS:
+        ink = alt.condition(f"datum.share > {0.6 * most:.5g}", alt.value("black"), alt.value("white"))
+        layers.append(base.mark_text(fontSize=10).encode(text="percent:N", color=ink))
+    return canvas.finished(*layers, height=max(canvas.HEIGHT, min(16 * len(shares), 3 * canvas.HEIGHT)))
+
+
+def _lines(
+    seeds: Points, means: Points, colour: Any, dash: alt.StrokeDash, x: alt.X, y: alt.Y, names: list[str], alone: bool
+) -> list[alt.Chart]:
+    """Return the seeds' thin lines and the mean's thick one; a single seed is drawn as its mean, `alone`."""
+    tooltip = ["epoch:Q", alt.Tooltip("value:Q", format=".4"), "n:Q", *names]
+    thick = alt.Chart(canvas.rounded(_thinned(means)))
+    layers = [
+        thick.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, strokeDash=dash),
+        thick.mark_point(size=40, opacity=0).encode(x=x, y=y, tooltip=tooltip),
+    ]
+    if not alone:
+        thin = alt.Chart(canvas.rounded(_thinned(seeds))).mark_line(strokeWidth=0.8, opacity=0.6)
+        layers.insert(0, thin.encode(x=x, y=y, color=colour, strokeDash=dash, detail="line:N"))
+    return layers
+
+
+def _epochs(epochs: int) -> alt.X:
+    axis = alt.Axis(title="epoch", grid=False, tickMinStep=1, format="d")
+    return alt.X("epoch:Q", scale=alt.Scale(domain=[1 if epochs > 1 else 0, max(epochs, 1)], nice=False), axis=axis)
+
+
+def _thinned(points: Points) -> Points:
+    """Return at most about `MOST_EPOCHS` epochs of the points, the last among them."""
+    last = max((point["epoch"] for point in points), default=0)
+    step = -(-last // MOST_EPOCHS) or 1
+    return [point for point in points if (last - point["epoch"]) % step == 0]

@@ -1,0 +1,141 @@
+"""TensorBoard's process: what it is given, and how it ends. Its answers are seen in tests/journeys/test_traces.py."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.commands.tensorboard import run_names, served, shown_runs
+from bench.commands.traces import traces
+from bench.errors import BenchError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one run, and files that are none."""
+    for name in ("a/worker.1.pt.trace.json.gz", "a/worker.1.onnxruntime.trace.json.gz", "b/other.json", "profile.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def tensorboards() -> list[psutil.Process]:
+    """Return the processes that this one started."""
+    return psutil.Process().children(recursive=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    before = {process.pid for process in tensorboards()}
+    yield
+    assert {process.pid for process in tensorboards()} == before
+
+
+def test_runs_are_the_folders_with_a_trace_of_torch(folder: Path) -> None:
+    assert run_names(folder) == ["a"]
+    (folder / "b" / "c").mkdir()
+    (folder / "b" / "c" / "worker.pt.trace.json").touch()
+    (folder / "worker.pt.trace.json").touch()
+    assert run_names(folder) == sorted(["a", "b/c", folder.name])
+
+
+def test_a_folder_without_traces_is_told(folder: Path) -> None:
+    with pytest.raises(BenchError, match=r"b holds no trace"):
+        run_names(folder / "b")
+    for name in ("absent", "profile.json"):
+        with pytest.raises(BenchError, match=rf"{name} is no folder"):
+            run_names(folder / name)
+
+
+def test_a_port_in_use_is_told(folder: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(BenchError, match=rf"port {port} cannot be used \(.+\); choose another --port"),
+            served(folder, port),
+        ):
+            pass
+
+
+def test_its_death_is_told(folder: Path) -> None:
+    with served(folder, 0) as server:
+        server.process.kill()
+        server.process.wait()
+        with pytest.raises(BenchError, match="TensorBoard ended with status -9; its last words: "):
+            shown_runs(server, ["a"], threading.Event().wait)
+
+
+def test_its_last_words_are_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "broken"
+    script.write_text("#!/bin/sh\necho first >&2\necho no plugin here >&2\nexit 3\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with (
+        served(folder, 0) as server,
+        pytest.raises(BenchError, match="ended with status 3; its last words: no plugin here"),
+    ):
+        shown_runs(server, ["a"], threading.Event().wait)
+
+
+WAITING = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.{})
+print("ready", file=sys.stderr, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("takes", "ended_by"), [("SIG_DFL", signal.SIGTERM), ("SIG_IGN", signal.SIGKILL)])
+def test_it_is_asked_to_end_and_then_made_to(
+    takes: str, ended_by: signal.Signals, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "waiting"
+    script.write_text(f"#!{sys.executable}{WAITING.format(takes)}")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    monkeypatch.setattr("bench.commands.tensorboard.STOPS_WITHIN", 0.2 if takes == "SIG_IGN" else 60)
+    with served(folder, 0) as server:
+        while not os.fstat(server.errors.fileno()).st_size:
+            time.sleep(0.02)
+    assert server.process.returncode == -ended_by
+
+
+def test_what_it_started_ends_with_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "parent"
+    script.write_text("#!/bin/sh\nsleep 60 &\necho $! >&2\nexit 0\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with served(folder, 0) as server:
+        server.process.wait()
+        server.errors.seek(0)
+        left = psutil.Process(int(server.errors.read()))
+    assert psutil.wait_procs([left], timeout=10)[1] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_even_before_it_answers(
+    folder: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(tensorboards())
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def send() -> None:
+        while len(tensorboards()) == before:
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    traces(folder)
+    sender.join()
+    assert capsys.readouterr() == ("", "")
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers

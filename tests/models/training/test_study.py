@@ -1,0 +1,225 @@
+"""Studies: finished, killed and continued, extended, refused, and their tables."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.classifier import checkpoint
+from models.data.images import DataError
+from models.heads.cost import parameters
+from models.storage import StorageError
+from models.training import study as module
+from models.training.recipes import TrainConfig
+from models.training.study import FILE, finished, run_study, summaries
+from models.training.study_configs import study_configs
+from models.training.trainer import DivergedError
+from models.training.training_state import ResumeError
+
+ROOT = Path(__file__).parents[3]
+HEADS = ("dense", "sparse")
+FOLDERS = ["dense-seed0", "sparse-seed0", "dense-seed1", "sparse-seed1"]
+
+
+def configs(heads: Sequence[str] = HEADS, seeds: int = 2, **changes: Any) -> list[TrainConfig]:
+    return study_configs("digits", heads, range(seeds), **{"epochs": 2, "batch": 300, **changes})
+
+
+def told(out: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((out / FILE).read_text())
+    return content
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in out.glob(f"*/{checkpoint.WEIGHTS}")}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a study that nothing disturbed; do not write into it."""
+    out = tmp_path_factory.mktemp("study")
+    rows, failures = run_study(configs(), out, device="cpu", command="moegap train --head all")
+    assert (rows, failures) == (told(out)["runs"], {})
+    return out
+
+
+def test_a_study_leaves_its_trainings_and_a_file_of_them(study: Path) -> None:
+    content = told(study)
+    about = {name: content[name] for name in ("format", "kind", "command", "preset", "data", "epochs")}
+    assert about == {
+        "format": 1,
+        "kind": "training",
+        "command": "moegap train --head all",
+        "preset": "demo",
+        "data": "digits",
+        "epochs": 2,
+    }
+    assert [run["folder"] for run in content["runs"]] == FOLDERS
+    for run in content["runs"]:
+        found = checkpoint.load(study / run["folder"])
+        head = found.config.model.head
+        assert (run["head"], run["policy"]) == (head.kind, "top_k" if head.kind == "sparse" else None)
+        assert run["seed"] == found.config.training["seed"]
+        assert run["parameters"] == parameters(head) == sum(p.numel() for p in found.model.head.parameters())
+        assert run["history"] == found.metrics["history"]
+        best = run["history"][run["best_epoch"] - 1]
+        assert run["val_accuracy"] == best["val_accuracy"] == max(row["val_accuracy"] for row in run["history"])
+        assert run["test_accuracy"] == found.metrics["test_accuracy"]
+        assert run["train_accuracy"] == best["train_accuracy"]
+        assert run["seconds"] == pytest.approx(sum(row["seconds"] for row in run["history"]))
+
+
+KILLED_IN_THE_STUDY = """
+import os, signal, sys
+from contextlib import contextmanager
+from pathlib import Path
+import torch
+from models.training.recipes import TrainConfig
+from models.training.study import run_study
+from models.training.study_progress import StudyProgress
+
+@contextmanager
+def deadly(self, items, total, description):
+    if (self.run, description) == (3, "epoch 2/2"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield items
+
+StudyProgress.track = deadly
+out, threads, *configs = sys.argv[1:]
+torch.set_num_threads(int(threads))
+run_study([TrainConfig.model_validate_json(config) for config in configs], Path(out), device="cpu")
+"""
+
+
+def test_a_killed_study_continues_to_the_same_bits(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(tmp_path), str(torch.get_num_threads()), *(config.model_dump_json() for config in configs())]
+    command = [sys.executable, "-c", KILLED_IN_THE_STUDY, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == -signal.SIGKILL
+    assert [run["folder"] for run in told(tmp_path)["runs"]] == FOLDERS[:2]
+    epochs: list[str] = []
+
+    def counted(trainer: Any) -> None:
+        epochs.append(f"{trainer.config.head}-seed{trainer.config.seed}")
+        real(trainer)
+
+    real = module.train.__globals__["Trainer"].run_epoch
+    monkeypatch.setattr("models.training.trainer.Trainer.run_epoch", counted)
+    rows, failures = run_study(configs(), tmp_path, device="cpu")
+    assert epochs == ["dense-seed1", "sparse-seed1", "sparse-seed1"]
+    assert failures == {}
+    assert rows == told(tmp_path)["runs"]
+    assert [row["folder"] for row in rows] == FOLDERS
+    assert weights(tmp_path) == weights(study)
+
+
+def test_a_study_is_extended_by_heads_and_seeds(tmp_path: Path) -> None:
+    run_study(configs(["sparse"], 1), tmp_path, device="cpu")
+    before = weights(tmp_path)
+    rows, _ = run_study(configs(["dense"], 2), tmp_path, device="cpu")
+    assert [row["folder"] for row in rows] == ["dense-seed0", "sparse-seed0", "dense-seed1"]
+    assert told(tmp_path)["runs"] == rows
+    assert weights(tmp_path).items() >= before.items()
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"epochs": 3}, r"epochs \(2, now 3\) in dense-seed0"),
+        ({"heads": ["soft"], "lr": 0.7}, r"lr \(0.2, now 0.7\) in dense-seed0"),
+        ({"heads": ["sparse"], "head_changes": {"k": 3}}, r"head_changes.k \(None, now 3\) in sparse-seed0"),
+        (
+            {"heads": ["sparse"], "head_changes": {"k": 3}, "seeds": 1},
+            r"head_changes.k \(None, now 3\) in sparse-seed0",
+        ),
+        ({"seeds": 3, "balance": {"z": 0.5}}, r"balance.z \(0.0, now 0.5\) in sparse-seed0"),
+    ],
+)
+def test_another_setting_in_the_same_folder_is_refused(study: Path, changes: dict[str, Any], difference: str) -> None:
+    before = sorted(study.rglob("*"))
+    with pytest.raises(ResumeError, match=rf"holds a study with another {difference}; use another --out"):
+        run_study(configs(**changes), study, device="cpu")
+    assert sorted(study.rglob("*")) == before
+
+
+def test_a_finished_study_keeps_the_machine_it_was_trained_on(tmp_path: Path) -> None:
+    run_study(configs(seeds=1), tmp_path, device="cpu", command="moegap train")
+    content = told(tmp_path)
+    content["environment"]["device"] = "another machine"
+    (tmp_path / FILE).write_text(json.dumps(content))
+    rows, _ = run_study(configs(seeds=1), tmp_path, device="cpu", command="again")
+    assert [row["folder"] for row in rows] == FOLDERS[:2]
+    assert told(tmp_path) == content
+    (tmp_path / FILE).unlink()
+    run_study(configs(seeds=1), tmp_path, device="cpu", command="again")
+    assert told(tmp_path)["command"] == "again"
+
+
+def test_a_training_that_fails_is_named_and_the_others_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverges(config: TrainConfig, *arguments: Any, **settings: Any) -> Any:
+        if config.head == "dense" and config.seed == 0:
+            raise DivergedError("the loss became nan in epoch 1")
+        return real(config, *arguments, **settings)
+
+    real = module.train
+    monkeypatch.setattr(module, "train", diverges)
+    rows, failures = run_study(configs(), tmp_path, device="cpu")
+    assert failures == {"dense-seed0": "the loss became nan in epoch 1"}
+    assert [row["folder"] for row in rows] == FOLDERS[1:]
+    monkeypatch.undo()
+    rows, failures = run_study(configs(), tmp_path, device="cpu")
+    assert ([row["folder"] for row in rows], failures) == (FOLDERS, {})
+
+
+def test_what_would_fail_every_training_is_raised(tmp_path: Path) -> None:
+    nowhere = study_configs("nothing", HEADS, [0])
+    with pytest.raises(DataError, match="unknown data 'nothing'"):
+        run_study(nowhere, tmp_path / "out", device="cpu")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot create the folder"):
+        run_study(configs(), tmp_path / "file" / "out", device="cpu")
+
+
+def row(head: str, seed: int, accuracy: float, policy: str | None = None) -> dict[str, Any]:
+    return {
+        "head": head,
+        "policy": policy,
+        "seed": seed,
+        "val_accuracy": accuracy + 0.01,
+        "test_accuracy": accuracy,
+        "seconds": 10 * accuracy,
+    }
+
+
+def test_the_table_has_means_and_sample_deviations() -> None:
+    generator = np.random.default_rng(0)
+    accuracies = {"dense": generator.random(5), "sparse": generator.random(2), "soft": generator.random(1)}
+    rows = [row(head, seed, float(value)) for head, values in accuracies.items() for seed, value in enumerate(values)]
+    found = summaries(rows)
+    assert [(summary.head, summary.seeds) for summary in found] == [("dense", 5), ("sparse", 2), ("soft", 1)]
+    for summary in found:
+        values = accuracies[summary.head]
+        assert summary.seconds == pytest.approx(10 * values.mean())
+        for (mean, spread), shift in ((summary.test, 0), (summary.val, 0.01)):
+            assert mean == pytest.approx(values.mean() + shift)
+            assert spread is None if len(values) == 1 else spread == pytest.approx(np.std(values, ddof=1))
+
+
+def test_policies_have_lines_of_their_own() -> None:
+    rows = [row("sparse", 0, 0.5, "top_k"), row("sparse", 0, 0.6, "top_p")]
+    assert [(summary.policy, summary.test[0]) for summary in summaries(rows)] == [("top_k", 0.5), ("top_p", 0.6)]
+
+
+def test_no_study() -> None:
+    assert finished(Path("nowhere")) == []
+    assert summaries([]) == []

@@ -1,0 +1,139 @@
+"""The gate: what it takes, what it finds, and a gate that overlooks broken cases."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.changes import gate
+from reports.changes.changes import Change, Changes, Lost
+from reports.changes.conditions import Run
+from reports.errors import ReportError
+from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
+from reports.records.record import Status
+
+Judge = Callable[[Changes, tuple[Verdict, ...]], gate.Gate | None]
+
+
+def changes(*verdicts: Verdict, lost: tuple[Status, ...] = ()) -> Changes:
+    ratio = Estimate(1.0, 1.0, 1.0, 20, 10)
+    run = Run("a.json", "", "", "")
+    return Changes(
+        runs=(run, run),
+        kind="head and form",
+        least=0.05,
+        changes=tuple(Change(f"case-{n}", "", "", "", "", 1.0, 1.0, ratio, each) for n, each in enumerate(verdicts)),
+        lost=tuple(Lost(f"lost-{n}", status, "") for n, status in enumerate(lost)),
+    )
+
+
+def test_nothing_asked_is_no_gate() -> None:
+    assert gate.judged(changes(Verdict.SLOWER, lost=(Status.WRONG,)), ()) is None
+
+
+def test_what_was_not_asked_for_passes() -> None:
+    found = gate.judged(changes(Verdict.FASTER, Verdict.SAME), (Verdict.SLOWER,))
+    assert found is not None
+    assert found.found == ()
+    assert found.sentence == "Gate passed: no case is SLOWER, and none that had a time is broken."
+
+
+def test_a_pass_tells_of_how_many_cases_nothing_is_known() -> None:
+    some = changes(Verdict.UNCLEAR, Verdict.UNCLEAR, Verdict.SAME, lost=(Status.SKIPPED,))
+    for only_base, told in (((), "1 case"), (("gone",), "2 cases")):
+        found = gate.judged(replace(some, only_base=only_base), (Verdict.SLOWER,))
+        assert found is not None
+        assert found.found == ()
+        assert found.sentence.endswith(f"Of 2 UNCLEAR cases and {told} without a time in NEW it says nothing.")
+
+
+OF_VERDICTS = (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR)
+
+
+@pytest.mark.parametrize("asked", OF_VERDICTS)
+def test_what_was_asked_for_is_named(asked: Verdict) -> None:
+    found = gate.judged(changes(*Verdict), (asked,))
+    assert found is not None
+    assert found.found == (f"1 case is {asked} (case-{list(Verdict).index(asked)})",)
+    assert found.sentence == f"Gate failed: {found.found[0]}."
+
+
+def test_missing_cases_fail_a_gate_that_asks_for_them() -> None:
+    some = replace(changes(Verdict.SAME, lost=(Status.SKIPPED, Status.WRONG)), only_base=("gone",))
+    found = gate.judged(some, (gate.MISSING,))
+    assert found is not None
+    assert found.found == ("2 cases are MISSING (gone and lost-0)", "1 case is WRONG and had a time in BASE (lost-1)")
+    whole = gate.judged(changes(Verdict.SLOWER), (gate.MISSING,))
+    assert whole is not None
+    assert whole.found == ()
+
+
+def test_of_many_cases_some_are_named() -> None:
+    found = gate.judged(changes(*[Verdict.SLOWER] * 8), (Verdict.SLOWER,))
+    assert found is not None
+    assert found.found == ("8 cases are SLOWER (case-0, case-1, case-2, case-3, case-4 and 3 more)",)
+
+
+def check_broken(judge: Judge) -> None:
+    """WRONG and FAILED fail any gate; UNAVAILABLE and SKIPPED, of another machine or a time limit, none."""
+    for asked in OF_VERDICTS:
+        for status in (Status.WRONG, Status.FAILED):
+            found = judge(changes(Verdict.SAME, lost=(status,)), (asked,))
+            assert found is not None
+            assert found.found == (f"1 case is {status.upper()} and had a time in BASE (lost-0)",)
+        for status in (Status.UNAVAILABLE, Status.SKIPPED):
+            found = judge(changes(Verdict.SAME, lost=(status,)), (asked,))
+            assert found is not None
+            assert found.found == ()
+
+
+def test_a_broken_case_fails_every_gate() -> None:
+    check_broken(gate.judged)
+
+
+@pytest.mark.parametrize("broken", [(), (Status.WRONG,), (Status.FAILED,), tuple(Status)])
+def test_a_gate_that_overlooks_broken_cases_would_be_seen(
+    monkeypatch: pytest.MonkeyPatch, broken: tuple[Status, ...]
+) -> None:
+    monkeypatch.setattr(gate, "BROKEN", broken)
+    with pytest.raises(AssertionError):
+        check_broken(gate.judged)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("5%", 0.05), ("5 %", 0.05), (" 5% ", 0.05), ("0.05", 0.05), ("2.5%", 0.025), ("0", 0.0), (None, LEAST_EFFECT)],
+)
+def test_a_share_is_read(text: str | None, value: float) -> None:
+    assert gate.share(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["-5%", "-0.05", "nan", "inf", "500%", "100%", "5", "1", "", "%", "five", "5%%", "5% of it", "5‰"]
+)
+def test_anything_else_is_one_sentence(text: str) -> None:
+    with pytest.raises(ReportError, match="--least takes a share below 1 such as 5%"):
+        gate.share(text)
+
+
+@given(st.text())
+def test_any_text_is_a_share_or_one_sentence(text: str) -> None:
+    with contextlib.suppress(ReportError):
+        assert 0 <= gate.share(text) < 1
+
+
+def test_verdicts_are_read_in_any_case_and_once() -> None:
+    assert gate.asked_for(["slower", "SLOWER", "Unclear"]) == (Verdict.SLOWER, Verdict.UNCLEAR)
+    assert gate.asked_for([]) == ()
+
+
+@pytest.mark.parametrize("word", ["same", "", "slow", "SLOWER,FASTER", "\x1b[31m"])
+def test_an_unknown_verdict_is_one_sentence(word: str) -> None:
+    with pytest.raises(ReportError, match="--fail-on takes SLOWER, FASTER, UNCLEAR and MISSING, not ") as error:
+        gate.asked_for(["slower", word])
+    assert str(error.value).isprintable()

@@ -1,0 +1,40 @@
+"""One look for each form."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.output.styles import CONTENDERS, KNOWN, contenders, styles
+
+
+def test_a_known_form_looks_the_same_in_any_company() -> None:
+    alone, together = styles(["triton"]), styles([*KNOWN, "another"])
+    assert alone[0] == together[KNOWN.index("triton")]
+
+
+def test_the_known_forms_differ_in_colour_and_in_symbol() -> None:
+    known = styles(KNOWN)
+    assert len({style.colour for style in known}) == len({style.symbol for style in known}) == len(KNOWN)
+
+
+@given(st.sets(st.sampled_from([*KNOWN, *"abcdefghijklmnopqr", "<b>", ""])))
+def test_no_two_forms_look_alike(forms: set[str]) -> None:
+    looks = styles(forms)
+    assert {style.name for style in looks} == forms
+    assert len({(style.colour, style.symbol) for style in looks}) == len(forms)
+
+
+def test_a_head_or_policy_looks_the_same_in_any_company() -> None:
+    assert contenders(["top_p"])[0] == next(style for style in contenders([*CONTENDERS, "x"]) if style.name == "top_p")
+
+
+def test_heads_and_policies_differ_in_colour_and_in_symbol() -> None:
+    known = contenders(CONTENDERS.keys() - {"top_k"})  # the sparse head's own policy looks as the head does
+    assert len({style.colour for style in known}) == len({style.symbol for style in known}) == len(known) == 7
+    assert contenders(["sparse"])[0].colour == contenders(["top_k"])[0].colour
+
+
+@given(st.sets(st.sampled_from([*CONTENDERS, *"abcdefg", "<b>"])))
+def test_every_contender_has_a_look(names: set[str]) -> None:
+    assert {style.name for style in contenders(names)} == names

@@ -1,0 +1,147 @@
+"""The targets on fabricated samples: a planted ratio gives the verdict that it must."""
+
+import pytest
+
+from reports.targets.page import render, summary
+from reports.targets.targets import TARGETS, Verdict, evaluate
+from tests.reports.timings import case, run
+
+FUSED, BEST, EAGER, GROUPED_MM, PRODUCTS, WHOLE, LIGER, BANDWIDTH, SKEW, BESIDES = TARGETS
+
+
+def finding(target, *cases, cache="warm"):
+    return next(found for found in evaluate(run(*cases)) if found.target is target and found.cache == cache)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [
+        (1.5, Verdict.BEYOND),
+        (1.98, Verdict.BEYOND),
+        (2.5, Verdict.REACHED),
+        (3.2, Verdict.MISSED),
+        (2.999, Verdict.MISSED),  # its interval goes beyond 3
+    ],
+)
+def test_at_most(ratio, verdict):
+    found = finding(FUSED, case("g", "ours_fused", ratio * 3e-6, noise=0.01), case("g", "empty", 3e-6, noise=0.01))
+    assert found.verdict is verdict
+    assert found.worst.value.value == pytest.approx(ratio, rel=0.02)
+    assert found.worst.value.low < found.worst.value.high
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(30, Verdict.BEYOND), (15, Verdict.REACHED), (9, Verdict.MISSED)])
+def test_at_least(ratio, verdict):
+    loop, ours = case("g", "loop", ratio * 1e-4, clock="call"), case("g", "ours", 1e-4, clock="call")
+    assert finding(EAGER, loop, ours).verdict is verdict
+
+
+def test_the_worst_number_decides_and_stands_first():
+    cases = [
+        entry
+        for rows, ratio in ((1, 1.5), (16, 2.7), (64, 4.0), (256, 1.9))
+        for entry in (
+            case(f"n{rows}", "ours_fused", ratio * 3e-6, rows=rows),
+            case(f"n{rows}", "empty", 3e-6, rows=rows),
+        )
+    ]
+    found = finding(FUSED, *cases)
+    assert [number.label for number in found.numbers] == ["n64", "n16", "n256", "n1"]
+    assert found.verdict is Verdict.MISSED
+    assert finding(FUSED, *cases[:4]).verdict is Verdict.REACHED
+
+
+def test_what_was_not_measured_is_no_success():
+    planned = (case("g", "ours_fused"), case("g", "empty", 3e-6))
+    found = finding(FUSED, *planned)
+    assert (found.verdict, found.measured) == (Verdict.NOT_MEASURED, 0)
+    assert "ours_fused: no time left" in found.numbers[0].missing
+    assert finding(FUSED).verdict is Verdict.NOT_MEASURED
+    both = finding(FUSED, *planned, case("h", "ours_fused", 4e-6), case("h", "empty", 3e-6))
+    assert (both.verdict, both.measured, len(both.numbers)) == (Verdict.BEYOND, 1, 2)
+
+
+def test_cold_caches_are_judged_apart():
+    cases = [
+        entry
+        for cache, ratio in (("warm", 1.5), ("cold", 5.0))
+        for entry in (case("g", "ours_fused", ratio * 3e-6, cache=cache), case("g", "empty", 3e-6, cache=cache))
+    ]
+    assert finding(FUSED, *cases).verdict is Verdict.BEYOND
+    assert finding(FUSED, *cases, cache="cold").verdict is Verdict.MISSED
+
+
+def head(sparse, dense, *, flops=(0, 0), empty=1e-6):
+    anchors = [
+        case("g", "empty", empty),
+        case("g", "copy", 1e-3, least_bytes=3 * 10**9),
+        case("g", "peak", 1e-3, flops=10**12),
+    ]
+    peers = {"ours": (sparse, flops[0]), "grouped_mm": (2 * sparse, 0), "dense": (dense, flops[1])}
+    return [*anchors, *(case("g", name, time, flops=count) for name, (time, count) in peers.items())]
+
+
+def test_the_best_forms_are_compared_and_more_is_asked_where_more_is_attainable():
+    found = finding(BEST, *head(1.0e-4, 1.6e-4))
+    assert found.worst.label == "g: ours / dense"
+    assert found.worst.beyond == 1.0  # bound by one launch each, nothing is attainable
+    assert found.verdict is Verdict.BEYOND
+    costly = head(1.0e-4, 1.6e-4, flops=(20 * 10**9, 80 * 10**9))  # 20 against 80 us at peak, and 1 us for a launch
+    assert finding(BEST, *costly).worst.beyond == pytest.approx(1 / (0.9 * 81 / 21), rel=0.01)
+    assert finding(BEST, *costly).verdict is Verdict.REACHED
+    assert finding(BEST, *head(1.0e-4, 0.9e-4)).verdict is Verdict.MISSED
+
+
+def test_without_ceilings_no_more_than_the_reach_is_asked():
+    found = finding(BEST, case("g", "ours", 1e-4), case("g", "dense", 2e-4))
+    assert (found.worst.beyond, found.verdict) == (1.0, Verdict.BEYOND)
+
+
+def large(peer, seconds, **more):
+    return case("l", peer, seconds, layer="e128", **{"rows": 8192, **more})
+
+
+def test_the_share_of_the_products_and_of_all_else():
+    cases = [large("ours", 2e-3), large("ours_products", 1.8e-3), large("cublas", 1.7e-3)]
+    assert finding(PRODUCTS, *cases).worst.value.value == pytest.approx(1.7 / 1.8, rel=0.01)
+    assert finding(PRODUCTS, *cases).verdict is Verdict.BEYOND
+    assert finding(WHOLE, *cases).verdict is Verdict.REACHED
+    besides = finding(BESIDES, *cases).worst.value
+    assert besides.value == pytest.approx(0.1, abs=0.005)
+    assert besides.low <= besides.value <= besides.high
+    assert finding(BESIDES, *cases).verdict is Verdict.REACHED
+
+
+def test_bandwidth_is_the_share_of_the_copy():
+    ours = large("ours", 1e-3, rows=128, least_bytes=24 * 10**8)
+    copy = large("copy", 2e-3, rows=128, least_bytes=6 * 10**9)
+    found = finding(BANDWIDTH, ours, copy)  # 2.4 of 3 TB/s
+    assert found.worst.value.value == pytest.approx(0.8, rel=0.01)
+    assert found.verdict is Verdict.REACHED
+
+
+def test_skew_and_liger():
+    cases = [large("ours", 1e-3), large("ours", 1.05e-3, routing="zipf"), large("ours", 1.2e-3, routing="hot")]
+    found = finding(SKEW, *cases)
+    assert [number.label for number in found.numbers] == ["l: hot", "l: zipf"]
+    assert found.verdict is Verdict.REACHED
+    pair = [large("liger", 2e-3, clock="call"), large("ours_given", 1e-3, clock="call")]
+    assert finding(LIGER, *pair).verdict is Verdict.BEYOND
+
+
+def test_the_page_shows_numbers_reasons_and_what_kind_they_are():
+    cases = (case("g", "ours_fused", 4e-6), case("g", "empty", 3e-6), case("h", "liger", reason="not | installed"))
+    page = render(run(*cases))
+    assert "| beyond | 1 of 1 |" in page
+    assert "liger" in page
+    assert "not \\| installed" in page
+    assert "1 of 3 cases" in page
+    predicted = render(run(*cases, kind="predicted"))
+    assert "nothing here was measured" in predicted
+    assert "1.33 predicted" in predicted
+    assert "predicted: beyond" in predicted
+    assert "| beyond |" not in predicted.replace("| reach | beyond |", "")
+    rehearsed = render(run(*cases, kind="rehearsal"))
+    assert "beyond |" not in rehearsed.replace("| reach | beyond |", "")
+    assert "none, a rehearsal" in rehearsed
+    assert "paper's head, N <= 1024" in summary(run(*cases))
