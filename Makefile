@@ -49,6 +49,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 # On a machine with a GPU, in nine minutes: its tests (150 s at most), the kernels' targets beside their peers (130 s),
 # the four suites, quick (55 s each, of which a suite stops itself in time to write), the report (25 s). Each step runs
