@@ -35,7 +35,7 @@ zoo: $(READY)
 	rm -rf $(DEMO) # results of the old weights
 
 # The report of every machine under reports/published, made again from its results into runs/published.
-PUBLISHED := $(notdir $(wildcard reports/published/*))
+PUBLISHED := $(notdir $(patsubst %/,%,$(wildcard reports/published/*/)))
 published: $(READY)
 	for machine in $(PUBLISHED); do \
 		paper=; [ ! -e reports/published/$$machine/training.json ] || paper=--paper; \
