@@ -80,6 +80,12 @@ def test_every_file_that_is_named_exists(name: str) -> None:
     ] == []
 
 
+@pytest.mark.parametrize("room", ["bench", "kernels", "models", "reports"])
+def test_the_readme_of_a_room_names_all_its_folders(room: str) -> None:
+    folders = {path.name for path in (ROOT / room).iterdir() if path.is_dir() and not path.name.startswith("__")}
+    assert folders <= set(re.findall(r"^\| `(\w+)/` \|", TEXTS[f"{room}/README.md"], re.MULTILINE))
+
+
 def test_pictures_of_a_report_are_shown_with_words() -> None:
     shown = {name: re.findall(r"!\[([^\]]+)\]\(([^)]+\.png)\)", TEXTS[name]) for name in DOCUMENTS}
     assert len(shown["README.md"]) == 1
