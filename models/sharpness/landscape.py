@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from models.progress import SILENT, Progress
 from models.sharpness.objective import Objective, Value, flat
+from reports.records.sharpness import Surface
 
 PAPER_ALPHAS = [step / 20 for step in range(-10, 11)]
 """The 21 points of arXiv 2601.15021."""
@@ -109,16 +110,16 @@ def surface(
     alphas: Sequence[float],
     start: Value,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
+) -> Surface:
     """Return losses and rerouted rows at weights + alpha v + beta w: one row per alpha, one column per beta."""
     weights, side = objective.weights, len(alphas)
     points = [(alpha, beta) for alpha in alphas for beta in alphas]
     with progress.track(points, len(points), "surface") as tracked:
         found = [objective.at(weights + alpha * directions[0] + beta * directions[1]) for alpha, beta in tracked]
     rows = [found[first : first + side] for first in range(0, len(found), side)]
-    return {
-        "alphas": list(alphas),
-        "betas": list(alphas),
-        "losses": [[value.loss for value in row] for row in rows],
-        "rerouted": [[value.rerouted(start) for value in row] for row in rows],
-    }
+    return Surface(
+        alphas=tuple(alphas),
+        betas=tuple(alphas),
+        losses=tuple(tuple(value.loss for value in row) for row in rows),
+        rerouted=tuple(tuple(value.rerouted(start) for value in row) for row in rows),
+    )
