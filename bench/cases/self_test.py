@@ -30,7 +30,7 @@ from bench.timing.precision import exact_float32
 from bench.timing.sampling import Progress, Sampled, Timed, sample
 from models import zoo
 from models.device import device_name
-from reports.records.self_test import Comparison, SelfTest
+from reports.records.self_test import SelfComparison, SelfTest
 
 ROWS = (32, 128, 512, 2048)
 FORMS = ("loop", "eager", "grouped_mm", "triton", "onnxruntime")
@@ -125,7 +125,7 @@ def self_test(
     rng = random.Random(seed)
     where = environment.snapshot(device)
     prepared: dict[int, list[_Code]] = {}
-    done: list[Comparison] = []
+    done: list[SelfComparison] = []
     subjects = load_subjects(zoo.checkpoints())
     with _neighbour() if busy else nullcontext():
         for number in range(0, comparisons, TOGETHER):
@@ -170,7 +170,7 @@ def _compared(
     device: torch.device,
     rng: random.Random,
     progress: Progress,
-) -> list[Comparison]:
+) -> list[SelfComparison]:
     """Return one comparison for each of `slowdowns`, of code drawn by `rng`, all sampled interleaved."""
     turn: list[_Pausing] = []
     chosen = [rng.choice(codes) for _ in slowdowns]
@@ -201,9 +201,11 @@ def _slowed(call: Call, slowdown: float, device: torch.device, turn: list[_Pausi
     )
 
 
-def _comparison(code: _Code, slowdown: float, rows: int, sides: tuple[Timed, Timed], sampled: Sampled) -> Comparison:
+def _comparison(
+    code: _Code, slowdown: float, rows: int, sides: tuple[Timed, Timed], sampled: Sampled
+) -> SelfComparison:
     a, b = sides
-    return Comparison(
+    return SelfComparison(
         slowdown=slowdown,
         head=code.head,
         form=code.form,

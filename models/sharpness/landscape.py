@@ -25,7 +25,7 @@ _ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mean loss, relative to it
 _SLOPE_STEP = 1e-4  # of the step of losses: a slope loses far fewer digits
 
 
-class Line(NamedTuple):
+class LineLosses(NamedTuple):
     """Losses at `alphas` along a direction v, and how many rows are routed otherwise than at 0."""
 
     alphas: list[float]
@@ -42,17 +42,17 @@ class Line(NamedTuple):
 class SecondDifference(NamedTuple):
     """A line so short that L'' can be read off it, L'' itself, and what it was read from."""
 
-    line: Line
+    line: LineLosses
     value: float
     source: Literal["losses", "slopes"]
 
 
-def along(objective: Objective, direction: Tensor, alphas: Iterable[float], start: Value | None = None) -> Line:
+def along(objective: Objective, direction: Tensor, alphas: Iterable[float], start: Value | None = None) -> LineLosses:
     """Return the loss at weights + alpha v for a direction v (P,) and each alpha; `start` is the value at 0."""
     weights, alphas = objective.weights, list(alphas)
     start = start or objective.at(weights)
     found = [start if alpha == 0 else objective.at(weights + alpha * direction) for alpha in alphas]
-    return Line(alphas, [value.loss for value in found], [value.rerouted(start) for value in found])
+    return LineLosses(alphas, [value.loss for value in found], [value.rerouted(start) for value in found])
 
 
 def second_difference(

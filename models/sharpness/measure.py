@@ -30,7 +30,7 @@ from models.result_file import environment, write_result
 from models.sharpness.config import SharpnessConfig
 from models.sharpness.network import Network, network_blocks
 from models.sharpness.subset import Sample, SubsetSharpness, sample_of_images
-from models.sharpness.work import Work, WorkError
+from models.sharpness.work import FinishedPieces, WorkError
 from models.storage import make_folder
 from models.training.study_progress import duration
 from models.training.training_state import first_difference
@@ -64,7 +64,7 @@ def measure_sharpness(
     if (finished := _finished(target, about)) is not None:
         progress.say(f"{name}: already measured in {target}")
         return finished
-    work = Work(out / f"{name}.work", about)
+    work = FinishedPieces(out / f"{name}.work", about)
     began, parts = time.monotonic(), []
     subsets = _subsets(source, config)
     for place, subset in enumerate(subsets):

@@ -30,7 +30,7 @@ from models.sharpness.network import WHOLE, Block, Network, network_blocks
 from models.sharpness.objective import Objective, Value
 from models.sharpness.spectrum import density, spectrum
 from models.sharpness.trace import hutchinson, total
-from models.sharpness.work import Work
+from models.sharpness.work import FinishedPieces
 from models.sharpness.worst_case import ADAPTIVE_RADII, RADII, worst_rise
 from reports.records.sharpness import BlockCurvature, SharpnessPart, Trace
 
@@ -75,7 +75,7 @@ class SubsetSharpness:
     """Measures one sample: `tasks` names the pieces in order, `run` measures one, `result` puts them together."""
 
     def __init__(
-        self, model: Classifier, sample: Sample, config: SharpnessConfig, work: Work, progress: Progress
+        self, model: Classifier, sample: Sample, config: SharpnessConfig, work: FinishedPieces, progress: Progress
     ) -> None:
         self.model, self.sample, self.config = model, sample, config
         self.work, self.progress = work, progress

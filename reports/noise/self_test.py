@@ -15,7 +15,7 @@ import numpy as np
 from reports.numbers import stats, units
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
 from reports.output.blocks import Column, Table
-from reports.records.self_test import Comparison, SelfTest
+from reports.records.self_test import SelfComparison, SelfTest
 
 MOST_WRONG = 0.05
 LEAST_COVERED = 0.95
@@ -53,7 +53,7 @@ class Found:
         return sum(self.verdicts.count(verdict) for verdict in _contradicting(self.slowdown))
 
 
-def ratio(comparison: Comparison) -> Estimate:
+def ratio(comparison: SelfComparison) -> Estimate:
     """Return the ratio a / b of the times of both sides as a report would estimate it."""
     a, b = (np.array(samples, dtype=np.float64) for samples in (comparison.samples_a, comparison.samples_b))
     blocks_a, blocks_b = (np.array(blocks, dtype=np.int64) for blocks in (comparison.blocks_a, comparison.blocks_b))
@@ -137,7 +137,7 @@ def shown(test: SelfTest) -> Shown:
     return Shown(replace(table(found), caption=caption), sentences(found, test.neighbour))
 
 
-def _found(slowdown: float, comparisons: Sequence[Comparison]) -> Found:
+def _found(slowdown: float, comparisons: Sequence[SelfComparison]) -> Found:
     measured = [comparison for comparison in comparisons if not comparison.failure]
     ratios = [ratio(comparison) for comparison in measured]
     ends = [(each, each.low, each.high) for each in ratios if each.low is not None and each.high is not None]

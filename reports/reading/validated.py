@@ -17,7 +17,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def validated(
     model: type[_Model], raw: dict[str, Any], source: Path, what: str, fix: str = "measure it again"
 ) -> _Model:
-    """Return `raw` as a `model`, or raise `ReportError`: `what` of the file `source` is broken, and where, and `fix`."""
+    """Return `raw` as a `model`, or raise `ReportError`: where `what` of the file `source` is broken, and `fix`."""
     try:
         result = model.model_validate(raw)
     except ValidationError as error:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from reports.records.fields import Line, Name, Schema
+from reports.records.fields import Name, Schema, Text
 
 FORMAT = 1
 
@@ -28,7 +28,8 @@ def _is_finite(fact: object) -> bool:
     return isinstance(fact, int) or (isinstance(fact, float) and isfinite(fact))
 
 
-Facts = Annotated[dict[Name, Line], BeforeValidator(_as_text)]
+Command = Annotated[str, Field(max_length=100_000)]
+Facts = Annotated[dict[Name, Text], BeforeValidator(_as_text)]
 
 
 class Document(Schema):
@@ -38,7 +39,7 @@ class Document(Schema):
 
     format: Literal[1]
     kind: str
-    command: Line = ""
+    command: Command = ""
     environment: Facts = Field(default_factory=dict)
 
     @property

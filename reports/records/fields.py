@@ -20,7 +20,7 @@ def _without_underflow(value: float) -> float:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^\P{C}*$")]  # of characters that can be seen
-Line = Annotated[str, Field(max_length=5_000)]
+Text = Annotated[str, Field(max_length=5_000)]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(_without_underflow)]
 NotNegative = Annotated[float, Field(ge=-ROUNDING, le=LARGEST), AfterValidator(_without_underflow)]
 Share = Annotated[float, Field(ge=-ROUNDING, le=1 + ROUNDING)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from reports.records.document import Document
-from reports.records.fields import Count, Line, Name, NotNegative, Schema, Share, Shares, ShareTable
+from reports.records.fields import Count, Name, NotNegative, Schema, Share, Shares, ShareTable, Text
 from reports.records.record import SHORTEST, Seconds
 
 
@@ -53,7 +53,7 @@ class Failure(Schema):
 
     policy: Name
     seed: Count
-    reason: Line = ""
+    reason: Text = ""
 
 
 class Latency(Schema):
@@ -62,7 +62,7 @@ class Latency(Schema):
     policy: Name
     form: Name
     status: Name
-    reason: Line = ""
+    reason: Text = ""
     seconds: Annotated[tuple[Annotated[Seconds, Field(ge=SHORTEST)], ...], Field(max_length=100_000)] = ()
     rows: Count | None = None
     dtype: Name | None = None

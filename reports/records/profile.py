@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from reports.records.document import Document, Facts
-from reports.records.fields import LARGEST, Count, Line, Name, Schema
+from reports.records.fields import LARGEST, Count, Name, Schema, Text
 
 SUMS_WITHIN = 1e-6
 
@@ -67,7 +67,7 @@ class Profile(Schema):
     parts: dict[Stage, StagePart]
     operators: Annotated[tuple[Operator, ...], Field(max_length=10_000)]
     nodes: Annotated[tuple[Operator, ...], Field(max_length=10_000)] = ()
-    traces: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
+    traces: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
 
     @model_validator(mode="after")
     def _check_sums(self) -> Self:
@@ -104,7 +104,7 @@ class LeftOut(Schema):
     form: Name
     rows: Count
     graph: bool = False
-    reason: Line
+    reason: Text
 
     @property
     def label(self) -> str:
@@ -120,7 +120,7 @@ class ProfileFile(Document):
     kind: Literal["profile"]
     checkpoint: Name
     head: Name
-    policy: Line = ""
+    policy: Text = ""
     dtype: Name
     runs_on: Literal["cpu", "cuda"]
     versions: Facts = Field(default_factory=dict)

@@ -14,7 +14,7 @@ Samples = Annotated[tuple[Seconds, ...], Field(max_length=100_000)]
 Blocks = Annotated[tuple[Block, ...], Field(max_length=100_000)]
 
 
-class Comparison(Schema):
+class SelfComparison(Schema):
     """Samples in seconds of two sides and the block of each; side b takes 1 + `slowdown` times as long as side a."""
 
     slowdown: Annotated[float, Field(ge=0, le=10)]
@@ -49,4 +49,4 @@ class SelfTest(Document):
     neighbour: bool
     seconds: Seconds
     seed: int
-    comparisons: Annotated[tuple[Comparison, ...], Field(min_length=1, max_length=100_000)]
+    comparisons: Annotated[tuple[SelfComparison, ...], Field(min_length=1, max_length=100_000)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from reports.records.document import Document
-from reports.records.fields import Count, Counts, Line, Name, NotNegative, Number, Numbers, Schema, Share, check_lengths
+from reports.records.fields import Count, Counts, Name, NotNegative, Number, Numbers, Schema, Share, Text, check_lengths
 from reports.records.record import Seconds
 
 
@@ -58,8 +58,8 @@ class Density(Schema):
 
     grid: Numbers
     density: Numbers
-    probes: Count
-    steps: Count
+    probes: Count | None = None
+    steps: Count | None = None
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
@@ -130,7 +130,7 @@ class SharpnessPart(Schema):
     surface: Surface | None = None
     sam: Annotated[tuple[WorstCase, ...], Field(max_length=200)] = ()
     adaptive: Annotated[tuple[WorstCase, ...], Field(max_length=200)] = ()
-    notes: Annotated[tuple[Line, ...], Field(max_length=200)] = ()
+    notes: Annotated[tuple[Text, ...], Field(max_length=200)] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -161,6 +161,6 @@ class Sharpness(Document):
     loss: str = "cross-entropy"
     dtype: str = ""
     seed: Count | None = None
-    notes: Annotated[tuple[Line, ...], Field(max_length=200)] = ()
+    notes: Annotated[tuple[Text, ...], Field(max_length=200)] = ()
     settings: dict[str, Any] | None = None
     parts: Annotated[tuple[SharpnessPart, ...], Field(min_length=1, max_length=20)]
