@@ -29,7 +29,8 @@ from models.sharpness.network import WHOLE, Network, network_blocks
 from models.sharpness.objective import Objective
 from models.sharpness.spectrum import spectrum
 from models.sharpness.subset import BATCH, sample_of_images
-from models.sharpness.trace import Trace, hutchinson
+from models.sharpness.trace import hutchinson
+from reports.records.sharpness import Trace
 
 COUNT = 5
 RELATIVE_ERROR = 0.05

@@ -1,8 +1,7 @@
-"""The JSON files that trainings leave for `reports`: what they are, what made them, and where."""
+"""The JSON files that commands leave for `reports`: written in one step, with what decides times and last digits."""
 
 from __future__ import annotations
 
-import json
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,14 +11,12 @@ import torch
 
 from models.device import device_name
 from models.storage import write_atomically
+from reports.records.document import Document
 
-FORMAT = 1
 
-
-def write_result(path: Path, kind: str, *, command: str, environment: dict[str, Any], content: dict[str, Any]) -> None:
-    """Put `content` at `path` in one step. Raises `ValueError` for a number that JSON has not, NaN or infinite."""
-    about = {"format": FORMAT, "kind": kind, "command": command, "environment": environment}
-    write_atomically(path, json.dumps(about | content, indent=1, allow_nan=False).encode() + b"\n")
+def write_result(path: Path, document: Document) -> None:
+    """Put `document` at `path` in one step. Raises `StorageError` if it cannot be written there."""
+    write_atomically(path, document.text().encode())
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from altair.utils.schemapi import debug_mode
 
-from reports import inputs
 from reports.account import panels as account_panels
 from reports.break_even import figures as break_even_figures
 from reports.break_even import page as break_even_page
@@ -19,7 +18,6 @@ from reports.changes import changes
 from reports.changes import panels as changes_page
 from reports.changes.changes import Changes
 from reports.errors import ReportError
-from reports.inputs import Inputs
 from reports.noise import noise, sampling, self_test, steadiness
 from reports.numbers import units
 from reports.numbers.seeds import INTERVAL
@@ -29,7 +27,9 @@ from reports.output.export import Picture, pictures
 from reports.output.html import Title
 from reports.output.styles import styles
 from reports.profile import panels as profile_panels
+from reports.reading import inputs
 from reports.reading.files import check_folder, search, write
+from reports.reading.inputs import Inputs
 from reports.reading.load import load, measured_at
 from reports.speed import conditions, full_table, panels, roofline, skew, summary, tables, verdicts
 from reports.speed.analysis import MAP_SUITE, Analysis, analyse

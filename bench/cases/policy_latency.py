@@ -6,7 +6,6 @@ Letters: N rows, D features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from bench.timing.clock import ClockName
 from bench.timing.sampling import Progress
 from models.device import device_name
 from models.policies.results import PolicyResults
+from reports.records.policy_study import Latency
 from reports.records.record import Status
 
 SUITE = "policies"
@@ -27,13 +27,9 @@ RETRIED = (Status.FAILED, Status.SKIPPED)
 def is_measured(results: PolicyResults, rows: int, forms: Sequence[str], device: torch.device) -> bool:
     """Return whether another try would bring every policy nothing new for N = `rows` in any of `forms` on `device`."""
     here = (rows, device_name(device), torch.get_num_threads())
-    final = [part for part in results.latency if part["status"] not in RETRIED]
-    there = {
-        (part["policy"], part["form"])
-        for part in final
-        if (part["rows"], part.get("device"), part.get("threads")) == here
-    }
-    return all((run["policy"], form) in there for run in results.runs for form in forms)
+    final = [part for part in results.latency if part.status not in RETRIED]
+    there = {(part.policy, part.form) for part in final if (part.rows, part.device, part.threads) == here}
+    return all((run.policy, form) in there for run in results.runs for form in forms)
 
 
 def measure_latency(
@@ -53,7 +49,7 @@ def measure_latency(
     """
     firsts: dict[str, str] = {}
     for run in results.runs:
-        firsts.setdefault(run["policy"], run["folder"])
+        firsts.setdefault(run.policy, run.folder)
     subjects = dict(zip(firsts, load_subjects(results.path.parent / folder for folder in firsts.values()), strict=True))
     shape = Shape("head", rows, torch.float32, device)
     cases = {
@@ -62,21 +58,21 @@ def measure_latency(
     measured = measure_group(list(cases.values()), SUITE, seconds, 0, progress, steps=False, traces=False)
     found = {outcome.record.case_id: outcome for outcome in measured.outcomes}
     results.rows = rows
-    results.latency = [_part(policy, found[case.id]) for (policy, _), case in cases.items()]
+    results.latency = [_latency(policy, found[case.id]) for (policy, _), case in cases.items()]
     results.write()
 
 
-def _part(policy: str, outcome: Outcome) -> dict[str, Any]:
+def _latency(policy: str, outcome: Outcome) -> Latency:
     record = outcome.record
-    return {
-        "policy": policy,
-        "form": record.form,
-        "status": record.status.value,
-        "reason": record.reason,
-        "seconds": list(outcome.samples),
-        "rows": record.rows,
-        "dtype": record.dtype,
-        "clock": record.clock,
-        "device": record.device_name,
-        "threads": record.threads,
-    }
+    return Latency(
+        policy=policy,
+        form=record.form,
+        status=record.status.value,
+        reason=record.reason,
+        seconds=tuple(outcome.samples),
+        rows=record.rows,
+        dtype=record.dtype,
+        clock=record.clock,
+        device=record.device_name,
+        threads=record.threads,
+    )

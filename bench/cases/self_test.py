@@ -9,18 +9,15 @@ Letters: N rows, D input width.
 
 from __future__ import annotations
 
-import json
 import random
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
-from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import torch
 
@@ -33,7 +30,7 @@ from bench.timing.precision import exact_float32
 from bench.timing.sampling import Progress, Sampled, Timed, sample
 from models import zoo
 from models.device import device_name
-from models.storage import write_atomically
+from reports.records.self_test import SelfComparison, SelfTest
 
 ROWS = (32, 128, 512, 2048)
 FORMS = ("loop", "eager", "grouped_mm", "triton", "onnxruntime")
@@ -52,39 +49,6 @@ while os.getppid() == parent:
         pass
 """
 """What the neighbour runs: it ends by itself where its parent did not live to end it."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Samples in seconds of two sides and the block of each; side b takes 1 + `slowdown` times as long as side a."""
-
-    slowdown: float
-    head: str
-    form: str
-    rows: int
-    clock: ClockName
-    stopped_by: str
-    samples_a: list[float]
-    blocks_a: list[int]
-    samples_b: list[float]
-    blocks_b: list[int]
-    failure: str
-
-
-@dataclass(frozen=True)
-class SelfTest:
-    """All comparisons of a self-test, and where and how they were measured; `seconds` is the sampling time per side."""
-
-    environment: dict[str, Any]
-    neighbour: bool
-    seconds: float
-    seed: int
-    comparisons: list[Comparison]
-
-    def write(self, path: Path, command: str) -> None:
-        """Write it to `path`, all or nothing, with the `command` that measured it; raises `StorageError`."""
-        content = {"format": 1, "kind": "self-test", "command": command, **asdict(self)}
-        write_atomically(path, json.dumps(content, separators=(",", ":")).encode())
 
 
 @dataclass(frozen=True)
@@ -140,21 +104,28 @@ class _Pausing:
 
 
 def self_test(
-    comparisons: int, seconds: float, device: torch.device, seed: int, progress: Progress, *, busy: bool = False
+    comparisons: int,
+    seconds: float,
+    device: torch.device,
+    seed: int,
+    progress: Progress,
+    *,
+    busy: bool = False,
+    command: str = "",
 ) -> SelfTest:
     """Return `comparisons` of the zoo's heads with themselves, each side sampled for about `seconds`.
 
     Five of twelve compare identical code, three each code slowed by 5 and by 20 %, one code slowed by 2 %. With `busy`
-    another process spins on one core meanwhile. Raises `BenchError` where there is nothing to do, and what loading the
-    zoo raises.
+    another process spins on one core meanwhile. `command` is the command line that asks. Raises `BenchError` if there
+    is nothing to do, and what loading the zoo raises.
     """
     if comparisons < 1 or seconds <= 0:
         raise BenchError("a self-test needs at least one comparison and a sampling time above 0 seconds")
     exact_float32()
     rng = random.Random(seed)
-    where = {**environment.snapshot(device), "device": device_name(device)}
+    where = environment.snapshot(device)
     prepared: dict[int, list[_Code]] = {}
-    done: list[Comparison] = []
+    done: list[SelfComparison] = []
     subjects = load_subjects(zoo.checkpoints())
     with _neighbour() if busy else nullcontext():
         for number in range(0, comparisons, TOGETHER):
@@ -164,7 +135,17 @@ def self_test(
             slowdowns = list(islice(cycle(SLOWDOWNS), min(TOGETHER, comparisons - number)))
             group = partial(_advanced, progress, number / comparisons, len(slowdowns) / comparisons)
             done += _compared(prepared[rows], slowdowns, rows, seconds, device, rng, group)
-    return SelfTest(where, busy, seconds, seed, done)
+    return SelfTest(
+        format=1,
+        kind="self-test",
+        command=command,
+        versions=where.pop("versions"),
+        environment={**where, "device": device_name(device)},
+        neighbour=busy,
+        seconds=seconds,
+        seed=seed,
+        comparisons=tuple(done),
+    )
 
 
 def _codes(subjects: Sequence[Subject], shape: Shape, seed: int) -> list[_Code]:
@@ -189,7 +170,7 @@ def _compared(
     device: torch.device,
     rng: random.Random,
     progress: Progress,
-) -> list[Comparison]:
+) -> list[SelfComparison]:
     """Return one comparison for each of `slowdowns`, of code drawn by `rng`, all sampled interleaved."""
     turn: list[_Pausing] = []
     chosen = [rng.choice(codes) for _ in slowdowns]
@@ -220,9 +201,11 @@ def _slowed(call: Call, slowdown: float, device: torch.device, turn: list[_Pausi
     )
 
 
-def _comparison(code: _Code, slowdown: float, rows: int, sides: tuple[Timed, Timed], sampled: Sampled) -> Comparison:
+def _comparison(
+    code: _Code, slowdown: float, rows: int, sides: tuple[Timed, Timed], sampled: Sampled
+) -> SelfComparison:
     a, b = sides
-    return Comparison(
+    return SelfComparison(
         slowdown=slowdown,
         head=code.head,
         form=code.form,
@@ -230,15 +213,15 @@ def _comparison(code: _Code, slowdown: float, rows: int, sides: tuple[Timed, Tim
         clock=a.clock,
         stopped_by=sampled.stopped_by,
         samples_a=_rounded(a.samples),
-        blocks_a=a.blocks,
+        blocks_a=tuple(a.blocks),
         samples_b=_rounded(b.samples),
-        blocks_b=b.blocks,
+        blocks_b=tuple(b.blocks),
         failure=a.failure or b.failure,
     )
 
 
-def _rounded(samples: Sequence[float]) -> list[float]:
-    return [float(f"{value:.{DIGITS - 1}e}") for value in samples]
+def _rounded(samples: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float(f"{value:.{DIGITS - 1}e}") for value in samples)
 
 
 def _advanced(progress: Progress, done: float, share: float, of_group: float) -> None:

@@ -159,7 +159,7 @@ def _self_test(comparisons: int, seconds: float, device: torch.device, seed: int
     """Compare code with itself, write the samples to `out`, and say what the verdicts were worth."""
     from bench.cases.self_test import self_test
     from bench.errors import BenchError
-    from models.storage import make_folder
+    from models.storage import make_folder, write_atomically
     from reports.noise import self_test as report
 
     out = SELF_TEST_OUT if out == OUT else out
@@ -168,9 +168,10 @@ def _self_test(comparisons: int, seconds: float, device: torch.device, seed: int
     make_folder(out.parent)
     with progress_bar() as bar:
         task = bar.add_task(f"{comparisons} comparisons", total=1.0)
-        found = self_test(comparisons, seconds, device, seed, partial(_advance, bar, task), busy=busy)
-    found.write(out, shlex.join(["moegap", *sys.argv[1:]]))
-    for line in report.lines(report.load(out)):
+        progress, command = partial(_advance, bar, task), shlex.join(["moegap", *sys.argv[1:]])
+        test = self_test(comparisons, seconds, device, seed, progress, busy=busy, command=command)
+    write_atomically(out, test.text(indent=None).encode())
+    for line in report.lines(test):
         typer.echo(line)
     typer.echo(f"self-test: {out}")
 

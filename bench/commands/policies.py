@@ -108,8 +108,8 @@ def policies(
     if results.failed:
         first = results.failed[0]
         raise BenchError(
-            f"{len(results.failed)} of {len(plan.contenders) * seeds} trainings failed, first {first['policy']} with "
-            f"seed {first['seed']}: {first['reason']}"
+            f"{len(results.failed)} of {len(plan.contenders) * seeds} trainings failed, first {first.policy} with "
+            f"seed {first.seed}: {first.reason}"
         )
 
 
@@ -140,7 +140,7 @@ def _measure(
     place = pick_device(device)
     if is_measured(results, rows, forms, place):
         return
-    policies = len({run["policy"] for run in results.runs})
+    policies = len({run.policy for run in results.runs})
     progress.say(f"latency of {policies} heads in {len(forms)} forms on {rows:,} rows")
     with (
         Bar(console=progress.console, transient=True, disable=not progress.console.is_terminal) as bar,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean, median, stdev
-from typing import Any
 
 from rich import box
 from rich.table import Column, Table
 
 from models.policies.results import PolicyResults
+from reports.records.policy_study import Latency, PolicyRun
 
-Runs = Sequence[dict[str, Any]]
+Runs = Sequence[PolicyRun]
 
 COLUMNS = (
     ("experts/row", "experts_per_row_mean", "{:.2f}"),
@@ -37,15 +37,15 @@ def policy_table(results: PolicyResults) -> Table:
     names = ["seeds", "test, %", *(name for name, _, _ in COLUMNS), *about, "quickest form"]
     caption = CAPTION.format(rows=results.rows)
     table = Table(Column("policy", no_wrap=True), *names, box=box.SIMPLE, pad_edge=False, caption=caption)
-    for policy in dict.fromkeys(run["policy"] for run in results.runs):
-        runs = [run for run in results.runs if run["policy"] == policy]
+    for policy in dict.fromkeys(run.policy for run in results.runs):
+        runs = [run for run in results.runs if run.policy == policy]
         table.add_row(
             policy,
             str(len(runs)),
-            _accuracy([run["test_accuracy"] for run in runs]),
+            _accuracy([run.test_accuracy for run in runs]),
             *(_mean(runs, name, form) for _, name, form in COLUMNS),
             *(_information(runs, group) for group in groups),
-            _quickest([part for part in results.latency if part["policy"] == policy]),
+            _quickest([part for part in results.latency if part.policy == policy]),
         )
     return table
 
@@ -57,22 +57,22 @@ def _accuracy(values: Sequence[float]) -> str:
 
 def _mean(runs: Runs, name: str, form: str) -> str:
     """Return the mean of a value over runs, or a dash where the head has none."""
-    values = [run[name] for run in runs if run[name] is not None]
+    values = [value for run in runs if (value := getattr(run, name)) is not None]
     return form.format(fmean(values)) if values else "-"
 
 
 def _information(runs: Runs, group: str) -> str:
     kinds = ("information", "chance", "entropy")
-    values = [[run[f"{group}_{kind}"] for kind in kinds] for run in runs]
+    values = [[getattr(run, f"{group}_{kind}") for kind in kinds] for run in runs]
     if any(None in row for row in values):
         return "-"
     found, chance, entropy = (fmean(column) for column in zip(*values, strict=True))
     return f"{found:.3f} ({(found - chance) / entropy:.0%})" if entropy else f"{found:.3f}"
 
 
-def _quickest(parts: Sequence[dict[str, Any]]) -> str:
+def _quickest(parts: Sequence[Latency]) -> str:
     """Return the form with the lowest median and that, in microseconds."""
-    medians = {part["form"]: median(part["seconds"]) for part in parts if part["seconds"]}
+    medians = {part.form: median(part.seconds) for part in parts if part.seconds}
     if not medians:
         return "-"
     form = min(medians, key=medians.__getitem__)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.profile.file import LeftOut, Profiled
     from bench.subjects.workloads import Shape, Subject
+    from reports.records.profile import LeftOut, Profile
 
 OUT = Path("runs/profile")
 ROWS = 256
@@ -52,13 +52,15 @@ def profile(
     from rich.console import Console
 
     from bench.errors import BenchError
-    from bench.profile.file import NAME, LeftOut, Profiled, ProfileFile
+    from bench.profile.file import NAME
     from bench.subjects.workloads import Shape, load_subjects, resolve_dtype
     from bench.timing import environment
     from bench.timing.precision import exact_float32
     from models.config import SparseConfig
     from models.device import device_name, pick_device
+    from models.result_file import write_result
     from models.storage import make_folder
+    from reports.records.profile import LeftOut, Profile, ProfileFile
 
     exact_float32()
     if threads is not None:
@@ -73,26 +75,30 @@ def profile(
     where = environment.snapshot(place)
     with console.status("") as status:
         passes = list(_passes(subject, form or (), shapes, graph, out, status.update))
-    profiles = [found for found in passes if isinstance(found, Profiled)]
+    profiles = [found for found in passes if isinstance(found, Profile)]
     left_out = [found for found in passes if isinstance(found, LeftOut)]
     if not profiles:
-        reasons = dict.fromkeys(f"{_called(found)}: {found.reason}" for found in left_out)
+        reasons = dict.fromkeys(f"{found.label}: {found.reason}" for found in left_out)
         raise BenchError(
             f"no form of those asked for can run here ({'; '.join(reasons)}); choose another --form or --device"
         )
     config = subject.head.config
     policy = config.policy if isinstance(config, SparseConfig) else ""
-    ProfileFile(
+    file = ProfileFile(
+        format=1,
+        kind="profile",
+        command=shlex.join(["moegap", *sys.argv[1:]]),
         checkpoint=subject.name,
         head=config.kind,
         policy=policy,
         dtype=dtype,
-        runs_on=place.type,
+        runs_on="cuda" if place.type == "cuda" else "cpu",
         versions=where.pop("versions"),
         environment={**where, "device": device_name(place)},
-        profiles=profiles,
-        left_out=left_out,
-    ).write(out / NAME, shlex.join(["moegap", *sys.argv[1:]]))
+        profiles=tuple(profiles),
+        left_out=tuple(left_out),
+    )
+    write_result(out / NAME, file)
     routed = f", {policy} routing" if policy else ""
     console.print(f"{config.kind} head of {checkpoint}{routed}, {dtype}, {device_name(place)}", soft_wrap=True)
     _show(console, profiles, left_out, place.type)
@@ -102,26 +108,27 @@ def profile(
         console.print(f"  {out / trace}", soft_wrap=True)
 
 
-def _show(console: Console, profiles: Sequence[Profiled], left_out: Sequence[LeftOut], device: str) -> None:
+def _show(console: Console, profiles: Sequence[Profile], left_out: Sequence[LeftOut], device: str) -> None:
     """Print the stages and the longest work of all forms, by number of rows, and what was left out."""
     for rows in dict.fromkeys(found.rows for found in profiles):
         alike = [found for found in profiles if found.rows == rows]
         console.print()
         console.print(_stage_table(alike, rows, device))
         console.print(_operator_table(alike))
-    for sentence in dict.fromkeys(f"{_called(found)} was left out: {found.reason}" for found in left_out):
+    for sentence in dict.fromkeys(f"{found.label} was left out: {found.reason}" for found in left_out):
         console.print(sentence, soft_wrap=True)
 
 
 def _passes(
     subject: Subject, names: Sequence[str], shapes: Sequence[Shape], graph: bool, out: Path, say: Callable[[str], None]
-) -> Iterator[Profiled | LeftOut]:
+) -> Iterator[Profile | LeftOut]:
     """Yield what a pass over each form at each shape shows, with `graph` also over the replay of its graph."""
     from bench.errors import BenchError, told
     from bench.forms import form
-    from bench.profile.file import LeftOut, Profiled
+    from bench.profile.file import form_profile
     from bench.profile.trace import profile_form
     from bench.subjects.workloads import chosen_forms, dtype_name, feature_rows
+    from reports.records.profile import LeftOut
 
     kinds = (False, True) if graph else (False,)
     for chosen, shape, replayed in product(map(form, chosen_forms(names)), shapes, kinds):
@@ -129,7 +136,7 @@ def _passes(
         head = subject.on(place, dtype).head
         refusal = chosen.unavailable(head.config, place, dtype) or chosen.untimeable(place)
         if refusal:
-            yield LeftOut(chosen.name, N, replayed, refusal)
+            yield LeftOut(form=chosen.name, rows=N, graph=replayed, reason=refusal)
             continue
         say(f"profiling {chosen.name}, N = {N}")
         x = feature_rows(subject.features, head.config.features, N).to(place, dtype)  # (N, D)
@@ -138,16 +145,12 @@ def _passes(
             found = profile_form(chosen, head, x, out, name=name, graph=replayed)
         except (BenchError, RuntimeError) as error:
             reason = str(error) if isinstance(error, BenchError) else told(error)
-            yield LeftOut(chosen.name, N, replayed, reason)
+            yield LeftOut(form=chosen.name, rows=N, graph=replayed, reason=reason)
         else:
-            yield Profiled.of(found, out, form=chosen.name, rows=N, graph=replayed)
+            yield form_profile(found, out, form=chosen.name, rows=N, graph=replayed)
 
 
-def _called(found: Profiled | LeftOut) -> str:
-    return f"{found.form} (graph)" if found.graph else found.form
-
-
-def _stage_table(profiles: Sequence[Profiled], rows: int, device: str) -> Table:
+def _stage_table(profiles: Sequence[Profile], rows: int, device: str) -> Table:
     """Return a row per form: microseconds per call and share of each stage, pieces of work, busy time and gaps."""
     from bench.forms.stages import OTHER, STAGES
 
@@ -155,7 +158,7 @@ def _stage_table(profiles: Sequence[Profiled], rows: int, device: str) -> Table:
     told = f"work: {work} per call; busy: in any of them; gap: between them."
     if device == "cuda":
         told += " host: until the last launch returns."
-    if named := [_called(found) for found in profiles if found.told_by == "names"]:
+    if named := [found.label for found in profiles if found.told_by == "names"]:
         told += f" Stages of {', '.join(named)} are told by names."
     table = _table(
         f"{rows} {'row' if rows == 1 else 'rows'}: stages of a call as the profiler sees them, microseconds and share",
@@ -169,7 +172,7 @@ def _stage_table(profiles: Sequence[Profiled], rows: int, device: str) -> Table:
     for found in profiles:
         times = [found.busy, found.gap, *[found.host] * (device == "cuda")]
         table.add_row(
-            _called(found),
+            found.label,
             f"{found.seconds * 1e6:.0f}",
             *(_cell(found.parts[stage].seconds, found.seconds) for stage in stages),
             f"{found.launches:.0f}",
@@ -182,7 +185,7 @@ def _cell(seconds: float, call: float) -> str:
     return f"{seconds * 1e6:.0f}\n{seconds / call:.0%}" if seconds else "-"
 
 
-def _operator_table(profiles: Sequence[Profiled]) -> Table:
+def _operator_table(profiles: Sequence[Profile]) -> Table:
     """Return the longest operators, kernels or nodes of each form."""
     table = _table(f"The {LONGEST} longest operators, kernels or nodes of each form", "Times are per call.")
     table.add_column("form", no_wrap=True)
@@ -195,7 +198,7 @@ def _operator_table(profiles: Sequence[Profiled]) -> Table:
         for operator in operators[:LONGEST]:
             shown = operator.name if len(operator.name) <= NAME_WIDTH else operator.name[: NAME_WIDTH - 1] + "…"
             row = (shown, operator.where, f"{operator.seconds * 1e6:.1f}", f"{operator.count:.0f}")
-            table.add_row(_called(found), *row)
+            table.add_row(found.label, *row)
         table.add_section()
     return table
 

@@ -87,11 +87,11 @@ def sharpness(
     command = shlex.join(["moegap", *sys.argv[1:]])
     try:
         for checkpoint in checkpoints:
-            found = measure_sharpness(
+            result = measure_sharpness(
                 checkpoint, out, config, data=data, device=device, progress=progress, command=command
             )
-            if (picture := plot(found)) is not None:
-                write_atomically(out / f"{found['checkpoint']}.svg", picture.encode())
+            if (picture := plot(result)) is not None:
+                write_atomically(out / f"{result.checkpoint}.svg", picture.encode())
     except KeyboardInterrupt:
         progress.say(f"stopped: {out} keeps every finished piece; run the same command again to continue")
         raise typer.Exit(INTERRUPTED) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from models.progress import Progress
     from models.training.recipes import TrainConfig
+    from reports.records.training_study import Run
 
 ALL = "all"
 
@@ -152,15 +154,15 @@ def _train_all(configs: list[TrainConfig], out: Path, device: str) -> None:
     )
     _warn(first, progress)
     try:
-        rows, failures = run_study(configs, out, device=device, progress=progress, command=_command())
+        runs, failures = run_study(configs, out, device=device, progress=progress, command=_command())
     except KeyboardInterrupt:
         progress.say(
             f"stopped: {out} keeps {len(finished(out))} finished trainings and the epochs of the one that ran; run the "
             "same command again to continue"
         )
         raise typer.Exit(130) from None
-    if rows:
-        _show(rows, progress)
+    if runs:
+        _show(runs, progress)
         progress.say(f"checkpoints and study.json are in {out}")
     for folder, reason in failures.items():
         progress.say(f"{folder} failed: {reason}")
@@ -168,7 +170,7 @@ def _train_all(configs: list[TrainConfig], out: Path, device: str) -> None:
         raise typer.Exit(1)
 
 
-def _show(rows: list[dict[str, Any]], progress: Progress) -> None:
+def _show(runs: Sequence[Run], progress: Progress) -> None:
     """Print one line of results for each head: means over seeds and their spread."""
     from rich import box
     from rich.table import Table
@@ -180,7 +182,7 @@ def _show(rows: list[dict[str, Any]], progress: Progress) -> None:
         box=box.SIMPLE,
         caption="accuracy: mean over seeds; spread: sample standard deviation; seconds: mean of a training",
     )
-    for summary in summaries(rows):
+    for summary in summaries(runs):
         head = f"{summary.head} ({summary.policy})" if summary.policy else summary.head
         numbers = [_percent(number) for pair in (summary.val, summary.test) for number in pair]
         table.add_row(head, str(summary.seeds), *numbers, f"{summary.seconds:.1f}")

@@ -7,8 +7,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-STAGES = ("route", "dispatch", "experts", "combine", "fused")
-OTHER = "other"
+from reports.records.profile import Stage
+
+STAGES: tuple[Stage, ...] = ("route", "dispatch", "experts", "combine", "fused")
+OTHER: Stage = "other"
 """Everything else in a call."""
 PREFIX = "moegap::"
 """Every stage appears in a trace as this prefix and its name."""

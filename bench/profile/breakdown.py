@@ -13,44 +13,18 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 from bench.errors import BenchError
 from bench.forms.stages import CALL, OPERATORS, OTHER, PREFIX, PROVIDER, RANGES, STAGES
 from bench.profile.spans import Span, Timeline, read_spans
 from bench.profile.stage_names import KERNELS, stage_named
+from reports.records.profile import Operator, Stage, StagePart, ToldBy
 
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 WRAPPERS = ("Torch-Compiled Region", "## Call CompiledFxGraph")
 """How the names of operators begin that only hold those which torch.compile runs: their own time is Python's."""
-ToldBy = Literal["ranges", "names"]
 _STAGES = {PREFIX + stage: stage for stage in STAGES}
-
-
-@dataclass(frozen=True)
-class Part:
-    """One stage's share of a call: seconds, and how many pieces of work it started.
-
-    A piece of work is a kernel, copy or fill on a GPU, each node of a replayed graph included, and on a CPU an
-    operator that no other operator called.
-    """
-
-    seconds: float
-    launches: float
-
-
-@dataclass(frozen=True)
-class Operator:
-    """All work of one name: seconds of its own and number of executions, per call.
-
-    `where` is `cpu` for torch's operators, `gpu` for kernels, copies and fills, else the provider of a node.
-    """
-
-    name: str
-    where: str
-    seconds: float
-    count: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +37,7 @@ class Breakdown:
     """
 
     calls: int
-    parts: dict[str, Part]
+    parts: dict[Stage, StagePart]
     operators: tuple[Operator, ...]
     told_by: ToldBy
     host: float
@@ -217,9 +191,12 @@ def _means(totals: _Totals, calls: int) -> Breakdown:
     def seconds(nanoseconds: int) -> float:
         return nanoseconds / calls * 1e-9
 
-    parts = {name: Part(seconds(totals.parts[name]), totals.launches[name] / calls) for name in (*STAGES, OTHER)}
+    parts = {
+        name: StagePart(seconds=seconds(totals.parts[name]), launches=totals.launches[name] / calls)
+        for name in (*STAGES, OTHER)
+    }
     operators = tuple(
-        Operator(name, where, seconds(own), totals.counts[name, where] / calls)
+        Operator(name=name, where=where, seconds=seconds(own), count=totals.counts[name, where] / calls)
         for (name, where), own in totals.operators.most_common()
     )
     return Breakdown(calls, parts, operators, totals.told_by, seconds(totals.host), seconds(totals.overlap))

@@ -21,17 +21,18 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from bench.errors import BenchError
 from bench.forms import Form, Runner
 from bench.forms.stages import CALL, named_stages
-from bench.profile.breakdown import Breakdown, Operator, breakdown
+from bench.profile.breakdown import Breakdown, breakdown
 from bench.timing.clock import synchronise
 from bench.timing.stopwatch import captured, waits_for_device
 from models.heads.heads import Head
+from reports.records.profile import Operator
 
 WAIT, WARMUP = 1, 3
 STEPS = 10
 
 
 @dataclass(frozen=True)
-class Profile:
+class FormTraces:
     """What a pass over one form wrote and shows.
 
     `traces` are torch's and, of an engine with a profile of its own, the engine's. On a GPU `nodes` are that engine's,
@@ -45,7 +46,7 @@ class Profile:
 
 def profile_form(
     form: Form, head: Head, x: Tensor, out_dir: Path, *, name: str, steps: int = STEPS, graph: bool = False
-) -> Profile:
+) -> FormTraces:
     """Profile `steps` calls of `form` on x (N, D), on x's device, into traces in `out_dir / name`.
 
     With `graph` the calls are replays of a CUDA graph of the form. Raises `BenchError` when the form cannot run the
@@ -65,7 +66,7 @@ def profile_form(
             f"the profiler saw no kernel of form {form.name} on {x.device}; stop other profilers and retry"
         )
     nodes = breakdown(own).operators if own is not None and x.is_cuda else ()
-    return Profile((path,) if own is None else (path, own), seen, nodes)
+    return FormTraces((path,) if own is None else (path, own), seen, nodes)
 
 
 def _replayed(form: Form, runner: Runner, x: Tensor) -> Runner:

@@ -37,6 +37,7 @@ from models.training.recipes import TrainConfig, train_config
 from models.training.study_progress import StudyProgress
 from models.training.train import train
 from models.training.trainer import model_config
+from reports.records.policy_study import PolicyRun
 
 FEATURES = "features.safetensors"
 HEAD_ALONE: dict[str, Any] = {"preset": "demo", "batch": 256}
@@ -125,7 +126,7 @@ def run_policies(
             results.fail(one.label, config.seed, str(error))
             progress.say(f"{name} failed: {error}")
             continue
-        results.add(_row(one, config, folder, metrics, data, where))
+        results.add(_run(one, config, folder, metrics, data, where))
         progress.say(f"{told.headline()}: {name}: test accuracy {metrics['test_accuracy']:.2%}")
     return results
 
@@ -159,10 +160,10 @@ def _about(plan: Plan, config: TrainConfig, data: Dataset) -> dict[str, Any]:
     }
 
 
-def _row(
+def _run(
     one: Contender, config: TrainConfig, folder: Path, metrics: dict[str, Any], data: Dataset, device: torch.device
-) -> dict[str, Any]:
-    """Return what policies.json says of a finished training; None for what a dense head has not.
+) -> PolicyRun:
+    """Return what policies.json says of a finished training.
 
     `flops_per_row` are those of the test images' own assignments, and `seconds` those of the epochs.
     """
@@ -170,21 +171,23 @@ def _row(
     head, rows, history = model.head.config, len(data.test), metrics["history"]
     routing = routed(model, data.test.images.to(device))
     assignments = rows if routing is None else len(routing.rows)
-    return {
-        "policy": one.label,
-        "seed": config.seed,
-        "head": one.head,
-        "folder": folder.name,
-        "test_accuracy": metrics["test_accuracy"],
-        "val_accuracy": history[metrics["best_epoch"] - 1]["val_accuracy"],
-        "best_epoch": metrics["best_epoch"],
-        **{name: metrics["routing"].get(name) for name in STATISTICS},
-        **information(routing, data.test.labels.to(device), len(data.classes), data.domain_of_class),
-        "flops_per_row": flops(head, rows, assignments).total / rows,
-        "parameters": parameters(head),
-        "balance": {name: weight for name, weight in config.balance if weight},
-        "seconds": sum(row["seconds"] for row in history),
-    }
+    return PolicyRun.model_validate(
+        {
+            "policy": one.label,
+            "seed": config.seed,
+            "head": one.head,
+            "folder": folder.name,
+            "test_accuracy": metrics["test_accuracy"],
+            "val_accuracy": history[metrics["best_epoch"] - 1]["val_accuracy"],
+            "best_epoch": metrics["best_epoch"],
+            **{name: metrics["routing"].get(name) for name in STATISTICS},
+            **information(routing, data.test.labels.to(device), len(data.classes), data.domain_of_class),
+            "flops_per_row": flops(head, rows, assignments).total / rows,
+            "parameters": parameters(head),
+            "balance": {name: weight for name, weight in config.balance if weight},
+            "seconds": sum(row["seconds"] for row in history),
+        }
+    )
 
 
 @torch.inference_mode()

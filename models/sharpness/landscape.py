@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from models.progress import SILENT, Progress
 from models.sharpness.objective import Objective, Value, flat
+from reports.records.sharpness import Surface
 
 PAPER_ALPHAS = [step / 20 for step in range(-10, 11)]
 """The 21 points of arXiv 2601.15021."""
@@ -24,7 +25,7 @@ _ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mean loss, relative to it
 _SLOPE_STEP = 1e-4  # of the step of losses: a slope loses far fewer digits
 
 
-class Line(NamedTuple):
+class LineLosses(NamedTuple):
     """Losses at `alphas` along a direction v, and how many rows are routed otherwise than at 0."""
 
     alphas: list[float]
@@ -41,17 +42,17 @@ class Line(NamedTuple):
 class SecondDifference(NamedTuple):
     """A line so short that L'' can be read off it, L'' itself, and what it was read from."""
 
-    line: Line
+    line: LineLosses
     value: float
     source: Literal["losses", "slopes"]
 
 
-def along(objective: Objective, direction: Tensor, alphas: Iterable[float], start: Value | None = None) -> Line:
+def along(objective: Objective, direction: Tensor, alphas: Iterable[float], start: Value | None = None) -> LineLosses:
     """Return the loss at weights + alpha v for a direction v (P,) and each alpha; `start` is the value at 0."""
     weights, alphas = objective.weights, list(alphas)
     start = start or objective.at(weights)
     found = [start if alpha == 0 else objective.at(weights + alpha * direction) for alpha in alphas]
-    return Line(alphas, [value.loss for value in found], [value.rerouted(start) for value in found])
+    return LineLosses(alphas, [value.loss for value in found], [value.rerouted(start) for value in found])
 
 
 def second_difference(
@@ -109,16 +110,16 @@ def surface(
     alphas: Sequence[float],
     start: Value,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
+) -> Surface:
     """Return losses and rerouted rows at weights + alpha v + beta w: one row per alpha, one column per beta."""
     weights, side = objective.weights, len(alphas)
     points = [(alpha, beta) for alpha in alphas for beta in alphas]
     with progress.track(points, len(points), "surface") as tracked:
         found = [objective.at(weights + alpha * directions[0] + beta * directions[1]) for alpha, beta in tracked]
     rows = [found[first : first + side] for first in range(0, len(found), side)]
-    return {
-        "alphas": list(alphas),
-        "betas": list(alphas),
-        "losses": [[value.loss for value in row] for row in rows],
-        "rerouted": [[value.rerouted(start) for value in row] for row in rows],
-    }
+    return Surface(
+        alphas=tuple(alphas),
+        betas=tuple(alphas),
+        losses=tuple(tuple(value.loss for value in row) for row in rows),
+        rerouted=tuple(tuple(value.rerouted(start) for value in row) for row in rows),
+    )

@@ -30,12 +30,11 @@ from models.result_file import environment, write_result
 from models.sharpness.config import SharpnessConfig
 from models.sharpness.network import Network, network_blocks
 from models.sharpness.subset import Sample, SubsetSharpness, sample_of_images
-from models.sharpness.work import Work, WorkError
+from models.sharpness.work import FinishedPieces, WorkError
 from models.storage import make_folder
 from models.training.study_progress import duration
 from models.training.training_state import first_difference
-
-KIND = "sharpness"
+from reports.records.sharpness import Sharpness, SharpnessPart
 
 
 def measure_sharpness(
@@ -48,7 +47,7 @@ def measure_sharpness(
     progress: Progress = SILENT,
     cache: Path = CACHE,
     command: str = "",
-) -> dict[str, Any]:
+) -> Sharpness:
     """Measure the checkpoint in the folder `path`, leave OUT/NAME.json, and return what it holds.
 
     `data` names images as `models.data.data` knows them, split as in the training. Without it the head alone is
@@ -65,19 +64,36 @@ def measure_sharpness(
     if (finished := _finished(target, about)) is not None:
         progress.say(f"{name}: already measured in {target}")
         return finished
-    work = Work(out / f"{name}.work", about)
+    work = FinishedPieces(out / f"{name}.work", about)
     began, parts = time.monotonic(), []
     subsets = _subsets(source, config)
     for place, subset in enumerate(subsets):
         sample = _sample(loaded, source, subset, config, where)
         measured = SubsetSharpness(loaded.model, sample, config, work, progress)
         parts.append(_measure(measured, progress, name, later=len(subsets) - 1 - place))
-    content = {**_header(loaded, source, config, parts), "settings": about, "parts": parts}
-    write_result(target, KIND, command=command, environment=environment(where), content=content)
+    head = loaded.config.model.head
+    result = Sharpness(
+        format=1,
+        kind="sharpness",
+        command=command,
+        environment=environment(where),
+        checkpoint=name,
+        head=head.kind,
+        policy=head.policy if isinstance(head, SparseConfig) else None,
+        preset=loaded.config.training.get("preset"),
+        data=loaded.config.data if source is None else source.name,
+        images=max(part.images for part in parts),
+        loss="cross-entropy",
+        dtype=config.dtype,
+        seed=config.seed,
+        notes=tuple(_notes(loaded, source, config, parts)),
+        settings=about,
+        parts=tuple(parts),
+    )
+    write_result(target, result)
     work.remove()
     progress.say(f"{name}: {target} after {duration(time.monotonic() - began)}")
-    found: dict[str, Any] = json.loads(target.read_bytes())
-    return found
+    return result
 
 
 def check_names(paths: Sequence[Path]) -> None:
@@ -88,7 +104,7 @@ def check_names(paths: Sequence[Path]) -> None:
             raise WorkError(f"two of the checkpoints are called {name}; measure them with an --out each")
 
 
-def _measure(subset: SubsetSharpness, progress: Progress, name: str, later: int) -> dict[str, Any]:
+def _measure(subset: SubsetSharpness, progress: Progress, name: str, later: int) -> SharpnessPart:
     """Measure all pieces, telling how long they and `later` subsets like this one will take."""
     tasks = list(subset.tasks())
     costs = [sum(task.cost for task in tasks[place:]) for place in range(len(tasks) + 1)]  # from each on
@@ -191,26 +207,8 @@ def _digest(source: Dataset, subsets: Sequence[str]) -> str:
     return hasher.hexdigest()
 
 
-def _header(
-    loaded: Checkpoint, source: Dataset | None, config: SharpnessConfig, parts: list[dict[str, Any]]
-) -> dict[str, Any]:
-    head = loaded.config.model.head
-    return {
-        "checkpoint": loaded.path.resolve().name,
-        "head": head.kind,
-        "policy": head.policy if isinstance(head, SparseConfig) else None,
-        "preset": loaded.config.training.get("preset"),
-        "data": loaded.config.data if source is None else source.name,
-        "images": max(part["images"] for part in parts),
-        "loss": "cross-entropy",
-        "dtype": config.dtype,
-        "seed": config.seed,
-        "notes": _notes(loaded, source, config, parts),
-    }
-
-
 def _notes(
-    loaded: Checkpoint, source: Dataset | None, config: SharpnessConfig, parts: list[dict[str, Any]]
+    loaded: Checkpoint, source: Dataset | None, config: SharpnessConfig, parts: Sequence[SharpnessPart]
 ) -> list[str]:
     """Return what a reader of the numbers must know."""
     head, notes = loaded.config.model.head, []
@@ -231,36 +229,34 @@ def _notes(
             "Traces of all and of experts are the sums of their parts' traces, which are independent estimates."
         )
     for part in parts:
-        small = [line for line in part["lines"] if line.get("second_difference_from") == "slopes"]
+        small = [line for line in part.lines if line.second_difference_from == "slopes"]
         if small:
-            names = ", ".join(line["direction"] for line in small)
+            names = ", ".join(line.direction for line in small)
             notes.append(
-                f"On {part['subset']} images kinks lie closer to the weights than float64 losses can be told apart "
+                f"On {part.subset} images kinks lie closer to the weights than float64 losses can be told apart "
                 f"({names}): the second difference is that of slopes there."
             )
         worst = max(
-            (value["residual"] / abs(block["eigenvalues"][0]["value"] or 1.0))
-            for block in part["blocks"]
-            for value in block["eigenvalues"]
+            pair.residual / abs(block.eigenvalues[0].value or 1.0)
+            for block in part.blocks
+            for pair in block.eigenvalues
         )
         if worst > config.largest_residual:
             notes.append(
-                f"On {part['subset']} images {config.most_steps} steps left a residual of {worst:.1e} of the largest "
+                f"On {part.subset} images {config.most_steps} steps left a residual of {worst:.1e} of the largest "
                 "eigenvalue; --steps allows more."
             )
     return notes
 
 
-def _finished(target: Path, about: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what `target` holds, or None where it is not there; raise `WorkError` where it is something else."""
+def _finished(target: Path, about: dict[str, Any]) -> Sharpness | None:
+    """Return what `target` holds, or None if it is not there; raise `WorkError` if it is something else."""
     if not target.exists():
         return None
     try:
-        found: dict[str, Any] = json.loads(target.read_bytes())
-        kind, then = found["kind"], found["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
+        result = Sharpness.model_validate_json(target.read_bytes())
+    except (OSError, ValueError):
         raise WorkError(f"{target} is no sharpness measurement; use another --out") from None
-    difference = "kind" if kind != KIND else first_difference(then, json.loads(json.dumps(about)))
-    if difference:
+    if difference := first_difference(result.settings or {}, json.loads(json.dumps(about))):
         raise WorkError(f"{target} holds a measurement with another {difference}; use another --out, or delete it")
-    return found
+    return result

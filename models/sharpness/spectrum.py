@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.sharpness.lanczos import Lanczos, Symmetric
+from reports.records.sharpness import Density
 
 EXACT_UP_TO = 512
 """Operators of at most this size are diagonalised whole, so that repeated eigenvalues cannot be missed."""
@@ -38,15 +39,6 @@ class Spectrum(NamedTuple):
     weights: list[float]
     known: list[float]
     known_vectors: Tensor
-
-
-class Density(NamedTuple):
-    """Spectral density at `grid` (G,), from `probes` random vectors of `steps` steps each."""
-
-    grid: list[float]
-    density: list[float]
-    probes: int
-    steps: int
 
 
 def spectrum(
@@ -126,4 +118,4 @@ def density(measures: Sequence[tuple[list[float], list[float]]], steps: int) -> 
         at, weight = torch.tensor([nodes, weights], dtype=torch.float64).unsqueeze(-1)  # (m, 1) each
         bumps = torch.exp(-(((grid - at) / width) ** 2) / 2) / (width * math.sqrt(2 * math.pi))  # (m, G)
         total += (weight * bumps).sum(dim=0) / len(measures)
-    return Density(grid.tolist(), total.tolist(), len(measures), steps)
+    return Density(grid=tuple(grid.tolist()), density=tuple(total.tolist()), probes=len(measures), steps=steps)

@@ -29,9 +29,10 @@ from models.sharpness.landscape import PAPER_ALPHAS, along, filter_normalised, s
 from models.sharpness.network import WHOLE, Block, Network, network_blocks
 from models.sharpness.objective import Objective, Value
 from models.sharpness.spectrum import density, spectrum
-from models.sharpness.trace import Trace, hutchinson, total
-from models.sharpness.work import Work
+from models.sharpness.trace import hutchinson, total
+from models.sharpness.work import FinishedPieces
 from models.sharpness.worst_case import ADAPTIVE_RADII, RADII, worst_rise
+from reports.records.sharpness import BlockCurvature, SharpnessPart, Trace
 
 BATCH = 250
 TOP = "top eigenvector"
@@ -74,7 +75,7 @@ class SubsetSharpness:
     """Measures one sample: `tasks` names the pieces in order, `run` measures one, `result` puts them together."""
 
     def __init__(
-        self, model: Classifier, sample: Sample, config: SharpnessConfig, work: Work, progress: Progress
+        self, model: Classifier, sample: Sample, config: SharpnessConfig, work: FinishedPieces, progress: Progress
     ) -> None:
         self.model, self.sample, self.config = model, sample, config
         self.work, self.progress = work, progress
@@ -129,21 +130,23 @@ class SubsetSharpness:
         }[kind]
         return self.work.piece(f"{self.sample.subset}/{name}", measure)
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> SharpnessPart:
         """Return everything measured, once every task has run."""
         names = [task.name for task in self.tasks()]
         pieces = {name: self.run(name) for name in names}
-        return {
-            "subset": self.sample.subset,
-            "images": len(self.sample.labels),
-            **pieces["values"],
-            "blocks": [self._block_result(name, pieces) for name in self.measured],
-            "density": pieces.get("density"),
-            "lines": [pieces[name] for name in names if name.startswith("line ")],
-            "surface": pieces.get("surface"),
-            "sam": pieces.get("sam"),
-            "adaptive": pieces.get("adaptive"),
-        }
+        return SharpnessPart.model_validate(
+            {
+                "subset": self.sample.subset,
+                "images": len(self.sample.labels),
+                **pieces["values"],
+                "blocks": [self._block_result(name, pieces) for name in self.measured],
+                "density": pieces.get("density"),
+                "lines": [pieces[name] for name in names if name.startswith("line ")],
+                "surface": pieces.get("surface"),
+                "sam": pieces.get("sam"),
+                "adaptive": pieces.get("adaptive"),
+            }
+        )
 
     def _values(self) -> dict[str, Any]:
         """Evaluate the model twice; raise `UnstableError` where the answers differ by more than rounding."""
@@ -192,7 +195,7 @@ class SubsetSharpness:
                 self._generator(f"trace {name}"),
                 relative_error=config.relative_error,
                 most=config.probes,
-            )._asdict()
+            ).model_dump()
         if name == WHOLE:
             self.work.keep(f"{self.sample.subset}/{TOP}", found.vectors[0])
         return {
@@ -208,11 +211,9 @@ class SubsetSharpness:
             "weights": found.weights if name == WHOLE else None,
         }
 
-    def _block_result(self, name: str, pieces: dict[str, Any]) -> dict[str, Any]:
-        piece = pieces[f"block {name}"]
-        shown = ("parameters", "eigenvalues", "trace", "gradient_norm", "seconds")
-        trace = self._trace(name, pieces)._asdict()
-        return {"block": name, **{field: piece[field] for field in shown}, "trace": trace}
+    def _block_result(self, name: str, pieces: dict[str, Any]) -> BlockCurvature:
+        piece = {**pieces[f"block {name}"], "block": name, "trace": self._trace(name, pieces)}
+        return BlockCurvature.model_validate(piece)
 
     def _trace(self, name: str, pieces: dict[str, Any]) -> Trace:
         """Return the trace of a block: that of its parts together where they are measured, else its own."""
@@ -237,7 +238,7 @@ class SubsetSharpness:
             for _ in range(steps):
                 run.step()
             measures.append(run.quadrature())
-        return density(measures, len(whole["nodes"]) if probes == 1 else steps)._asdict()
+        return density(measures, len(whole["nodes"]) if probes == 1 else steps).model_dump()
 
     def _line(self, direction: str, extent: str) -> dict[str, Any]:
         """Measure one line: `extent` is small, where curvature is read off the loss, or paper."""
@@ -286,12 +287,12 @@ class SubsetSharpness:
         points = self.config.surface
         alphas = [2 * point / (points - 1) - 1 for point in range(points)] if points > 1 else [0.0]
         directions = (self._direction("random 0"), self._direction("random 1"))
-        return surface(self._objective(WHOLE), directions, alphas, self.start[0], self.progress)
+        return surface(self._objective(WHOLE), directions, alphas, self.start[0], self.progress).model_dump()
 
     def _rises(self, adaptive: bool) -> list[dict[str, Any]]:
         generator = self._generator("adaptive" if adaptive else "sam")
         return [
-            worst_rise(self._objective(WHOLE), radius, generator, adaptive=adaptive, start=self.start)._asdict()
+            worst_rise(self._objective(WHOLE), radius, generator, adaptive=adaptive, start=self.start).model_dump()
             for radius in (ADAPTIVE_RADII if adaptive else RADII)
         ]
 

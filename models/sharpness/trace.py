@@ -7,32 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
 
 import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
 from models.sharpness.lanczos import Symmetric
+from reports.records.sharpness import Trace
 
 LEAST_PROBES = 12
 SIGMAS = 1.96
 """value +- SIGMAS standard_error holds the trace in about 95 of 100 runs."""
 
 _ROUNDING = 64  # of a sum of known values, in units of the last place: no standard error is smaller
-
-
-class Trace(NamedTuple):
-    """An estimate, its standard error, how many products it took, and what ended it.
-
-    The standard error is that of the mean, widened by what Student's t has over the normal distribution at 95 %
-    where the probes are few, so that `SIGMAS` of it mean the same for any number of probes.
-    """
-
-    value: float
-    standard_error: float
-    probes: int
-    stopped_by: Literal["error", "cap"]
 
 
 def hutchinson(
@@ -61,9 +48,9 @@ def hutchinson(
             continue
         value, error = exact + _mean(samples), max(_standard_error(samples), floor)
         if error <= max(relative_error * abs(value), floor):
-            return Trace(value, error, len(samples), "error")
+            return Trace(value=value, standard_error=error, probes=len(samples), stopped_by="error")
         if len(samples) >= most:
-            return Trace(value, error, len(samples), "cap")
+            return Trace(value=value, standard_error=error, probes=len(samples), stopped_by="cap")
 
 
 def total(traces: Iterable[Trace], relative_error: float) -> Trace:
@@ -73,7 +60,8 @@ def total(traces: Iterable[Trace], relative_error: float) -> Trace:
     error = math.hypot(*(part.standard_error for part in parts))
     rounding = _ROUNDING * torch.finfo(torch.float64).eps * math.fsum(abs(part.value) for part in parts)
     met = error <= max(relative_error * abs(value), rounding)
-    return Trace(value, error, sum(part.probes for part in parts), "error" if met else "cap")
+    probes = sum(part.probes for part in parts)
+    return Trace(value=value, standard_error=error, probes=probes, stopped_by="error" if met else "cap")
 
 
 def _mean(samples: list[float]) -> float:

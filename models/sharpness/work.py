@@ -27,7 +27,7 @@ class WorkError(ModelError):
     """A measurement that cannot be continued."""
 
 
-class Work:
+class FinishedPieces:
     """Pieces by name in the folder `folder`, of the measurement that `about` describes.
 
     Raises `WorkError` where the folder holds another measurement, or a file that is none.

@@ -5,24 +5,15 @@ Letters: P weights.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from models.sharpness.objective import Objective, Value
+from reports.records.sharpness import WorstCase
 
 RADII = (0.01, 0.05, 0.1)
 ADAPTIVE_RADII = (0.1, 0.5, 1.0)
 STEPS = 3
-
-
-class Rise(NamedTuple):
-    """The largest increase of the loss found within `radius`, in nats, and how many rows are rerouted there."""
-
-    radius: float
-    loss_increase: float
-    rerouted: int
 
 
 def worst_rise(
@@ -32,7 +23,7 @@ def worst_rise(
     *,
     adaptive: bool,
     start: tuple[Value, Tensor] | None = None,
-) -> Rise:
+) -> WorstCase:
     """Return the largest rise of the loss over perturbations e (P,) with ||e|| <= `radius`.
 
     The first perturbation is the normalised gradient step of SAM (Foret et al. 2021); two more each take the gradient
@@ -44,15 +35,15 @@ def worst_rise(
     weights = objective.weights
     scale = weights.abs() if adaptive else torch.ones_like(weights)
     here, gradient = start or objective.with_gradient(weights)
-    best = Rise(radius, 0.0, 0)
+    best = WorstCase(radius=radius, loss_increase=0.0, rerouted=0)
     for step in range(1, STEPS + 1):
         there = weights + _steepest(gradient, scale, radius, generator)
         if step < STEPS:
             value, gradient = objective.with_gradient(there)
         else:
             value = objective.at(there)
-        if value.loss - here.loss > best.loss_increase:
-            best = Rise(radius, value.loss - here.loss, value.rerouted(here))
+        if (increase := value.loss - here.loss) > best.loss_increase:
+            best = WorstCase(radius=radius, loss_increase=increase, rerouted=value.rerouted(here))
     return best
 
 

@@ -30,12 +30,11 @@ from models.training.study_progress import StudyProgress
 from models.training.train import train
 from models.training.trainer import training_environment
 from models.training.training_state import ResumeError, first_difference, read_state
+from reports.records.training_study import Run, TrainingStudy
 
 FILE = "study.json"
 OWN = ("head", "head_changes", "balance", "seed")
 """The settings in which runs of different heads may differ in one study; those of one head differ in the seed alone."""
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ def run_study(
     progress: Progress = SILENT,
     cache: Path = CACHE,
     command: str = "",
-) -> tuple[Rows, dict[str, str]]:
-    """Train as each of `configs` says, and return a row for every finished training in `out` and why others failed.
+) -> tuple[list[Run], dict[str, str]]:
+    """Train as each of `configs` says, and return every finished training in `out` and why others failed.
 
     A training that is there already is not repeated. One that fails, by its folder's name, stops no other. Raises
     `ModelError` where all would fail: for bad data or device, or an `out` that holds a study with other settings or
@@ -82,19 +81,27 @@ def run_study(
             continue
         if listed:
             continue  # study.json keeps the machine that it was trained on
-        name = checkpoint.read_config(out / folder).data
-        content = {"preset": config.preset, "data": name, "epochs": config.epochs, "runs": finished(out)}
-        made = training_environment(config, where)
-        write_result(out / FILE, "training", command=command, environment=made, content=content)
+        study = TrainingStudy(
+            format=1,
+            kind="training",
+            command=command,
+            environment=training_environment(config, where),
+            preset=config.preset,
+            data=checkpoint.read_config(out / folder).data,
+            epochs=config.epochs,
+            runs=tuple(finished(out)),
+        )
+        write_result(out / FILE, study)
     return finished(out), failures
 
 
 def _listed(out: Path) -> set[str]:
-    """Return the folders of the runs that study.json has; none where it cannot be read."""
+    """Return the folders of the runs that study.json has; none if it cannot be read."""
     try:
-        return {run["folder"] for run in json.loads((out / FILE).read_bytes())["runs"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        study = TrainingStudy.model_validate_json((out / FILE).read_bytes())
+    except (OSError, ValueError):
         return set()
+    return {run.folder for run in study.runs}
 
 
 def folder_name(config: TrainConfig) -> str:
@@ -102,46 +109,46 @@ def folder_name(config: TrainConfig) -> str:
     return f"{config.head}-seed{config.seed}"
 
 
-def finished(out: Path) -> Rows:
-    """Return a row for every finished training of the study in `out`, seed by seed."""
-    rows = [_row(path.parent) for path in out.glob(f"*-seed*/{checkpoint.CONFIG}")]
-    return sorted(rows, key=lambda row: (row["seed"], HEAD_KINDS.index(row["head"])))
+def finished(out: Path) -> list[Run]:
+    """Return every finished training of the study in `out`, seed by seed."""
+    runs = [_run(path.parent) for path in out.glob(f"*-seed*/{checkpoint.CONFIG}")]
+    return sorted(runs, key=lambda run: (run.seed, HEAD_KINDS.index(run.head)))
 
 
-def _row(folder: Path) -> dict[str, Any]:
-    """Return what study.json says of a finished training. `parameters` are the head's, `seconds` those of epochs."""
+def _run(folder: Path) -> Run:
     config = checkpoint.read_config(folder)
     metrics = json.loads((folder / checkpoint.METRICS).read_text())
     history, head = metrics["history"], config.model.head
     best = history[metrics["best_epoch"] - 1]
-    return {
-        "folder": folder.name,
-        "head": head.kind,
-        "policy": getattr(head, "policy", None),
-        "seed": config.training["seed"],
-        "parameters": parameters(head),
-        "best_epoch": metrics["best_epoch"],
-        "val_accuracy": best["val_accuracy"],
-        "test_accuracy": metrics["test_accuracy"],
-        "train_accuracy": best["train_accuracy"],
-        "seconds": sum(row["seconds"] for row in history),
-        "history": history,
-    }
+    return Run(
+        folder=folder.name,
+        head=head.kind,
+        policy=getattr(head, "policy", None),
+        seed=config.training["seed"],
+        parameters=parameters(head),
+        best_epoch=metrics["best_epoch"],
+        val_accuracy=best["val_accuracy"],
+        test_accuracy=metrics["test_accuracy"],
+        train_accuracy=best["train_accuracy"],
+        seconds=sum(row["seconds"] for row in history),
+        history=history,
+    )
 
 
-def summaries(rows: Rows) -> list[Summary]:
-    """Return the table over seeds of a study's rows, one line for each head, in their order there."""
-    heads = list(dict.fromkeys((row["head"], row["policy"]) for row in rows))
-    groups = [[row for row in rows if (row["head"], row["policy"]) == head] for head in heads]
+def summaries(runs: Sequence[Run]) -> list[Summary]:
+    """Return the table over seeds of a study's runs, one line for each head, in their order there."""
+    groups: dict[tuple[str, str | None], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.head, run.policy), []).append(run)
     return [
         Summary(
             *head,
             seeds=len(group),
-            val=_spread([row["val_accuracy"] for row in group]),
-            test=_spread([row["test_accuracy"] for row in group]),
-            seconds=fmean(row["seconds"] for row in group),
+            val=_spread([run.val_accuracy for run in group if run.val_accuracy is not None]),
+            test=_spread([run.test_accuracy for run in group if run.test_accuracy is not None]),
+            seconds=fmean(run.seconds for run in group if run.seconds is not None),
         )
-        for head, group in zip(heads, groups, strict=True)
+        for head, group in groups.items()
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from models.result_file import write_result
+from reports.records.training_study import Epoch, TrainingHistory
 
 FILE = "history.json"
 FOLDER = "tensorboard"
@@ -49,8 +50,15 @@ class Tracker:
 
     def track(self, history: list[dict[str, Any]]) -> None:
         """Write the epochs so far, of which the last is new."""
-        content = {"config": self.config, "history": history}
-        write_result(self.file, "history", command=self.command, environment=self.environment, content=content)
+        file = TrainingHistory(
+            format=1,
+            kind="history",
+            command=self.command,
+            environment=self.environment,
+            config=self.config,
+            history=tuple(map(Epoch.model_validate, history)),
+        )
+        write_result(self.file, file)
         for tag, value in scalars(history[-1], self.classes):
             self.writer.add_scalar(tag, value, history[-1]["epoch"])
         self.writer.flush()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from models.classifier import checkpoint
 from models.errors import ModelError
 from models.storage import make_folder, write_atomically
 from models.training.study import FILE
+from reports.records.training_study import TrainingStudy
 
 MOST_BYTES = 8_000_000
 """Of the whole zoo: it is cloned with the code."""
@@ -27,10 +26,10 @@ def keep(study: Path, zoo: Path) -> list[Path]:
     Raises `ZooError` for a folder without study.json, a study of several seeds, or too many bytes.
     """
     described = _read(study)
-    runs, preset = described["runs"], described["preset"]
-    if len(runs) > len({run["head"] for run in runs}):
+    runs, preset = described.runs, described.preset
+    if len(runs) > len({run.head for run in runs}):
         raise ZooError(f"{study} holds several seeds of a head, and the zoo keeps one; train with --seeds 1")
-    contents = {zoo / f"{preset}-{run['head']}": _files(study / run["folder"]) for run in runs}
+    contents = {zoo / f"{preset}-{run.head}": _files(study / run.folder) for run in runs}
     size = sum(len(content) for files in contents.values() for content in files.values())
     others = sum(path.stat().st_size for path in zoo.rglob("*") if path.is_file() and path.parent not in contents)
     if size + others > MOST_BYTES:
@@ -44,12 +43,10 @@ def keep(study: Path, zoo: Path) -> list[Path]:
     return list(contents)
 
 
-def _read(study: Path) -> dict[str, Any]:
+def _read(study: Path) -> TrainingStudy:
     try:
-        found: dict[str, Any] = json.loads((study / FILE).read_bytes())
-        wanted = ("runs", "preset", "data", "epochs", "command", "environment")
-        return {name: found[name] for name in wanted}
-    except (OSError, ValueError, KeyError, TypeError):
+        return TrainingStudy.model_validate_json((study / FILE).read_bytes())
+    except (OSError, ValueError):
         raise ZooError(f"{study} holds no readable {FILE}; make one with `moegap train --head all`") from None
 
 
@@ -60,25 +57,26 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def _readme(zoo: Path) -> str:
-    sections = [_section(path, json.loads(path.read_bytes())) for path in sorted(zoo.glob("*.json"))]
+    studies = {path: TrainingStudy.model_validate_json(path.read_bytes()) for path in sorted(zoo.glob("*.json"))}
+    sections = [_section(path, study) for path, study in studies.items()]
     return (
         "# Trained classifiers\n\nEach folder is a checkpoint as `models/classifier/checkpoint.py` describes it, "
         "with features of test images to route without the data.\n\n" + "\n".join(sections)
     )
 
 
-def _section(path: Path, study: dict[str, Any]) -> str:
+def _section(path: Path, study: TrainingStudy) -> str:
     """Return how the classifiers of one study were made, in Markdown."""
-    made, preset = study["environment"], study["preset"]
+    made, preset = study.environment, study.preset
     lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
-    for run in study["runs"]:
-        shares = [f"{100 * run[name]:.2f}" for name in ("val_accuracy", "test_accuracy")]
-        values = (f"`{preset}-{run['head']}`", study["data"], run["seed"], f"{run['parameters']:,}")
-        lines.append(_line((*values, *shares, study["epochs"], run["best_epoch"], f"{run['seconds']:.0f}")))
+    for run in study.runs:
+        shares = [f"{100 * (share or 0):.2f}" for share in (run.val_accuracy, run.test_accuracy)]
+        values = (f"`{preset}-{run.head}`", study.data, run.seed, f"{run.parameters:,}")
+        lines.append(_line((*values, *shares, study.epochs, run.best_epoch, f"{run.seconds:.0f}")))
     machine = f"{made['device']}, {made['threads']} threads, products in {made['products']}, torch {made['torch']}"
     return (
         f"## {preset}\n\n" + "\n".join(lines) + f"\n\nParameters are the head's; seconds those of all epochs. "
-        f"Trained with `{study['command']}` on {machine}, {made['date'][:10]}; every epoch stands in `{path.name}`. To "
+        f"Trained with `{study.command}` on {machine}, {made['date'][:10]}; every epoch stands in `{path.name}`. To "
         "make them again: `make zoo DATA=IMAGES`, with a folder of images or `cifar10`, which is downloaded.\n"
     )
 

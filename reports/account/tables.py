@@ -8,8 +8,8 @@ from reports.account.account import Account
 from reports.account.cross_check import Agreement
 from reports.numbers import units
 from reports.output.blocks import Column, Table, without_blanks
+from reports.reading.validated import moment
 from reports.records.record import Ceilings
-from reports.records.validated import moment
 from reports.speed.analysis import Analysis, Setting
 from reports.speed.tables import caption, name
 

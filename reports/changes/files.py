@@ -12,8 +12,8 @@ from reports.numbers.stats import LEAST_EFFECT
 from reports.reading import load
 from reports.reading.files import Content, read
 from reports.reading.load import Results
+from reports.reading.validated import are_objects
 from reports.records.record import NOT_MEASURED_KEY
-from reports.records.validated import are_objects
 
 
 def compare(base: Path, new: Path, least: float = LEAST_EFFECT) -> Changes:

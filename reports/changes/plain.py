@@ -25,9 +25,9 @@ from reports.errors import ReportError
 from reports.numbers import stats, units
 from reports.numbers.stats import Estimate, Floats, Integers
 from reports.reading.files import Content
+from reports.reading.validated import are_objects, moment, validated
+from reports.reading.visible import visible
 from reports.records.record import LONGEST, SHORTEST
-from reports.records.validated import are_objects, moment, validated
-from reports.records.visible import visible
 
 BLOCKS = 30
 _FACTS = {

@@ -9,27 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from reports.errors import ReportError
 from reports.numbers import stats, units
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
 from reports.output.blocks import Column, Table
-from reports.reading.files import Content, read
-from reports.reading.studies import Name, Part, StudyFile, check_format
-from reports.records.record import SHORTEST, Block, Count, Seconds
-from reports.records.validated import validated
+from reports.records.self_test import SelfComparison, SelfTest
 
-KIND = "self-test"
 MOST_WRONG = 0.05
 LEAST_COVERED = 0.95
-
-Samples = Annotated[tuple[Seconds, ...], Field(max_length=100_000)]
-Blocks = Annotated[tuple[Block, ...], Field(max_length=100_000)]
 
 _COLUMNS = (
     Column("side b", numeric=False),
@@ -42,52 +31,6 @@ _COLUMNS = (
     Column("interval holds the truth"),
     Column("width of the interval, median"),
 )
-
-
-class Comparison(Part):
-    """Samples in seconds of two sides and the block of each; side b takes 1 + `slowdown` times as long as side a."""
-
-    slowdown: Annotated[float, Field(ge=0, le=10)]
-    head: Name
-    form: Name
-    rows: Count
-    clock: Literal["wall", "device"]
-    stopped_by: str
-    samples_a: Samples
-    blocks_a: Blocks
-    samples_b: Samples
-    blocks_b: Blocks
-    failure: str = ""
-
-    @model_validator(mode="after")
-    def _check_sides(self) -> Self:
-        sides = ((self.samples_a, self.blocks_a), (self.samples_b, self.blocks_b))
-        if any(len(samples) != len(blocks) for samples, blocks in sides):
-            raise ValueError("every sample needs its block")
-        if not self.failure and not all(samples and min(samples) >= SHORTEST for samples, _ in sides):
-            raise ValueError("a comparison without a failure needs samples of a picosecond or more on both sides")
-        return self
-
-    @property
-    def truth(self) -> float:
-        """The known ratio of the times, a / b."""
-        return 1 / (1 + self.slowdown)
-
-    def ratio(self) -> Estimate:
-        """Return the ratio a / b as a report would estimate it."""
-        a, b = (np.array(samples, dtype=np.float64) for samples in (self.samples_a, self.samples_b))
-        blocks_a, blocks_b = (np.array(blocks, dtype=np.int64) for blocks in (self.blocks_a, self.blocks_b))
-        return stats.ratio_of_medians(a, blocks_a, b, blocks_b, interleaved=True)
-
-
-class SelfTest(StudyFile):
-    """`self-test.json`: all comparisons; `seconds` is the sampling time per side."""
-
-    kind: Literal["self-test"]
-    neighbour: bool
-    seconds: Seconds
-    seed: int
-    comparisons: Annotated[tuple[Comparison, ...], Field(min_length=1, max_length=100_000)]
 
 
 @dataclass(frozen=True)
@@ -110,22 +53,11 @@ class Found:
         return sum(self.verdicts.count(verdict) for verdict in _contradicting(self.slowdown))
 
 
-def is_self_test(content: Content) -> bool:
-    """Return whether a file's content says that it is a self-test."""
-    return content.get("kind") == KIND
-
-
-def load(path: Path) -> SelfTest:
-    """Return the self-test in `path`; raises `ReportError` where there is none."""
-    return parsed(path, read([path])[path])
-
-
-def parsed(source: Path, content: Content) -> SelfTest:
-    """Return the self-test that the file `source` holds; raises `ReportError` where it is none or broken."""
-    if not is_self_test(content):
-        raise ReportError(f"{source} is no self-test: give a file written by `moegap bench --self-test`.")
-    check_format(source, content)
-    return validated(SelfTest, content, source, "the self-test")
+def ratio(comparison: SelfComparison) -> Estimate:
+    """Return the ratio a / b of the times of both sides as a report would estimate it."""
+    a, b = (np.array(samples, dtype=np.float64) for samples in (comparison.samples_a, comparison.samples_b))
+    blocks_a, blocks_b = (np.array(blocks, dtype=np.int64) for blocks in (comparison.blocks_a, comparison.blocks_b))
+    return stats.ratio_of_medians(a, blocks_a, b, blocks_b, interleaved=True)
 
 
 def findings(test: SelfTest) -> list[Found]:
@@ -205,16 +137,16 @@ def shown(test: SelfTest) -> Shown:
     return Shown(replace(table(found), caption=caption), sentences(found, test.neighbour))
 
 
-def _found(slowdown: float, comparisons: Sequence[Comparison]) -> Found:
+def _found(slowdown: float, comparisons: Sequence[SelfComparison]) -> Found:
     measured = [comparison for comparison in comparisons if not comparison.failure]
-    ratios = [comparison.ratio() for comparison in measured]
-    ends = [(ratio, ratio.low, ratio.high) for ratio in ratios if ratio.low is not None and ratio.high is not None]
+    ratios = [ratio(comparison) for comparison in measured]
+    ends = [(each, each.low, each.high) for each in ratios if each.low is not None and each.high is not None]
     truth = 1 / (1 + slowdown)
     return Found(
         slowdown=slowdown,
-        verdicts=tuple(stats.verdict(ratio) for ratio in ratios),
+        verdicts=tuple(map(stats.verdict, ratios)),
         covered=sum(low <= truth <= high for _, low, high in ends),
-        width=float(np.median([(high - low) / ratio.value for ratio, low, high in ends])) if ends else None,
+        width=float(np.median([(high - low) / each.value for each, low, high in ends])) if ends else None,
         failed=len(comparisons) - len(measured),
     )
 

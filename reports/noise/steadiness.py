@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from reports.noise import self_test
 from reports.noise.sampling import DRIFTED, marked
-from reports.noise.self_test import SelfTest
 from reports.numbers import units
 from reports.records.record import CaseRecord, Group
+from reports.records.self_test import SelfTest
 from reports.speed import verdicts
 from reports.speed.analysis import Analysis, Setting
 

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from reports.output.blocks import Chart
 from reports.output.canvas import CONFIG
 from reports.output.export import VEGA_LITE
-from reports.records.visible import visible
+from reports.reading.visible import visible
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 

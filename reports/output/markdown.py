@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.records.visible import visible
+from reports.reading.visible import visible
 
 
 def render(content: dict[str, Any], template: str = "report.md") -> str:

@@ -12,8 +12,8 @@ from reports.numbers import units
 from reports.output import canvas
 from reports.output.blocks import Chart, Column, Finding, Table, without_blanks
 from reports.profile.figures import STAGES, Bar, StageStyle, share_chart
-from reports.profile.file import Profile, ProfileFile
-from reports.records.validated import moment
+from reports.reading.validated import moment
+from reports.records.profile import Profile, ProfileFile
 
 LONGEST = 5
 NAME_WIDTH = 80

@@ -1,4 +1,4 @@
-"""Files given to a report, each a JSON object or told in one sentence to be none, and files that it writes."""
+"""Files given to a report, each a JSON object or refused in one sentence, and files that it writes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRITTEN_BY = "give a file that `moegap bench`, `train`, `policies`, `sharpness`,
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The contents of files, and those files of folders that were left out, since they hold no result."""
 
     contents: dict[Path, Content]
@@ -28,10 +28,10 @@ def read(paths: Iterable[Path]) -> dict[Path, Content]:
     return {path: _object(path) for path in {os.path.realpath(path): path for path in paths}.values()}
 
 
-def search(paths: Iterable[Path]) -> Found:
+def search(paths: Iterable[Path]) -> SearchResult:
     """Return the object in each file, and of each folder the results among its JSON files, at any depth.
 
-    Raises `ReportError` where a file that was named is no JSON object, and where a folder holds no result.
+    Raises `ReportError` if a file that was named is no JSON object, and if a folder holds no result.
     """
     named: dict[str, tuple[Path, Content]] = {}
     left_out: list[Path] = []
@@ -46,17 +46,17 @@ def search(paths: Iterable[Path]) -> Found:
             raise ReportError(f"{path} holds no result: name a folder with results, or run a benchmark first.")
         named |= {os.path.realpath(file): (file, content) for file, content in results.items()}
         left_out += [file for file in inside if file not in results]
-    return Found(dict(named.values()), tuple(left_out))
+    return SearchResult(dict(named.values()), tuple(left_out))
 
 
 def check_folder(out: Path) -> None:
-    """Raise `ReportError` where something that is no folder is in the way of one to write a report into."""
+    """raise `ReportError` if something that is no folder is in the way of one to write a report into."""
     if out.exists() and not out.is_dir():
         raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the file at `path` whole, or leave it as it was; raises `OSError` where it cannot be written."""
+    """Replace the file at `path` whole, or leave it as it was; raises `OSError` if it cannot be written."""
     write_bytes(path, text.encode("utf-8"))
 
 

@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.errors import ReportError
-from reports.reading import machine
 from reports.reading.files import Content, read
+from reports.reading.validated import are_objects, check_moment, check_version, moment, validated
+from reports.reading.visible import brief
 from reports.records.record import (
+    CEILINGS_KEY,
     COMMAND_KEY,
+    GROUPS_KEY,
     LONGEST,
     NOT_MEASURED_KEY,
     SCHEMA_VERSION,
@@ -31,8 +34,6 @@ from reports.records.record import (
     Group,
     Status,
 )
-from reports.records.validated import are_objects, check_moment, check_version, moment, validated
-from reports.records.visible import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +102,8 @@ def gather(contents: Mapping[Path, Content]) -> Results:
     for source, content in contents.items():
         _check(source, content)
         commands[content.get(COMMAND_KEY, "")] = None
-        ceilings += machine.ceilings(source, content)
-        groups |= {group.group_id: group for group in machine.groups(source, content)}
+        ceilings += _ceilings(source, content)
+        groups |= {group.group_id: group for group in _groups(source, content)}
         for identity, entry in _entries(source, content).items():
             older = latest.pop(identity, None)
             if older is not None:
@@ -215,3 +216,37 @@ def _validated(source: Path, raw: dict[str, Any]) -> CaseRecord:
 
 def _record(entry: Entry) -> CaseRecord:
     return entry.record if isinstance(entry, Case) else entry
+
+
+def _ceilings(source: Path, content: Content) -> list[Ceilings]:
+    """Return the ceilings in a file; one from before there were any has none."""
+    ceilings = []
+    for raw in _objects(source, content, CEILINGS_KEY):
+        ceiling = validated(Ceilings, raw, source, "a ceiling")
+        what = f"the ceiling of {ceiling.device_name} in {ceiling.dtype}"
+        check_moment(ceiling.measured_at, source, what)
+        sizes = [copy.working_set for copy in ceiling.copies]
+        if not sizes or sizes != sorted(set(sizes)):
+            raise ReportError(f"{source}: {what} needs copies of growing working sets: measure it again.")
+        ceilings.append(ceiling)
+    return ceilings
+
+
+def _groups(source: Path, content: Content) -> list[Group]:
+    """Return how the groups in a file were sampled; a file from before that was kept has none."""
+    groups: dict[str, Group] = {}
+    for raw in _objects(source, content, GROUPS_KEY):
+        group = validated(Group, raw, source, f"the group {brief(raw.get('group_id', 'without a group_id'))}")
+        if group.group_id in groups:
+            raise ReportError(f"{source} holds the group {group.group_id} twice: remove one of them.")
+        if not all(0 <= block < len(group.anchor) for block in group.throttled):
+            raise ReportError(f"{source}: the group {group.group_id} marks a block it has not: measure it again.")
+        groups[group.group_id] = group
+    return list(groups.values())
+
+
+def _objects(source: Path, content: Content, key: str) -> list[dict[str, Any]]:
+    objects: list[dict[str, Any]] = content.get(key, [])
+    if not are_objects(objects):
+        raise ReportError(f"{source} has a broken list {key}: each entry must be an object.")
+    return objects

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from reports.reading.validated import moment
 from reports.records.record import CaseRecord, Ceilings
-from reports.records.validated import moment
 
 RESIDENT = 1.25
 """Times the rate of memory from which on a rate is that of a cache."""

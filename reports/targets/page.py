@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from reports.numbers import units
 from reports.numbers.stats import Estimate
 from reports.output import blocks, markdown
 from reports.output.blocks import Column, Table
-from reports.reading.files import Content
 from reports.records.record import Status
 from reports.records.timing import Timing, TimingRun
-from reports.records.validated import check_version, validated
 from reports.speed.tables import Reason
 from reports.targets.targets import Finding, Number, Target, Verdict, evaluate
 
@@ -24,7 +21,6 @@ KIND = {
     "predicted": "Predicted, nothing here was measured: times come from the cost model and from the simple models "
     "named below.",
 }
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -38,17 +34,6 @@ class TargetsSection:
     numbers: Table
     untimed: str
     reasons: list[Reason]
-
-
-def is_run(content: Content) -> bool:
-    """Return whether a file's content says that it is a run of `moegap targets`."""
-    return "timings" in content and str(content.get("kind")) in KIND
-
-
-def parsed(source: Path, content: Content) -> TimingRun:
-    """Return the run that the file `source` holds; raises `ReportError` where it is broken or newer."""
-    check_version(content.get("schema_version"), SCHEMA_VERSION, source, "version")
-    return validated(TimingRun, content, source, "the run of targets")
 
 
 def section(run: TimingRun) -> TargetsSection:

@@ -15,8 +15,9 @@ from pathlib import PurePath
 from reports.numbers import units
 from reports.numbers.seeds import Spread, spread
 from reports.output.blocks import Column, Table, without_blanks
-from reports.reading.studies import Run, Sharpness, SharpnessPart
 from reports.records.record import CaseRecord
+from reports.records.sharpness import Sharpness, SharpnessPart
+from reports.records.training_study import Run
 from reports.speed.analysis import USUAL_POLICY
 from reports.training.curves import Setting
 from reports.training.paper import (

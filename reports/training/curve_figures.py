@@ -13,7 +13,7 @@ import numpy as np
 
 from reports.output import canvas
 from reports.output.styles import Style
-from reports.reading.studies import Run
+from reports.records.training_study import Run
 
 MOST_EPOCHS = 200  # drawn; of longer trainings every second, third ... epoch
 MOST_WORDS = 16  # classes or experts up to which a cell of the heat map holds its number

@@ -10,7 +10,8 @@ from reports.numbers.seeds import Spread, spread
 from reports.output import canvas
 from reports.output.blocks import Chart, Column, Table, without_blanks
 from reports.output.styles import CONTENDERS, Style, contenders
-from reports.reading.studies import ROUNDING, Run, TrainingStudy
+from reports.records.fields import ROUNDING
+from reports.records.training_study import Run, TrainingStudy
 from reports.training import curve_figures as figures
 from reports.training.paper import DEFECTS
 

@@ -16,7 +16,7 @@ from reports.numbers.seeds import INTERVAL, Difference, Spread, difference, spre
 from reports.output import canvas
 from reports.output.blocks import Chart, Column, Table, without_blanks
 from reports.output.styles import CONTENDERS, Style, contenders
-from reports.reading.studies import Latency, PolicyRun, PolicyStudy
+from reports.records.policy_study import Latency, PolicyRun, PolicyStudy
 from reports.training import policy_figures as figures
 
 DYNAMIC = ("top_p", "threshold", "expert_choice")

@@ -9,8 +9,11 @@ from typing import Any
 
 from reports.numbers import units
 from reports.output.blocks import Column, Finding, Table
-from reports.reading.studies import PolicyStudy, Sharpness, Studies, StudyFile
+from reports.reading.documents import Studies
+from reports.records.document import Document
+from reports.records.policy_study import PolicyStudy
 from reports.records.record import CaseRecord
+from reports.records.sharpness import Sharpness
 from reports.training import curves as training
 from reports.training import policies, sharpness
 from reports.training.against_paper import beside
@@ -80,7 +83,7 @@ def _curvature(files: Sequence[Sharpness]) -> list[str]:
 
 def _machines(studies: Studies) -> list[Table]:
     """Return one table for each environment: its facts, and when it made what."""
-    groups: dict[tuple[tuple[str, str], ...], list[StudyFile]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[Document]] = {}
     for file in studies.files:
         facts = tuple((name, file.environment[name]) for name in _FACTS if file.environment.get(name))
         groups.setdefault(facts, []).append(file)

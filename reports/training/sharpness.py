@@ -13,7 +13,7 @@ from reports.numbers import units
 from reports.output import canvas
 from reports.output.blocks import Chart, Column, Table, without_blanks
 from reports.output.styles import Style, contenders
-from reports.reading.studies import Block, LossLine, Sharpness, SharpnessPart, WorstCase
+from reports.records.sharpness import BlockCurvature, LossLine, Sharpness, SharpnessPart, WorstCase
 from reports.training import sharpness_figures as figures
 
 NEAR_MINIMUM = 0.01  # of the loss; where one step is sure of more, it is no minimum
@@ -229,7 +229,7 @@ def _tables(title: str, part: SharpnessPart) -> Iterable[Table]:
         yield Table(f"{title}, worst case within a radius", _WORST, tuple(worst))
 
 
-def _block_row(block: Block) -> tuple[str, ...]:
+def _block_row(block: BlockCurvature) -> tuple[str, ...]:
     ranked = sorted(block.eigenvalues, key=lambda eigenvalue: -eigenvalue.value)[:EIGENVALUES]
     cells = [f"{units.quantity(found.value, 4)} ({units.deviation(found.residual) or 'unknown'})" for found in ranked]
     trace = block.trace
@@ -251,7 +251,7 @@ def _worst_row(kind: str, item: WorstCase) -> tuple[str, ...]:
     return (kind, units.quantity(item.radius), units.quantity(item.loss_increase), rerouted)
 
 
-def _trace(block: Block) -> str:
+def _trace(block: BlockCurvature) -> str:
     if block.trace is None:
         return ""
     error = block.trace.standard_error

@@ -16,7 +16,7 @@ import numpy as np
 from reports.output import canvas
 from reports.output.canvas import INK
 from reports.output.styles import Style
-from reports.reading.studies import Density, LossLine, Surface
+from reports.records.sharpness import Density, LossLine, Surface
 
 MOST_POINTS = 200  # drawn of a spectrum
 DECADES = 7  # of a density below its peak

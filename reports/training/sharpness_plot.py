@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import vl_convert
 
 from reports.output.styles import Style, contenders
-from reports.reading.studies import Sharpness, SharpnessPart
+from reports.records.sharpness import Sharpness, SharpnessPart
 from reports.training import sharpness_figures as figures
 
 WIDTH = 330
@@ -16,9 +16,8 @@ INK = "#222"
 _OUTER = ("$schema", "config", "background", "datasets")  # of a whole picture, not of one chart in it
 
 
-def plot(content: Mapping[str, Any]) -> str | None:
+def plot(file: Sharpness) -> str | None:
     """Return the spectral density, the lines and the plane of each subset as an SVG; None where there are none."""
-    file = Sharpness.model_validate(content)
     (style,) = contenders([file.policy or file.head])
     specs = [(part, list(_specs(part, style))) for part in file.parts]
     rows = [_row(part, charts) for part, charts in specs if charts]

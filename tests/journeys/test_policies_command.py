@@ -7,8 +7,8 @@ import pytest
 
 from models.policies import study as policy_study
 from models.training.trainer import DivergedError, Trainer
+from reports.reading.documents import gather
 from reports.reading.files import read
-from reports.reading.studies import gather
 from reports.training.policies import answer
 
 SMALL = (
@@ -71,7 +71,7 @@ def test_policies_are_compared_after_an_interruption(moegap, monkeypatch, tmp_pa
     status, _, _ = moegap(*SMALL, *SHORT, "--out", out)
     assert not status
     assert document(out) == found, "a finished study is neither trained nor measured again"
-    (read_back,) = gather(read([out / "policies.json"])).policies
+    (read_back,) = gather(read([out / "policies.json"])).studies.policies
     assert "dynamic" in answer(read_back).lower()
 
 

@@ -25,9 +25,9 @@ from bench.profile.breakdown import breakdown
 from bench.profile.trace import STEPS, WAIT, WARMUP
 from bench.rooms import ROOT
 from reports.page import build
-from reports.profile import file as profiles
-from reports.profile.file import ProfileFile
+from reports.reading import documents
 from reports.reading.files import read
+from reports.records.profile import ProfileFile
 from tests.bench.checkpoints import sparse_checkpoint
 from tests.bench.chrome import check, problems
 from tests.bench.gpu_trace import KERNEL, KERNEL_US, write_gpu_trace
@@ -71,7 +71,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def file(folder: Path) -> ProfileFile:
     """What those profiles say."""
     path = folder / "profile.json"
-    return profiles.parsed(path, read([path])[path])
+    (file,) = documents.gather(read([path])).profiles
+    return file
 
 
 @dataclass

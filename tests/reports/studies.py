@@ -123,6 +123,7 @@ def policy_run(policy: str, seed: int, **fields: Any) -> dict[str, Any]:
         "policy": policy,
         "seed": seed,
         "head": policy if policy in FLOPS else "sparse",
+        "folder": f"{policy}-seed{seed}",
         "test_accuracy": accuracy + 0.003 * (seed - 1) + wave,
         "val_accuracy": accuracy + 0.01,
         "experts_per_row_mean": experts,

@@ -25,9 +25,9 @@ from reports.numbers import units
 from reports.output import markdown
 from reports.page import build
 from reports.reading.load import load
+from reports.reading.visible import BRIEF, MOST, brief, visible
 from reports.records.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY, CaseRecord, Ceilings, Group
 from reports.records.timing import TimingRun
-from reports.records.visible import BRIEF, MOST, brief, visible
 from reports.speed.analysis import analyse
 from reports.targets.page import render
 from tests.reports import studies, timings

@@ -1,7 +1,5 @@
 """The self-test: sides that differ by a known share and in nothing else, a neighbour that ends, a file that is read."""
 
-import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -13,10 +11,11 @@ import pytest
 import torch
 
 from bench.cases import self_test as bench_self_test
-from bench.cases.self_test import BUSY, SLOWDOWNS, Comparison, SelfTest, self_test
+from bench.cases.self_test import BUSY, SLOWDOWNS, self_test
 from bench.errors import BenchError
 from bench.timing.sampling import Timed
 from reports.noise import self_test as report
+from reports.reading import documents, files
 
 CPU = torch.device("cpu")
 
@@ -133,13 +132,17 @@ def small():
         patch.setattr(bench_self_test, "FORMS", ("eager", "grouped_mm"))
         patch.setattr(bench_self_test, "TOGETHER", 8)
         done = []
-        return self_test(10, 0.1, CPU, 0, done.append, busy=True), done
+        return self_test(10, 0.1, CPU, 0, done.append, busy=True, command="moegap bench --self-test"), done
 
 
 def test_a_real_self_test_compares_what_was_asked_and_says_so_in_its_file(small, tmp_path):
     test, done = small
-    test.write(tmp_path / "self-test.json", "moegap bench --self-test")
-    read = report.load(tmp_path / "self-test.json")
+    path = tmp_path / "self-test.json"
+    path.write_text(test.text(indent=None))
+    (read,) = documents.gather(files.read([path])).self_tests
+    assert read == test
+    assert {"torch", "python"} <= read.versions.keys()
+    assert {"device", "cpu", "threads", "measured_at"} <= read.environment.keys()
     assert [each.slowdown for each in read.comparisons] == [*SLOWDOWNS[:8], *SLOWDOWNS[:2]]
     assert {each.rows for each in read.comparisons} == {*bench_self_test.ROWS[:2]}
     assert {each.form for each in read.comparisons} <= {"eager", "grouped_mm"}
@@ -160,21 +163,10 @@ def test_its_sides_are_sampled_in_the_same_blocks(small):
         assert len(each.samples_b) == len(each.blocks_b)
 
 
-def test_samples_are_kept_to_a_few_digits(small, tmp_path):
-    small[0].write(tmp_path / "file.json", "")
+def test_samples_are_kept_to_a_few_digits(small):
     samples = [each.samples_a + each.samples_b for each in small[0].comparisons]
     assert all(float(f"{value:.4e}") == value for own in samples for value in own)
-    size = (tmp_path / "file.json").stat().st_size
-    assert size < 18 * sum(map(len, samples)) + 5_000
-
-
-def test_the_file_and_its_reader_agree_on_what_it_holds(small, tmp_path):
-    small[0].write(tmp_path / "file.json", "")
-    content = json.loads((tmp_path / "file.json").read_text())
-    names = {field.name for field in dataclasses.fields(Comparison)}
-    assert names == set(report.Comparison.model_fields) == set(content["comparisons"][0])
-    kept = {field.name for field in dataclasses.fields(SelfTest)} | {"format", "kind", "command"}
-    assert kept == set(report.SelfTest.model_fields) == set(content)
+    assert len(small[0].text(indent=None)) < 18 * sum(map(len, samples)) + 5_000
 
 
 @pytest.mark.parametrize(("comparisons", "seconds"), [(0, 1.0), (3, 0.0)])

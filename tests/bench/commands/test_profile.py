@@ -14,10 +14,10 @@ from bench.commands.profile import _stage_table, profile
 from bench.errors import BenchError
 from bench.forms import forms
 from bench.forms.stages import OTHER, STAGES
-from bench.profile.breakdown import Part, breakdown
-from bench.profile.file import Profiled
-from reports.profile import file as profiles
+from bench.profile.breakdown import breakdown
+from reports.reading import documents
 from reports.reading.files import read
+from reports.records.profile import Operator, Profile, StagePart
 from tests.bench.checkpoints import sparse_checkpoint
 
 
@@ -55,7 +55,7 @@ def test_the_file_says_what_the_table_does(checkpoint: Path, tmp_path: Path) -> 
     done = run(checkpoint, "--rows", 16, "--out", tmp_path, "--device", "cpu", *forms)
     assert done.exit_code == 0, done.output
     path = tmp_path / "profile.json"
-    file = profiles.parsed(path, read([path])[path])
+    (file,) = documents.gather(read([path])).profiles
     assert (file.checkpoint, file.head, file.policy, file.dtype) == ("demo", "sparse", "top_k", "float32")
     assert file.runs_on == "cpu"
     assert "torch" in file.versions
@@ -83,17 +83,18 @@ def test_a_graph_needs_a_gpu(checkpoint: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_table_of_stages_fits_a_terminal(device: str) -> None:
-    part = Part(0.0012345, 7.0)
-    found = Profiled(
-        form="onnxruntime", rows=256, graph=False, calls=10, told_by="names", seconds=0.009876, busy=0.008765,
-        gap=0.002345, host=0.004567, overlap=0.001234, launches=188.0, parts=dict.fromkeys((*STAGES, OTHER), part),
-        operators=(), nodes=(), traces=(),
+    part = StagePart(seconds=0.0018765, launches=7.0)
+    kernel = Operator(name="gemm", where="gpu", seconds=0.008765, count=1.0)
+    found = Profile(
+        form="onnxruntime", rows=256, graph=False, calls=10, told_by="names", seconds=0.011259, busy=0.008765,
+        gap=0.002494, host=0.004567, overlap=0.001234, launches=188.0, parts=dict.fromkeys((*STAGES, OTHER), part),
+        operators=(kernel,),
     )  # fmt: skip
     console = Console(width=80, file=StringIO())
     console.print(_stage_table([found], 256, device))
     told = console.file.getvalue()
     assert "…" not in told
-    assert all(word in told for word in (*STAGES, OTHER, "busy", "gap", "9876", "8765", "188"))
+    assert all(word in told for word in (*STAGES, OTHER, "busy", "gap", "11259", "8765", "188"))
     assert ("4567" in told) == (device == "cuda")
 
 
@@ -102,7 +103,7 @@ def test_replays_of_graphs_stand_beside_calls(checkpoint: Path, tmp_path: Path) 
     done = run(checkpoint, "--graph", "--out", tmp_path, "--form", "loop", "--form", "triton")
     assert done.exit_code == 0, done.output
     path = tmp_path / "profile.json"
-    file = profiles.parsed(path, read([path])[path])
+    (file,) = documents.gather(read([path])).profiles
     assert [found.label for found in file.profiles] == ["loop", "triton", "triton (graph)"]
     assert [found.label for found in file.left_out] == ["loop (graph)"]
     assert file.profiles[2].gap < file.profiles[1].gap

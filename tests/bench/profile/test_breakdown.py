@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.forms.stages import CALL, OTHER
-from bench.profile.breakdown import Part, breakdown
+from bench.profile.breakdown import breakdown
+from reports.records.profile import StagePart
 
 
 def write(path: Path, *spans: dict[str, Any]) -> Path:
@@ -28,7 +29,7 @@ def event(name: str, category: str, start: float, duration: float, thread: int =
     return {**shared, "ts": start, "dur": duration}
 
 
-def microseconds(parts: dict[str, Part]) -> dict[str, float]:
+def microseconds(parts: dict[str, StagePart]) -> dict[str, float]:
     """Return each part's time where there is any."""
     return {name: round(part.seconds * 1e6, 6) for name, part in parts.items() if part.seconds}
 

@@ -18,7 +18,7 @@ from bench.forms import form
 from bench.forms.form import Form, torch_runner
 from bench.forms.stages import CALL, OTHER, STAGES, stage
 from bench.profile.stage_names import KERNELS
-from bench.profile.trace import Profile, profile_form
+from bench.profile.trace import FormTraces, profile_form
 from tests.bench import chrome, oracle
 
 STEPS = 3
@@ -27,7 +27,7 @@ LOOPED = [name for name in STAGES if name != "fused"]
 
 
 @pytest.fixture(scope="module")
-def looped(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+def looped(tmp_path_factory: pytest.TempPathFactory) -> FormTraces:
     """The loop over experts, profiled."""
     head = oracle.new_head("sparse")
     return profile_form(
@@ -48,14 +48,14 @@ def inside(event: dict[str, Any], other: dict[str, Any]) -> bool:
     return bool(other["ts"] <= event["ts"] and event["ts"] + event["dur"] <= other["ts"] + other["dur"])
 
 
-def test_the_trace_lies_where_tensorboard_looks(looped: Profile) -> None:
+def test_the_trace_lies_where_tensorboard_looks(looped: FormTraces) -> None:
     assert looped.traces[0].parent.name == "a"
     match = consts.WORKER_PATTERN.match(looped.traces[0].name)
     assert match is not None
     assert match.group(2)
 
 
-def test_every_active_step_is_a_named_range_around_one_call(looped: Profile) -> None:
+def test_every_active_step_is_a_named_range_around_one_call(looped: FormTraces) -> None:
     ranges = [found for found in events(looped.traces[0]) if found.get("cat") == "user_annotation"]
     steps = [found for found in ranges if found["name"].startswith("ProfilerStep#")]
     calls = [found for found in ranges if found["name"] == CALL]
@@ -65,12 +65,12 @@ def test_every_active_step_is_a_named_range_around_one_call(looped: Profile) -> 
         assert call["ts"] + call["dur"] <= step["ts"] + step["dur"]
 
 
-def test_the_trace_is_one_that_perfetto_imports(looped: Profile) -> None:
+def test_the_trace_is_one_that_perfetto_imports(looped: FormTraces) -> None:
     chrome.check(looped.traces[0])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch_tb_profiler")
-def test_the_tensorboard_plugin_shows_operators(looped: Profile, tmp_path: Path) -> None:
+def test_the_tensorboard_plugin_shows_operators(looped: FormTraces, tmp_path: Path) -> None:
     data = RunProfileData.parse("worker", "1", str(looped.traces[0]), str(tmp_path))
     shown = RunGenerator("worker", "1", data).generate_run_profile()
     assert consts.OP_VIEW in shown.views
@@ -78,7 +78,7 @@ def test_the_tensorboard_plugin_shows_operators(looped: Profile, tmp_path: Path)
     assert "aten::index_put_" in {row["name"] for row in shown.operation_table_by_name["data"]}
 
 
-def test_parts_are_the_sums_of_their_ranges(looped: Profile) -> None:
+def test_parts_are_the_sums_of_their_ranges(looped: FormTraces) -> None:
     naive: Counter[str] = Counter()
     for found in events(looped.traces[0]):
         naive[found["name"]] += found.get("dur", 0) * 1e-6 / STEPS
@@ -91,7 +91,7 @@ def test_parts_are_the_sums_of_their_ranges(looped: Profile) -> None:
     assert seen.seconds == sum(part.seconds for part in seen.parts.values())
 
 
-def test_operators_are_those_of_the_profiler(looped: Profile) -> None:
+def test_operators_are_those_of_the_profiler(looped: FormTraces) -> None:
     operators = [found for found in events(looped.traces[0]) if found.get("cat") == "cpu_op"]
     counts = Counter(found["name"] for found in operators)
     seen = looped.breakdown

@@ -344,7 +344,7 @@ def test_a_run_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(policy_study, "train", failing)
     results = study(plan("top_k", "soft", seeds=(0, 1)), tmp_path / "study")
-    assert [(run["policy"], run["seed"]) for run in results.runs] == [("top_k", 0), ("top_k", 1)]
+    assert [(run.policy, run.seed) for run in results.runs] == [("top_k", 0), ("top_k", 1)]
     assert [(one["policy"], one["seed"]) for one in timeless(tmp_path / "study")["failed"]] == [
         ("soft", 0),
         ("soft", 1),

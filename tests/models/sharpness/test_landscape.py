@@ -50,16 +50,16 @@ def test_lines_and_planes_are_losses_at_the_shifted_weights(name):
         [loss_at(model, objective.weights + a * first, objective) for a in alphas], rel=1e-12
     )
     plane = surface(objective, (first, second), alphas, start)
-    assert plane["losses"][1][3] == pytest.approx(
+    assert plane.losses[1][3] == pytest.approx(
         loss_at(model, objective.weights - 0.1 * first + 0.3 * second, objective), rel=1e-12
     )
-    assert [row[2] for row in plane["losses"]] == pytest.approx(line.losses, rel=1e-12)
-    assert [row[2] for row in plane["rerouted"]] == line.rerouted
-    assert plane["rerouted"][2][2] == line.rerouted[2] == 0
+    assert [row[2] for row in plane.losses] == pytest.approx(line.losses, rel=1e-12)
+    assert [row[2] for row in plane.rerouted] == line.rerouted
+    assert plane.rerouted[2][2] == line.rerouted[2] == 0
     if name == "threshold":
-        assert max(map(max, plane["rerouted"])) > 0
+        assert max(map(max, plane.rerouted)) > 0
     if name in ("dense", "soft"):
-        assert max(map(max, plane["rerouted"])) == 0
+        assert max(map(max, plane.rerouted)) == 0
 
 
 def test_rerouted_rows_are_those_with_other_experts():

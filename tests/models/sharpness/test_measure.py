@@ -32,7 +32,7 @@ def _one_thread():
 
 def without_times(found):
     """What must not change from run to run."""
-    found = json.loads(json.dumps(found))
+    found = found.model_dump(mode="json")
     found.pop("environment")
     for part in found["parts"]:
         for block in part["blocks"]:
@@ -48,45 +48,43 @@ def unbroken(trained, tmp_path_factory):
 
 def test_everything_asked_for_is_found(unbroken):
     found, out = unbroken
-    assert found["kind"] == "sharpness"
-    assert [part["subset"] for part in found["parts"]] == ["train", "test"]
+    assert found.kind == "sharpness"
+    assert [part.subset for part in found.parts] == ["train", "test"]
     assert sorted(path.name for path in out.iterdir()) == ["sparse.json"]
-    for part in found["parts"]:
-        assert part["images"] == 40
-        assert part["agreement"] <= 1e-5
-        names = [block["block"] for block in part["blocks"]]
+    for part in found.parts:
+        assert part.images == 40
+        assert part.agreement <= 1e-5
+        names = [block.block for block in part.blocks]
         assert names == ["all", "gate", "experts", *(f"expert {e}" for e in range(8))]
-        whole = part["blocks"][0]
-        assert whole["gradient_norm"] == pytest.approx(part["gradient_norm"])
-        assert whole["parameters"] == sum(block["parameters"] for block in part["blocks"][1:3])
-        for block in part["blocks"]:
-            values = [pair["value"] for pair in block["eigenvalues"]]
+        whole = part.blocks[0]
+        assert whole.gradient_norm == pytest.approx(part.gradient_norm)
+        assert whole.parameters == sum(block.parameters for block in part.blocks[1:3])
+        for block in part.blocks:
+            values = [pair.value for pair in block.eigenvalues]
             assert values == sorted(values, reverse=True)
             assert len(values) == 5
-            assert all(pair["residual"] >= 0 for pair in block["eigenvalues"])
-        traces = {block["block"]: block["trace"] for block in part["blocks"]}
-        assert traces["all"]["value"] == pytest.approx(traces["gate"]["value"] + traces["experts"]["value"])
-        lines = [(line["direction"], line["range"]) for line in part["lines"]]
+            assert all(pair.residual >= 0 for pair in block.eigenvalues)
+        traces = {block.block: block.trace for block in part.blocks}
+        assert traces["all"].value == pytest.approx(traces["gate"].value + traces["experts"].value)
+        lines = [(line.direction, line.range) for line in part.lines]
         directions = ("top eigenvector", "random 0", "random 1")
         assert lines == [(direction, extent) for direction in directions for extent in ("small", "paper")]
-        for line in part["lines"]:
-            assert len(line["alphas"]) == len(line["losses"]) == len(line["rerouted"])
-            if line["range"] == "small":
-                assert line["relative_error"] < 0.02
-                assert line["second_difference"] == pytest.approx(line["curvature"], rel=0.02)
+        for line in part.lines:
+            assert len(line.alphas) == len(line.losses) == len(line.rerouted)
+            if line.range == "small":
+                assert line.relative_error < 0.02
+                assert line.second_difference == pytest.approx(line.curvature, rel=0.02)
             else:
-                assert (len(line["alphas"]), line["alphas"][0], line["alphas"][-1]) == (21, -0.5, 0.5)
-                assert line["losses"][10] == pytest.approx(part["loss"], rel=1e-6)
-        assert len(part["surface"]["losses"]) == 3
-        assert part["surface"]["losses"][1][1] == pytest.approx(part["loss"], rel=1e-6)
-        grid, heights = part["density"]["grid"], part["density"]["density"]
+                assert (len(line.alphas), line.alphas[0], line.alphas[-1]) == (21, -0.5, 0.5)
+                assert line.losses[10] == pytest.approx(part.loss, rel=1e-6)
+        assert len(part.surface.losses) == 3
+        assert part.surface.losses[1][1] == pytest.approx(part.loss, rel=1e-6)
+        grid, heights = part.density.grid, part.density.density
         assert math.isclose(sum(heights) * (grid[1] - grid[0]), 1, abs_tol=0.02)
-        for kind in ("sam", "adaptive"):
-            assert [rise["loss_increase"] for rise in part[kind]] == sorted(
-                rise["loss_increase"] for rise in part[kind]
-            )
-            assert part[kind][0]["loss_increase"] > 0
-    assert any("noise layer" in note for note in found["notes"])
+        for rises in (part.sam, part.adaptive):
+            assert [rise.loss_increase for rise in rises] == sorted(rise.loss_increase for rise in rises)
+            assert rises[0].loss_increase > 0
+    assert any("noise layer" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("stop", [1, 14, 31])
@@ -139,26 +137,26 @@ def test_the_seed_decides_images_and_random_vectors(trained, tmp_path, unbroken)
     other = measure_sharpness(
         trained["sparse"], tmp_path / "1", sharpness_config(**some, seed=1), data="digits", device="cpu"
     )
-    whole = {block["block"]: block for block in unbroken[0]["parts"][1]["blocks"]}
-    assert same["parts"][0]["blocks"][1]["trace"] == whole["gate"]["trace"]
-    assert same["parts"][0]["loss"] != other["parts"][0]["loss"]
-    assert [block["block"] for block in same["parts"][0]["blocks"]] == ["all", "gate"]
-    assert same["parts"][0]["surface"] is None
+    whole = {block.block: block for block in unbroken[0].parts[1].blocks}
+    assert same.parts[0].blocks[1].trace == whole["gate"].trace
+    assert same.parts[0].loss != other.parts[0].loss
+    assert [block.block for block in same.parts[0].blocks] == ["all", "gate"]
+    assert same.parts[0].surface is None
 
 
 def test_without_data_the_head_is_measured_on_the_features_kept(trained, tmp_path):
     config = sharpness_config(**{**FAST, "images": 10**6, "blocks": ("all", "expert 2"), "lines": False, "surface": 0})
     kept = measure_sharpness(trained["soft"], tmp_path / "kept", config, device="cpu")
     data = measure_sharpness(trained["soft"], tmp_path / "data", config, data="digits", device="cpu")
-    (part,) = kept["parts"]
+    (part,) = kept.parts
     loaded = checkpoint.load(trained["soft"])
-    assert part["images"] == len(loaded.labels)
-    on_test = data["parts"][1]
-    assert part["images"] == on_test["images"]
-    assert part["loss"] == pytest.approx(on_test["loss"], rel=1e-6)
-    for ours, theirs in zip(part["blocks"], on_test["blocks"], strict=True):
-        assert ours["eigenvalues"][0]["value"] == pytest.approx(theirs["eigenvalues"][0]["value"], rel=1e-2)
-    assert any("head alone" in note for note in kept["notes"])
+    assert part.images == len(loaded.labels)
+    on_test = data.parts[1]
+    assert part.images == on_test.images
+    assert part.loss == pytest.approx(on_test.loss, rel=1e-6)
+    for ours, theirs in zip(part.blocks, on_test.blocks, strict=True):
+        assert ours.eigenvalues[0].value == pytest.approx(theirs.eigenvalues[0].value, rel=1e-2)
+    assert any("head alone" in note for note in kept.notes)
 
 
 @pytest.mark.parametrize("name", ["dense", "capacity"])
@@ -178,14 +176,14 @@ def test_numbers_of_a_tiny_checkpoint_are_those_of_brute_force(tmp_path, name):
     )
     exact = tiny.brute_force(model.double(), x=x.float().double())
     config = sharpness_config(dtype="float64")
-    (part,) = measure_sharpness(tmp_path / "tiny", tmp_path / "out", config, device="cpu")["parts"]
-    for block in part["blocks"]:
-        own = tiny.within_all(model, block["block"])
+    (part,) = measure_sharpness(tmp_path / "tiny", tmp_path / "out", config, device="cpu").parts
+    for block in part.blocks:
+        own = tiny.within_all(model, block.block)
         wanted = torch.linalg.eigvalsh(exact[own][:, own]).flip(0)[:5].tolist()
-        assert [pair["value"] for pair in block["eigenvalues"]] == pytest.approx(wanted, abs=1e-10 * wanted[0])
+        assert [pair.value for pair in block.eigenvalues] == pytest.approx(wanted, abs=1e-10 * wanted[0])
         trace = exact[own][:, own].trace().item()
-        assert abs(block["trace"]["value"] - trace) <= 2 * SIGMAS * block["trace"]["standard_error"]
-    assert part["lines"][0]["relative_error"] < 1e-3
+        assert abs(block.trace.value - trace) <= 2 * SIGMAS * block.trace.standard_error
+    assert part.lines[0].relative_error < 1e-3
 
 
 def test_a_model_that_gives_two_answers_is_refused(trained, tmp_path, monkeypatch):
@@ -295,8 +293,8 @@ def test_a_gpu_finds_the_same(trained, tmp_path):
         measure_sharpness(trained["sparse"], tmp_path / device, config, data="digits", device=device)
         for device in ("cpu", "cuda")
     )
-    for cpu, cuda in zip(ours["parts"], theirs["parts"], strict=True):
-        assert cuda["loss"] == pytest.approx(cpu["loss"], rel=1e-4)
-        for ours_block, theirs_block in zip(cpu["blocks"], cuda["blocks"], strict=True):
-            first, second = (block["eigenvalues"][0]["value"] for block in (ours_block, theirs_block))
+    for cpu, cuda in zip(ours.parts, theirs.parts, strict=True):
+        assert cuda.loss == pytest.approx(cpu.loss, rel=1e-4)
+        for ours_block, theirs_block in zip(cpu.blocks, cuda.blocks, strict=True):
+            first, second = (block.eigenvalues[0].value for block in (ours_block, theirs_block))
             assert second == pytest.approx(first, rel=0.05)

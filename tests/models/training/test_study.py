@@ -23,6 +23,7 @@ from models.training.study import FILE, finished, run_study, summaries
 from models.training.study_configs import study_configs
 from models.training.trainer import DivergedError
 from models.training.training_state import ResumeError
+from reports.records.training_study import Run, TrainingStudy
 
 ROOT = Path(__file__).parents[3]
 HEADS = ("dense", "sparse")
@@ -38,6 +39,10 @@ def told(out: Path) -> dict[str, Any]:
     return content
 
 
+def written(out: Path) -> TrainingStudy:
+    return TrainingStudy.model_validate_json((out / FILE).read_bytes())
+
+
 def weights(out: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in out.glob(f"*/{checkpoint.WEIGHTS}")}
 
@@ -47,7 +52,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a study that nothing disturbed; do not write into it."""
     out = tmp_path_factory.mktemp("study")
     rows, failures = run_study(configs(), out, device="cpu", command="moegap train --head all")
-    assert (rows, failures) == (told(out)["runs"], {})
+    assert (rows, failures) == (list(written(out).runs), {})
     return out
 
 
@@ -118,8 +123,8 @@ def test_a_killed_study_continues_to_the_same_bits(
     rows, failures = run_study(configs(), tmp_path, device="cpu")
     assert epochs == ["dense-seed1", "sparse-seed1", "sparse-seed1"]
     assert failures == {}
-    assert rows == told(tmp_path)["runs"]
-    assert [row["folder"] for row in rows] == FOLDERS
+    assert rows == list(written(tmp_path).runs)
+    assert [row.folder for row in rows] == FOLDERS
     assert weights(tmp_path) == weights(study)
 
 
@@ -127,8 +132,8 @@ def test_a_study_is_extended_by_heads_and_seeds(tmp_path: Path) -> None:
     run_study(configs(["sparse"], 1), tmp_path, device="cpu")
     before = weights(tmp_path)
     rows, _ = run_study(configs(["dense"], 2), tmp_path, device="cpu")
-    assert [row["folder"] for row in rows] == ["dense-seed0", "sparse-seed0", "dense-seed1"]
-    assert told(tmp_path)["runs"] == rows
+    assert [row.folder for row in rows] == ["dense-seed0", "sparse-seed0", "dense-seed1"]
+    assert list(written(tmp_path).runs) == rows
     assert weights(tmp_path).items() >= before.items()
 
 
@@ -158,7 +163,7 @@ def test_a_finished_study_keeps_the_machine_it_was_trained_on(tmp_path: Path) ->
     content["environment"]["device"] = "another machine"
     (tmp_path / FILE).write_text(json.dumps(content))
     rows, _ = run_study(configs(seeds=1), tmp_path, device="cpu", command="again")
-    assert [row["folder"] for row in rows] == FOLDERS[:2]
+    assert [row.folder for row in rows] == FOLDERS[:2]
     assert told(tmp_path) == content
     (tmp_path / FILE).unlink()
     run_study(configs(seeds=1), tmp_path, device="cpu", command="again")
@@ -175,10 +180,10 @@ def test_a_training_that_fails_is_named_and_the_others_run(tmp_path: Path, monke
     monkeypatch.setattr(module, "train", diverges)
     rows, failures = run_study(configs(), tmp_path, device="cpu")
     assert failures == {"dense-seed0": "the loss became nan in epoch 1"}
-    assert [row["folder"] for row in rows] == FOLDERS[1:]
+    assert [row.folder for row in rows] == FOLDERS[1:]
     monkeypatch.undo()
     rows, failures = run_study(configs(), tmp_path, device="cpu")
-    assert ([row["folder"] for row in rows], failures) == (FOLDERS, {})
+    assert ([row.folder for row in rows], failures) == (FOLDERS, {})
 
 
 def test_what_would_fail_every_training_is_raised(tmp_path: Path) -> None:
@@ -190,15 +195,16 @@ def test_what_would_fail_every_training_is_raised(tmp_path: Path) -> None:
         run_study(configs(), tmp_path / "file" / "out", device="cpu")
 
 
-def row(head: str, seed: int, accuracy: float, policy: str | None = None) -> dict[str, Any]:
-    return {
-        "head": head,
-        "policy": policy,
-        "seed": seed,
-        "val_accuracy": accuracy + 0.01,
-        "test_accuracy": accuracy,
-        "seconds": 10 * accuracy,
-    }
+def row(head: str, seed: int, accuracy: float, policy: str | None = None) -> Run:
+    return Run(
+        folder=f"{head}-seed{seed}",
+        head=head,
+        policy=policy,
+        seed=seed,
+        val_accuracy=accuracy,
+        test_accuracy=accuracy / 2,
+        seconds=10 * accuracy,
+    )
 
 
 def test_the_table_has_means_and_sample_deviations() -> None:
@@ -210,14 +216,14 @@ def test_the_table_has_means_and_sample_deviations() -> None:
     for summary in found:
         values = accuracies[summary.head]
         assert summary.seconds == pytest.approx(10 * values.mean())
-        for (mean, spread), shift in ((summary.test, 0), (summary.val, 0.01)):
-            assert mean == pytest.approx(values.mean() + shift)
-            assert spread is None if len(values) == 1 else spread == pytest.approx(np.std(values, ddof=1))
+        for (mean, spread), scale in ((summary.val, 1), (summary.test, 0.5)):
+            assert mean == pytest.approx(scale * values.mean())
+            assert spread is None if len(values) == 1 else spread == pytest.approx(scale * np.std(values, ddof=1))
 
 
 def test_policies_have_lines_of_their_own() -> None:
     rows = [row("sparse", 0, 0.5, "top_k"), row("sparse", 0, 0.6, "top_p")]
-    assert [(summary.policy, summary.test[0]) for summary in summaries(rows)] == [("top_k", 0.5), ("top_p", 0.6)]
+    assert [(summary.policy, summary.test[0]) for summary in summaries(rows)] == [("top_k", 0.25), ("top_p", 0.3)]
 
 
 def test_no_study() -> None:

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from reports.errors import ReportError
 from reports.noise import self_test
-from reports.noise.self_test import Found, SelfTest
+from reports.noise.self_test import Found
 from reports.numbers.stats import LEAST_BLOCKS, Verdict
 from reports.page import build
+from reports.reading import documents
+from reports.reading.files import read
+from reports.records.self_test import SelfTest
 
 
 def comparison(
@@ -42,7 +45,9 @@ def content(*comparisons: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def parsed(*comparisons: dict[str, Any], **more: Any) -> SelfTest:
-    return self_test.parsed(Path("self-test.json"), content(*comparisons, **more))
+    test = documents.parsed(Path("self-test.json"), content(*comparisons, **more))
+    assert isinstance(test, SelfTest)
+    return test
 
 
 def mixed() -> SelfTest:
@@ -120,7 +125,6 @@ def test_the_bounds_are_one_wrong_verdict_in_twenty_and_nineteen_intervals(wrong
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ({"kind": "training"}, "is no self-test"),
         ({"format": 2}, "newer moegap"),
         ({"comparisons": []}, "broken at `comparisons`"),
         ({"comparisons": [comparison() | {"blocks_b": [0]}]}, "every sample needs its block"),
@@ -133,17 +137,15 @@ def test_a_broken_file_is_refused_in_one_sentence(tmp_path: Path, broken: dict[s
     path = tmp_path / "file.json"
     path.write_text(json.dumps(content(comparison()) | broken))
     with pytest.raises(ReportError, match=reason):
-        self_test.load(path)
+        documents.gather(read([path]))
 
 
 def test_a_file_is_known_by_its_kind(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text(json.dumps(content(comparison())))
-    assert self_test.is_self_test(json.loads(path.read_text()))
-    assert not self_test.is_self_test({"benchmarks": []})
-    test = self_test.load(path)
+    (test,) = documents.gather(read([path])).self_tests
     assert test.device == "CPU Some CPU, 2 threads"
-    assert test.comparisons[0].ratio().value == pytest.approx(1, abs=0.01)
+    assert self_test.ratio(test.comparisons[0]).value == pytest.approx(1, abs=0.01)
 
 
 def test_a_report_shows_it_with_its_machine_and_command(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_a_report_shows_it_with_its_machine_and_command(tmp_path: Path) -> None:
     assert "CPU Some CPU, 2 threads, beside a busy process" in page
     assert "moegap &lt;b&gt;" in page
     assert "moegap <b>" not in page
-    test = self_test.load(path)
+    (test,) = documents.gather(read([path])).self_tests
     for sentence in self_test.sentences(self_test.findings(test), neighbour=True):
         assert sentence in page
         assert sentence.split("(")[0] in told

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from reports.noise import self_test, steadiness
+from reports.reading import documents
 from reports.reading.load import load
 from reports.records.record import Group
+from reports.records.self_test import SelfTest
 from reports.speed import tables
 from reports.speed.analysis import Analysis, analyse
 from tests.reports.noise.test_self_test import comparison, content
@@ -18,9 +20,9 @@ from tests.reports.synthetic import benchmark, record, samples, write
 MACHINE = "CPU timings on AMD EPYC 7B13, 1 thread"
 
 
-def tested(*comparisons: dict[str, Any], **environment: object) -> self_test.SelfTest:
+def tested(*comparisons: dict[str, Any], **environment: object) -> SelfTest:
     facts = {"device_name": "AMD EPYC 7B13", "threads": 1} | environment
-    return self_test.parsed(Path("self_test.json"), content(*comparisons, environment=facts))
+    return documents.parsed(Path("self_test.json"), content(*comparisons, environment=facts))
 
 
 def test_drift_counts_the_blocks_of_a_machine(accounts: Analysis) -> None:

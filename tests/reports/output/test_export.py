@@ -9,13 +9,13 @@ from typing import Any
 import altair as alt
 import pytest
 
-from reports import inputs
 from reports.output import canvas
 from reports.output.blocks import Chart, Choice, Panel, choosing
 from reports.output.export import Picture, export, pictures, specification
 from reports.output.styles import styles
 from reports.page import build
 from reports.profile import panels as profile_panels
+from reports.reading import inputs
 from reports.reading.files import read
 from reports.training.sections import sections
 from tests.reports import profiled, studies

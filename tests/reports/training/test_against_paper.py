@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from reports.reading.documents import gather
 from reports.reading.files import read
-from reports.reading.studies import gather
 from reports.records.record import CaseRecord
 from reports.training import curves as training
 from reports.training.against_paper import Beside, beside
@@ -31,7 +31,7 @@ def paper_runs(shift: float = 0.0, epochs: int = 50, **fields: Any) -> dict[str,
 
 def shown(folder: Path, *contents: dict[str, Any], records: tuple[CaseRecord, ...] = ()) -> Beside:
     paths = [studies.write(folder / f"{place}.json", content) for place, content in enumerate(contents)]
-    found = gather(read(paths))
+    found = gather(read(paths)).studies
     return beside(training.settings(found.training), found.sharpness, records)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports.reading.documents import gather
 from reports.reading.files import read
-from reports.reading.studies import gather
 from reports.training import curve_figures as training_figures
 from reports.training import curves as training
 from tests.reports import studies
@@ -17,7 +17,7 @@ from tests.reports import studies
 
 def settings(folder: Path, *contents: dict[str, Any]) -> list[training.Setting]:
     paths = [studies.write(folder / f"{place}.json", content) for place, content in enumerate(contents)]
-    return training.settings(gather(read(paths)).training)
+    return training.settings(gather(read(paths)).studies.training)
 
 
 def test_the_table_holds_mean_and_spread_over_seeds(tmp_path: Path) -> None:

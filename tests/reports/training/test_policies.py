@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from reports.reading.documents import gather
 from reports.reading.files import read
-from reports.reading.studies import PolicyStudy, gather
+from reports.records.policy_study import PolicyStudy
 from reports.training import policies
 from tests.reports import studies
 
 
 def study(folder: Path, **fields: Any) -> PolicyStudy:
     path = studies.write(folder / "policies.json", studies.policies(**fields))
-    return gather(read([path])).policies[0]
+    return gather(read([path])).studies.policies[0]
 
 
 def runs(gap: float, noise: float, seeds: tuple[int, ...] = studies.SEEDS) -> list[dict[str, Any]]:

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports.reading.documents import gather
 from reports.reading.files import read
-from reports.reading.studies import Sharpness, SharpnessPart, Surface, gather
+from reports.records.sharpness import Sharpness, SharpnessPart, Surface
 from reports.training import sharpness, sharpness_figures
 from tests.reports import drawn, studies
 
 
 def file(folder: Path, **fields: Any) -> Sharpness:
     path = studies.write(folder / "sparse.json", studies.sharpness(**fields))
-    return gather(read([path])).sharpness[0]
+    return gather(read([path])).studies.sharpness[0]
 
 
 def part(**fields: Any) -> SharpnessPart:

@@ -18,16 +18,18 @@ from hypothesis import strategies as st
 from reports.errors import ReportError
 from reports.output.blocks import Table
 from reports.page import build
-from reports.profile import file as profiles
 from reports.profile import panels as profile_panels
 from reports.profile.figures import STAGES, Bar, share_chart
-from reports.profile.file import ProfileFile
+from reports.reading import documents
+from reports.records.profile import ProfileFile
 from tests.reports import profiled
 from tests.reports.profiled import content, on_a_gpu, profile, write
 
 
 def parsed(found: dict[str, Any]) -> ProfileFile:
-    return profiles.parsed(Path("profile.json"), json.loads(json.dumps(found)))
+    file = documents.parsed(Path("profile.json"), json.loads(json.dumps(found)))
+    assert isinstance(file, ProfileFile)
+    return file
 
 
 def panel(found: dict[str, Any]) -> profile_panels.Panel:
@@ -41,8 +43,6 @@ def rows(table: Table) -> list[dict[str, str]]:
 
 
 def test_a_file_is_known_by_its_kind() -> None:
-    assert profiles.is_profile(content())
-    assert not profiles.is_profile({"benchmarks": []})
     file = parsed(content())
     assert (file.title, file.device) == ("sparse (sparse head), top_k routing, float32", "CPU Some CPU, 2 threads")
     assert profile_panels.section([]) is None
@@ -159,7 +159,6 @@ FIRST = ("profiles", 0)
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (content(kind="training"), "is no profile"),
         (content(format=2), "newer moegap"),
         (content(format="one"), "broken at `format`"),
         (content(runs_on="toaster"), "broken at `runs_on`"),

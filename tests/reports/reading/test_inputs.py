@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from reports.errors import ReportError
-from reports.inputs import gather
 from reports.page import build
 from reports.reading.files import read, search
+from reports.reading.inputs import gather
 from tests.reports import studies
 from tests.reports.synthetic import benchmark, record, samples, write
 from tests.reports.timings import case, run

@@ -22,5 +22,5 @@ def brief(value: object) -> str:
     return line if len(line) <= BRIEF else f"{line[:BRIEF]} …"
 
 
-def _seen(found: re.Match[str]) -> str:
-    return found[0] if found[0].isprintable() else UNSEEN
+def _seen(letter: re.Match[str]) -> str:
+    return letter[0] if letter[0].isprintable() else UNSEEN

@@ -9,41 +9,45 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from reports.errors import ReportError
-from reports.records.visible import brief
+from reports.reading.visible import brief
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def validated(model: type[_Model], raw: dict[str, Any], source: Path, what: str) -> _Model:
-    """Return `raw` as a `model`; raises `ReportError` naming `what` of the file `source` is broken, and where."""
+def validated(
+    model: type[_Model], raw: dict[str, Any], source: Path, what: str, fix: str = "measure it again"
+) -> _Model:
+    """Return `raw` as a `model`, or raise `ReportError`: where `what` of the file `source` is broken, and `fix`."""
     try:
-        found = model.model_validate(raw)
+        result = model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         field = brief(".".join(map(str, first["loc"])))
-        raise ReportError(f"{source}: {what} is broken at `{field}` ({first['msg']}): measure it again.") from None
+        place = f" at `{field}`" if field else ""
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ReportError(f"{source}: {what} is broken{place} ({reason}): {fix}.") from None
     try:
-        found.model_dump_json()
+        result.model_dump_json()
     except ValueError:
-        raise ReportError(f"{source}: a record holds text that is no Unicode: measure it again.") from None
-    return found
+        raise ReportError(f"{source}: {what} holds text that is no Unicode: {fix}.") from None
+    return result
 
 
 def check_version(version: object, known: int, source: Path, what: str) -> None:
-    """Raise `ReportError` where the `version` that the file `source` gives of `what` is newer than the `known` one."""
+    """Raise `ReportError` if the `version` that the file `source` gives of `what` is newer than the `known` one."""
     if isinstance(version, int) and version > known:
         versions = f"{what} {version}, this one reads {known}"
         raise ReportError(f"{source} was written by a newer moegap ({versions}): upgrade moegap.")
 
 
 def moment(text: str) -> datetime:
-    """Return the time that `text` gives in ISO 8601, in UTC where it names no zone; raises `ValueError`."""
+    """Return the time that `text` gives in ISO 8601, in UTC if it names no zone; raises `ValueError`."""
     time = datetime.fromisoformat(text)
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def check_moment(text: str, source: Path, what: str) -> None:
-    """Raise `ReportError` where `text`, the time at which `what` of the file `source` was measured, is none."""
+    """Raise `ReportError` if `text`, the time at which `what` of the file `source` was measured, is none."""
     try:
         moment(text)
     except ValueError:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from reports.errors import ReportError
+from reports.reading.documents import Studies, gather, is_document
 from reports.reading.files import read
-from reports.reading.studies import Studies, gather, is_study
 from tests.reports import studies
 
 MAKERS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -23,7 +23,7 @@ MAKERS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def loaded(*paths: Path) -> Studies:
-    return gather(read(paths))
+    return gather(read(paths)).studies
 
 
 def test_every_kind_is_told_by_its_name(tmp_path: Path) -> None:
@@ -35,9 +35,9 @@ def test_every_kind_is_told_by_its_name(tmp_path: Path) -> None:
 
 
 def test_a_result_of_a_benchmark_is_no_study() -> None:
-    assert not is_study({"benchmarks": []})
-    assert not is_study({"kind": ["training"]})
-    assert not is_study({"kind": "predicted"})
+    assert not is_document({"benchmarks": []})
+    assert not is_document({"kind": ["training"]})
+    assert not is_document({"kind": "predicted"})
 
 
 def test_a_lone_history_is_a_training_without_results(tmp_path: Path) -> None:
