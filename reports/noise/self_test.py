@@ -1,4 +1,4 @@
-"""The self-test: how often the verdicts are wrong where the answer is known, from the samples that `bench` kept.
+"""The self-test: how often the verdicts are wrong where the answer is known, from the samples of `moegap self-test`.
 
 Side b of a comparison is the code of side a, or takes a known share longer, so the true ratio of their times is known.
 UNCLEAR is never wrong. FASTER and SLOWER are wrong of identical code; FASTER and SAME are wrong of code that is slower
@@ -123,7 +123,7 @@ def load(path: Path) -> SelfTest:
 def parsed(source: Path, content: Content) -> SelfTest:
     """Return the self-test that the file `source` holds; raises `ReportError` where it is none or broken."""
     if not is_self_test(content):
-        raise ReportError(f"{source} is no self-test: give a file written by `moegap bench --self-test`.")
+        raise ReportError(f"{source} is no self-test: give a file written by `moegap self-test`.")
     check_format(source, content)
     return validated(SelfTest, content, source, "the self-test")
 

@@ -138,14 +138,14 @@ def small():
 
 def test_a_real_self_test_compares_what_was_asked_and_says_so_in_its_file(small, tmp_path):
     test, done = small
-    test.write(tmp_path / "self-test.json", "moegap bench --self-test")
+    test.write(tmp_path / "self-test.json", "moegap self-test")
     read = report.load(tmp_path / "self-test.json")
     assert [each.slowdown for each in read.comparisons] == [*SLOWDOWNS[:8], *SLOWDOWNS[:2]]
     assert {each.rows for each in read.comparisons} == {*bench_self_test.ROWS[:2]}
     assert {each.form for each in read.comparisons} <= {"eager", "grouped_mm"}
     assert not any(each.failure for each in read.comparisons)
     assert read.neighbour
-    assert read.command == "moegap bench --self-test"
+    assert read.command == "moegap self-test"
     assert done == sorted(done)
     assert done[-1] == pytest.approx(1)
     told = list(report.lines(read))

@@ -11,6 +11,7 @@ from typer import Typer
 from typer.testing import CliRunner, Result
 
 from bench.commands.profile import _stage_table, profile
+from bench.commands.shared import print_table
 from bench.errors import BenchError
 from bench.forms import forms
 from bench.forms.stages import OTHER, STAGES
@@ -90,7 +91,8 @@ def test_the_table_of_stages_fits_a_terminal(device: str) -> None:
         operators=(), nodes=(), traces=(),
     )  # fmt: skip
     console = Console(width=80, file=StringIO())
-    console.print(_stage_table([found], 256, device))
+    table, note = _stage_table([found], 256, device)
+    print_table(console, table, note, gap=0)
     told = console.file.getvalue()
     assert "…" not in told
     assert all(word in told for word in (*STAGES, OTHER, "busy", "gap", "9876", "8765", "188"))

@@ -1,4 +1,4 @@
-"""TensorBoard's process: what it is given, and how it ends. Its answers are seen in tests/journeys/test_traces.py."""
+"""`moegap traces`: what TensorBoard is given, and how it ends; tests/journeys/test_traces.py sees its answers."""
 
 import os
 import signal
@@ -12,8 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.commands.tensorboard import run_names, served, shown_runs
-from bench.commands.traces import traces
+from bench.commands.traces import run_names, served, shown_runs, traces
 from bench.errors import BenchError
 
 
@@ -102,7 +101,7 @@ def test_it_is_asked_to_end_and_then_made_to(
     script.write_text(f"#!{sys.executable}{WAITING.format(takes)}")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.setattr("bench.commands.tensorboard.STOPS_WITHIN", 0.2 if takes == "SIG_IGN" else 60)
+    monkeypatch.setattr("bench.commands.traces.STOPS_WITHIN", 0.2 if takes == "SIG_IGN" else 60)
     with served(folder, 0) as server:
         while not os.fstat(server.errors.fileno()).st_size:
             time.sleep(0.02)
