@@ -120,12 +120,24 @@ def test_what_it_started_ends_with_it(folder: Path, tmp_path: Path, monkeypatch:
     assert psutil.wait_procs([left], timeout=10)[1] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture
+def _hangs_up() -> Iterator[None]:
+    """A closed terminal ends this process, even if it was started under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.usefixtures("_hangs_up")
+@pytest.mark.parametrize("number", ENDS)
 def test_a_signal_stops_it_even_before_it_answers(
     folder: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = len(tensorboards())
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(each) for each in ENDS]
 
     def send() -> None:
         while len(tensorboards()) == before:
@@ -137,4 +149,4 @@ def test_a_signal_stops_it_even_before_it_answers(
     traces(folder)
     sender.join()
     assert capsys.readouterr() == ("", "")
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in ENDS] == handlers
