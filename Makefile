@@ -61,9 +61,10 @@ GPU_FORMS := --form loop --form eager --form grouped_mm --form triton
 GPU_SUITES := paper batch models scale
 SIDE_BY_SIDE = $(if $(shell $(BIN)/python -c "import xdist" 2>/dev/null && echo yes),-n 12)
 WITHIN = timeout --foreground --signal=INT --kill-after=10
-BENCH = $(MOEGAP) bench --device cuda --dtype bfloat16 $(GPU_FORMS) --quick --resume
+GPU_RUN := --device cuda --dtype bfloat16 $(GPU_FORMS) --quick --resume
 MEASURE_SUITES = for suite in $(GPU_SUITES); do \
-		$(WITHIN) $(1) $(BENCH) --suite $$suite --minutes $(2) --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
+		case $$suite in scale) command=map;; *) command="bench --suite $$suite";; esac; \
+		$(WITHIN) $(1) $(MOEGAP) $$command $(GPU_RUN) --minutes $(2) --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
 	done
 REPORT = $(MOEGAP) report $(GPU_SUITES:%=$(GPU_OUT)/%.json) $$(find $(GPU_OUT) -name targets.json) \
 	--no-charts --out $(GPU_OUT)/report

@@ -1,13 +1,10 @@
-"""The command line.
-
-`moegap doctor | train | infer | bench | profile | traces | report | compare | account | targets | policies |
-sharpness`.
-"""
+"""The command line: `moegap COMMAND`, each command in a file of `bench/commands`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -17,9 +14,12 @@ from bench.commands.bench import bench
 from bench.commands.compare import compare
 from bench.commands.doctor import doctor
 from bench.commands.infer import infer
+from bench.commands.map import break_even_map
 from bench.commands.policies import policies
 from bench.commands.profile import profile
 from bench.commands.report import report
+from bench.commands.self_test import self_test
+from bench.commands.shared import description, epilog
 from bench.commands.sharpness import sharpness
 from bench.commands.targets import targets
 from bench.commands.traces import traces
@@ -28,6 +28,24 @@ from bench.errors import BenchError, printable, told
 from bench.rooms import check_rooms
 from models.errors import ModelError
 from reports.errors import ReportError
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "doctor": doctor,
+    "bench": bench,
+    "map": break_even_map,
+    "account": account,
+    "report": report,
+    "compare": compare,
+    "profile": profile,
+    "traces": traces,
+    "self-test": self_test,
+    "targets": targets,
+    "train": train,
+    "infer": infer,
+    "policies": policies,
+    "sharpness": sharpness,
+}
+"""In the order in which `moegap --help` shows them: measure, read, look closer, train."""
 
 app = typer.Typer(
     name="moegap",
@@ -39,9 +57,8 @@ app = typer.Typer(
     "moegap bench --suite demo --out runs/result.json\n\n"
     "moegap report runs/result.json --out runs/report",
 )
-COMMANDS = (doctor, train, infer, bench, profile, traces, report, compare, account, targets, policies, sharpness)
-for command in COMMANDS:
-    app.command()(command)
+for name, command in COMMANDS.items():
+    app.command(name, help=description(command), epilog=epilog(command))(command)
 
 FAILED = 1
 TROUBLE = 2  # of `compare`, as of `diff`, whose 1 says that a gate found something
@@ -49,10 +66,10 @@ TROUBLE = 2  # of `compare`, as of `diff`, whose 1 says that a gate found someth
 
 def main() -> NoReturn:
     """Run the command line; bad input ends it with one sentence and a non-zero status."""
-    failed = TROUBLE if sys.argv[1:2] == [compare.__name__] else FAILED
+    failed = TROUBLE if sys.argv[1:2] == ["compare"] else FAILED
     try:
         check_rooms()
-        status = app(standalone_mode=False)
+        status = app(prog_name="moegap", standalone_mode=False)
     except (BenchError, ModelError, ReportError) as error:
         _fail(str(error), failed)
     except OSError as error:

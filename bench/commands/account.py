@@ -8,14 +8,19 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.shared import examples
 from bench.errors import printable
 
 
+@examples(
+    "moegap account runs/result.json",
+    "moegap account runs/demo.json runs/batch.json --json runs/account.json",
+)
 def account(
-    results: Annotated[list[Path], typer.Argument(help="Files written by `bench`.")],
-    to: Annotated[Path | None, typer.Option("--json", help="Write every account into this file too.")] = None,
+    results: Annotated[list[Path], typer.Argument(help="Files that `moegap bench` wrote.")],
+    to: Annotated[Path | None, typer.Option("--json", help="Also write every account into this file.")] = None,
 ) -> None:
-    """Say of each head what was promised, attainable and realised, and where the time of each form went."""
+    """Show the theoretical, attainable and realised speed-up of each head, and where the time of each form went."""
     from reports.account import text as account_text
     from reports.account.account import as_json
     from reports.errors import ReportError
@@ -26,8 +31,8 @@ def account(
     analysis = analyse(load(results))
     if to is not None:
         write(to, json.dumps(as_json(analysis), indent=1))
-    told = list(account_text.waterfalls(analysis))
-    if not told:
+    lines = list(account_text.waterfalls(analysis))
+    if not lines:
         raise ReportError("No soft or sparse head alone was measured beside a dense one: measure both to see the gap.")
-    for line in told:
+    for line in lines:
         typer.echo(printable(line))

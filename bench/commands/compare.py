@@ -2,51 +2,50 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.shared import command_line, examples, print_table, terminal
 from bench.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     from reports.changes.changes import Changes
-    from reports.output import blocks
+    from reports.output.blocks import Table
 
 GATE_FAILED = 1
-LOG_WIDTH = 140
-"""Columns where the output is no terminal, so that a log keeps most names in one piece."""
 LONGEST_NAME = 200
 
 
+@examples(
+    "moegap compare base.json new.json",
+    "moegap compare base.json new.json --fail-on SLOWER --fail-on MISSING --least 5%",
+    "moegap compare base.json new.json --all --out runs/compare",
+)
 def compare(
-    base: Annotated[Path, typer.Argument(help="The result of the run before.")],
-    new: Annotated[Path, typer.Argument(help="The result of the run after.")],
+    base: Annotated[Path, typer.Argument(help="The earlier result.")],
+    new: Annotated[Path, typer.Argument(help="The later result.")],
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
-            help="End with status 1 where a case is SLOWER, FASTER, UNCLEAR or MISSING, or, with any of them, is WRONG "
-            "or FAILED and had a time before; may be repeated."
+            help="End with status 1 if a case is SLOWER, FASTER, UNCLEAR or MISSING. With any of them also if a case "
+            "that had a time is WRONG or FAILED now. May be repeated."
         ),
     ] = None,
     least: Annotated[
-        str | None, typer.Option(help="The least effect that counts, 5% or 0.05. By default that of all verdicts, 3%.")
+        str | None, typer.Option(help="The least effect that counts, 5% or 0.05. By default 3%, as for all verdicts.")
     ] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="Show cases that are SAME too.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Also show cases that are SAME.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for index.html and compare.md.")] = None,
 ) -> None:
-    """Compare two results of `bench`, or two plain pytest-benchmark files, case by case; needs neither GPU nor torch.
+    """Compare two results of `moegap bench`, or two plain pytest-benchmark files, case by case.
 
-    Status: 0, or 1 where --fail-on found something, or 2 for bad input.
+    Needs no GPU and no torch. The status is 0, or 1 if --fail-on applies, or 2 for bad input.
     """
-    from rich.console import Console
-
     from reports.changes import gate
     from reports.changes import text as changes_text
     from reports.changes.files import compare as compared
@@ -56,64 +55,44 @@ def compare(
     if out is not None:
         check_folder(out)
     asked = gate.asked_for(fail_on or ())
-    found = compared(base, new, gate.share(least))
-    outcome = gate.judged(found, asked)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
-    made = build(found, outcome, out, shlex.join(["moegap", *sys.argv[1:]])) if out is not None else None
-    _show(console, found, show_all)
+    changes = compared(base, new, gate.share(least))
+    outcome = gate.judged(changes, asked)
+    console = terminal()
+    made = build(changes, outcome, out, command_line()) if out is not None else None
+    _show(console, changes, show_all)
     for path in (made.index, made.markdown) if made else ():
-        console.print(_text(str(path)), soft_wrap=True)
-    console.print(_text(changes_text.message(found)))
+        console.print(printable(str(path)), soft_wrap=True)
+    console.print(printable(changes_text.message(changes)))
     if outcome is not None:
-        console.print(_text(outcome.sentence), soft_wrap=True)
+        console.print(printable(outcome.sentence), soft_wrap=True)
         if outcome.found:
             raise typer.Exit(GATE_FAILED)
 
 
-def _show(console: Console, found: Changes, show_all: bool) -> None:
+def _show(console: Console, changes: Changes, show_all: bool) -> None:
     """Print the runs, the cases, the means, and what else differs."""
     from reports.changes import text as changes_text
     from reports.numbers import units
     from reports.numbers.stats import Verdict
 
-    shown = [change for change in found.changes if show_all or change.verdict is not Verdict.SAME]
-    console.print(_table(changes_text.runs(found)))
+    shown = [change for change in changes.changes if show_all or change.verdict is not Verdict.SAME]
+    print_table(console, _safe(changes_text.runs(changes)))
     if shown:
-        console.print(_table(changes_text.cases("Cases, the worst first", shown)))
-    if hidden := len(found.changes) - len(shown):
+        print_table(console, _safe(changes_text.cases("Cases, the worst first", shown)))
+    if hidden := len(changes.changes) - len(shown):
         console.print(f"{units.plural(hidden, 'case')} SAME; --all shows them")
-    console.print(_table(changes_text.summary(found)))
-    for sentence in (*found.warnings, *changes_text.lost(found)):
-        console.print(_text(f"warning: {sentence}"), style="yellow")
-    for sentence in changes_text.notes(found):
-        console.print(_text(sentence))
+    print_table(console, _safe(changes_text.summary(changes)))
+    for sentence in (*changes.warnings, *changes_text.lost(changes)):
+        console.print(printable(f"warning: {sentence}"), style="yellow")
+    for sentence in changes_text.notes(changes):
+        console.print(printable(sentence))
 
 
-def _table(table: blocks.Table) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    drawn = Table(title=_text(table.caption), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns:
-        drawn.add_column(
-            _text(column.title),
-            justify="right" if column.numeric else "left",
-            no_wrap=column.numeric,
-            overflow="fold",
-        )
-    for row in table.rows:
-        drawn.add_row(*(_text(_shortened(cell)) for cell in row))
-    return drawn
+def _safe(table: Table) -> Table:
+    """Return the table with names from files on one line, and without the middle of very long ones."""
+    return replace(table, rows=tuple(tuple(_shortened(printable(cell)) for cell in row) for row in table.rows))
 
 
 def _shortened(cell: str) -> str:
-    """Return a cell without the middle of a very long name."""
     half = LONGEST_NAME // 2
     return cell if len(cell) <= LONGEST_NAME else f"{cell[:half]} ... {cell[-half:]}"
-
-
-def _text(words: str) -> Text:
-    """Return what a file says as text and nothing else: neither markup nor control sequences."""
-    from rich.text import Text
-
-    return Text(printable(words))

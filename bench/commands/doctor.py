@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.shared import columns, examples, print_table, terminal
+
 if TYPE_CHECKING:
     import torch
-    from rich.table import Table
+    from rich.console import Console
 
     from bench.forms import Form
     from models.heads.heads import Head
+    from reports.output.blocks import Table
+    from reports.records.record import Ceilings
 
 TINY: dict[str, dict[str, int]] = {
     "dense": {"hidden": 64},
@@ -22,26 +26,24 @@ FEATURES = 32
 ROWS = 16
 
 
+@examples("moegap doctor", "moegap doctor --quick", "moegap doctor --ceilings")
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Ask the forms only; try none out.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only ask the forms; do not try them out.")] = False,
     ceilings: Annotated[
         bool, typer.Option("--ceilings", help="Also measure what the machine can do: a few seconds for each dtype.")
     ] = False,
 ) -> None:
-    """Say what this machine can run: every form of every head, tried on a tiny head, or why not and the fix."""
+    """Show what this machine can run: every form of every head, tried on a tiny head, or why not and the fix."""
     import torch
-    from rich.console import Console
-    from rich.table import Table
 
     from bench.forms import forms
+    from bench.timing.ceilings import measure_ceilings
     from bench.timing.environment import versions
     from bench.timing.precision import exact_float32
-    from models.config import HEAD_KINDS, head_config
     from models.device import device_name
-    from models.heads.heads import build_head
 
     exact_float32()
-    console = Console(highlight=False)
+    console = terminal()
     for form in forms().values():
         console.print(f"{form.name:<12} {form.summary}")
     devices = [torch.device("cpu"), *([torch.device("cuda", 0)] if torch.cuda.is_available() else [])]
@@ -50,43 +52,50 @@ def doctor(
         console.print("no CUDA device: torch finds no NVIDIA GPU or driver, so every figure taken here is a CPU figure")
     for device in devices:
         title = _title(device, device_name(device))
-        table = Table("head", "form", "can run", "why not, or how it was seen", title=title)
-        for kind in HEAD_KINDS:
-            torch.manual_seed(0)
-            config = head_config(kind, "paper", features=FEATURES, classes=10, **TINY[kind])
-            head = build_head(config).to(device).eval().requires_grad_(False)
-            for form in forms().values():
-                with console.status(f"trying {form.name} on the {kind} head"):
-                    verdict, words = _verdict(form, head, device, quick=quick)
-                table.add_row(kind, form.name, verdict, words)
-            table.add_section()
-        console.print(table)
+        print_table(console, _form_table(device, title, quick, console), gap=2, ruled=True)
         if ceilings:
             with console.status("measuring ceilings"):
-                console.print(_ceilings(device, f"ceilings, the least time of many: {title}"))
+                measured = [measure_ceilings(device, dtype) for dtype in (torch.float32, torch.bfloat16)]
+            print_table(console, _ceiling_table(measured, title), gap=2, ruled=True)
 
 
-def _ceilings(device: torch.device, title: str) -> Table:
-    """Measure what `device` can do in the dtypes that matter there."""
+def _form_table(device: torch.device, title: str, quick: bool, console: Console) -> Table:
+    """Try every form on a tiny head of every kind, and return what came out."""
     import torch
-    from rich.table import Table
 
-    from bench.timing.ceilings import measure_ceilings
+    from bench.forms import forms
+    from models.config import HEAD_KINDS, head_config
+    from models.heads.heads import build_head
+    from reports.output.blocks import Table
 
-    table = Table("dtype", "products", "copies, read and written", "overheads", title=title)
-    for dtype in (torch.float32, torch.bfloat16):
-        found = measure_ceilings(device, dtype)
-        copies = "\n".join(f"{_si(copy.bytes_per_s, 'B/s')} in {_binary(copy.working_set)}" for copy in found.copies)
+    rows = []
+    for kind in HEAD_KINDS:
+        torch.manual_seed(0)
+        config = head_config(kind, "paper", features=FEATURES, classes=10, **TINY[kind])
+        head = build_head(config).to(device).eval().requires_grad_(False)
+        for form in forms().values():
+            with console.status(f"trying {form.name} on the {kind} head"):
+                rows.append((kind, form.name, *_trial(form, head, device, quick=quick)))
+    return Table(title, columns("head", "form", "can run", "why not, or how it was tried"), tuple(rows))
+
+
+def _ceiling_table(measured: list[Ceilings], title: str) -> Table:
+    """Return what a device can do in each dtype."""
+    from reports.output.blocks import Table
+
+    rows = []
+    for ceiling in measured:
+        copies = "\n".join(f"{_si(copy.bytes_per_s, 'B/s')} in {_binary(copy.working_set)}" for copy in ceiling.copies)
         least = {
-            "a launch": found.launch,
-            "an operator": found.operator,
-            "waking threads": found.parallel,
-            "a graph's replay": found.graph_replay,
+            "a launch": ceiling.launch,
+            "an operator": ceiling.operator,
+            "waking threads": ceiling.parallel,
+            "a graph's replay": ceiling.graph_replay,
         }
-        words = "\n".join(f"{name} {_si(taken, 's')}" for name, taken in least.items() if taken is not None)
-        table.add_row(found.dtype, f"{_si(found.flops_per_s, 'FLOP/s')}\n{found.product}", copies, words)
-        table.add_section()
-    return table
+        overheads = "\n".join(f"{name} {_si(seconds, 's')}" for name, seconds in least.items() if seconds is not None)
+        rows.append((ceiling.dtype, f"{_si(ceiling.flops_per_s, 'FLOP/s')}\n{ceiling.product}", copies, overheads))
+    headings = columns("dtype", "products", "copies, read and written", "overheads")
+    return Table(f"ceilings, the least time of many: {title}", headings, tuple(rows))
 
 
 def _si(value: float, unit: str) -> str:
@@ -110,7 +119,7 @@ def _title(device: torch.device, name: str) -> str:
     return f"GPU: {name}"
 
 
-def _verdict(form: Form, head: Head, device: torch.device, *, quick: bool) -> tuple[str, str]:
+def _trial(form: Form, head: Head, device: torch.device, *, quick: bool) -> tuple[str, str]:
     """Return yes, no or WRONG, and the words behind it; the first dtype that the form takes is tried."""
     import torch
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.shared import CheckpointArgument, DeviceOption, DtypeOption, examples
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -16,21 +18,26 @@ if TYPE_CHECKING:
 IMAGES_AT_ONCE = 256
 
 
+@examples(
+    "moegap infer models/zoo/fast-sparse features.npy --out logits.npy",
+    "moegap infer models/zoo/fast-sparse images.npy --images --form loop --out logits.npy",
+    "moegap infer runs/sparse features.npy --form triton --device cuda --dtype bfloat16 --out logits.npy",
+)
 def infer(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
+    checkpoint: CheckpointArgument,
     inputs: Annotated[Path, typer.Argument(help="Features (N, D), or images with --images, as a .npy file.")],
     out: Annotated[Path, typer.Option(help="Where to write the logits (N, C), a .npy file of float32.")],
     form: Annotated[str, typer.Option(help="The form to run; `moegap doctor` lists them.")] = "eager",
     images: Annotated[
         bool, typer.Option("--images", help="INPUTS holds images (N, channels, height, width), uint8 or in [0, 1].")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
 ) -> None:
     """Run a trained head on features, or the whole model on images, and write its logits.
 
-    The head takes all rows of INPUTS as one batch. Under the policies `capacity` and `expert_choice` the rows of a
-    batch compete for the experts, so there a row's logits depend on the other rows of INPUTS.
+    The head takes all rows of INPUTS as one batch. With the policies `capacity` and `expert_choice` the rows of a batch
+    compete for the experts, so a row's logits depend on the other rows of INPUTS.
     """
     from bench.errors import BenchError, told
     from bench.forms import form as form_named

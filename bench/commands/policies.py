@@ -2,33 +2,68 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from bench.commands.shared import (
+    DeviceOption,
+    FormsOption,
+    columns,
+    command_line,
+    examples,
+    given,
+    on_interrupt,
+    print_table,
+    terminal,
+)
+from reports.records.policy_study import Latency, PolicyRun
 
 if TYPE_CHECKING:
     from models.policies.results import PolicyResults
     from models.policies.study import Plan
     from models.progress import Progress
+    from reports.output.blocks import Table
 
-INTERRUPTED = 130
-WIDTH = 150
-"""Columns of the table where no terminal says how many there are."""
+Runs = Sequence[PolicyRun]
+
+NUMBERS = (
+    ("experts/row", "experts_per_row_mean", "{:.2f}"),
+    ("spread", "experts_per_row_std", "{:.2f}"),
+    ("load CV", "load_cv", "{:.2f}"),
+    ("dropped", "dropped", "{:.1%}"),
+    ("unserved", "unserved", "{:.1%}"),
+    ("entropy", "gate_entropy", "{:.2f}"),
+    ("FLOPs/row", "flops_per_row", "{:,.0f}"),
+)
+"""Columns of means over runs: heading, name in a run, format."""
+NOTE = (
+    "Means over seeds. test: accuracy with its sample standard deviation. spread: standard deviation over rows. "
+    "unserved: rows without an expert. entropy: of the gate, in nats. expert-class, expert-domain: mutual information "
+    "in nats, and its excess over chance as a share of the entropy of class or domain. quickest form: median of a call "
+    "on {rows:,} rows, first seed."
+)
 
 
+@examples(
+    "moegap policies",
+    "moegap policies --policy top_k --policy top_p:mass=0.6 --seeds 2 --epochs 5",
+    "moegap policies --features models/zoo/fast-dense --data cifar10 --out runs/policies",
+    "moegap policies --no-latency --experts 16 --k 4",
+)
 def policies(
     data: Annotated[
         str,
         typer.Option(
-            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside; several joined "
+            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside. Several joined "
             "by + are a mixture, whose sources are the domains."
         ),
     ] = "digits",
     preset: Annotated[
-        str | None, typer.Option(help="As of `moegap train`. By default demo for digits and --features, else quick.")
+        str | None, typer.Option(help="As for `moegap train`. By default demo for digits and --features, else quick.")
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -37,13 +72,13 @@ def policies(
             "top_p:mass=0.6,temperature=2; or dense or soft, of equal capacity. May be repeated. By default all seven."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many, the same for every policy.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, the same for every policy.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     features: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a trained model: train heads alone, in seconds each, on what its backbone makes of the "
-            "images. By default backbone and head are trained together."
+            help="Folder of a trained model: train only the heads, in seconds each, on the features of its backbone. "
+            "By default backbone and head are trained together."
         ),
     ] = None,
     out: Annotated[
@@ -55,24 +90,22 @@ def policies(
     experts: Annotated[int | None, typer.Option(help="Experts E.")] = None,
     hidden: Annotated[int | None, typer.Option(help="Hidden width H of one expert.")] = None,
     k: Annotated[
-        int | None, typer.Option(help="Experts per row of top_k, wanted of capacity, on average of expert_choice.")
+        int | None,
+        typer.Option(help="Experts per row: of top_k exactly, of capacity at most, of expert_choice on average."),
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Rows of the batch whose latency is measured.")] = 256,
-    form: Annotated[list[str] | None, typer.Option(help="A form to measure; may be repeated. By default all.")] = None,
+    form: FormsOption = None,
     latency: Annotated[bool, typer.Option(help="Measure the latency of the trained heads in every form.")] = True,
     seconds: Annotated[float, typer.Option(min=0.01, help="Sampling time per head and form.")] = 1.0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Train routing policies side by side at equal parameter count, and compare them.
 
-    Each gets the same seeds, data and recipe but for the losses that balance its experts, which the result names; a
-    dense and a soft head of equal capacity stand beside them. Under capacity and expert_choice a row's experts depend
-    on its batch: accuracy is that of batches of 500 test images.
-    After Ctrl-C or a crash the same command goes on where it stopped; more seeds and policies may be added.
+    All get the same seeds, data and recipe; only the losses that balance the experts differ, and the result names
+    them. A dense and a soft head of equal capacity stand beside them. With capacity and expert_choice a row's experts
+    depend on its batch: accuracy is measured on batches of 500 test images.
+    After Ctrl-C or a crash the same command continues; more seeds and policies may be added.
     """
-    from rich.console import Console
-
-    from bench.commands.policy_table import policy_table
     from bench.errors import BenchError
     from bench.subjects.workloads import chosen_forms
     from bench.timing.precision import exact_float32
@@ -82,7 +115,7 @@ def policies(
     from models.progress import Progress
 
     forms = chosen_forms(form or ()) if latency else []
-    shared = _given({"experts": experts, "hidden": hidden, "k": k})
+    shared = given({"experts": experts, "hidden": hidden, "k": k})
     plan = Plan(
         data=data,
         contenders=contenders(policy or (), shared),
@@ -90,20 +123,16 @@ def policies(
         preset=preset,
         source=None if features is None else load(features),
         shared=shared,
-        changes=_given({"epochs": epochs, "batch": batch, "lr": lr}),
+        changes=given({"epochs": epochs, "batch": batch, "lr": lr}),
     )
     exact_float32()
     progress = Progress()
-    try:
+    with on_interrupt(lambda: f"{out} keeps what is finished; run the same command again to continue"):
         results = _train(plan, out, device, progress)
         if results.runs and latency:
             _measure(results, rows, forms, seconds, device, progress)
-    except KeyboardInterrupt:
-        progress.say(f"stopped: {out} keeps what is finished; run the same command again to continue")
-        raise typer.Exit(INTERRUPTED) from None
     if results.runs:
-        wide = progress.console if progress.console.is_terminal else Console(width=WIDTH)
-        wide.print(policy_table(results))
+        print_table(terminal(), _table(results), NOTE.format(rows=results.rows))
         progress.say(f"the answer, with its interval: moegap report {results.path}")
     if results.failed:
         first = results.failed[0]
@@ -120,8 +149,7 @@ def _train(plan: Plan, out: Path, device: str, progress: Progress) -> PolicyResu
     seeds = ", ".join(map(str, plan.seeds))
     alone = f", heads alone on features of {plan.source.path}" if plan.source else ""
     progress.say(f"{names} with seeds {seeds} on {plan.data}{alone}, into {out}")
-    command = shlex.join(["moegap", *sys.argv[1:]])
-    results = run_policies(plan, out, device=device, progress=progress, command=command)
+    results = run_policies(plan, out, device=device, progress=progress, command=command_line())
     counts = results.about["parameters"]
     progress.say("parameters of the head: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     return results
@@ -157,5 +185,54 @@ def _measure(
         )
 
 
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+def _table(results: PolicyResults) -> Table:
+    """Return the table of all runs: one line for each policy."""
+    from reports.output.blocks import Table
+
+    groups = ["class", *(["domain"] if results.about["domains"] else [])]
+    rows = []
+    for policy in dict.fromkeys(run.policy for run in results.runs):
+        runs = [run for run in results.runs if run.policy == policy]
+        rows.append(
+            (
+                policy,
+                str(len(runs)),
+                _accuracy([run.test_accuracy for run in runs]),
+                *(_mean(runs, name, template) for _, name, template in NUMBERS),
+                *(_information(runs, group) for group in groups),
+                _quickest([part for part in results.latency if part.policy == policy]),
+            )
+        )
+    numbers = ("seeds", "test, %", *(heading for heading, _, _ in NUMBERS))
+    about = [f"expert-{group}" for group in groups]
+    headings = (*columns("policy", numbers=numbers), *columns(*about, "quickest form"))
+    return Table("", headings, tuple(rows))
+
+
+def _accuracy(values: Sequence[float]) -> str:
+    spread = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * fmean(values):.2f}{spread}"
+
+
+def _mean(runs: Runs, name: str, template: str) -> str:
+    """Return the mean of a value over runs, or a dash if the head has none."""
+    values = [value for run in runs if (value := getattr(run, name)) is not None]
+    return template.format(fmean(values)) if values else "-"
+
+
+def _information(runs: Runs, group: str) -> str:
+    kinds = ("information", "chance", "entropy")
+    values = [[getattr(run, f"{group}_{kind}") for kind in kinds] for run in runs]
+    if any(None in row for row in values):
+        return "-"
+    information, chance, entropy = (fmean(column) for column in zip(*values, strict=True))
+    return f"{information:.3f} ({(information - chance) / entropy:.0%})" if entropy else f"{information:.3f}"
+
+
+def _quickest(parts: Sequence[Latency]) -> str:
+    """Return the form with the lowest median, and that median in microseconds."""
+    medians = {part.form: median(part.seconds) for part in parts if part.seconds}
+    if not medians:
+        return "-"
+    form = min(medians, key=medians.__getitem__)
+    return f"{form} {medians[form] * 1e6:,.0f} us"

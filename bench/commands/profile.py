@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -11,11 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.shared import (
+    CheckpointArgument,
+    DeviceOption,
+    DtypeOption,
+    FormsOption,
+    ThreadsOption,
+    columns,
+    command_line,
+    examples,
+    print_table,
+    set_threads,
+    terminal,
+)
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from bench.subjects.workloads import Shape, Subject
+    from reports.output.blocks import Table
     from reports.records.profile import LeftOut, Profile
 
 OUT = Path("runs/profile")
@@ -24,33 +36,31 @@ LONGEST = 5
 NAME_WIDTH = 48
 
 
+@examples(
+    "moegap profile models/zoo/fast-sparse",
+    "moegap profile models/zoo/fast-sparse --form loop --form eager --rows 1 --rows 1024",
+    "moegap profile runs/sparse --form triton --graph --device cuda --dtype bfloat16",
+)
 def profile(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
-    form: Annotated[
-        list[str] | None, typer.Option(help="A form to profile; may be repeated. By default all that can run here.")
-    ] = None,
+    checkpoint: CheckpointArgument,
+    form: FormsOption = None,
     rows: Annotated[
         list[int] | None, typer.Option(min=1, help=f"Rows of features in a call; may be repeated. By default {ROWS}.")
     ] = None,
     graph: Annotated[
-        bool, typer.Option("--graph", help="Also the replays of a CUDA graph of each form that one can hold.")
+        bool, typer.Option("--graph", help="Also profile CUDA graph replays of each form that can be captured.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, float16 or bfloat16.")] = "float32",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of a CPU. By default as many as torch finds cores.")
-    ] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "float32",
+    threads: ThreadsOption = None,
     out: Annotated[
         Path, typer.Option(help="Folder for the traces, a log directory of TensorBoard, and profile.json.")
     ] = OUT,
 ) -> None:
     """Profile the head of a checkpoint in several forms and leave a trace of each.
 
-    Profiling slows every call, so the table shows where time goes; `moegap bench` measures how long a call takes.
+    Profiling slows every call: the table shows where the time goes, `moegap bench` measures how long a call takes.
     """
-    import torch
-    from rich.console import Console
-
     from bench.errors import BenchError
     from bench.profile.file import NAME
     from bench.subjects.workloads import Shape, load_subjects, resolve_dtype
@@ -63,22 +73,21 @@ def profile(
     from reports.records.profile import LeftOut, Profile, ProfileFile
 
     exact_float32()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     place = pick_device(device)
     if graph and place.type != "cuda":
         raise BenchError("--graph needs a CUDA device: a CPU has no graph to replay; leave --graph out")
     (subject,) = load_subjects([checkpoint])
     shapes = [Shape("head", N, resolve_dtype(dtype), place) for N in dict.fromkeys(rows or [ROWS])]
-    console = Console(markup=False)  # brackets in a reason or in a kernel's name are text
+    console = terminal()
     make_folder(out)
-    where = environment.snapshot(place)
+    machine = environment.snapshot(place)
     with console.status("") as status:
         passes = list(_passes(subject, form or (), shapes, graph, out, status.update))
-    profiles = [found for found in passes if isinstance(found, Profile)]
-    left_out = [found for found in passes if isinstance(found, LeftOut)]
+    profiles = [each for each in passes if isinstance(each, Profile)]
+    left_out = [each for each in passes if isinstance(each, LeftOut)]
     if not profiles:
-        reasons = dict.fromkeys(f"{found.label}: {found.reason}" for found in left_out)
+        reasons = dict.fromkeys(f"{each.label}: {each.reason}" for each in left_out)
         raise BenchError(
             f"no form of those asked for can run here ({'; '.join(reasons)}); choose another --form or --device"
         )
@@ -87,14 +96,14 @@ def profile(
     file = ProfileFile(
         format=1,
         kind="profile",
-        command=shlex.join(["moegap", *sys.argv[1:]]),
+        command=command_line(),
         checkpoint=subject.name,
         head=config.kind,
         policy=policy,
         dtype=dtype,
         runs_on="cuda" if place.type == "cuda" else "cpu",
-        versions=where.pop("versions"),
-        environment={**where, "device": device_name(place)},
+        versions=machine.pop("versions"),
+        environment={**machine, "device": device_name(place)},
         profiles=tuple(profiles),
         left_out=tuple(left_out),
     )
@@ -104,18 +113,19 @@ def profile(
     _show(console, profiles, left_out, place.type)
     console.print(f"\nWritten: {out / NAME}, for `moegap report`, and traces for `moegap traces {out}`", soft_wrap=True)
     console.print("or, each alone, for https://ui.perfetto.dev:")
-    for trace in (trace for found in profiles for trace in found.traces):
+    for trace in (trace for each in profiles for trace in each.traces):
         console.print(f"  {out / trace}", soft_wrap=True)
 
 
 def _show(console: Console, profiles: Sequence[Profile], left_out: Sequence[LeftOut], device: str) -> None:
     """Print the stages and the longest work of all forms, by number of rows, and what was left out."""
-    for rows in dict.fromkeys(found.rows for found in profiles):
-        alike = [found for found in profiles if found.rows == rows]
+    for rows in dict.fromkeys(each.rows for each in profiles):
+        same_rows = [each for each in profiles if each.rows == rows]
         console.print()
-        console.print(_stage_table(alike, rows, device))
-        console.print(_operator_table(alike))
-    for sentence in dict.fromkeys(f"{found.label} was left out: {found.reason}" for found in left_out):
+        table, note = _stage_table(same_rows, rows, device)
+        print_table(console, table, note, gap=0)
+        print_table(console, _operator_table(same_rows), "Times are per call.", ruled=True)
+    for sentence in dict.fromkeys(f"{each.label} was left out: {each.reason}" for each in left_out):
         console.print(sentence, soft_wrap=True)
 
 
@@ -150,69 +160,55 @@ def _passes(
             yield form_profile(found, out, form=chosen.name, rows=N, graph=replayed)
 
 
-def _stage_table(profiles: Sequence[Profile], rows: int, device: str) -> Table:
-    """Return a row per form: microseconds per call and share of each stage, pieces of work, busy time and gaps."""
+def _stage_table(profiles: Sequence[Profile], rows: int, device: str) -> tuple[Table, str]:
+    """Return microseconds per call and share of each stage, pieces of work, busy time and gaps by form; and a note."""
     from bench.forms.stages import OTHER, STAGES
+    from reports.output.blocks import Table
 
-    work = "kernels and copies" if device == "cuda" else "operators or nodes"
-    told = f"work: {work} per call; busy: in any of them; gap: between them."
-    if device == "cuda":
-        told += " host: until the last launch returns."
-    if named := [found.label for found in profiles if found.told_by == "names"]:
-        told += f" Stages of {', '.join(named)} are told by names."
-    table = _table(
-        f"{rows} {'row' if rows == 1 else 'rows'}: stages of a call as the profiler sees them, microseconds and share",
-        f"Profiled calls are slower than timed ones: read shares. {told}",
-        gap=0,
-    )
-    stages = [stage for stage in (*STAGES, OTHER) if any(found.parts[stage].seconds for found in profiles)]
-    table.add_column("form", no_wrap=True)
-    for column in ("call", *stages, "work", "busy", "gap", *["host"] * (device == "cuda")):
-        table.add_column(column, justify="right", no_wrap=True)
-    for found in profiles:
-        times = [found.busy, found.gap, *[found.host] * (device == "cuda")]
-        table.add_row(
-            found.label,
-            f"{found.seconds * 1e6:.0f}",
-            *(_cell(found.parts[stage].seconds, found.seconds) for stage in stages),
-            f"{found.launches:.0f}",
-            *(_cell(seconds, found.seconds) for seconds in times),
+    stages = [stage for stage in (*STAGES, OTHER) if any(each.parts[stage].seconds for each in profiles)]
+    cells = []
+    for each in profiles:
+        times = [each.busy, each.gap, *[each.host] * (device == "cuda")]
+        cells.append(
+            (
+                each.label,
+                f"{each.seconds * 1e6:.0f}",
+                *(_time_and_share(each.parts[stage].seconds, each.seconds) for stage in stages),
+                f"{each.launches:.0f}",
+                *(_time_and_share(seconds, each.seconds) for seconds in times),
+            )
         )
-    return table
+    title = (
+        f"{rows} {'row' if rows == 1 else 'rows'}: stages of a call as the profiler sees them, microseconds and share"
+    )
+    headings = columns("form", numbers=("call", *stages, "work", "busy", "gap", *["host"] * (device == "cuda")))
+    return Table(title, headings, tuple(cells)), _stage_note(profiles, device)
 
 
-def _cell(seconds: float, call: float) -> str:
+def _stage_note(profiles: Sequence[Profile], device: str) -> str:
+    work = "kernels and copies" if device == "cuda" else "operators or nodes"
+    note = f"Profiled calls are slower than timed ones: read shares. work: {work} per call; busy: in any of them; gap: "
+    note += "between them."
+    if device == "cuda":
+        note += " host: until the last launch returns."
+    if named := [each.label for each in profiles if each.told_by == "names"]:
+        note += f" Stages of {', '.join(named)} are recognised by operator names."
+    return note
+
+
+def _time_and_share(seconds: float, call: float) -> str:
     return f"{seconds * 1e6:.0f}\n{seconds / call:.0%}" if seconds else "-"
 
 
 def _operator_table(profiles: Sequence[Profile]) -> Table:
     """Return the longest operators, kernels or nodes of each form."""
-    table = _table(f"The {LONGEST} longest operators, kernels or nodes of each form", "Times are per call.")
-    table.add_column("form", no_wrap=True)
-    table.add_column("name")
-    table.add_column("where", no_wrap=True)
-    for column in ("microseconds", "times"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for found in profiles:
-        operators = sorted((*found.operators, *found.nodes), key=lambda operator: -operator.seconds)
+    from reports.output.blocks import Table
+
+    rows = []
+    for each in profiles:
+        operators = sorted((*each.operators, *each.nodes), key=lambda operator: -operator.seconds)
         for operator in operators[:LONGEST]:
             shown = operator.name if len(operator.name) <= NAME_WIDTH else operator.name[: NAME_WIDTH - 1] + "…"
-            row = (shown, operator.where, f"{operator.seconds * 1e6:.1f}", f"{operator.count:.0f}")
-            table.add_row(found.label, *row)
-        table.add_section()
-    return table
-
-
-def _table(title: str, caption: str, gap: int = 1) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(
-        title=title,
-        caption=caption,
-        box=box.SIMPLE_HEAD,
-        padding=(0, gap, 0, 0),
-        show_edge=False,
-        title_justify="left",
-        caption_justify="left",
-    )
+            rows.append((each.label, shown, operator.where, f"{operator.seconds * 1e6:.1f}", f"{operator.count:.0f}"))
+    title = f"The {LONGEST} longest operators, kernels or nodes of each form"
+    return Table(title, columns("form", "name", "where", numbers=("microseconds", "times")), tuple(rows))

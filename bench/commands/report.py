@@ -7,29 +7,37 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.shared import examples
 from bench.errors import printable
 
 OUT = Path("runs/report")
 
 
+@examples(
+    "moegap report runs/result.json",
+    "moegap report runs/result.json runs/profile runs/study --out runs/report",
+    "moegap report new.json --base old.json --no-charts",
+    "moegap report runs/study/study.json --paper",
+)
 def report(
     results: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Files that `bench`, `train`, `policies`, `sharpness`, `profile` or `targets` wrote, or folders of "
-            "them, in any order; may be left out with --paper."
+            help="Files that other commands wrote, or folders of them, in any order: results, studies, profiles, "
+            "self-tests, targets. With --paper none are needed."
         ),
     ] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="Put each number that arXiv 2601.15021 published beside ours.")
+        bool, typer.Option("--paper", help="Show the numbers that arXiv 2601.15021 published beside ours.")
     ] = False,
     base: Annotated[
-        Path | None, typer.Option(help="The result of a run before: adds what changed since, as `compare` does.")
+        Path | None,
+        typer.Option(help="An earlier result: the report then also shows what changed, as `moegap compare` does."),
     ] = None,
-    charts: Annotated[bool, typer.Option(help="Write every chart as SVG and PNG too.")] = True,
+    charts: Annotated[bool, typer.Option(help="Also write every chart as SVG and PNG.")] = True,
     out: Annotated[Path, typer.Option(help="Folder for index.html, report.md, summary.csv and charts/.")] = OUT,
 ) -> None:
-    """Build the report of one or more result or study files; needs neither a GPU nor torch."""
+    """Build the report of result and study files: one page, its Markdown and its charts. Needs no GPU and no torch."""
     from rich.console import Console
     from rich.progress import track
 
@@ -38,7 +46,7 @@ def report(
 
     made = build(results or [], out, paper=paper, base=base)
     for path in made.left_out:
-        typer.echo(printable(f"left out, since it holds no result: {path}"))
+        typer.echo(printable(f"left out, because it holds no result: {path}"))
     for line in made.headline:
         typer.echo(printable(line))
     written = [made.summary, made.markdown, made.index]

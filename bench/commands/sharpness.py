@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from bench.commands.shared import DeviceOption, command_line, examples, given, on_interrupt
+
 OUT = Path("runs/sharpness")
-INTERRUPTED = 130
 
 
+@examples(
+    "moegap sharpness models/zoo/fast-dense models/zoo/fast-sparse",
+    "moegap sharpness runs/sparse --quick --block gate --block experts",
+    "moegap sharpness runs/sparse --data digits --subset train --dtype float64 --eigenvalues 10",
+)
 def sharpness(
     checkpoints: Annotated[list[Path], typer.Argument(help="Folders of trained models.")],
     data: Annotated[
         str | None,
         typer.Option(
-            help="The images that they learned from: digits, cifar10 (downloaded), or a folder with train/CLASS/ and "
-            "test/CLASS/ inside. Without it the heads alone are measured, on the features that the checkpoints keep."
+            help="The images of their training: digits, cifar10 (downloaded), or a folder with train/CLASS/ and "
+            "test/CLASS/ inside. By default only the heads are measured, on the features that the checkpoints keep."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for CHECKPOINT.json and .svg. Continues what is there.")] = OUT,
@@ -28,19 +32,25 @@ def sharpness(
         list[str] | None,
         typer.Option(
             help="all, backbone, head (of a dense model), gate, experts or 'expert N'; may be repeated. By default "
-            "every one. Density, lines, surface and worst case belong to all."
+            "every block. Density, lines, surface and worst case are measured for all only."
         ),
     ] = None,
-    images: Annotated[int | None, typer.Option(help="Of each subset, drawn by the seed; 1000 by default.")] = None,
-    eigenvalues: Annotated[int | None, typer.Option(help="How many, from the largest; 5 by default.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Most Hessian products for them; 120 by default.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Images of each subset, drawn by the seed; 1000 by default.")
+    ] = None,
+    eigenvalues: Annotated[
+        int | None, typer.Option(help="How many eigenvalues, from the largest; 5 by default.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Most Hessian products for the eigenvalues; 120 by default.")
+    ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option(help="Largest residual, of the largest eigenvalue; 0.003 in float32 and 1e-9 in float64."),
+        typer.Option(help="Largest residual, as a share of the largest eigenvalue; 0.003 in float32, 1e-9 in float64."),
     ] = None,
     probes: Annotated[int | None, typer.Option(help="Most Hessian products for a trace; 100 by default.")] = None,
     relative_error: Annotated[
-        float | None, typer.Option(help="Standard error of a trace at which it is done; 0.05 by default.")
+        float | None, typer.Option(help="Relative standard error at which a trace is done; 0.05 by default.")
     ] = None,
     density: Annotated[bool, typer.Option(help="Measure the spectral density.")] = True,
     lines: Annotated[bool, typer.Option(help="Measure the loss along lines.")] = True,
@@ -48,14 +58,16 @@ def sharpness(
     worst_case: Annotated[bool, typer.Option(help="Measure the worst case within a radius.")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="200 images, fewer probes and points: a first look.")] = False,
     dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the images and of all random vectors; 0 by default.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the images and of all random vectors; 0 by default.")
+    ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Measure how sharply the loss bends around trained weights, and how far that can be trusted.
 
-    Eigenvalues with residuals, traces with standard errors, the spectral density, the loss along lines and over a
-    plane, and its worst rise within a radius; rows that change their experts on the way are counted. Every finished
-    piece is kept: after Ctrl-C or a crash the same command goes on where it stopped.
+    Measured are eigenvalues with residuals, traces with standard errors, the spectral density, the loss along lines
+    and over a plane, and its worst rise within a radius; rows that change their experts on the way are counted. Every
+    finished piece is kept: after Ctrl-C or a crash the same command continues.
     """
     from bench.timing.precision import exact_float32
     from models.progress import Progress
@@ -64,7 +76,7 @@ def sharpness(
     from models.storage import write_atomically
     from reports.training.sharpness_plot import plot
 
-    given = {
+    options = {
         "subsets": tuple(subset) if subset else None,
         "blocks": tuple(block) if block else None,
         "images": images,
@@ -80,22 +92,14 @@ def sharpness(
         "surface": None if surface else 0,
         "worst_case": worst_case,
     }
-    config = sharpness_config(**{**(QUICK if quick else {}), **_given(given)})
+    config = sharpness_config(**{**(QUICK if quick else {}), **given(options)})
     check_names(checkpoints)
     exact_float32()
     progress = Progress()
-    command = shlex.join(["moegap", *sys.argv[1:]])
-    try:
+    with on_interrupt(lambda: f"{out} keeps every finished piece; run the same command again to continue"):
         for checkpoint in checkpoints:
             result = measure_sharpness(
-                checkpoint, out, config, data=data, device=device, progress=progress, command=command
+                checkpoint, out, config, data=data, device=device, progress=progress, command=command_line()
             )
             if (picture := plot(result)) is not None:
                 write_atomically(out / f"{result.checkpoint}.svg", picture.encode())
-    except KeyboardInterrupt:
-        progress.say(f"stopped: {out} keeps every finished piece; run the same command again to continue")
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}

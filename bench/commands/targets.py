@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands.shared import examples
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,6 +29,11 @@ RESERVE = 5.0
 """Seconds kept for writing the table."""
 
 
+@examples(
+    "moegap targets --minutes 8 --out runs/targets",
+    "moegap targets --rehearse --minutes 2",
+    "moegap targets --predict",
+)
 def targets(
     out: Annotated[Path, typer.Option(help="Folder for targets.json and targets.md.")] = OUT,
     minutes: Annotated[
@@ -108,7 +115,7 @@ def _measure(groups: Sequence[Group], device: torch.device, kind: Kind, out: Pat
 def _run(
     file: TimingFile, groups: Sequence[Group], device: torch.device, seconds: float, deadline: float, seed: int
 ) -> None:
-    from bench.commands.bench import progress_bar
+    from bench.commands.shared import progress_bar
     from bench.targets.measure import time_group
 
     missing = file.missing(groups)

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryFile
+from typing import IO, Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
+from bench.commands.shared import examples
+from bench.errors import BenchError
 
+HOST = "127.0.0.1"
+PLUGIN = "/data/plugin/pytorch_profiler"
+PAGE = "#pytorch_profiler"
+PATTERNS = ("*.pt.trace.json", "*.pt.trace.json.gz")
+ANSWERS_WITHIN = 120.0
+"""Seconds without an answer after which it is given up, on a slow machine."""
+LOADS_WITHIN = 15.0
+"""Seconds for which the plugin may load nothing before it finds the next run: it looks every ten."""
+STOPS_WITHIN = 10.0
+EVERY = 0.2
+
+
+@examples("moegap traces runs/profile", "moegap traces runs/profile --port 6006")
 def traces(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of traces: the --out of `moegap profile`.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
 ) -> None:
     """Show traces in TensorBoard's profiler plugin, on this machine alone, until Ctrl-C."""
-    from bench.commands.tensorboard import EVERY, run_names, served, shown_runs
     from bench.profile.file import NAME
 
     expected = run_names(folder)
@@ -55,7 +78,7 @@ class _Stop:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[_Stop]:
-    """Give what Ctrl-C, SIGTERM and a closed terminal set, instead of ending the process wherever it is."""
+    """Give what Ctrl-C, SIGTERM and a closed terminal set, instead of ending the process in the middle of its work."""
     stop = _Stop()
     hung_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]  # ignored under nohup
     before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM, *hung_up)}
@@ -64,3 +87,115 @@ def _asked_to_stop() -> Iterator[_Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def run_names(folder: Path) -> list[str]:
+    """Return what the plugin calls the runs in `folder`: each folder with a trace, as seen from there.
+
+    Raises `BenchError` if there is none.
+    """
+    if not folder.is_dir():
+        raise BenchError(f"{folder} is no folder; write traces into one with `moegap profile --out`")
+    root = folder.resolve()
+    runs = {trace.parent for pattern in PATTERNS for trace in root.rglob(pattern)}
+    if not runs:
+        raise BenchError(f"{folder} holds no trace (*.pt.trace.json.gz); write some with `moegap profile --out`")
+    return sorted(str(run.relative_to(root)) if run != root else root.name for run in runs)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A TensorBoard that runs; `errors` holds what it writes there."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    errors: IO[bytes]
+
+    @property
+    def url(self) -> str:
+        """Where the plugin's page is."""
+        return f"http://{HOST}:{self.port}/{PAGE}"
+
+    def answer(self, route: str, **arguments: str) -> Any:
+        """Return what a route of the plugin answers, or None if it does not."""
+        connection = HTTPConnection(HOST, self.port, timeout=5)
+        try:
+            connection.request("GET", f"{PLUGIN}/{route}?{urlencode(arguments)}")
+            response = connection.getresponse()
+            return json.loads(response.read()) if response.status == HTTPStatus.OK else None
+        except (OSError, HTTPException, ValueError):
+            return None
+        finally:
+            connection.close()
+
+    def check(self) -> None:
+        """Raise `BenchError` with its last words if the process has ended."""
+        if self.process.poll() is None:
+            return
+        self.errors.seek(0)
+        words = self.errors.read().decode(errors="replace").strip().splitlines() or ["none"]
+        raise BenchError(f"TensorBoard ended with status {self.process.returncode}; its last words: {words[-1]}")
+
+
+@contextmanager
+def served(folder: Path, port: int) -> Iterator[Server]:
+    """Run TensorBoard on `folder`, at a free port for port 0, and end it whatever happens.
+
+    Raises `BenchError` if the port is taken.
+    """
+    port = _free(port)
+    options = ["--logdir", str(folder.resolve()), "--host", HOST, "--port", str(port), "--load_fast", "false"]
+    with TemporaryFile() as errors:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter on a module of its own
+            [sys.executable, "-m", "tensorboard.main", *options],
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            start_new_session=True,
+        )
+        try:
+            yield Server(process, port, errors)
+        finally:
+            _end(process)
+
+
+def shown_runs(server: Server, expected: Collection[str], stopped: Callable[[float], bool]) -> list[str]:
+    """Wait until the plugin has loaded the `expected` runs, and return those of which it shows anything.
+
+    `stopped` waits for as many seconds and says whether to give up. Raises `BenchError` if TensorBoard ends or does
+    not answer.
+    """
+    answered = time.monotonic()
+    found: list[str] = []
+    idle = 0.0
+    while not (stopped(EVERY) or set(expected) <= set(found) or idle > LOADS_WITHIN):
+        server.check()
+        answer = server.answer("runs")
+        if answer is None and time.monotonic() - answered > ANSWERS_WITHIN:
+            raise BenchError(f"TensorBoard does not answer within {ANSWERS_WITHIN:.0f} seconds; try again")
+        if answer is not None:
+            answered, found = time.monotonic(), answer["runs"]
+            idle = 0.0 if answer["loading"] else idle + EVERY
+    return [run for run in found if server.answer("views", run=run)]
+
+
+def _free(port: int) -> int:
+    """Return `port`, or a free one for 0."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            reason = error.strerror or error
+            raise BenchError(f"port {port} cannot be used ({reason}); choose another --port, or leave it out") from None
+        return int(probe.getsockname()[1])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process to end, make it end if it does not, and leave nothing of its group: the plugin's readers."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOPS_WITHIN)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

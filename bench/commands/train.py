@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from bench.commands.shared import (
+    DeviceOption,
+    columns,
+    command_line,
+    examples,
+    given,
+    on_interrupt,
+    print_table,
+    terminal,
+)
 
 if TYPE_CHECKING:
     from models.progress import Progress
@@ -18,57 +27,65 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
+@examples(
+    "moegap train --head sparse --out runs/sparse",
+    "moegap train --head all --seeds 3 --out runs/study",
+    "moegap train --head sparse --data cifar10 --preset fast --experts 16 --k 2",
+    "moegap train --head sparse --policy top_p --mass 0.7 --balance load=0.1",
+)
 def train(
     head: Annotated[list[str], typer.Option(help="dense, soft, sparse or all; may be repeated.")],
     data: Annotated[
         str,
         typer.Option(
-            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside; several joined "
+            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside. Several joined "
             "by + are a mixture."
         ),
     ] = "digits",
     preset: Annotated[
         str | None,
         typer.Option(
-            help="demo: the head alone, seconds; quick: a small network simply; fast: a small network well, minutes "
-            "on a CPU; paper: ResNet-18 as published, with its defect 1: no augmentation; paper-fixed: with it "
-            "working. By default demo for digits, quick otherwise."
+            help="demo: the head alone, in seconds. quick: a small network with a simple recipe. fast: a small network "
+            "with a good recipe, in minutes on a CPU. paper: ResNet-18 as published, without augmentation (its defect "
+            "1). paper-fixed: the same with augmentation. By default demo for digits, else quick."
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the checkpoint, or of all of them; runs/DATA-HEAD or runs/DATA-study by default. Continues "
-            "what is there."
+            help="Folder of the checkpoint, or of all checkpoints. By default runs/DATA-HEAD or runs/DATA-study. "
+            "Continues what is there."
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Train this many seeds, from 0 or --seed on, and table them.")
+        int | None, typer.Option(min=1, help="Train this many seeds, from 0 or --seed on, and show a table.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate; Muon's in fast.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate; for the preset fast that of Muon.")] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of weights, order, noise and augmentation; 42 by default for a single training.")
+        int | None, typer.Option(help="Seed of weights, order, noise and augmentation; 42 by default for one training.")
     ] = None,
-    val_share: Annotated[float | None, typer.Option(help="Share of training images that validate.")] = None,
+    val_share: Annotated[float | None, typer.Option(help="Share of the training images used for validation.")] = None,
     backbone: Annotated[str | None, typer.Option(help="identity, small, fast or resnet18.")] = None,
     experts: Annotated[int | None, typer.Option(help="Experts E of a soft or sparse head.")] = None,
     hidden: Annotated[
         int | None,
-        typer.Option(help="Hidden width H, of one expert or of the dense head; beside others that gets E H."),
+        typer.Option(
+            help="Hidden width H of one expert, or of a dense head alone; in a study the dense head gets E H."
+        ),
     ] = None,
     k: Annotated[int | None, typer.Option(help="Experts per row of the sparse head.")] = None,
     activation: Annotated[str | None, typer.Option(help="relu, gelu, silu or swiglu.")] = None,
     policy: Annotated[
         str | None, typer.Option(help="Routing of the sparse head: top_k, capacity, top_p, threshold, expert_choice.")
     ] = None,
-    mass: Annotated[float | None, typer.Option(help="Gate mass that top_p reaches.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Least share of an expert under threshold.")] = None,
+    mass: Annotated[float | None, typer.Option(help="Of top_p: the gate mass to reach.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Of threshold: the least gate share of an expert.")] = None,
     capacity_factor: Annotated[
-        float | None, typer.Option(help="Rows an expert takes under capacity and expert_choice, over an equal share.")
+        float | None, typer.Option(help="Of capacity and expert_choice: rows of an expert over an equal share.")
     ] = None,
-    overflow: Annotated[str | None, typer.Option(help="Of capacity: drop, or next to try further experts.")] = None,
+    overflow: Annotated[str | None, typer.Option(help="Of capacity: drop, or next to try the next experts.")] = None,
     bias_correction: Annotated[
         bool, typer.Option("--bias-correction", help="Balance the sparse head's choice without a loss.")
     ] = False,
@@ -76,12 +93,12 @@ def train(
         list[str] | None,
         typer.Option(help="NAME=WEIGHT of kl, importance, load, switch, z or correction; may be repeated."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a backbone with a dense, soft or sparse head and keep the weights that validate best.
 
-    The state is kept after every epoch: after Ctrl-C or a crash the same command goes on where it stopped. Several
-    heads or --seeds make a study: a folder of trainings, and a table of their results.
+    The state is kept after every epoch: after Ctrl-C or a crash the same command continues. Several heads or --seeds
+    make a study: a folder of trainings, and a table of their results.
     """
     from bench.timing.precision import exact_float32
     from models.data.data import name_of
@@ -106,18 +123,18 @@ def train(
         "overflow": overflow,
         "bias_correction": bias_correction or None,
     }
-    given = {**_given(changes), "head_changes": _given(head_changes), "balance": _weights(balance or [])}
+    options = {**given(changes), "head_changes": given(head_changes), "balance": _weights(balance or [])}
     name = name_of(data)
     if len(head) == 1 and head != [ALL] and seeds is None:
         from models.training.recipes import train_config
 
-        config = train_config(data, head[0], preset, **given, **_given({"seed": seed}))
+        config = train_config(data, head[0], preset, **options, **given({"seed": seed}))
         _train_one(config, out or Path("runs") / f"{name}-{config.head}", device)
     else:
         from models.training.study_configs import study_configs
 
         first = seed or 0
-        configs = study_configs(data, _heads(head), range(first, first + (seeds or 1)), preset, **given)
+        configs = study_configs(data, _heads(head), range(first, first + (seeds or 1)), preset, **options)
         _train_all(configs, out or Path("runs") / f"{name}-study", device)
 
 
@@ -129,13 +146,14 @@ def _train_one(config: TrainConfig, out: Path, device: str) -> None:
     progress = Progress()
     progress.say(f"{config.head} head on {config.data}, preset {config.preset}, {config.epochs} epochs, into {out}")
     _warn(config, progress)
-    try:
-        metrics = train(config, out, device=device, progress=progress, command=_command())
-    except KeyboardInterrupt:
+
+    def kept() -> str:
         state = read_state(out)
-        kept = f"{out} keeps epoch {len(state.history)} of {config.epochs}" if state else "no epoch was finished"
-        progress.say(f"stopped: {kept}; run the same command again to continue")
-        raise typer.Exit(130) from None
+        epochs = f"{out} keeps epoch {len(state.history)} of {config.epochs}" if state else "no epoch was finished"
+        return f"{epochs}; run the same command again to continue"
+
+    with on_interrupt(kept):
+        metrics = train(config, out, device=device, progress=progress, command=command_line())
     progress.say(
         f"test accuracy {metrics['test_accuracy']:.2%} with the weights of epoch {metrics['best_epoch']}; "
         f"checkpoint in {out}"
@@ -153,16 +171,15 @@ def _train_all(configs: list[TrainConfig], out: Path, device: str) -> None:
         f"{first.epochs} epochs each, into {out}"
     )
     _warn(first, progress)
-    try:
-        runs, failures = run_study(configs, out, device=device, progress=progress, command=_command())
-    except KeyboardInterrupt:
-        progress.say(
-            f"stopped: {out} keeps {len(finished(out))} finished trainings and the epochs of the one that ran; run the "
-            "same command again to continue"
+    with on_interrupt(
+        lambda: (
+            f"{out} keeps {len(finished(out))} finished trainings and the epochs of the one that ran; run the same "
+            "command again to continue"
         )
-        raise typer.Exit(130) from None
+    ):
+        runs, failures = run_study(configs, out, device=device, progress=progress, command=command_line())
     if runs:
-        _show(runs, progress)
+        _show(runs)
         progress.say(f"checkpoints and study.json are in {out}")
     for folder, reason in failures.items():
         progress.say(f"{folder} failed: {reason}")
@@ -170,23 +187,19 @@ def _train_all(configs: list[TrainConfig], out: Path, device: str) -> None:
         raise typer.Exit(1)
 
 
-def _show(runs: Sequence[Run], progress: Progress) -> None:
+def _show(runs: Sequence[Run]) -> None:
     """Print one line of results for each head: means over seeds and their spread."""
-    from rich import box
-    from rich.table import Table
-
     from models.training.study import summaries
+    from reports.output.blocks import Table
 
-    table = Table(
-        *("head", "seeds", "validation", "spread", "test", "spread", "seconds"),
-        box=box.SIMPLE,
-        caption="accuracy: mean over seeds; spread: sample standard deviation; seconds: mean of a training",
-    )
+    rows = []
     for summary in summaries(runs):
         head = f"{summary.head} ({summary.policy})" if summary.policy else summary.head
         numbers = [_percent(number) for pair in (summary.val, summary.test) for number in pair]
-        table.add_row(head, str(summary.seeds), *numbers, f"{summary.seconds:.1f}")
-    progress.console.print(table)
+        rows.append((head, str(summary.seeds), *numbers, f"{summary.seconds:.1f}"))
+    headings = columns("head", numbers=("seeds", "validation", "spread", "test", "spread", "seconds"))
+    note = "accuracy: mean over seeds; spread: sample standard deviation; seconds: mean of a training"
+    print_table(terminal(), Table("", headings, tuple(rows)), note, gap=2)
 
 
 def _percent(share: float | None) -> str:
@@ -194,7 +207,7 @@ def _percent(share: float | None) -> str:
 
 
 def _warn(config: TrainConfig, progress: Progress) -> None:
-    """Say what a reader of the results must know of the recipe."""
+    """Say what a reader of the results must know about the recipe."""
     if config.preset == "paper":
         progress.say(
             "paper is the recipe of arXiv 2601.15021, defect 1 included: the training images are not augmented; its "
@@ -221,11 +234,3 @@ def _weights(terms: list[str]) -> dict[str, float]:
         except ValueError:
             raise ConfigError(f"--balance {term!r} is no NAME=WEIGHT; write for example --balance load=0.1") from None
     return weights
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _command() -> str:
-    return shlex.join(["moegap", *sys.argv[1:]])

@@ -177,7 +177,7 @@ def suite_named(name: str) -> Suite:
     try:
         return SUITES[name]
     except KeyError:
-        raise BenchError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}, scale") from None
+        raise BenchError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}") from None
 
 
 def adapted(suite: Suite, rows: Sequence[int], skews: Sequence[str], cold: bool) -> Suite:

@@ -1,4 +1,4 @@
-"""The self-test: how often the verdicts are wrong where the answer is known, from the samples that `bench` kept.
+"""The self-test: how often the verdicts are wrong where the answer is known, from the samples of `moegap self-test`.
 
 Side b of a comparison is the code of side a, or takes a known share longer, so the true ratio of their times is known.
 UNCLEAR is never wrong. FASTER and SLOWER are wrong of identical code; FASTER and SAME are wrong of code that is slower

@@ -50,7 +50,7 @@ def search(paths: Iterable[Path]) -> SearchResult:
 
 
 def check_folder(out: Path) -> None:
-    """raise `ReportError` if something that is no folder is in the way of one to write a report into."""
+    """Raise `ReportError` if something that is no folder is in the way of one to write a report into."""
     if out.exists() and not out.is_dir():
         raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
 

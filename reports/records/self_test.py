@@ -1,4 +1,4 @@
-"""`self-test.json` of `moegap bench --self-test`: raw samples of code whose answer is known."""
+"""`self-test.json` of `moegap self-test`: raw samples of code whose answer is known."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SelfComparison(Schema):
 class SelfTest(Document):
     """All comparisons; `seconds` is the sampling time per side, `neighbour` says whether another process was busy."""
 
-    written_by: ClassVar[str] = "bench --self-test"
+    written_by: ClassVar[str] = "self-test"
 
     kind: Literal["self-test"]
     versions: Facts = Field(default_factory=dict)

@@ -8,12 +8,14 @@ import sys
 import time
 
 import pytest
+import torch
 
 from bench.rooms import ROOT
 from reports.records.record import CEILINGS_KEY, GROUPS_KEY, NOT_MEASURED_KEY
 
 
 def moegap(*arguments):
+    """Start the command line in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     return subprocess.Popen(
         [sys.executable, "-m", "bench.cli", *map(str, arguments)],
@@ -31,35 +33,33 @@ def whole(document):
     return [entry["param"] for entry in document["benchmarks"] if not entry["extra_info"]["step"]]
 
 
-def finish(process):
-    output, errors = process.communicate(timeout=300)
-    return process.returncode, output, errors
-
-
 @pytest.fixture
 def command(trained, tmp_path):
+    """A run of six small shapes on one thread, and where its result goes."""
     forms = ["--form", "loop", "--form", "eager", "--form", "grouped_mm"]
-    out = tmp_path / "result.json"
-    return ["bench", *trained.values(), "--suite", "demo", "--seconds", "0.05", *forms, "--out", out], out
+    shapes = ["--rows", 1, "--rows", 16, "--rows", 64, "--cold"]
+    out, threads = tmp_path / "result.json", torch.get_num_threads()
+    yield ["bench", *trained.values(), *shapes, *forms, "--seconds", "0.02", "--threads", 1, "--out", out], out
+    torch.set_num_threads(threads)
 
 
-def test_a_killed_run_resumes_with_what_is_missing(command):
+def test_a_killed_run_resumes_with_what_is_missing(command, in_process):
     arguments, out = command
     process = moegap(*arguments)
     deadline = time.monotonic() + 200
     while not measured(out) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    finish(process)
+    process.communicate(timeout=60)
     before = json.loads(out.read_text())
     assert 0 < len(whole(before)) < 36
 
-    status, _, errors = finish(moegap(*arguments))
+    status, _, errors = in_process(*arguments)
     assert status == 1
     assert "--resume" in errors
     assert json.loads(out.read_text()) == before
 
-    status, output, errors = finish(moegap(*arguments, "--resume"))
+    status, output, errors = in_process(*arguments, "--resume")
     assert (status, errors) == (0, "")
     assert "are there already" in output
     after = json.loads(out.read_text())
@@ -76,7 +76,7 @@ def test_a_killed_run_resumes_with_what_is_missing(command):
     assert split == {"", "balanced", "products", "dispatched", "gated", "routed", "combined"}
     assert all(0 < group["sampling"] < group["wall"] for group in after[GROUPS_KEY])
 
-    status, output, _ = finish(moegap(*arguments, "--resume"))
+    status, output, _ = in_process(*arguments, "--resume")
     assert status == 0
     assert "all 54 cases are there already" in output
     assert json.loads(out.read_text()) == after
@@ -88,7 +88,8 @@ def test_an_interrupt_says_how_to_go_on(command):
     while "cases at" not in (line := process.stdout.readline()):
         assert line, process.stderr.read()
     process.send_signal(signal.SIGINT)
-    status, _, errors = finish(process)
-    assert status == 130
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith(f"stopped: {out} keeps 0 cases")
     assert "--resume" in errors
     assert "Traceback" not in errors

@@ -57,16 +57,16 @@ def test_a_run_against_itself_passes(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compare.md", "index.html"]
 
 
-def test_a_planted_regression_fails_the_gate_and_names_cases(demo, tmp_path):
+def test_a_planted_regression_fails_the_gate_and_names_cases(demo, tmp_path, compared):
     new = saved(tmp_path / "new.json", slowed(demo, 1.05))
-    done = moegap("compare", DEMO, new, *GATE, "--out", tmp_path / "out")
-    assert done.returncode == 1, done.stderr
-    last = done.stdout.splitlines()[-1]
+    status, out, _ = compared(DEMO, new, *GATE, "--out", tmp_path / "out")
+    assert status == 1
+    last = out.splitlines()[-1]
     assert last.startswith("Gate failed: 72 cases are SLOWER (")
     named = [entry["extra_info"]["case_id"] for entry in demo["benchmarks"] if not entry["extra_info"]["step"]]
     assert sum(name in last for name in named) == 5
-    assert all(name in done.stdout for name in named)
-    assert "+5.0 %" in done.stdout
+    assert all(name in out for name in named)
+    assert "+5.0 %" in out
     assert text(last) in (tmp_path / "out" / "compare.md").read_text()
 
 

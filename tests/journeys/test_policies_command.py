@@ -37,9 +37,9 @@ def test_policies_are_compared_after_an_interruption(moegap, monkeypatch, tmp_pa
 
     epochs, real, out = iter(range(9)), Trainer.run_epoch, tmp_path / "study"
     monkeypatch.setattr(Trainer, "run_epoch", interrupted)
-    status, said, _ = moegap(*SMALL, *SHORT, "--out", out)
+    status, _, error = moegap(*SMALL, *SHORT, "--out", out)
     assert status == 130
-    assert f"stopped: {out} keeps what is finished; run the same command again to continue" in said
+    assert f"stopped: {out} keeps what is finished; run the same command again to continue" in error
     kept = document(out)["runs"]
     assert len(kept) == 3
     monkeypatch.setattr(Trainer, "run_epoch", real)

@@ -31,7 +31,8 @@ def numbers(path):
 
 def test_killed_and_started_again_it_continues(trained, tmp_path, monkeypatch, capsys):
     folder, pieces = tmp_path / "out", tmp_path / "out" / "soft.work" / "pieces.json"
-    arguments = ("sharpness", trained["soft"], *QUICK, "--out", folder)
+    few = ("--subset", "train", "--block", "all", "--block", "gate", "--block", "experts")
+    arguments = ("sharpness", trained["soft"], *QUICK, *few, "--out", folder)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

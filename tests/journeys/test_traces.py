@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
+import torch
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = sparse_checkpoint(tmp_path_factory.mktemp("runs") / "sparse")
     app = Typer()
     app.command()(profile)
-    forms = [word for form in FORMS for word in ("--form", form)]
+    forms = [word for form in (*FORMS, "triton") for word in ("--form", form)]
     options = ["--rows", str(ROWS), "--device", "cpu", "--out", str(out), *forms]
     done = CliRunner().invoke(app, [str(checkpoint), *options])
     assert done.exit_code == 0, done.output
@@ -111,14 +111,25 @@ def served(folder: Path) -> Iterator[Served]:
     assert not psutil.wait_procs(children, timeout=10)[1]
 
 
-def test_a_closed_terminal_leaves_nothing_running(folder: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-m", "bench.cli", "traces", str(folder)], cwd=ROOT)
-    while not (children := psutil.Process(process.pid).children(recursive=True)):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=60) == 0
-    assert not psutil.wait_procs(children, timeout=10)[1]
+def test_the_file_says_what_the_traces_do(folder: Path, file: ProfileFile) -> None:
+    assert (file.checkpoint, file.head, file.policy, file.dtype) == ("sparse", "sparse", "top_k", "float32")
+    assert file.runs_on == "cpu"
+    assert "torch" in file.versions
+    assert int(file.environment["threads"]) == torch.get_num_threads()
+    assert {"commit", "measured_at", "cpu", "device"} <= file.environment.keys()
+    profiled = {found.form: found for found in file.profiles}
+    assert set(profiled) == set(FORMS)
+    loop, onnx = profiled["loop"], profiled["onnxruntime"]
+    assert (loop.rows, loop.calls, loop.told_by) == (ROWS, STEPS, "ranges")
+    assert onnx.told_by == "names"
+    assert {node.where for node in onnx.operators} == {"CPUExecutionProvider"}
+    for found in profiled.values():
+        seen = breakdown(folder / found.traces[-1])
+        assert found.seconds == pytest.approx(seen.seconds)
+        assert found.busy == pytest.approx(seen.busy)
+        assert {work.name for work in found.operators} == {work.name for work in seen.operators}
+    assert [(left.form, left.rows) for left in file.left_out] == [("triton", ROWS)]
+    assert file.left_out[0].reason.startswith("Triton")
 
 
 def test_it_says_what_it_shows(served: Served) -> None:

@@ -80,7 +80,7 @@ def self_test() -> Content:
     about = {"head": "dense", "form": "eager", "rows": 8, "clock": "wall", "stopped_by": "time", "failure": ""}
     comparisons = [{"slowdown": slowdown, **about, **side} for slowdown in (0, 0.1)]
     fields = {"kind": "self-test", "neighbour": False, "seconds": 1.0, "seed": 0, "comparisons": comparisons}
-    return studies.about("self-test", "moegap bench --self-test") | fields
+    return studies.about("self-test", "moegap self-test") | fields
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,7 @@ def small():
         patch.setattr(bench_self_test, "FORMS", ("eager", "grouped_mm"))
         patch.setattr(bench_self_test, "TOGETHER", 8)
         done = []
-        return self_test(10, 0.1, CPU, 0, done.append, busy=True, command="moegap bench --self-test"), done
+        return self_test(10, 0.1, CPU, 0, done.append, busy=True, command="moegap self-test"), done
 
 
 def test_a_real_self_test_compares_what_was_asked_and_says_so_in_its_file(small, tmp_path):
@@ -148,7 +148,7 @@ def test_a_real_self_test_compares_what_was_asked_and_says_so_in_its_file(small,
     assert {each.form for each in read.comparisons} <= {"eager", "grouped_mm"}
     assert not any(each.failure for each in read.comparisons)
     assert read.neighbour
-    assert read.command == "moegap bench --self-test"
+    assert read.command == "moegap self-test"
     assert done == sorted(done)
     assert done[-1] == pytest.approx(1)
     told = list(report.lines(read))

@@ -5,16 +5,15 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner, Result
 
 from bench.commands.profile import _stage_table, profile
+from bench.commands.shared import print_table
 from bench.errors import BenchError
 from bench.forms import forms
 from bench.forms.stages import OTHER, STAGES
-from bench.profile.breakdown import breakdown
 from reports.reading import documents
 from reports.reading.files import read
 from reports.records.profile import Operator, Profile, StagePart
@@ -50,30 +49,6 @@ def test_prints_stages_and_leaves_traces(checkpoint: Path, tmp_path: Path) -> No
     assert sorted(names) == [f"demo-{form}-n{rows}-float32-cpu" for form in ("grouped_mm", "loop") for rows in (16, 5)]
 
 
-def test_the_file_says_what_the_table_does(checkpoint: Path, tmp_path: Path) -> None:
-    forms = ["--form", "loop", "--form", "onnxruntime", "--form", "triton"]
-    done = run(checkpoint, "--rows", 16, "--out", tmp_path, "--device", "cpu", *forms)
-    assert done.exit_code == 0, done.output
-    path = tmp_path / "profile.json"
-    (file,) = documents.gather(read([path])).profiles
-    assert (file.checkpoint, file.head, file.policy, file.dtype) == ("demo", "sparse", "top_k", "float32")
-    assert file.runs_on == "cpu"
-    assert "torch" in file.versions
-    assert int(file.environment["threads"]) == torch.get_num_threads()
-    assert {"commit", "measured_at", "cpu", "device"} <= file.environment.keys()
-    loop, onnx = file.profiles
-    assert (loop.form, loop.rows, loop.calls, loop.told_by) == ("loop", 16, 10, "ranges")
-    assert (onnx.form, onnx.told_by) == ("onnxruntime", "names")
-    assert {node.where for node in onnx.operators} == {"CPUExecutionProvider"}
-    for found in file.profiles:
-        seen = breakdown(tmp_path / found.traces[-1])
-        assert found.seconds == pytest.approx(seen.seconds)
-        assert found.busy == pytest.approx(seen.busy)
-        assert {work.name for work in found.operators} == {work.name for work in seen.operators}
-    assert [(found.form, found.rows) for found in file.left_out] == [("triton", 16)]
-    assert file.left_out[0].reason.startswith("Triton")
-
-
 def test_a_graph_needs_a_gpu(checkpoint: Path, tmp_path: Path) -> None:
     done = run(checkpoint, "--graph", "--out", tmp_path / "log", "--device", "cpu")
     assert isinstance(done.exception, BenchError)
@@ -91,7 +66,8 @@ def test_the_table_of_stages_fits_a_terminal(device: str) -> None:
         operators=(kernel,),
     )  # fmt: skip
     console = Console(width=80, file=StringIO())
-    console.print(_stage_table([found], 256, device))
+    table, note = _stage_table([found], 256, device)
+    print_table(console, table, note, gap=0)
     told = console.file.getvalue()
     assert "…" not in told
     assert all(word in told for word in (*STAGES, OTHER, "busy", "gap", "11259", "8765", "188"))

@@ -39,7 +39,7 @@ def comparison(
 def content(*comparisons: dict[str, Any], **more: Any) -> dict[str, Any]:
     environment = {"device": "cpu", "cpu": "Some CPU", "threads": 2, "versions": {"torch": "2.15"}}
     return {
-        "format": 1, "kind": "self-test", "command": "moegap bench --self-test", "environment": environment,
+        "format": 1, "kind": "self-test", "command": "moegap self-test", "environment": environment,
         "neighbour": True, "seconds": 1.0, "seed": 0, "comparisons": list(comparisons), **more,
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""TensorBoard's process: what it is given, and how it ends. Its answers are seen in tests/journeys/test_traces.py."""
+"""`moegap traces`: what TensorBoard is given, and how it ends; tests/journeys/test_traces.py sees its answers."""
 
 import os
 import signal
@@ -12,8 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.commands.tensorboard import run_names, served, shown_runs
-from bench.commands.traces import traces
+from bench.commands.traces import run_names, served, shown_runs, traces
 from bench.errors import BenchError
 
 
@@ -102,7 +101,7 @@ def test_it_is_asked_to_end_and_then_made_to(
     script.write_text(f"#!{sys.executable}{WAITING.format(takes)}")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    monkeypatch.setattr("bench.commands.tensorboard.STOPS_WITHIN", 0.2 if takes == "SIG_IGN" else 60)
+    monkeypatch.setattr("bench.commands.traces.STOPS_WITHIN", 0.2 if takes == "SIG_IGN" else 60)
     with served(folder, 0) as server:
         while not os.fstat(server.errors.fileno()).st_size:
             time.sleep(0.02)
@@ -121,12 +120,24 @@ def test_what_it_started_ends_with_it(folder: Path, tmp_path: Path, monkeypatch:
     assert psutil.wait_procs([left], timeout=10)[1] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture
+def _hangs_up() -> Iterator[None]:
+    """A closed terminal ends this process, even if it was started under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.usefixtures("_hangs_up")
+@pytest.mark.parametrize("number", ENDS)
 def test_a_signal_stops_it_even_before_it_answers(
     folder: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = len(tensorboards())
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(each) for each in ENDS]
 
     def send() -> None:
         while len(tensorboards()) == before:
@@ -138,4 +149,4 @@ def test_a_signal_stops_it_even_before_it_answers(
     traces(folder)
     sender.join()
     assert capsys.readouterr() == ("", "")
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(each) for each in ENDS] == handlers

@@ -1,0 +1,154 @@
+"""What all commands share: options, examples, the recorded command line, the progress bar, tables, and Ctrl-C."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import rich.progress
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.errors import printable
+from reports.output import blocks
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
+LOG_WIDTH = 140
+"""Columns if the output is no terminal, so that a log keeps most names in one piece."""
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+CheckpointArgument = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+DtypeOption = Annotated[str, typer.Option(help="float32, float16 or bfloat16.")]
+DtypesOption = Annotated[
+    list[str] | None, typer.Option(help="float32, float16 or bfloat16; may be repeated. By default float32.")
+]
+FormsOption = Annotated[
+    list[str] | None, typer.Option(help="A form; may be repeated; `moegap doctor` lists them. By default all.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="Threads on a CPU. By default one for each core that torch finds.")
+]
+MinutesOption = Annotated[
+    float | None, typer.Option(min=0.1, help="No new shape begins after this time; --resume measures the rest.")
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue OUT: measure only what it lacks.")]
+SeedOption = Annotated[int, typer.Option(help="Decides the input rows and the order within blocks.")]
+
+_examples: dict[Callable[..., None], tuple[str, ...]] = {}
+
+
+def examples(*lines: str) -> Callable[[Command], Command]:
+    """Give a command the example lines that end its `--help`."""
+
+    def keep(command: Command) -> Command:
+        _examples[command] = lines
+        return command
+
+    return keep
+
+
+def epilog(command: Callable[..., None]) -> str:
+    """Return the end of a command's `--help`: its examples, one a line."""
+    return "\n".join(["Examples:", *_examples[command]])
+
+
+def description(command: Callable[..., None]) -> str:
+    """Return what `--help` says first: the docstring, its paragraphs without line breaks."""
+    paragraphs = (command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def command_line(*, without: str = "") -> str:
+    """Return the command line as a result records it, without one of its options."""
+    return shlex.join(["moegap", *(word for word in sys.argv[1:] if word != without)])
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that have a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch use so many threads of the CPU; None leaves it as it is."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def on_interrupt(sentence: Callable[[], str]) -> Iterator[None]:
+    """On Ctrl-C say what is kept and how to continue, and end with status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"stopped: {printable(sentence())}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def progress_bar() -> rich.progress.Progress:
+    """Return a bar that vanishes when it is done."""
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TimeRemainingColumn(),
+        console=Console(highlight=False),
+        transient=True,
+    )
+
+
+def terminal() -> Console:
+    """Return the console for text and tables: brackets are text, and a log is wide."""
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+def print_table(console: Console, table: blocks.Table, note: str = "", *, gap: int = 1, ruled: bool = False) -> None:
+    """Print a table with its caption above and a note below.
+
+    `gap` is the space between columns. If `ruled`, a line separates rows whose first cells differ. Cells are shown as
+    text, neither markup nor control sequences; only their line breaks stay.
+    """
+    drawn = Table(
+        title=_text(table.caption) if table.caption else None,
+        caption=_text(note) if note else None,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, gap, 0, 0),
+        show_edge=False,
+    )
+    for column in table.columns:
+        drawn.add_column(
+            _text(column.title),
+            justify="right" if column.numeric else "left",
+            no_wrap=column.numeric,
+            overflow="fold",
+        )
+    previous = None
+    for row in table.rows:
+        if ruled and previous not in (None, row[0]):
+            drawn.add_section()
+        drawn.add_row(*map(_text, row))
+        previous = row[0]
+    console.print(drawn)
+
+
+def columns(*texts: str, numbers: Sequence[str] = ()) -> tuple[blocks.Column, ...]:
+    """Return columns of text, then columns of numbers."""
+    return (*(blocks.Column(title, numeric=False) for title in texts), *(blocks.Column(title) for title in numbers))
+
+
+def _text(words: str) -> Text:
+    return Text("\n".join(map(printable, words.split("\n"))))
