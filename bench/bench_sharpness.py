@@ -27,9 +27,9 @@ from models.data.data import load_data
 from models.errors import ModelError
 from models.sharpness.network import WHOLE, Network, network_blocks
 from models.sharpness.objective import Objective
+from models.sharpness.pieces import BATCH, sample_of_images
 from models.sharpness.spectrum import spectrum
-from models.sharpness.subset import BATCH, sample_of_images
-from models.sharpness.trace import Trace, hutchinson
+from models.sharpness.trace import TraceEstimate, hutchinson
 
 COUNT = 5
 RELATIVE_ERROR = 0.05
@@ -49,7 +49,7 @@ class Truth(NamedTuple):
     """What the errors are against."""
 
     eigenvalues: list[float]
-    trace: Trace
+    trace: TraceEstimate
 
 
 def measure(objectives: tuple[Objective, Objective], rounds: int) -> tuple[Truth, list[Run], str]:

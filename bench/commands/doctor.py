@@ -36,9 +36,9 @@ def doctor(
     from bench.forms import forms
     from bench.timing.environment import versions
     from bench.timing.precision import exact_float32
-    from models.config import HEAD_KINDS, head_config
+    from models.config import head_config
     from models.device import device_name
-    from models.heads.heads import build_head
+    from models.heads.heads import HEAD_KINDS, build_head
 
     exact_float32()
     console = Console(highlight=False)

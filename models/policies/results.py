@@ -15,9 +15,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from models.errors import ResumeError
 from models.policies.contenders import rank
-from models.result_file import write_result
-from models.training.training_state import ResumeError, first_difference
+from models.result_file import first_difference, write_result
 
 FILE = "policies.json"
 COMMON = ("data", "preset", "epochs", "settings")
@@ -27,7 +27,7 @@ COMMON = ("data", "preset", "epochs", "settings")
 class PolicyResults:
     """The results in the folder `out` of a study that `about` describes up to `domains`.
 
-    Raises `ResumeError` where the folder holds another study, or a file that is none.
+    Raises `ResumeError` if the folder holds another study, or a file that is none.
     """
 
     def __init__(self, out: Path, about: dict[str, Any], *, command: str, environment: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ class PolicyResults:
         self.write()
 
     def fail(self, label: str, seed: int, reason: str) -> None:
-        """Note that a run failed, and write the file where it has any run."""
+        """Note that a run failed, and write the file if it has any run."""
         self.failed.append({"policy": label, "seed": seed, "reason": reason})
         if self.runs:
             self.write()

@@ -18,13 +18,13 @@ from models.sharpness.objective import Objective, Value, flat
 PAPER_ALPHAS = [step / 20 for step in range(-10, 11)]
 """The 21 points of arXiv 2601.15021."""
 RESOLVED = 1e-4
-"""A second difference counts as resolved where rounding is below this share of it."""
+"""A second difference counts as resolved if rounding is below this share of it."""
 _AGREED = 1e-3
 _ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mean loss, relative to it: what was seen at most
 _SLOPE_STEP = 1e-4  # of the step of losses: a slope loses far fewer digits
 
 
-class Line(NamedTuple):
+class LossLine(NamedTuple):
     """Losses at `alphas` along a direction v, and how many rows are routed otherwise than at 0."""
 
     alphas: list[float]
@@ -41,17 +41,17 @@ class Line(NamedTuple):
 class SecondDifference(NamedTuple):
     """A line so short that L'' can be read off it, L'' itself, and what it was read from."""
 
-    line: Line
+    line: LossLine
     value: float
     source: Literal["losses", "slopes"]
 
 
-def along(objective: Objective, direction: Tensor, alphas: Iterable[float], start: Value | None = None) -> Line:
+def along(objective: Objective, direction: Tensor, alphas: Iterable[float], start: Value | None = None) -> LossLine:
     """Return the loss at weights + alpha v for a direction v (P,) and each alpha; `start` is the value at 0."""
     weights, alphas = objective.weights, list(alphas)
     start = start or objective.at(weights)
     found = [start if alpha == 0 else objective.at(weights + alpha * direction) for alpha in alphas]
-    return Line(alphas, [value.loss for value in found], [value.rerouted(start) for value in found])
+    return LossLine(alphas, [value.loss for value in found], [value.rerouted(start) for value in found])
 
 
 def second_difference(
@@ -61,7 +61,7 @@ def second_difference(
 
     `objective` is one in float64, `start` its value and gradient at the trained weights; `curvature`, what v^T H v
     should about be, only decides the step h: as short as rounding allows, since a rectifier that switches, or a row
-    that changes its experts, between -2h and 2h gives the loss a kink or jump that no Hessian knows. Where the
+    that changes its experts, between -2h and 2h gives the loss a kink or jump that no Hessian knows. If the
     differences over h and 2h disagree there was one, and the difference of the slopes at 0 and a far smaller h is
     taken instead: with a million rectifiers, kinks lie closer than a loss in float64 can be told apart.
     """

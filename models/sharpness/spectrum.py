@@ -40,7 +40,7 @@ class Spectrum(NamedTuple):
     known_vectors: Tensor
 
 
-class Density(NamedTuple):
+class SpectralDensity(NamedTuple):
     """Spectral density at `grid` (G,), from `probes` random vectors of `steps` steps each."""
 
     grid: list[float]
@@ -52,7 +52,7 @@ class Density(NamedTuple):
 def spectrum(
     operator: Symmetric, generator: torch.Generator, *, count: int, tolerance: float, least: int, most: int
 ) -> Spectrum:
-    """Return the `count` largest eigenvalues (all, where P is smaller), and what else the run knows.
+    """Return the `count` largest eigenvalues (all, if P is smaller), and what else the run knows.
 
     Goes on for at least `least` and at most `most` products, until each residual is at most `tolerance` times the
     eigenvalue of largest size.
@@ -109,7 +109,7 @@ def _signed(vectors: Tensor) -> Tensor:
     return torch.where(largest < 0, -vectors, vectors)
 
 
-def density(measures: Sequence[tuple[list[float], list[float]]], steps: int) -> Density:
+def density(measures: Sequence[tuple[list[float], list[float]]], steps: int) -> SpectralDensity:
     """Return the density of the mean of spectral measures, each nodes and weights of one random vector.
 
     Every node becomes a Gaussian whose width is that of Papyan 2020 (JMLR 21, section D.2): neighbouring nodes of
@@ -126,4 +126,4 @@ def density(measures: Sequence[tuple[list[float], list[float]]], steps: int) -> 
         at, weight = torch.tensor([nodes, weights], dtype=torch.float64).unsqueeze(-1)  # (m, 1) each
         bumps = torch.exp(-(((grid - at) / width) ** 2) / 2) / (width * math.sqrt(2 * math.pi))  # (m, G)
         total += (weight * bumps).sum(dim=0) / len(measures)
-    return Density(grid.tolist(), total.tolist(), len(measures), steps)
+    return SpectralDensity(grid.tolist(), total.tolist(), len(measures), steps)

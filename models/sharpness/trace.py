@@ -22,11 +22,11 @@ SIGMAS = 1.96
 _ROUNDING = 64  # of a sum of known values, in units of the last place: no standard error is smaller
 
 
-class Trace(NamedTuple):
+class TraceEstimate(NamedTuple):
     """An estimate, its standard error, how many products it took, and what ended it.
 
     The standard error is that of the mean, widened by what Student's t has over the normal distribution at 95 %
-    where the probes are few, so that `SIGMAS` of it mean the same for any number of probes.
+    if the probes are few, so that `SIGMAS` of it mean the same for any number of probes.
     """
 
     value: float
@@ -43,12 +43,12 @@ def hutchinson(
     *,
     relative_error: float,
     most: int,
-) -> Trace:
+) -> TraceEstimate:
     """Return the trace of an operator A whose values `known` (k,) along orthonormal directions (k, P) are given.
 
     What the directions span is exact, and only the rest is estimated (Meyer et al. 2021, Hutch++), with random signs
     z projected off the directions: the mean of z^T A z has no bias. Probes are drawn until the standard error is at
-    most `relative_error` of the value: 12 or `most` if that is fewer, and at most `most`, which is 2 or more.
+    most `relative_error` of the value: at least min(12, most) and at most `most` >= 2 of them.
     """
     exact = math.fsum(known)
     samples: list[float] = []
@@ -61,19 +61,19 @@ def hutchinson(
             continue
         value, error = exact + _mean(samples), max(_standard_error(samples), floor)
         if error <= max(relative_error * abs(value), floor):
-            return Trace(value, error, len(samples), "error")
+            return TraceEstimate(value, error, len(samples), "error")
         if len(samples) >= most:
-            return Trace(value, error, len(samples), "cap")
+            return TraceEstimate(value, error, len(samples), "cap")
 
 
-def total(traces: Iterable[Trace], relative_error: float) -> Trace:
+def total(traces: Iterable[TraceEstimate], relative_error: float) -> TraceEstimate:
     """Return the trace of an operator from the independent ones of the blocks on its diagonal."""
     parts = list(traces)
     value = math.fsum(part.value for part in parts)
     error = math.hypot(*(part.standard_error for part in parts))
     rounding = _ROUNDING * torch.finfo(torch.float64).eps * math.fsum(abs(part.value) for part in parts)
     met = error <= max(relative_error * abs(value), rounding)
-    return Trace(value, error, sum(part.probes for part in parts), "error" if met else "cap")
+    return TraceEstimate(value, error, sum(part.probes for part in parts), "error" if met else "cap")
 
 
 def _mean(samples: list[float]) -> float:

@@ -8,7 +8,7 @@ import torch
 
 from bench import bench_sharpness
 from bench.bench_sharpness import Run, Truth, measure, table
-from models.sharpness.trace import Trace
+from models.sharpness.trace import TraceEstimate
 from tests.models import tiny
 
 
@@ -63,7 +63,7 @@ def test_pyhessian_gets_all_rows_as_one_batch_and_the_same_weights(objectives, m
 
 
 def test_the_table_holds_medians_of_times_and_errors():
-    truth = Truth([10.0, 5.0], Trace(100.0, 0.1, 50, "error"))
+    truth = Truth([10.0, 5.0], TraceEstimate(100.0, 0.1, 50, "error"))
     runs = [Run("moegap", seconds, 2 * seconds, [10.0 + seconds, 5.0], 101.0) for seconds in (0.1, 0.2, 9.0)]
     lines = table(truth, [*runs, Run("PyHessian", 3.0, 1.0, [5.0, 10.0], 50.0)])
     assert lines[1].split() == ["moegap", "0.20", "s", "2.0e-02", "0.40", "s", "1.0%", "3"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from models.sharpness import spectrum as module
 from models.sharpness.lanczos import Lanczos
 from models.sharpness.spectrum import density, spectrum
-from models.sharpness.trace import SIGMAS, Trace, hutchinson, total
+from models.sharpness.trace import SIGMAS, TraceEstimate, hutchinson, total
 from tests.models import tiny
 
 
@@ -170,14 +170,16 @@ def test_probes_stop_at_the_error_or_at_the_cap():
         relative_error=0.1,
         most=50,
     )
-    assert nothing == Trace(0.0, 0.0, 12, "error")
+    assert nothing == TraceEstimate(0.0, 0.0, 12, "error")
 
 
 def test_traces_of_parts_add_up():
-    whole = total([Trace(3.0, 0.3, 12, "error"), Trace(1.0, 0.4, 20, "cap")], 0.1)
-    assert whole == Trace(4.0, 0.5, 32, "cap")
-    assert total([Trace(30.0, 0.3, 12, "error"), Trace(1.0, 0.4, 20, "cap")], 0.1).stopped_by == "error"
+    whole = total([TraceEstimate(3.0, 0.3, 12, "error"), TraceEstimate(1.0, 0.4, 20, "cap")], 0.1)
+    assert whole == TraceEstimate(4.0, 0.5, 32, "cap")
+    assert total([TraceEstimate(30.0, 0.3, 12, "error"), TraceEstimate(1.0, 0.4, 20, "cap")], 0.1).stopped_by == "error"
     assert math.isclose(whole.standard_error, 0.5)
-    cancelling = total([Trace(100.0, 5.0, 12, "error"), Trace(-98.0, 4.9, 12, "error")], 0.05)
+    cancelling = total([TraceEstimate(100.0, 5.0, 12, "error"), TraceEstimate(-98.0, 4.9, 12, "error")], 0.05)
     assert cancelling.stopped_by == "cap"
-    assert total([Trace(0.0, 0.0, 12, "error"), Trace(0.0, 0.0, 12, "error")], 0.05).stopped_by == "error"
+    assert (
+        total([TraceEstimate(0.0, 0.0, 12, "error"), TraceEstimate(0.0, 0.0, 12, "error")], 0.05).stopped_by == "error"
+    )
