@@ -27,8 +27,8 @@ from models.data.data import load_data
 from models.errors import ModelError
 from models.sharpness.network import WHOLE, Network, network_blocks
 from models.sharpness.objective import Objective
+from models.sharpness.pieces import BATCH, sample_of_images
 from models.sharpness.spectrum import spectrum
-from models.sharpness.subset import BATCH, sample_of_images
 from models.sharpness.trace import hutchinson
 from reports.records.sharpness import Trace
 

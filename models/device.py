@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from models.config import check_choice
 from models.errors import ModelError
+from models.settings import check_choice
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -19,9 +19,9 @@ class DeviceError(ModelError):
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device named `auto` (a GPU where there is one), `cpu` or `cuda`.
+    """Return the device named `auto` (a GPU if there is one), `cpu` or `cuda`.
 
-    Raises `ConfigError` for another name, and `DeviceError` for `cuda` where there is none.
+    Raises `ConfigError` for another name, and `DeviceError` for `cuda` if there is none.
     """
     check_choice("device", name, DEVICES)
     available = torch.cuda.is_available()

@@ -30,3 +30,15 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
+    """Return the first setting in which two dumped configurations differ, as `name (old, now new)`, or None."""
+    for name in [*new, *(old.keys() - new.keys())]:
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            if inner := first_difference(before, now, f"{prefix}{name}."):
+                return inner
+        elif before != now:
+            return f"{prefix}{name} ({before}, now {now})"
+    return None

@@ -18,7 +18,7 @@ class StorageError(ModelError):
 
 
 def make_folder(path: Path) -> Path:
-    """Create the folder and its parents where missing, and return it."""
+    """Create the folder and its parents if missing, and return it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -26,7 +26,6 @@ from bench.timing import environment
 from bench.timing.clock import Call, synchronise
 from bench.timing.memory import peak_memory
 from models.classifier.classifier import Classifier
-from models.config import SparseConfig
 from models.heads.cost import flops
 from models.heads.dense import DenseHead
 from models.heads.heads import Head
@@ -96,9 +95,8 @@ def _checked(head: Head, features: Tensor) -> Tensor | None:
     A sample of them where all would take it minutes and no row's logits depend on another's.
     """
     N, config = len(features), head.config
-    coupled = isinstance(config, SparseConfig) and config.batch_coupled
     rows = int(REFERENCE_FLOPS / max(1, flops(config, 1).total))
-    if coupled or rows >= N:
+    if config.batch_coupled or rows >= N:
         return None
     chosen: Tensor = torch.linspace(0, N - 1, max(LEAST_CHECKED, rows), device=features.device).long().unique()
     return chosen

@@ -9,8 +9,7 @@ import math
 from typing import Any
 
 from bench.subjects.workloads import Case, dtype_name
-from models.config import DenseConfig, HeadConfig, SparseConfig
-from models.heads.cost import executed_experts, flops, least_bytes, parameters
+from models.heads.cost import flops, least_bytes, parameters
 from reports.records.record import CaseRecord, Step
 
 
@@ -19,13 +18,6 @@ def case_record(case: Case, fields: dict[str, Any], step: Step = "", **more: Any
     counts = fields.get("rows_per_expert") or None
     named = {"case_id": f"{case.id}-{step}" if step else case.id, "step": step}
     return CaseRecord.model_validate({**_identity(case), **named, **_cost(case, counts), **fields, **more})
-
-
-def most_experts(config: HeadConfig) -> int:
-    """Return how many experts a row may have at most."""
-    if isinstance(config, SparseConfig) and config.policy == "expert_choice":
-        return config.experts
-    return executed_experts(config)
 
 
 def _identity(case: Case) -> dict[str, Any]:
@@ -38,15 +30,15 @@ def _identity(case: Case) -> dict[str, Any]:
         "data": subject.data,
         "test_accuracy": subject.test_accuracy,
         "head": config.kind,
-        "policy": config.policy if isinstance(config, SparseConfig) else "",
+        "policy": config.policy,
         "form": case.form,
         "part": shape.part,
         "backbone": subject.model.config.backbone.name,
         "rows": shape.rows,
         "features": config.features,
         "hidden": config.hidden,
-        "experts": 1 if isinstance(config, DenseConfig) else config.experts,
-        "k": most_experts(config),
+        "experts": config.experts,
+        "k": config.most_experts,
         "classes": config.classes,
         "activation": config.activation,
         "source": subject.source,

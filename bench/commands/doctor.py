@@ -64,8 +64,8 @@ def _form_table(device: torch.device, title: str, quick: bool, console: Console)
     import torch
 
     from bench.forms import forms
-    from models.config import HEAD_KINDS, head_config
-    from models.heads.heads import build_head
+    from models.config import head_config
+    from models.heads.heads import HEAD_KINDS, build_head
     from reports.output.blocks import Table
 
     rows = []

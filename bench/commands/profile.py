@@ -66,7 +66,6 @@ def profile(
     from bench.subjects.workloads import Shape, load_subjects, resolve_dtype
     from bench.timing import environment
     from bench.timing.precision import exact_float32
-    from models.config import SparseConfig
     from models.device import device_name, pick_device
     from models.result_file import write_result
     from models.storage import make_folder
@@ -92,14 +91,13 @@ def profile(
             f"no form of those asked for can run here ({'; '.join(reasons)}); choose another --form or --device"
         )
     config = subject.head.config
-    policy = config.policy if isinstance(config, SparseConfig) else ""
     file = ProfileFile(
         format=1,
         kind="profile",
         command=command_line(),
         checkpoint=subject.name,
         head=config.kind,
-        policy=policy,
+        policy=config.policy,
         dtype=dtype,
         runs_on="cuda" if place.type == "cuda" else "cpu",
         versions=machine.pop("versions"),
@@ -108,7 +106,7 @@ def profile(
         left_out=tuple(left_out),
     )
     write_result(out / NAME, file)
-    routed = f", {policy} routing" if policy else ""
+    routed = f", {config.policy} routing" if config.policy else ""
     console.print(f"{config.kind} head of {checkpoint}{routed}, {dtype}, {device_name(place)}", soft_wrap=True)
     _show(console, profiles, left_out, place.type)
     console.print(f"\nWritten: {out / NAME}, for `moegap report`, and traces for `moegap traces {out}`", soft_wrap=True)

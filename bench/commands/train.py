@@ -131,7 +131,7 @@ def train(
         config = train_config(data, head[0], preset, **options, **given({"seed": seed}))
         _train_one(config, out or Path("runs") / f"{name}-{config.head}", device)
     else:
-        from models.training.study_configs import study_configs
+        from models.training.study import study_configs
 
         first = seed or 0
         configs = study_configs(data, _heads(head), range(first, first + (seeds or 1)), preset, **options)
@@ -217,14 +217,14 @@ def _warn(config: TrainConfig, progress: Progress) -> None:
 
 def _heads(heads: list[str]) -> list[str]:
     """Return the heads named, each once, with `all` spelled out."""
-    from models.config import HEAD_KINDS
+    from models.heads.heads import HEAD_KINDS
 
     return list(dict.fromkeys(one for name in heads for one in (HEAD_KINDS if name == ALL else (name,))))
 
 
 def _weights(terms: list[str]) -> dict[str, float]:
     """Return the balance terms written as NAME=WEIGHT."""
-    from models.config import ConfigError
+    from models.settings import ConfigError
 
     weights = {}
     for term in terms:

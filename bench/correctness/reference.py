@@ -5,7 +5,7 @@ w1 and b1 have 2H columns, those of the gate first.
 
     scores = x gate^T + gate_bias                                               (N, E)
     sparse, if standardise: scores = (scores - mean) / std                      per row, std over n - 1, 0 / 0 = 0
-    sparse: the experts that the policy selects (`bench.correctness.decisions`) by scores + correction; soft: all E
+    sparse: the experts that the policy selects (its `decide`) by scores + correction; soft: all E
     weights = softmax(scores / temperature)                                     over the selected, or over all E
     logits = sum over selected e of weight_e (activation(x w1_e + b1_e) w2_e + b2_e)
 """
@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf, expit
 
-from bench.correctness.decisions import decide
-from models.config import DenseConfig, HeadConfig, SoftConfig, SparseConfig
+from models.heads.dense import DenseConfig
+from models.heads.heads import HeadConfig
+from models.heads.soft import SoftConfig
+from models.routing.policy import SparseConfig
 
 Float64 = NDArray[np.float64]
 Weights = Mapping[str, NDArray[np.floating]]
@@ -79,7 +81,7 @@ def _sparse(config: SparseConfig, weights: Weights, x: Float64, scores: Float64,
         correction = _wide(weights["correction"])  # (E,)
         ranking = scores + correction
         error = error + DECIDABLE * np.abs(correction).max()
-    found = decide(config, ranking, error)
+    found = config.decision(ranking, error)
     logits = _mixture(config, weights, x, _shares(config, scores, found.selected))
     number = found.undecided.sum(axis=1)  # (N,)
     single = number == 1

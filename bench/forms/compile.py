@@ -19,8 +19,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.forms.eager import wide_soft
 from bench.forms.form import Form, Runner, torch_runner
-from models.config import HeadConfig
-from models.heads.heads import Head
+from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA compiler without a GPU

@@ -22,9 +22,8 @@ from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, soft_steps, sparse_steps
-from models.config import HeadConfig
 from models.heads.dense import DenseHead
-from models.heads.heads import Head
+from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead
 from models.routing import Routing

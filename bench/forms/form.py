@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.forms.steps import Steps
-from models.config import HeadConfig
-from models.heads.heads import Head
+from models.heads.heads import Head, HeadConfig
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,17 @@ from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, sparse_steps
-from models.config import HeadConfig, SparseConfig, halves
-from models.heads.heads import Head
+from models.heads.heads import Head, HeadConfig
 from models.heads.sparse import SparseMoEHead
 from models.routing import Routing
+from models.settings import halves
 
 ALIGNMENT = 16
 """grouped_mm wants every row to be a multiple of this many bytes."""
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
-    if not isinstance(config, SparseConfig):
+    if not config.policy:
         return f"a {config.kind} head gives every row to the same experts, so there are no groups of rows to multiply"
     if device.type == "cuda" and dtype is not torch.bfloat16:
         return "on a GPU torch's grouped_mm is one grouped product for bfloat16 only and loops over experts otherwise"

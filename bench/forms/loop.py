@@ -16,15 +16,14 @@ from torch import Tensor
 from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, soft_steps, sparse_steps
-from models.config import DenseConfig, HeadConfig
-from models.heads.heads import Head
+from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead
 from models.routing import Routing
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
-    if isinstance(config, DenseConfig):
+    if not config.gated:
         return "a dense head has no experts to loop over; its plain form is eager"
     return None
 

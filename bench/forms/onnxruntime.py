@@ -18,7 +18,7 @@ import time
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import onnx
@@ -30,9 +30,9 @@ from bench.errors import BenchError
 from bench.forms.eager import wide_soft
 from bench.forms.form import Form, Runner
 from bench.forms.stages import CALL, OPERATORS, PROVIDER, RANGES
-from models.config import HeadConfig, SparseConfig
-from models.heads.heads import Head
+from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
+from models.routing.places import PlacesConfig
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ELEMENT_TYPES = {torch.float32: onnx.TensorProto.FLOAT, torch.float16: onnx.TensorProto.FLOAT16}
@@ -44,7 +44,7 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
         return f"this form binds float32 and float16 only, not {str(dtype).removeprefix('torch.')}"
     if device.type == "cpu" and dtype is not torch.float32:
         return "ONNX Runtime's CPU provider computes half precision by casting to float32, so it would not be float16"
-    if _is_batch_coupled(config) and _places_overflow(config):
+    if isinstance(config, PlacesConfig) and _places_overflow(config):
         return (
             f"ONNX counts the places of an expert in 64-bit integers, which a capacity_factor of as many digits as "
             f"{config.capacity_factor!r} overflows; train the head with a rounded one"
@@ -54,11 +54,7 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
     return None
 
 
-def _is_batch_coupled(config: HeadConfig) -> TypeGuard[SparseConfig]:
-    return isinstance(config, SparseConfig) and config.batch_coupled
-
-
-def _places_overflow(config: SparseConfig) -> bool:
+def _places_overflow(config: PlacesConfig) -> bool:
     """Return whether the products in `config.capacity` pass 64 bits within MOST_ROWS rows."""
     numerator, denominator = config.exact_factor
     return numerator * config.k * MOST_ROWS + denominator * config.experts > torch.iinfo(torch.int64).max
@@ -139,7 +135,7 @@ def export(head: Head, example: Tensor) -> bytes:
             input_names=["x"],
             output_names=["logits"],
             dynamic_shapes=({0: torch.export.Dim("N")},),
-            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort(_is_batch_coupled(head.config))},
+            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort(head.config.batch_coupled)},
             verbose=False,
         )
     assert program is not None

@@ -27,14 +27,14 @@ from kernels.ops.grouped import products
 from kernels.paths import problem_of
 from kernels.problem.options import Grouped
 from kernels.problem.routes import Flat, Gate, Routing, TopK
-from models.config import DenseConfig, HeadConfig
-from models.heads.heads import Head
+from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead
+from models.routing.top_k import TopKConfig
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
-    if isinstance(config, DenseConfig):
+    if not config.gated:
         return "the Triton kernels run experts behind a gate, and a dense head has none"
     return kernels_unavailable(device, dtype)
 
@@ -119,7 +119,7 @@ def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
     if isinstance(head, SoftMoEHead):
         return Gate(weight, bias, k=head.config.experts, temperature=head.config.temperature)
     config = head.config
-    if config.policy != "top_k" or config.bias_correction:
+    if not isinstance(config, TopKConfig) or config.bias_correction:
         return None
     return Gate(weight, bias, config.k, config.temperature, config.standardise, config.weights_over)
 

@@ -27,9 +27,11 @@ from bench.subjects.layers import DEEPSEEK, E128, GPT_OSS_20B, GPT_OSS_120B, MIX
 from bench.subjects.workloads import Subject
 from bench.timing.environment import available_memory
 from models.classifier.classifier import Classifier
-from models.config import HeadConfig, InputConfig, ModelConfig, SparseConfig, equal_capacity
+from models.config import InputConfig, ModelConfig
 from models.device import multiplies_bfloat16
 from models.heads.cost import flops, parameters
+from models.heads.heads import HeadConfig, equal_capacity
+from models.routing.top_k import TopKConfig
 
 MODELS: dict[str, Layer] = {
     "mixtral-8x7b": MIXTRAL,
@@ -77,12 +79,12 @@ def _pair(name: str, device: torch.device, dtype: torch.dtype, shrink: int | Non
     return [_subject(name, layer, factor, head, device, dtype, seed) for head in (sparse, equal_capacity(sparse))]
 
 
-def sparse_config(layer: Layer, factor: int) -> SparseConfig:
+def sparse_config(layer: Layer, factor: int) -> TopKConfig:
     """Return the layer's head with D, H and C divided by `factor`, or raise `BenchError` where they cannot be."""
     common = math.gcd(layer.D, layer.H, layer.C)
     if factor < 1 or common % factor:
         raise BenchError(f"the widths of {layer.name} cannot be divided by {factor}; choose a divisor of {common}")
-    return SparseConfig.model_validate(
+    return TopKConfig.model_validate(
         {
             "features": layer.D // factor,
             "hidden": layer.H // factor,
@@ -114,7 +116,7 @@ def _divides(layer: Layer, factor: int) -> bool:
     return math.gcd(layer.D, layer.H, layer.C) % factor == 0 and layer.D // factor >= layer.E
 
 
-def _fits(sparse: SparseConfig, device: torch.device, dtype: torch.dtype) -> bool:
+def _fits(sparse: TopKConfig, device: torch.device, dtype: torch.dtype) -> bool:
     weights = parameters(sparse)
     heads, reference = 2 * COPIES * weights * dtype.itemsize, REFERENCE_BYTES * weights
     host = torch.device("cpu")
@@ -123,7 +125,7 @@ def _fits(sparse: SparseConfig, device: torch.device, dtype: torch.dtype) -> boo
     return heads <= MEMORY_SHARE * available_memory(device) and reference <= MEMORY_SHARE * available_memory(host)
 
 
-def _quick(sparse: SparseConfig, device: torch.device, dtype: torch.dtype) -> bool:
+def _quick(sparse: TopKConfig, device: torch.device, dtype: torch.dtype) -> bool:
     if device.type != "cpu":
         return True
     rate = CPU_RATE[dtype] * torch.get_num_threads()

@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from models.heads.heads import Head
 from models.heads.sparse import SparseMoEHead
+from models.routing.top_k import TopKConfig
 
 Skew = Literal["uniform", "zipf1", "zipf2", "hot", "one"]
 SKEWS: tuple[Skew, ...] = get_args(Skew)
@@ -49,7 +50,7 @@ def unsteerable(head: Head) -> str | None:
     """Return why no rows can be made that choose their experts in `head`, or None; heads without a choice take any."""
     if not isinstance(head, SparseMoEHead):
         return None
-    if head.config.policy != "top_k":
+    if not isinstance(head.config, TopKConfig):
         return f"rows can be made for top_k routing, not for {head.config.policy}; leave --routing out"
     if head.config.features < head.config.experts:
         return "rows of fewer values than experts cannot be sent to any expert; leave --routing out"

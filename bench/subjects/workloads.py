@@ -23,18 +23,8 @@ from bench.timing.clock import ClockName, clocks
 from models import zoo
 from models.classifier.checkpoint import load
 from models.classifier.classifier import Classifier
-from models.config import (
-    HEAD_KINDS,
-    PAPER_CLASSES,
-    PAPER_FEATURES,
-    BackboneConfig,
-    InputConfig,
-    ModelConfig,
-    SoftConfig,
-    SparseConfig,
-    head_config,
-)
-from models.heads.heads import Head
+from models.config import PAPER_CLASSES, PAPER_FEATURES, BackboneConfig, InputConfig, ModelConfig, head_config
+from models.heads.heads import HEAD_KINDS, Head
 from models.heads.sparse import SparseMoEHead
 from reports.records.record import Cache
 
@@ -323,6 +313,5 @@ def working_set(head: Head, rows: int, dtype: torch.dtype) -> int:
     Inputs, hidden values of all E experts before and after the activation, and outputs, with a copy in float32.
     """
     config = head.config
-    experts = config.experts if isinstance(config, SoftConfig | SparseConfig) else 1
-    values = rows * (3 * config.features + 3 * experts * config.hidden + 2 * experts * config.classes)
+    values = rows * (3 * config.features + 3 * config.experts * config.hidden + 2 * config.experts * config.classes)
     return values * (dtype.itemsize + 4)

@@ -25,15 +25,8 @@ from bench.timing.blocks import block_medians
 from bench.timing.clock import ClockName
 from bench.timing.sampling import Progress
 from models.classifier.classifier import Classifier
-from models.config import (
-    BackboneConfig,
-    HeadConfig,
-    InputConfig,
-    ModelConfig,
-    SparseConfig,
-    equal_capacity,
-    head_config,
-)
+from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
+from models.heads.heads import HeadConfig, equal_capacity
 from reports.records.record import Status
 
 SUITE = "scale"
@@ -173,9 +166,8 @@ class _Search:
         cases: list[Case] = []
         excluded: list[tuple[Case, str]] = []
         for subject in self._subjects[layer]:
-            experts = layer.experts if isinstance(subject.head.config, SparseConfig) else 1
             for form in self.forms:
-                reason = self.grid.excluded(form, experts)
+                reason = self.grid.excluded(form, subject.head.config.experts)
                 case = Case(subject, form, shape, DECIDING)
                 cases += [] if reason else [case]
                 excluded += [(case, reason)] if reason else []
@@ -186,13 +178,11 @@ class _Search:
         return Outcome(case_record(case, fields, status=Status.SKIPPED, reason=reason))
 
 
-def _sparse_config(cell: Cell) -> SparseConfig:
+def _sparse_config(cell: Cell) -> HeadConfig:
     layer = cell.layer
-    config = head_config(
+    return head_config(
         "sparse", features=layer.features, classes=CLASSES, hidden=layer.hidden, experts=layer.experts, k=cell.k
     )
-    assert isinstance(config, SparseConfig)
-    return config
 
 
 def _subject(name: str, config: HeadConfig, seed: int) -> Subject:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.classifier.whitening import SIDE, filter_count, whitening_weights
-from models.config import BackboneConfig, ConfigError
+from models.config import BackboneConfig
+from models.settings import ConfigError
 
 
 class Backbone(nn.Sequential):
@@ -31,7 +32,7 @@ class Backbone(nn.Sequential):
 def build_backbone(config: BackboneConfig, input_shape: tuple[int, int, int]) -> Backbone:
     """Return a freshly initialised backbone for images of `input_shape` (C, H, W).
 
-    Raises `ConfigError` where the images are too small for it.
+    Raises `ConfigError` if the images are too small for it.
     """
     match config.name:
         case "identity":
@@ -121,7 +122,7 @@ class Fast(Backbone):
 
 
 class _Halve(nn.MaxPool2d):
-    """A maximum over 2 x 2 pixels, or nothing where a side has no two pixels left."""
+    """A maximum over 2 x 2 pixels, or nothing if a side has no two pixels left."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if min(x.shape[-2:]) >= 2 else x

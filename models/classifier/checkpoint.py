@@ -24,26 +24,18 @@ are in float64; W.T is a transpose; `m` is config["model"]["head"]; x_n, s_n are
             logits = sum over all e of p[:, e] y_e
 
     sparse  s_n    = (g_n - mean g_n) / sd g_n  if m.standardise, else g_n; mean and sd over the E scores of the row,
-                     sd with divisor E - 1; s_n = 0 where all scores of the row are equal, as for E = 1
+                     sd with divisor E - 1; s_n = 0 if all scores of the row are equal, as for E = 1
             r_n    = s_n + head.correction  if m.bias_correction, else s_n; the best experts of a row are those with
                      the largest r_n, of equal ones those with the lowest id
-            S_n    = the experts that serve row n, by m.policy below
+            S_n    = the experts that serve row n, by m.policy: the formula at the head of models/routing/POLICY.py
             w_n    = softmax of s_n / m.temperature, over the experts in S_n if m.weights_over is "selected",
                      over all E if it is "all"
             logits = sum over e in S_n of w_n[e] y_e[n]; zero where S_n is empty
 
             q_n    = softmax over all e of r_n / m.temperature
             P      = ceil(m.capacity_factor N m.k / E), with the factor as the decimal number in config.json
-            top_k          S_n = the m.k best experts
-            top_p          S_n = the fewest best experts whose q_n sum to at least m.mass, but at most m.k
-            threshold      S_n = the best expert, and of the m.k best all with q_n >= m.threshold
-            capacity       in rounds r = 1, 2, ... every row with fewer than m.k experts asks its r-th best, which
-                           serves the first rows that ask, in order of n, until it serves P rows from all rounds;
-                           m.k rounds if m.overflow is "drop", E if it is "next"
-            expert_choice  expert e is in S_n for the min(N, P) rows n with the largest q_n[e], of equal ones those
-                           with the lowest n
 
-With capacity and expert_choice S_n depends on all N rows that are computed together; with the others on x_n alone.
+Under a policy with places P, S_n depends on all N rows that are computed together; under the others on x_n alone.
 head.noise.* acts in training only, as do dropouts. A whole classifier feeds x = backbone((image / 255 - mean) / std)
 with mean and std per channel from config["input"] and image in 0 to 255; backbone `identity` flattens (C, H, W) in
 that order, the others are in `models.classifier.backbones`, with batch normalisation by its stored statistics.
@@ -67,8 +59,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from models.classifier.classifier import Classifier
-from models.config import Config, ConfigError, InputConfig, ModelConfig, validated
+from models.config import InputConfig, ModelConfig
 from models.errors import ModelError
+from models.settings import Config, ConfigError, validated
 from models.storage import TRAINING, make_folder, write_atomically
 
 FORMAT = 1
@@ -98,7 +91,7 @@ class CheckpointConfig(Config):
 
     @property
     def split(self) -> dict[str, Any]:
-        """How `data.load_data` set validation images aside for the training; empty where that is not known."""
+        """How `data.load_data` set validation images aside for the training; empty if that is not known."""
         return {name: self.training[name] for name in ("val_share", "split_seed") if name in self.training}
 
 
@@ -135,7 +128,7 @@ def save(
 
     `features` (n, D) are those of some test images, and `labels` (n,) their classes.
 
-    Raises `StorageError` where it cannot be written.
+    Raises `StorageError` if it cannot be written.
     """
     files: dict[FileName, bytes] = {
         WEIGHTS: save_tensors({name: value.cpu().contiguous() for name, value in model.state_dict().items()}),

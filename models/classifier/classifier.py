@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from models.classifier.backbones import build_backbone
-from models.config import ConfigError, InputConfig, ModelConfig
-from models.heads.dense import DenseHead
+from models.config import InputConfig, ModelConfig
 from models.heads.heads import build_head
 from models.routing import Routing
+from models.settings import ConfigError
 
 
 class Classifier(nn.Module):
     """Images (N, c, H, W), uint8 or floats in [0, 1], to logits (N, C).
 
-    Raises `ConfigError` where the head does not take the backbone's features.
+    Raises `ConfigError` if the head does not take the backbone's features.
     """
 
     mean: Tensor
@@ -51,11 +51,7 @@ class Classifier(nn.Module):
 
     def routed(self, images: Tensor) -> tuple[Tensor, Routing | None]:
         """Return the logits (N, C) of images (N, c, H, W) and the routing behind them, which a dense head has not."""
-        x = self.features(images)  # (N, D)
-        if isinstance(self.head, DenseHead):
-            return self.head(x), None
-        routing = self.head.routing(x)
-        return self.head.mix(x, routing), routing
+        return self.head.routed(self.features(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, C) of images (N, c, H, W)."""

@@ -13,12 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.classifier.classifier import Classifier
-from models.config import DenseConfig
 from models.data.images import LabelledImages
 from models.routing import Routing
 
 BATCH = 500
-"""Images evaluated together. Where a policy couples the rows of a batch, this decides their routing too."""
+"""Images evaluated together. If a policy couples the rows of a batch, this decides their routing too."""
 IDLE_BELOW = 0.1
 """An expert whose share is below this part of an equal share counts as idle."""
 
@@ -34,7 +33,7 @@ def evaluate(model: Classifier, part: LabelledImages) -> dict[str, Any]:
         "accuracy": (logits.argmax(dim=1) == part.labels).double().mean().item(),
     }
     routings = [routing for _, routing in outputs if routing is not None]
-    if routings and not isinstance(model.config.head, DenseConfig):
+    if routings:
         head = model.config.head
         result |= routing_statistics(joined(routings), part.labels, head.classes, head.temperature)
     return result

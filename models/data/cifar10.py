@@ -21,7 +21,7 @@ _PATIENCE = 30.0  # seconds without an answer after which a download counts as f
 def cifar10(cache: Path, progress: Progress) -> Source:
     """Return the 50,000 training and 10,000 test images of 32 x 32 pixels, kept under `cache`.
 
-    Raises `DataError` where they can be neither found nor downloaded.
+    Raises `DataError` if they can be neither found nor downloaded.
     """
     from torchvision.datasets import CIFAR10  # seconds to import, and absent on some machines
 

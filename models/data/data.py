@@ -106,7 +106,7 @@ def _read_one(source: str, cache: Path, progress: Progress) -> Source:
 def split(source: Source, val_share: float, seed: int) -> Dataset:
     """Return the source with `val_share` of its training images set aside for validation.
 
-    Test images come in one random order, whatever the seed: a batch of them is then like any other where a source
+    Test images come in one random order, whatever the seed: a batch of them is then like any other even if a source
     sorts its images by class, which matters to routing policies that couple the rows of a batch.
     """
     total = len(source.train)

@@ -54,7 +54,7 @@ def mixture(sources: Sequence[Source]) -> Source:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raise `DataError` where sources of these names cannot be told apart in a mixture."""
+    """Raise `DataError` if sources of these names cannot be told apart in a mixture."""
     for number, name in enumerate(names):
         if name in names[:number]:
             raise DataError(

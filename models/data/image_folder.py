@@ -106,7 +106,7 @@ def _pixels(path: Path) -> NDArray[np.uint8]:
 
 
 def _read(cached: Path) -> dict[str, LabelledImages] | None:
-    """Return the cached parts, or None where there is no whole file of them."""
+    """Return the cached parts, or None if there is no whole file of them."""
     try:
         tensors = load(cached.read_bytes())
         return {part: LabelledImages(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in PARTS}

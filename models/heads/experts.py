@@ -7,13 +7,15 @@ product, or 2H for swiglu.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import Activation, halves
+from models.routing import Routing
+from models.settings import Activation, ExpertsConfig, MixtureConfig, halves
 
 
 def swiglu(x: Tensor) -> Tensor:
@@ -45,16 +47,35 @@ def new_linear(stack: tuple[int, ...], fan_in: int, fan_out: int) -> tuple[nn.Pa
 class Experts(nn.Module):
     """Two-layer perceptrons D -> H -> C stacked along the leading shape `stack`: () for one, (E,) for E."""
 
-    def __init__(
-        self, stack: tuple[int, ...], features: int, hidden: int, classes: int, activation: Activation, dropout: float
-    ) -> None:
+    def __init__(self, config: ExpertsConfig, stack: tuple[int, ...]) -> None:
         super().__init__()
-        wide = halves(activation) * hidden
-        self.w1, self.b1 = new_linear(stack, features, wide)  # (*stack, D, W), (*stack, W)
-        self.w2, self.b2 = new_linear(stack, hidden, classes)  # (*stack, H, C), (*stack, C)
-        self.activation = ACTIVATIONS[activation]
-        self.dropout = dropout
+        wide = halves(config.activation) * config.hidden
+        self.w1, self.b1 = new_linear(stack, config.features, wide)  # (*stack, D, W), (*stack, W)
+        self.w2, self.b2 = new_linear(stack, config.hidden, config.classes)  # (*stack, H, C), (*stack, C)
+        self.activation = ACTIVATIONS[config.activation]
+        self.dropout = config.dropout
 
     def hidden(self, x: Tensor, w1: Tensor, b1: Tensor) -> Tensor:
         """Return activation(x w1 + b1) (..., H) after dropout, which acts in training only."""
         return F.dropout(self.activation(x @ w1 + b1), self.dropout, self.training)
+
+
+class Mixture(Experts, ABC):
+    """E experts behind a gate."""
+
+    def __init__(self, config: MixtureConfig) -> None:
+        super().__init__(config, (config.experts,))
+        self.gate = nn.Linear(config.features, config.experts)
+
+    @abstractmethod
+    def routing(self, x: Tensor) -> Routing:
+        """Return which experts serve the rows of x (N, D)."""
+
+    @abstractmethod
+    def mix(self, x: Tensor, routing: Routing) -> Tensor:
+        """Return the experts' outputs for x (N, D) weighted by `routing`, of `self.routing`, as logits (N, C)."""
+
+    def routed(self, x: Tensor) -> tuple[Tensor, Routing | None]:
+        """Return the logits (N, C) of x (N, D) and the routing behind them."""
+        routing = self.routing(x)
+        return self.mix(x, routing), routing

@@ -5,24 +5,38 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, C outpu
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.config import SoftConfig
-from models.heads.experts import Experts
+from models.heads.experts import Mixture
 from models.routing import Routing, every_row, router_scores
+from models.settings import MixtureConfig
 
 
-class SoftMoEHead(Experts):
+class SoftConfig(MixtureConfig):
+    """E experts D -> H -> C, every one weighted by a softmax gate."""
+
+    kind: Literal["soft"] = "soft"
+
+    even_load = True
+    policy: ClassVar[str] = ""
+    default_balance: ClassVar[dict[str, float]] = {"kl": 0.2}
+
+    @property
+    def most_experts(self) -> int:
+        """How many experts a row has at most: all."""
+        return self.experts
+
+
+class SoftMoEHead(Mixture):
     """sum_e p_e (activation(x w1_e + b1_e) w2_e + b2_e) with p = softmax(gate(x) / temperature), (N, D) -> (N, C)."""
 
     def __init__(self, config: SoftConfig) -> None:
-        super().__init__(
-            (config.experts,), config.features, config.hidden, config.classes, config.activation, config.dropout
-        )
+        super().__init__(config)
         self.config = config
-        self.gate = nn.Linear(config.features, config.experts)
 
     def shares(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return every expert's weight (N, E) for x (N, D) and the gate's scores (N, E), in float32 or wider."""

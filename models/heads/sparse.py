@@ -9,27 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import SparseConfig
-from models.heads.experts import Experts
+from models.heads.experts import Mixture
 from models.routing import Routing, router_scores, standardise
-from models.routing.policies import ROUTES
+from models.routing.policy import SparseConfig
 
 
-class SparseMoEHead(Experts):
+class SparseMoEHead(Mixture):
     """sum over the selected e of weight_e (activation(x w1_e + b1_e) w2_e + b2_e), (N, D) -> (N, C).
 
     `forward` is the readable definition; `bench.forms` holds the ways of executing it fast. A row without experts has
-    logits of zero. Where `config.batch_coupled`, a row's logits depend on the other rows of x.
+    logits of zero. If `config.batch_coupled`, a row's logits depend on the other rows of x.
     """
 
     correction: Tensor
 
     def __init__(self, config: SparseConfig) -> None:
-        super().__init__(
-            (config.experts,), config.features, config.hidden, config.classes, config.activation, config.dropout
-        )
+        super().__init__(config)
         self.config = config
-        self.gate = nn.Linear(config.features, config.experts)
         self.noise = nn.Linear(config.features, config.experts)
         if config.bias_correction:
             self.register_buffer("correction", torch.zeros(config.experts))  # (E,)
@@ -45,7 +41,7 @@ class SparseMoEHead(Experts):
             noisy = scores + torch.randn_like(scores) * noise_std
         decisive = scores if noisy is None else noisy
         ranking = decisive + self.correction.to(decisive.dtype) if config.bias_correction else decisive
-        rows, experts, weights, per_row, dropped = ROUTES[config.policy](ranking, decisive, config)
+        rows, experts, weights, per_row, dropped = config.route(ranking, decisive)
         return Routing(rows, experts, weights, scores, per_row, dropped, noisy, noise_std, raw)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,19 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.config import (
-    LIMITED,
-    POLICIES,
-    ConfigError,
-    HeadConfig,
-    HeadKind,
-    SoftConfig,
-    SparseConfig,
-    check_choice,
-    equal_capacity,
-    head_config,
-)
+from models.config import head_config
 from models.heads.cost import parameters
+from models.heads.heads import HeadConfig, HeadKind, equal_capacity, settings_of
+from models.routing.policies import POLICIES
+from models.settings import ConfigError, check_choice
 
 BESIDE: tuple[HeadKind, ...] = ("dense", "soft")
 """The heads without a policy, at the end of a table."""
@@ -77,12 +69,10 @@ def _contender(spec: str, shared: dict[str, Any]) -> Contender:
             raise ConfigError(f"policy {spec!r}: the {name} head stands beside the policies and takes no settings here")
         if name == "soft":
             return Contender(name, "soft", sizes)
-        mixture = head_config("soft", **sizes)
-        assert isinstance(mixture, SoftConfig)
-        dense = equal_capacity(mixture)
+        dense = equal_capacity(head_config("soft", **sizes))
         same = {"hidden": dense.hidden, "activation": dense.activation, "dropout": dense.dropout}
         return Contender(name, "dense", same)
-    common = {"policy": name, **(sizes if name in LIMITED else shared)}
+    common = {"policy": name, **(sizes if POLICIES[name].k_is == "limit" else shared)}
     asked = _settings(spec, settings) if colon else {}
     config = head_config("sparse", **{**common, **asked})
     values = {key: getattr(config, key) for key in asked}
@@ -96,9 +86,9 @@ def _settings(spec: str, settings: str) -> dict[str, Any]:
     names = [name.strip() for name, _, _ in pairs]
     if not all(name and value for name, _, value in pairs) or len(set(names)) < len(names):
         raise ConfigError(f"policy {spec!r} is not written as NAME:SETTING=VALUE,SETTING=VALUE with each setting once")
-    own = SparseConfig.model_fields.keys() - {"kind", "policy", "features", "classes"}
+    known = settings_of("sparse") - {"policy", "features", "classes"}
     for name in names:
-        check_choice(f"setting in policy {spec!r}:", name, sorted(own))
+        check_choice(f"setting in policy {spec!r}:", name, sorted(known))
     return {name: _value(text.strip()) for name, (_, _, text) in zip(names, pairs, strict=True)}
 
 
@@ -110,7 +100,7 @@ def _value(text: str) -> Any:
 
 
 def equal_parameters(contenders: Sequence[Contender], features: int, classes: int) -> dict[str, int]:
-    """Return the parameters of each contender's head; raises `ConfigError` where those of policies differ too much."""
+    """Return the parameters of each contender's head; raises `ConfigError` if those of policies differ too much."""
     counts = {one.label: parameters(one.config(features, classes)) for one in contenders}
     sparse = {one.label: counts[one.label] for one in contenders if one.head == "sparse"}
     if sparse:

@@ -74,7 +74,7 @@ def _features(source: Checkpoint, part: LabelledImages, name: str, device: torch
 
 
 def _read(kept: Path, digest: str) -> dict[str, Tensor] | None:
-    """Return the features in the file `kept`, or None where it does not hold those of `digest`."""
+    """Return the features in the file `kept`, or None if it does not hold those of `digest`."""
     try:
         with safe_open(kept, framework="pt") as file:
             if (file.metadata() or {}).get("digest") == digest:

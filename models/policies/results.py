@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from models.errors import ResumeError
 from models.policies.contenders import rank
-from models.result_file import write_result
-from models.training.training_state import ResumeError, first_difference
+from models.result_file import first_difference, write_result
 from reports.records.policy_study import Failure, Latency, PolicyRun, PolicyStudy
 
 FILE = "policies.json"

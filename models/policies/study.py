@@ -2,7 +2,7 @@
 
 OUT/LABEL-seedN/          a training, as `models.training.train` leaves it
 OUT/policies.json         what came out, written after each; see `models.policies.results`
-OUT/features.safetensors  features of a frozen backbone, where heads alone are trained
+OUT/features.safetensors  features of a frozen backbone, if heads alone are trained
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from models.classifier import checkpoint
 from models.classifier.checkpoint import WEIGHTS, Checkpoint
 from models.classifier.classifier import Classifier
 from models.classifier.evaluate import BATCH, joined
-from models.config import ConfigError
 from models.data.data import CACHE, Dataset, load_data
 from models.data.images import DataError
 from models.device import pick_device
@@ -29,12 +28,12 @@ from models.policies.contenders import Contender, equal_parameters
 from models.policies.frozen_features import frozen_features
 from models.policies.information import information
 from models.policies.results import PolicyResults
-from models.progress import SILENT, Progress
+from models.progress import SILENT, Progress, StudyProgress
 from models.result_file import environment
 from models.routing import Routing
+from models.settings import ConfigError
 from models.storage import StorageError, make_folder
 from models.training.recipes import TrainConfig, train_config
-from models.training.study_progress import StudyProgress
 from models.training.train import train
 from models.training.trainer import model_config
 from reports.records.policy_study import PolicyRun
@@ -101,7 +100,7 @@ def run_policies(
     """Train what `plan` names, seed by seed, and return all that is found in `out`, and which runs failed.
 
     A finished run is not repeated, an interrupted one goes on where it was, and one that fails stops no other.
-    Raises `ModelError` where all would fail: for bad settings, data or device, policies of unequal size, or an `out`
+    Raises `ModelError` if all would fail: for bad settings, data or device, policies of unequal size, or an `out`
     that holds another study or cannot be written.
     """
     where = pick_device(device)

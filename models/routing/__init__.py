@@ -15,8 +15,8 @@ from torch import Tensor, nn
 class Assignments(NamedTuple):
     """What a policy decides: assignment m sends row rows[m] to expert experts[m].
 
-    `per_row` is the number of experts of a row where all rows have as many, and `dropped` counts the wanted
-    assignments that found no place, where a policy can refuse any.
+    `per_row` is the number of experts of a row if all rows have as many, and `dropped` counts the wanted
+    assignments that found no place, if the policy can refuse any.
     """
 
     rows: Tensor  # (M,) int64, never falling
@@ -30,7 +30,7 @@ class Routing(NamedTuple):
     """A routing decision over N rows and E experts in the flat form; see `Assignments`.
 
     `scores` are those the decision rests on, before noise and before any correction of the choice; `raw` are the
-    gate's own where they were standardised to give `scores`; `noisy` and `noise_std` are present in training only.
+    gate's own if they were standardised to give `scores`; `noisy` and `noise_std` are present in training only.
     """
 
     rows: Tensor  # (M,) int64, never falling
@@ -45,12 +45,12 @@ class Routing(NamedTuple):
 
     @property
     def ids(self) -> Tensor:
-        """The experts as (N, per_row). Raises `ValueError` where rows have different numbers of them."""
+        """The experts as (N, per_row). Raises `ValueError` if rows have different numbers of them."""
         return self.experts.view(-1, self._same())
 
     @property
     def row_weights(self) -> Tensor:
-        """The weights as (N, per_row). Raises `ValueError` where rows have different numbers of experts."""
+        """The weights as (N, per_row). Raises `ValueError` if rows have different numbers of experts."""
         return self.weights.view(-1, self._same())
 
     def load(self) -> Tensor:
@@ -59,7 +59,7 @@ class Routing(NamedTuple):
         return none.scatter_add(0, self.experts, torch.ones_like(self.experts))
 
     def matrix(self) -> Tensor:
-        """Return the weights as (N, E), zero where an expert does not serve a row."""
+        """Return the weights as (N, E), zero if an expert does not serve a row."""
         return torch.zeros_like(self.scores).index_put((self.rows, self.experts), self.weights)
 
     def _same(self) -> int:

@@ -1,29 +1,83 @@
 """Expert choice: every expert takes its best rows, so that all have as many (Zhou et al. 2022).
 
+    expert e is in S_n for the min(N, P) rows n with the largest q_n[e], of equal ones those with the lowest n
+
 A row's experts depend on the whole batch, and a row may have none.
 
-Letters: N rows, E experts, k experts per row on average, P rows per expert, M = E P.
+Letters: N rows, E experts, k experts per row on average, P places of an expert, M = E P.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import ceil
+from typing import ClassVar, Literal
+
+import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
-from models.config import SparseConfig
 from models.routing import Assignments, every_row, shares, weigh
+from models.routing.decision import ROUNDING, Decision, Float64, Integers, Mask, Ranked
+from models.routing.places import Factor, PlacesConfig
 
 
-def route(ranking: Tensor, scores: Tensor, config: SparseConfig) -> Assignments:
-    """Return for each expert the P = ceil(capacity_factor N k / E) rows, or all N, with its largest shares.
+class ExpertChoiceConfig(PlacesConfig):
+    """For each expert the P rows, or all N, with its largest shares of their gate."""
 
-    Shares are softmax(ranking / temperature) over the experts of a row; of equal ones the lowest row counts, and
-    NaN ranks above every number. `ranking` and `scores`, which weigh, are (N, E).
-    """
-    share = shares(ranking, config.temperature).T  # (E, N)
-    best = torch.sort(share, dim=-1, descending=True, stable=True).indices  # (E, N)
-    places = min(share.shape[1], config.capacity(share.shape[1]))
-    taken = best[:, :places].reshape(-1)  # (M,), expert by expert
-    rows, order = torch.sort(taken, stable=True)  # (M,), (M,)
-    experts = every_row(config.experts, places, share.device)[order]
-    return Assignments(rows, experts, weigh(scores, rows, experts, config.temperature, config.weights_over))
+    policy: Literal["expert_choice"] = "expert_choice"
+    capacity_factor: Factor = 1.0
+
+    rank = 4
+    k_is = "mean"
+    even_load = True
+    usual_balance: ClassVar = {}
+
+    def route(self, ranking: Tensor, scores: Tensor) -> Assignments:
+        """Return them row by row, chosen by softmax(ranking / temperature) and weighed by `scores`, both (N, E).
+
+        Of equal shares the lowest row counts, and NaN ranks above every number.
+        """
+        share = shares(ranking, self.temperature).T  # (E, N)
+        best = torch.sort(share, dim=-1, descending=True, stable=True).indices  # (E, N)
+        places = min(share.shape[1], self.capacity(share.shape[1]))
+        taken = best[:, :places].reshape(-1)  # (M,), expert by expert
+        rows, order = torch.sort(taken, stable=True)  # (M,), (M,)
+        experts = every_row(self.experts, places, share.device)[order]
+        return Assignments(rows, experts, weigh(scores, rows, experts, self.temperature, self.weights_over))
+
+    def decide(self, ranked: Ranked) -> Decision:
+        """Return who serves whom: an expert's places go to its largest shares, of equal ones to the lowest row."""
+        unranked = np.argsort(ranked.order, axis=1)
+        nan = np.isinf(ranked.scores[:, :1])
+        share = np.take_along_axis(np.where(nan, np.inf, ranked.shares), unranked, axis=1)  # (N, E)
+        odds, error = ranked.log_odds(), 2 * ranked.error[:, None] + ROUNDING
+        low = np.take_along_axis(np.where(nan, np.inf, expit(odds - error)), unranked, axis=1)
+        high = np.take_along_axis(np.where(nan, np.inf, expit(odds + error)), unranked, axis=1)
+        low, high = np.minimum(low, share), np.maximum(high, share)
+        places = ceil(Fraction(repr(self.capacity_factor)) * len(share) * self.k / self.experts)
+
+        def within(values: Float64, others: Float64) -> Mask:
+            ahead = np.stack([_ahead(*columns) for columns in zip(values.T, others.T, strict=True)], axis=1)  # (N, E)
+            return ahead < places
+
+        return Decision(within(share, share), within(high, low) & ~within(low, high))
+
+    def most_assignments(self, rows: int) -> int:
+        """Return the assignments to experts that N = `rows` have, whatever the scores."""
+        return self.all_places(rows)
+
+
+def _ahead(values: Float64, others: Float64) -> Integers:
+    """Return how many rows come before each (N,): those with `others` above its `values`, or equal and a lower row."""
+    N = len(values)
+    own_first, row = np.repeat([0, 1], N), np.tile(np.arange(N), 2)
+    ranked = np.lexsort((own_first, row, -np.concatenate([values, others])))
+    passed = np.cumsum(ranked >= N)
+    found = np.empty(N, dtype=np.int64)
+    found[ranked[ranked < N]] = passed[ranked < N]
+    return found - (others > values)
+
+
+POLICY = ExpertChoiceConfig

@@ -1,25 +1,42 @@
 """Top-k routing: exactly k distinct experts per row, ties to the lowest id (Shazeer et al. 2017).
 
-Letters: N rows, E experts, k experts per row.
+    S_n = the m.k best experts
+
+in the words of `models.classifier.checkpoint`, as in every file here. Letters: N rows, E experts, k experts per row.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.config import SparseConfig
 from models.routing import Assignments, every_row, select
+from models.routing.decision import Decision, Ranked
+from models.routing.policy import SparseConfig
 
 
-def route(ranking: Tensor, scores: Tensor, config: SparseConfig) -> Assignments:
-    """Return the k experts of every row with the largest `ranking` (N, E), best first, weighed by `scores` (N, E)."""
-    ids = select(ranking, config.k)  # (N, k)
-    weights = weigh(scores, ids, config.temperature, config.weights_over)  # (N, k)
-    rows = every_row(ids.shape[0], config.k, ids.device)
-    return Assignments(rows, ids.reshape(-1), weights.reshape(-1), per_row=config.k)
+class TopKConfig(SparseConfig):
+    """The k best experts of each row."""
+
+    policy: Literal["top_k"] = "top_k"
+
+    rank = 0
+    k_is = "wanted"
+    usual_balance: ClassVar = {"importance": 0.2, "load": 0.2}
+
+    def route(self, ranking: Tensor, scores: Tensor) -> Assignments:
+        """Return the k experts of every row with the largest `ranking` (N, E), best first, weighed by `scores`."""
+        ids = select(ranking, self.k)  # (N, k)
+        weights = weigh(scores, ids, self.temperature, self.weights_over)  # (N, k)
+        rows = every_row(ids.shape[0], self.k, ids.device)
+        return Assignments(rows, ids.reshape(-1), weights.reshape(-1), per_row=self.k)
+
+    def decide(self, ranked: Ranked) -> Decision:
+        """Return the first k of every row."""
+        return ranked.decision(np.full(len(ranked.order), self.k), np.zeros_like(ranked.order, dtype=bool))
 
 
 def weigh(scores: Tensor, ids: Tensor, temperature: float, over: Literal["selected", "all"]) -> Tensor:
@@ -28,3 +45,6 @@ def weigh(scores: Tensor, ids: Tensor, temperature: float, over: Literal["select
     if over == "selected":
         return torch.softmax(scores.gather(-1, ids), dim=-1)
     return torch.softmax(scores, dim=-1).gather(-1, ids)
+
+
+POLICY = TopKConfig

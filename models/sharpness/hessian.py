@@ -29,7 +29,7 @@ class Hessian(HessianLinearOperator):  # type: ignore[misc]  # curvlinops has no
 
     It is curvlinops' operator (weights of ragged batches, vectors as tensors or lists, SciPy export) with another
     product: instead of forward over reverse mode anew each time, the graph of the gradient is kept and
-    differentiated again, which on a CPU takes two thirds of the time. Where the graphs would not fit into memory
+    differentiated again, which on a CPU takes two thirds of the time. If the graphs would not fit into memory
     they are built again for each product.
     """
 

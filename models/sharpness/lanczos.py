@@ -26,7 +26,7 @@ class Lanczos:
     """The Krylov space of an operator A and a random vector, grown one product at a time.
 
     `basis` (m, P) is orthonormal to rounding; `images` (m, P) are its products with A, kept so that every residual
-    can be computed rather than estimated. Where the space is exhausted it goes on from a new random direction, so
+    can be computed rather than estimated. If the space is exhausted, it goes on from a new random direction, so
     that m can reach P and repeated eigenvalues are found then.
     """
 
@@ -38,7 +38,7 @@ class Lanczos:
         self._images = torch.empty(size, dtype=operator.dtype, device=operator.device)
         self._next: Tensor = self._random()
         self.beyond = 0.0
-        """Length of the part of the last image that the basis does not span."""
+        """Norm of the residual of the last product A v after projection onto the basis."""
 
     @property
     def basis(self) -> Tensor:

@@ -19,7 +19,7 @@ from reports.records.sharpness import Surface
 PAPER_ALPHAS = [step / 20 for step in range(-10, 11)]
 """The 21 points of arXiv 2601.15021."""
 RESOLVED = 1e-4
-"""A second difference counts as resolved where rounding is below this share of it."""
+"""A second difference counts as resolved if rounding is below this share of it."""
 _AGREED = 1e-3
 _ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mean loss, relative to it: what was seen at most
 _SLOPE_STEP = 1e-4  # of the step of losses: a slope loses far fewer digits
@@ -62,7 +62,7 @@ def second_difference(
 
     `objective` is one in float64, `start` its value and gradient at the trained weights; `curvature`, what v^T H v
     should about be, only decides the step h: as short as rounding allows, since a rectifier that switches, or a row
-    that changes its experts, between -2h and 2h gives the loss a kink or jump that no Hessian knows. Where the
+    that changes its experts, between -2h and 2h gives the loss a kink or jump that no Hessian knows. If the
     differences over h and 2h disagree there was one, and the difference of the slopes at 0 and a far smaller h is
     taken instead: with a million rectifiers, kinks lie closer than a loss in float64 can be told apart.
     """

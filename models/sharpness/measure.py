@@ -21,19 +21,18 @@ import torch
 
 from models.classifier import checkpoint
 from models.classifier.checkpoint import WEIGHTS, Checkpoint
-from models.config import DenseConfig, SparseConfig, check_choice
 from models.data.data import CACHE, Dataset, load_data
 from models.data.images import DataError
 from models.device import pick_device
-from models.progress import SILENT, Progress
-from models.result_file import environment, write_result
+from models.errors import ResumeError
+from models.progress import SILENT, Progress, duration
+from models.result_file import environment, first_difference, write_result
+from models.settings import check_choice
 from models.sharpness.config import SharpnessConfig
 from models.sharpness.network import Network, network_blocks
-from models.sharpness.subset import Sample, SubsetSharpness, sample_of_images
-from models.sharpness.work import FinishedPieces, WorkError
+from models.sharpness.pieces import Sample, SubsetSharpness, sample_of_images
+from models.sharpness.resume import FinishedPieces
 from models.storage import make_folder
-from models.training.study_progress import duration
-from models.training.training_state import first_difference
 from reports.records.sharpness import Sharpness, SharpnessPart
 
 
@@ -61,15 +60,15 @@ def measure_sharpness(
     about = _about(loaded, source, config)
     name = path.resolve().name
     target = make_folder(out) / f"{name}.json"
-    if (finished := _finished(target, about)) is not None:
+    if (earlier := _finished(target, about)) is not None:
         progress.say(f"{name}: already measured in {target}")
-        return finished
-    work = FinishedPieces(out / f"{name}.work", about)
+        return earlier
+    finished = FinishedPieces(out / f"{name}.work", about)
     began, parts = time.monotonic(), []
     subsets = _subsets(source, config)
     for place, subset in enumerate(subsets):
         sample = _sample(loaded, source, subset, config, where)
-        measured = SubsetSharpness(loaded.model, sample, config, work, progress)
+        measured = SubsetSharpness(loaded.model, sample, config, finished, progress)
         parts.append(_measure(measured, progress, name, later=len(subsets) - 1 - place))
     head = loaded.config.model.head
     result = Sharpness(
@@ -79,7 +78,7 @@ def measure_sharpness(
         environment=environment(where),
         checkpoint=name,
         head=head.kind,
-        policy=head.policy if isinstance(head, SparseConfig) else None,
+        policy=head.policy or None,
         preset=loaded.config.training.get("preset"),
         data=loaded.config.data if source is None else source.name,
         images=max(part.images for part in parts),
@@ -91,17 +90,17 @@ def measure_sharpness(
         parts=tuple(parts),
     )
     write_result(target, result)
-    work.remove()
+    finished.remove()
     progress.say(f"{name}: {target} after {duration(time.monotonic() - began)}")
     return result
 
 
 def check_names(paths: Sequence[Path]) -> None:
-    """Raise `WorkError` where two checkpoints would share one result."""
+    """Raise `ResumeError` if two checkpoints would share one result."""
     names = [path.resolve().name for path in paths]
     for name in names:
         if names.count(name) > 1:
-            raise WorkError(f"two of the checkpoints are called {name}; measure them with an --out each")
+            raise ResumeError(f"two of the checkpoints are called {name}; measure them with an --out each")
 
 
 def _measure(subset: SubsetSharpness, progress: Progress, name: str, later: int) -> SharpnessPart:
@@ -111,7 +110,7 @@ def _measure(subset: SubsetSharpness, progress: Progress, name: str, later: int)
     label, began, done = f"{name}, {subset.sample.subset}", time.monotonic(), 0.0
     with progress.track(tasks, len(tasks), label) as tracked:
         for place, task in enumerate(tracked):
-            known = f"{subset.sample.subset}/{task.name}" in subset.work.pieces
+            known = f"{subset.sample.subset}/{task.name}" in subset.finished.pieces
             found = subset.run(task.name)
             if known:
                 began, done = time.monotonic(), 0.0
@@ -216,15 +215,13 @@ def _notes(
         notes.append("Measured on the features that the checkpoint keeps: the head alone, on test images alone.")
     elif not any(name.startswith("backbone") for name in network_blocks(Network(loaded.model, True))):
         notes.append("The backbone has no weights: all of the model is its head.")
-    if isinstance(head, SparseConfig):
+    if head.noisy:
         notes.append("The noise layer acts in training only: its curvature is exactly zero, and no block holds it.")
-        if head.batch_coupled:
-            notes.append(
-                f"Under {head.policy} rows share their experts: each subset went through the head as one batch."
-            )
+    if head.batch_coupled:
+        notes.append(f"Under {head.policy} rows share their experts: each subset went through the head as one batch.")
     if any(not weight.requires_grad for weight in loaded.model.parameters()):
         notes.append("Weights that training does not move are in no block.")
-    if not isinstance(head, DenseConfig):
+    if head.gated:
         notes.append(
             "Traces of all and of experts are the sums of their parts' traces, which are independent estimates."
         )
@@ -250,13 +247,13 @@ def _notes(
 
 
 def _finished(target: Path, about: dict[str, Any]) -> Sharpness | None:
-    """Return what `target` holds, or None if it is not there; raise `WorkError` if it is something else."""
+    """Return what `target` holds, or None if it is not there; raise `ResumeError` if it is something else."""
     if not target.exists():
         return None
     try:
         result = Sharpness.model_validate_json(target.read_bytes())
     except (OSError, ValueError):
-        raise WorkError(f"{target} is no sharpness measurement; use another --out") from None
+        raise ResumeError(f"{target} is no sharpness measurement; use another --out") from None
     if difference := first_difference(result.settings or {}, json.loads(json.dumps(about))):
-        raise WorkError(f"{target} holds a measurement with another {difference}; use another --out, or delete it")
+        raise ResumeError(f"{target} holds a measurement with another {difference}; use another --out, or delete it")
     return result

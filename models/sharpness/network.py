@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from models.classifier.classifier import Classifier
-from models.config import SparseConfig
-from models.heads.dense import DenseHead
 from models.heads.heads import Head
 from models.routing import Routing
 
@@ -38,16 +36,11 @@ class Network(nn.Module):
     @property
     def coupled(self) -> bool:
         """Whether a row's logits depend on the other rows of its batch."""
-        config = self.head.config
-        return isinstance(config, SparseConfig) and config.batch_coupled
+        return self.head.config.batch_coupled
 
     def routed(self, x: Tensor) -> tuple[Tensor, Routing | None]:
         """Return the logits (N, C) of x and the routing behind them, which a dense head has not."""
-        x = self.backbone(x)
-        if isinstance(self.head, DenseHead):
-            return self.head(x), None
-        routing = self.head.routing(x)
-        return self.head.mix(x, routing), routing
+        return self.head.routed(self.backbone(x))
 
     def forward(self, x: Tensor, with_routing: bool = False) -> Tensor | tuple[Tensor, Routing | None]:
         """Return the logits (N, C) of x, and on request the routing."""
@@ -61,7 +54,7 @@ class Piece(NamedTuple):
     expert: int | None = None
 
 
-class Block(NamedTuple):
+class WeightBlock(NamedTuple):
     """Weights that are varied together; `parts` are the blocks that it consists of, if any."""
 
     name: str
@@ -74,25 +67,27 @@ class Block(NamedTuple):
         return all(piece.name.startswith("head.") for piece in self.pieces)
 
 
-def network_blocks(network: Network) -> dict[str, Block]:
+def network_blocks(network: Network) -> dict[str, WeightBlock]:
     """Return all blocks by name: `all`; its parts `backbone`, `gate`, `experts` or `head`; `expert 0` and so on.
 
     What training does not move is in none: frozen weights, and the noise layer, which has no influence in
     evaluation, so that its curvature is exactly zero. A backbone without weights makes no block.
     """
     names = [name for name, weight in network.named_parameters() if weight.requires_grad]
-    blocks = [Block("backbone", _pieces(name for name in names if name.startswith("backbone.")))]
-    if isinstance(network.head, DenseHead):
-        blocks.append(Block("head", _pieces(_EXPERTS)))
+    blocks = [WeightBlock("backbone", _pieces(name for name in names if name.startswith("backbone.")))]
+    if not network.head.config.gated:
+        blocks.append(WeightBlock("head", _pieces(_EXPERTS)))
     else:
         ids = range(network.head.config.experts)
-        each = [Block(f"expert {e}", tuple(Piece(name, e) for name in _EXPERTS)) for e in ids]
-        blocks.append(Block("gate", _pieces(name for name in names if name.startswith("head.gate."))))
-        blocks.append(Block("experts", _pieces(_EXPERTS), tuple(block.name for block in each)))
+        each = [WeightBlock(f"expert {e}", tuple(Piece(name, e) for name in _EXPERTS)) for e in ids]
+        blocks.append(WeightBlock("gate", _pieces(name for name in names if name.startswith("head.gate."))))
+        blocks.append(WeightBlock("experts", _pieces(_EXPERTS), tuple(block.name for block in each)))
         blocks += each
     found = [block for block in blocks if block.pieces]
     parts = [block for block in found if not block.name.startswith("expert ")]
-    whole = Block(WHOLE, tuple(piece for part in parts for piece in part.pieces), tuple(part.name for part in parts))
+    whole = WeightBlock(
+        WHOLE, tuple(piece for part in parts for piece in part.pieces), tuple(part.name for part in parts)
+    )
     return {block.name: block for block in (whole, *found)}
 
 
@@ -103,7 +98,7 @@ def _pieces(names: Iterable[str]) -> tuple[Piece, ...]:
 class BlockNetwork(nn.Module):
     """A network as a function of one block: those weights are its parameters, all others are constants."""
 
-    def __init__(self, network: Network, block: Block) -> None:
+    def __init__(self, network: Network, block: WeightBlock) -> None:
         super().__init__()
         self._network = (network,)  # a tuple, so that the network's weights are no parameters of this module
         self.block = block

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.routing import Routing
 from models.sharpness.hessian import Batches, Hessian
-from models.sharpness.network import Block, BlockNetwork, Network
+from models.sharpness.network import BlockNetwork, Network, WeightBlock
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Objective:
     Losses of rows are added up in float64 whatever the dtype of the weights.
     """
 
-    def __init__(self, network: Network, block: Block, batches: Batches) -> None:
+    def __init__(self, network: Network, block: WeightBlock, batches: Batches) -> None:
         self.block, self.batches = block, batches
         self.model = BlockNetwork(network, block)
         self.rows = sum(len(y) for _, y in batches)

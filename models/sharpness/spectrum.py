@@ -44,7 +44,7 @@ class Spectrum(NamedTuple):
 def spectrum(
     operator: Symmetric, generator: torch.Generator, *, count: int, tolerance: float, least: int, most: int
 ) -> Spectrum:
-    """Return the `count` largest eigenvalues (all, where P is smaller), and what else the run knows.
+    """Return the `count` largest eigenvalues (all, if P is smaller), and what else the run knows.
 
     Goes on for at least `least` and at most `most` products, until each residual is at most `tolerance` times the
     eigenvalue of largest size.

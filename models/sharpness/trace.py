@@ -35,7 +35,7 @@ def hutchinson(
 
     What the directions span is exact, and only the rest is estimated (Meyer et al. 2021, Hutch++), with random signs
     z projected off the directions: the mean of z^T A z has no bias. Probes are drawn until the standard error is at
-    most `relative_error` of the value: 12 or `most` if that is fewer, and at most `most`, which is 2 or more.
+    most `relative_error` of the value: at least min(12, most) and at most `most` >= 2 of them.
     """
     exact = math.fsum(known)
     samples: list[float] = []

@@ -30,7 +30,7 @@ def worst_rise(
     where the last one led, to the border of the ball. `adaptive` measures e / |w| instead of e, which no rescaling of
     the network that keeps its function can change (Kwon et al. 2021); weights of zero then stay. The best point is
     reported, so the true maximum is at least that. A gradient of zero is replaced by a random direction. `start` is
-    value and gradient (P,) at the trained weights, where they are known.
+    value and gradient (P,) at the trained weights, if they are known.
     """
     weights = objective.weights
     scale = weights.abs() if adaptive else torch.ones_like(weights)

@@ -12,15 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.config import (
-    Config,
-    ConfigError,
-    DenseConfig,
-    HeadConfig,
-    SoftConfig,
-    SparseConfig,
-)
+from models.heads.heads import HeadConfig
 from models.routing import Routing
+from models.settings import Config, ConfigError
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -42,15 +36,15 @@ def total(routing: Routing | None, weights: BalanceWeights, config: HeadConfig) 
     Raises `ConfigError` for a term that the head cannot have, and `ValueError` for `load` without noise.
     """
     check(weights, config)
-    if routing is None or isinstance(config, DenseConfig):
+    if routing is None:
         return 0.0
     loss: Tensor | float = 0.0
     if weights.kl:
         loss = loss + weights.kl * kl_to_uniform(torch.softmax(routing.scores / config.temperature, dim=-1))
     if weights.importance:
         loss = loss + weights.importance * importance_loss(routing)
-    if weights.load and isinstance(config, SparseConfig):
-        loss = loss + weights.load * load_loss(routing, config.k)
+    if weights.load:
+        loss = loss + weights.load * load_loss(routing, config.most_experts)
     if weights.switch:
         loss = loss + weights.switch * switch_loss(routing, config.temperature)
     if weights.z:
@@ -59,24 +53,10 @@ def total(routing: Routing | None, weights: BalanceWeights, config: HeadConfig) 
 
 
 def check(weights: BalanceWeights, config: HeadConfig) -> None:
-    """Raise `ConfigError` where `weights` ask for a term that the head cannot have."""
+    """Raise `ConfigError` if `weights` ask for a term that the head cannot have."""
     for term, weight in weights:
-        if weight and (reason := refusal(term, config)):
+        if weight and (reason := config.refusal(term)):
             raise ConfigError(f"balance {term} = {weight:g}: {reason}; set {term} to 0")
-
-
-def refusal(term: str, config: HeadConfig) -> str | None:
-    """Return why a head cannot have the balance term of `BalanceWeights` called `term`, or None where it can."""
-    if isinstance(config, DenseConfig):
-        return "a dense head has no experts to balance"
-    even = isinstance(config, SoftConfig) or config.policy == "expert_choice"
-    if term == "switch" and even:
-        return "every expert of this head has as many rows as any other"
-    if term == "load" and (isinstance(config, SoftConfig) or config.policy not in ("top_k", "capacity")):
-        return "the smooth load needs noise and a fixed number of wanted experts per row, as of top_k and capacity"
-    if term == "correction" and (isinstance(config, SoftConfig) or not config.bias_correction):
-        return "the head has no correction to move, which a sparse head has with bias_correction"
-    return None
 
 
 def kl_to_uniform(weights: Tensor) -> Tensor:
@@ -118,7 +98,7 @@ def expected_load(routing: Routing, k: int | None = None) -> Tensor:
 
 
 def switch_loss(routing: Routing, temperature: float = 1.0) -> Tensor:
-    """Return E sum_e f_e P_e, 1 where either is even (Fedus et al. 2021, equations 4 to 6).
+    """Return E sum_e f_e P_e, 1 if either is even (Fedus et al. 2021, equations 4 to 6).
 
     f_e is the share of the M assignments that expert e serves, through which no gradient flows, and P_e the mean over
     rows of its share softmax(scores / temperature).

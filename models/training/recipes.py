@@ -7,22 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from models.config import (
-    HEAD_KINDS,
-    BackboneConfig,
-    Config,
-    ConfigError,
-    DenseConfig,
-    HeadConfig,
-    HeadKind,
-    Share,
-    SoftConfig,
-    Width,
-    check_choice,
-    head_config,
-    validated,
-)
+from models.config import BackboneConfig, head_config
 from models.data.domains import JOIN
+from models.heads.heads import HEAD_KINDS, HeadKind
+from models.settings import Config, ConfigError, Share, Width, check_choice, validated
 from models.training.balance import BalanceWeights, Weight
 from models.training.balance import check as check_balance
 
@@ -30,26 +18,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Rate = Annotated[float, Field(gt=0)]
 Scale = Annotated[float, Field(gt=0, le=1)]
 Schedule = Literal["constant", "step", "triangle"]
-
-
-def default_balance(head: HeadConfig) -> BalanceWeights:
-    """Return what keeps the experts of `head` in use unless asked otherwise.
-
-    The paper's losses where the head can have them; the correction of the choice is there to do without them.
-    """
-    if isinstance(head, DenseConfig):
-        return BalanceWeights()
-    if isinstance(head, SoftConfig):
-        return BalanceWeights(kl=0.2)
-    if head.bias_correction:
-        return BalanceWeights(correction=0.001)
-    match head.policy:
-        case "top_k" | "capacity":
-            return BalanceWeights(importance=0.2, load=0.2)
-        case "top_p" | "threshold":
-            return BalanceWeights(importance=0.2, switch=0.01)
-        case "expert_choice":
-            return BalanceWeights()
 
 
 class TrainConfig(Config):
@@ -165,7 +133,7 @@ def train_config(data: str, head: str, preset: str | None = None, **changes: Any
     """Return the recipe `preset`, by default `demo` for digits and `quick` for anything else, with fields changed.
 
     Digits, alone or in a mixture, are never mirrored, in training or evaluation, unless `flip` is asked for.
-    `balance` changes single terms of `default_balance`. Raises `ConfigError` for an unknown preset or a bad value.
+    `balance` changes single terms of the head's default. Raises `ConfigError` for an unknown preset or a bad value.
     """
     digits = "digits" in data.split(JOIN)
     preset = preset or ("demo" if data == "digits" else "quick")
@@ -178,7 +146,7 @@ def train_config(data: str, head: str, preset: str | None = None, **changes: Any
         settings["flip"] = False
         settings["backbone"] = {**settings["backbone"], "mirrored": False}
     built = head_config(head, settings.get("head_preset", "paper"), **settings.get("head_changes", {}))
-    settings["balance"] = {**default_balance(built).model_dump(), **dict(changes.get("balance", {}))}
+    settings["balance"] = {**built.default_balance, **changes.get("balance", {})}
     return validated(TypeAdapter(TrainConfig), {"preset": preset, "data": data, "head": head, **settings}, "training")
 
 

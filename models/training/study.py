@@ -16,20 +16,21 @@ from typing import Any
 import torch
 
 from models.classifier import checkpoint
-from models.config import HEAD_KINDS
+from models.config import head_config
 from models.data.data import CACHE
 from models.data.images import DataError
 from models.device import pick_device
-from models.errors import ModelError
+from models.errors import ModelError, ResumeError
 from models.heads.cost import parameters
-from models.progress import SILENT, Progress
-from models.result_file import write_result
+from models.heads.heads import HEAD_KINDS, settings_of
+from models.progress import SILENT, Progress, StudyProgress
+from models.result_file import first_difference, write_result
+from models.settings import ConfigError
 from models.storage import StorageError
-from models.training.recipes import TrainConfig
-from models.training.study_progress import StudyProgress
+from models.training.recipes import TrainConfig, train_config
 from models.training.train import train
 from models.training.trainer import training_environment
-from models.training.training_state import ResumeError, first_difference, read_state
+from models.training.training_state import read_state
 from reports.records.training_study import Run, TrainingStudy
 
 FILE = "study.json"
@@ -61,7 +62,7 @@ def run_study(
     """Train as each of `configs` says, and return every finished training in `out` and why others failed.
 
     A training that is there already is not repeated. One that fails, by its folder's name, stops no other. Raises
-    `ModelError` where all would fail: for bad data or device, or an `out` that holds a study with other settings or
+    `ModelError` if all would fail: for bad data or device, or an `out` that holds a study with other settings or
     cannot be written.
     """
     where = pick_device(device)
@@ -157,7 +158,7 @@ def _spread(values: list[float]) -> tuple[float, float | None]:
 
 
 def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:
-    """Raise `ResumeError` where a training in `out` has other settings than those asked for now."""
+    """Raise `ResumeError` if a training in `out` has other settings than those asked for now."""
     asked = {config.head: config.model_dump(mode="json") for config in configs}
     shared = {name: value for name, value in next(iter(asked.values())).items() if name not in OWN}
     for folder in sorted(out.glob("*-seed*")):
@@ -171,8 +172,54 @@ def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
-    """Return the dumped recipe of the training in `folder`, finished or not; None where nothing was kept."""
+    """Return the dumped recipe of the training in `folder`, finished or not; None if nothing was kept."""
     if (folder / checkpoint.CONFIG).exists():
         return checkpoint.read_config(folder).training
     state = read_state(folder)
     return None if state is None else state.config
+
+
+def study_configs(
+    data: str,
+    heads: Sequence[str],
+    seeds: Sequence[int],
+    preset: str | None = None,
+    *,
+    head_changes: dict[str, Any] | None = None,
+    balance: dict[str, float] | None = None,
+    **changes: Any,
+) -> list[TrainConfig]:
+    """Return the recipes of all runs, seed by seed.
+
+    Of `head_changes` and `balance` each head takes what it has. Beside other heads the dense one is as wide as all
+    their experts together, so that capacities stay equal. Raises `ConfigError` for a bad value, and for a setting
+    that none of the heads has.
+    """
+    head_changes, balance = head_changes or {}, balance or {}
+    settings = {head: _settings(head, heads, head_changes) for head in heads}
+    terms = {head: _terms(head, settings[head], balance) for head in heads}
+    for asked, taken in ((head_changes, settings), (balance, terms)):
+        for name in asked:
+            if not any(name in own for own in taken.values()):
+                raise ConfigError(f"none of the heads {', '.join(heads)} has a setting {name!r}; leave it out")
+    return [
+        train_config(data, head, preset, seed=seed, head_changes=settings[head], balance=terms[head], **changes)
+        for seed in seeds
+        for head in heads
+    ]
+
+
+def _settings(head: str, heads: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes that `head` can have, among `heads`."""
+    own = {name: value for name, value in changes.items() if name in settings_of(head)}
+    sizes = {name: changes[name] for name in ("experts", "hidden") if name in changes}
+    if head == "dense" and set(heads) != {"dense"} and sizes:
+        moe = head_config("soft", **sizes).model_dump()
+        own["hidden"] = moe["experts"] * moe["hidden"]
+    return own
+
+
+def _terms(head: str, settings: dict[str, Any], balance: dict[str, float]) -> dict[str, float]:
+    """Return the balance terms that a head with these settings can have; one that no head knows is kept, to be told."""
+    config = head_config(head, **settings)
+    return {term: weight for term, weight in balance.items() if config.refusal(term) is None}

@@ -10,12 +10,14 @@ from models.classifier import checkpoint
 from models.classifier.evaluate import evaluate
 from models.data.data import CACHE, Dataset, load_data
 from models.device import pick_device
+from models.errors import ResumeError
 from models.progress import SILENT, Progress
+from models.result_file import first_difference
 from models.storage import TRAINING, make_folder
 from models.training.recipes import TrainConfig
 from models.training.tracking import Tracker
 from models.training.trainer import Trainer, training_environment
-from models.training.training_state import ResumeError, best_epoch, first_difference, read_state, write_state
+from models.training.training_state import best_epoch, read_state, write_state
 
 
 def train(
@@ -33,7 +35,7 @@ def train(
     After every epoch the state is written below `out`; the same call continues from there and, on a CPU with the
     same number of threads, ends with the same weights bit for bit. A finished training is not repeated. Seeds
     torch's default generators. `command` is the command line that asks, kept beside the history, and `data` what
-    `config.data` names, where it is at hand already. Raises `ModelError` for bad data, an `out` that belongs to another
+    `config.data` names, if it is at hand already. Raises `ModelError` for bad data, an `out` that belongs to another
     configuration or cannot be written, and a loss that is no longer finite.
     """
     where = pick_device(device)
@@ -76,7 +78,7 @@ def train(
 
 
 def _finished(config: TrainConfig, out: Path) -> dict[str, Any] | None:
-    """Return the metrics of the checkpoint in `out`, or None where there is none; it must be of the same config."""
+    """Return the metrics of the checkpoint in `out`, or None if there is none; it must be of the same config."""
     if not (out / checkpoint.CONFIG).exists():
         return None
     done = checkpoint.load(out)

@@ -14,17 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from models.errors import ModelError
+from models.errors import ResumeError
 from models.storage import TRAINING, make_folder, write_atomically
 
 FILE = "state.safetensors"
 _GROUPS = ("model", "best", "optimizer")
 
 Tensors = dict[str, Tensor]
-
-
-class ResumeError(ModelError):
-    """A training run that cannot be continued."""
 
 
 @dataclass
@@ -57,7 +53,7 @@ def write_state(out: Path, state: TrainingState) -> None:
 
 
 def read_state(out: Path) -> TrainingState | None:
-    """Return the state that the folder `out` holds, or None where there is none.
+    """Return the state that the folder `out` holds, or None if there is none.
 
     Raises `ResumeError` for a file that is not one.
     """
@@ -76,15 +72,3 @@ def read_state(out: Path) -> TrainingState | None:
 
 def _group(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
-    """Return the first setting in which two dumped configurations differ, as `name (old, now new)`, or None."""
-    for name in [*new, *(old.keys() - new.keys())]:
-        before, now = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(now, dict):
-            if inner := first_difference(before, now, f"{prefix}{name}."):
-                return inner
-        elif before != now:
-            return f"{prefix}{name} ({before}, now {now})"
-    return None

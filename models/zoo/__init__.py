@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.config import HEAD_KINDS
+from models.heads.heads import HEAD_KINDS
 
 ZOO = Path(__file__).parent
 PRESET = "fast"
-"""The recipe of those that are used where no others are named."""
+"""The recipe used if no other is named."""
 
 
 def checkpoints() -> list[Path]:

@@ -12,7 +12,8 @@ from bench import cli
 from bench.forms import forms
 from models.classifier.checkpoint import save
 from models.classifier.classifier import Classifier
-from models.config import POLICIES, BackboneConfig, InputConfig, ModelConfig, head_config
+from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
+from models.routing.policies import POLICIES
 from tests.bench import oracle
 
 # onnxscript, torch.onnx and their like warn of their own deprecations; the interpreter's NumPy warns of NaN rows

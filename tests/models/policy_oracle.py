@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.config import SparseConfig
+from models.routing.policy import SparseConfig
 
 Float64 = NDArray[np.float64]
 Chosen = dict[int, list[int]]

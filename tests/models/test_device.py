@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from models.config import ConfigError
 from models.device import DeviceError, device_name, multiplies_bfloat16, pick_device
+from models.settings import ConfigError
 
 
 def test_cpu() -> None:

@@ -9,8 +9,7 @@ import torch
 
 from bench.subjects.workloads import chosen_subjects, suite_named
 from models.classifier import checkpoint
-from models.training.study import FILE, run_study
-from models.training.study_configs import study_configs
+from models.training.study import FILE, run_study, study_configs
 from models.zoo import PRESET, ZOO, checkpoints
 from models.zoo.keep import MOST_BYTES, ZooError, keep
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from models.classifier.classifier import Classifier
-from models.config import POLICIES, BackboneConfig, InputConfig, ModelConfig, SparseConfig, head_config
+from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
+from models.routing.policies import POLICIES
 from models.sharpness.hessian import Batches
 from models.sharpness.network import Network, network_blocks
 from models.sharpness.objective import Objective
@@ -63,8 +64,7 @@ def rows_of(model: Classifier, rows: int = ROWS, seed: int = 1) -> tuple[Tensor,
 
 def batches(model: Classifier, x: Tensor, y: Tensor, size: int = 7) -> Batches:
     """Return rows in ragged batches; in one where they depend on one another."""
-    head = model.config.head
-    if isinstance(head, SparseConfig) and head.batch_coupled:
+    if model.config.head.batch_coupled:
         size = len(y)
     return list(zip(x.split(size), y.split(size), strict=True))
 

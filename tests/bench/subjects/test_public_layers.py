@@ -16,7 +16,7 @@ from bench.subjects import public_layers
 from bench.subjects.layers import OLMOE
 from bench.subjects.public_layers import MODELS, least_factor, sparse_config, subjects
 from bench.subjects.skew import SKEWS, skewed_rows
-from models.config import equal_capacity
+from models.heads.heads import equal_capacity
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30

@@ -6,7 +6,8 @@ from torch import nn
 
 from models.classifier.backbones import build_backbone
 from models.classifier.whitening import whitening_weights
-from models.config import BackboneConfig, ConfigError
+from models.config import BackboneConfig
+from models.settings import ConfigError
 
 CASES = [
     ("identity", (1, 8, 8), 64),

@@ -13,9 +13,10 @@ from safetensors.numpy import load_file, save_file
 from models.classifier import checkpoint
 from models.classifier.checkpoint import CheckpointError, load
 from models.classifier.classifier import Classifier
-from models.config import POLICIES, BackboneConfig, InputConfig, ModelConfig, head_config
+from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
 from models.data.data import load_data
 from models.errors import ModelError
+from models.routing.policies import POLICIES
 
 IMAGES = InputConfig(shape=(1, 8, 8), mean=(0.5,), std=(0.25,))
 
@@ -175,7 +176,7 @@ def test_every_policys_logits_follow_from_the_docstring(
     q /= q.sum(axis=1, keepdims=True)
     best = np.argsort(-r, axis=1, kind="stable")
     serves = np.zeros((50, m["experts"]), dtype=bool)
-    limit = math.ceil(round((m["capacity_factor"] or 0) * 50 * m["k"] / m["experts"], 9))
+    limit = math.ceil(round(m.get("capacity_factor", 0) * 50 * m["k"] / m["experts"], 9))
     match m["policy"]:
         case "top_k":
             np.put_along_axis(serves, best[:, : m["k"]], True, axis=1)

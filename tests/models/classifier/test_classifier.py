@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from models.classifier.classifier import Classifier
-from models.config import BackboneConfig, ConfigError, InputConfig, ModelConfig, head_config
+from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
+from models.settings import ConfigError
 
 IMAGES = InputConfig(shape=(3, 8, 8), mean=(0.1, 0.5, 0.9), std=(0.2, 0.4, 0.8))
 

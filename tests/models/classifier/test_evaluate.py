@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from models.classifier.classifier import Classifier
 from models.classifier.evaluate import evaluate, joined, mutual_information, routing_statistics, served
-from models.config import POLICIES, BackboneConfig, InputConfig, ModelConfig, head_config
+from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
 from models.data.images import LabelledImages
 from models.routing import Routing
+from models.routing.policies import POLICIES
 
 
 def images(count: int) -> LabelledImages:

@@ -6,9 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.config import POLICIES, Activation, DenseConfig, SoftConfig, SparseConfig, equal_capacity, head_config
-from models.heads.cost import executed_experts, flops, least_bytes, most_assignments, parameters
-from models.heads.heads import build_head
+from models.config import head_config
+from models.heads.cost import flops, least_bytes, parameters
+from models.heads.dense import DenseConfig
+from models.heads.heads import build_head, equal_capacity
+from models.heads.soft import SoftConfig
+from models.routing.policies import POLICIES
+from models.routing.policy import SparseConfig
+from models.settings import Activation
 
 Config = DenseConfig | SoftConfig | SparseConfig
 
@@ -52,14 +57,14 @@ def test_operations_are_those_that_torch_counts(config: Config, rows: int) -> No
         head(torch.randn(rows, config.features))
     counted = flops(config, rows)
     assert counter.get_total_flops() == counted.gate + counted.experts  # torch counts products, so no combine
-    assert counted.combine == (2 * rows * executed_experts(config) * config.classes if config.kind != "dense" else 0)
+    assert counted.combine == (2 * rows * config.most_experts * config.classes if config.kind != "dense" else 0)
 
 
 @settings(deadline=None, max_examples=25)
 @given(heads, st.integers(1, 9), st.sampled_from([2, 4]))
 def test_least_bytes_are_those_of_the_tensors_once(config: Config, rows: int, size: int) -> None:
     head = build_head(config)
-    executed = 1 if config.kind == "dense" else min(config.experts, rows * executed_experts(config))
+    executed = 1 if config.kind == "dense" else min(config.experts, rows * config.most_experts)
     values = rows * (config.features + config.classes)
     for name, parameter in head.named_parameters():
         if name.startswith("gate"):
@@ -99,7 +104,7 @@ def test_operations_of_a_policy_are_those_of_its_assignments(policy: str, rows: 
     counted = flops(config, rows, executed)
     assert counter.get_total_flops() == counted.gate + counted.experts
     assert counted.combine == 2 * executed * 3
-    assert executed <= most_assignments(config, rows)
+    assert executed <= config.most_assignments(rows)
     if policy in ("top_k", "expert_choice"):
         assert flops(config, rows) == counted
 
@@ -109,15 +114,15 @@ def test_the_most_assignments_are_reached() -> None:
     x = torch.zeros(10, 4)
     for changes in ({"policy": "top_p", "mass": 1.0}, {"policy": "threshold", "threshold": 0.0}):
         head = build_head(head_config("sparse", **config, **changes)).eval()
-        assert len(head.routing(x).rows) == most_assignments(head.config, 10) == 20
+        assert len(head.routing(x).rows) == head.config.most_assignments(10) == 20
     crowded = head_config("sparse", **config, policy="capacity", capacity_factor=0.4)
-    assert most_assignments(crowded, 10) == 4 * 2  # 0.4 x 10 x 2 / 4 rows for each expert
+    assert crowded.most_assignments(10) == 4 * 2  # 0.4 x 10 x 2 / 4 rows for each expert
     head = build_head(crowded).eval()
     with torch.no_grad():
         head.gate.weight.copy_(10 * torch.eye(4))
     assert len(head.routing(torch.eye(4).repeat(3, 1)[:10]).rows) == 8
-    assert most_assignments(head_config("sparse", **config, policy="capacity"), 10) == 20
-    assert most_assignments(head_config("sparse", **config, policy="expert_choice"), 1) == 4
+    assert head_config("sparse", **config, policy="capacity").most_assignments(10) == 20
+    assert head_config("sparse", **config, policy="expert_choice").most_assignments(1) == 4
 
 
 @pytest.mark.parametrize("policy", POLICIES)

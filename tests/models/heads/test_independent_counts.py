@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.config import POLICIES, POLICY_SETTINGS, Activation, HeadConfig, head_config
+from models.config import head_config
 from models.heads import cost
 from models.heads.cost import Flops
-from models.heads.heads import Head, build_head
+from models.heads.heads import Head, HeadConfig, build_head
+from models.routing.policies import POLICIES
+from models.settings import Activation
 from tests.models.counting import Counted, count
 
 CASES = 600
@@ -54,7 +56,7 @@ def random_config(draw: random.Random) -> HeadConfig:
         settings = {"mass": draw.uniform(0.1, 1), "threshold": draw.uniform(0, 0.5), "overflow": "next"}
         settings["capacity_factor"] = draw.choice((0.3, 1.0, 1.3))
         changes |= {"policy": policy, "k": draw.randint(1, changes["experts"])}
-        changes |= {name: settings[name] for name in POLICY_SETTINGS[policy]}
+        changes |= {name: settings[name] for name in POLICIES[policy].settings()}
         changes["bias_correction"] = policy != "expert_choice" and draw.random() < 0.2
     return head_config(kind, **changes)
 
@@ -112,7 +114,7 @@ def test_the_cases_reach_all_that_can_differ(cases: list[Case]) -> None:
     for empty in (lambda loads: not loads[0], lambda loads: not loads[-1], lambda loads: not all(loads[1:-1])):
         assert sum(empty(case.loads) for case in sparse if len(case.x) > 1) >= 20
     assert sum(max(case.loads) == len(case.x) > 1 and case.config.experts > case.config.k for case in sparse) >= 10
-    assert sum(case.assignments < cost.most_assignments(case.config, len(case.x)) for case in sparse) >= 20
+    assert sum(case.assignments < case.config.most_assignments(len(case.x)) for case in sparse) >= 20
 
 
 def test_nothing_given_means_the_most_that_can_be(cases: list[Case]) -> None:

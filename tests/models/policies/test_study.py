@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from models.classifier import checkpoint
-from models.config import ConfigError, DenseConfig, SparseConfig
 from models.data.data import load_data
 from models.data.images import DataError
 from models.device import pick_device
-from models.errors import ModelError
+from models.errors import ModelError, ResumeError
+from models.heads.dense import DenseConfig
 from models.policies import study as policy_study
 from models.policies.contenders import ALL, contenders, equal_parameters
 from models.policies.frozen_features import frozen_features
@@ -27,10 +27,11 @@ from models.policies.results import PolicyResults
 from models.policies.study import Plan, run_policies
 from models.progress import SILENT
 from models.routing import Routing
+from models.routing.policy import SparseConfig
+from models.settings import ConfigError
 from models.training.recipes import train_config
 from models.training.train import train
 from models.training.trainer import DivergedError, Trainer
-from models.training.training_state import ResumeError
 from tests.models.pictures import write_folder
 
 QUICK: dict[str, Any] = {"epochs": 1, "batch": 200}

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.classifier.evaluate import routing_statistics
-from models.config import POLICIES, SparseConfig, head_config
+from models.config import head_config
 from models.heads.heads import build_head
-from models.routing import Assignments, Routing, capacity, expert_choice, threshold, top_k, top_p
-from models.routing.policies import ROUTES
+from models.routing import Assignments, Routing
+from models.routing.policies import POLICIES
+from models.routing.policy import SparseConfig
 from tests.models import policy_oracle as oracle
 
-MODULES = {"top_k": top_k, "capacity": capacity, "top_p": top_p, "threshold": threshold, "expert_choice": expert_choice}
 LEVELS = (-2.0, -1.0, -0.0, 0.0, 0.5, 1.0, math.log(2), 3.0)
 BROKEN = (*LEVELS, math.nan, math.inf, -math.inf)
 
@@ -45,7 +45,7 @@ def configs(policy: str, experts: int) -> st.SearchStrategy[SparseConfig]:
     )
 
 
-def cases(levels: tuple[float, ...], policies: tuple[str, ...] = POLICIES) -> st.SearchStrategy[Any]:
+def cases(levels: tuple[float, ...], policies: tuple[str, ...] = tuple(POLICIES)) -> st.SearchStrategy[Any]:
     """Return strategies for (scores (N, E), settings); few values make many ties."""
     shapes = st.tuples(st.sampled_from(policies), st.integers(1, 8), st.integers(0, 9))
     return shapes.flatmap(
@@ -58,7 +58,7 @@ def cases(levels: tuple[float, ...], policies: tuple[str, ...] = POLICIES) -> st
 
 def chosen_by(scores: NDArray[np.float64], config: SparseConfig) -> Assignments:
     tensor = torch.from_numpy(scores)
-    return ROUTES[config.policy](tensor, tensor, config)
+    return config.route(tensor, tensor)
 
 
 def table(found: Assignments, rows: int) -> list[list[int]]:
@@ -223,7 +223,7 @@ def test_gradients_are_those_of_differences(policy: str, over: str) -> None:
     scores = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).requires_grad_()
 
     def weights(scores: Tensor) -> Tensor:
-        return ROUTES[config.policy](scores, scores, config).weights
+        return config.route(scores, scores).weights
 
     assert torch.autograd.gradcheck(weights, scores)
     assert torch.autograd.gradgradcheck(weights, scores)
@@ -283,7 +283,7 @@ def test_the_choice_follows_the_ranking_and_the_weights_the_scores() -> None:
     ranking, scores = (torch.randn(40, 6, dtype=torch.float64, generator=draw) for _ in range(2))
     for policy in POLICIES:
         config = head_config("sparse", experts=6, policy=policy)
-        found = ROUTES[policy](ranking, scores, config)
+        found = config.route(ranking, scores)
         expected = oracle.CHOICES[policy](ranking.numpy(), config)
         assert [sorted(row) for row in table(found, 40)] == [sorted(expected.get(n, [])) for n in range(40)]
         weights = oracle.weights(scores.numpy(), expected, config)[found.rows, found.experts]
@@ -297,25 +297,25 @@ def test_tied_scores_select_no_more_than_k(policy: str) -> None:
     assert per_row.max() == 2
 
 
-def mutant(module: ModuleType, old: str, new: str) -> Callable[..., Assignments]:
-    """Return the module's `route` with one change in its source."""
+def mutant(module: ModuleType, old: str, new: str) -> type[SparseConfig]:
+    """Return the policy with one change in its module's source."""
     source = inspect.getsource(module)
     assert source.count(old) == 1
     scope: dict[str, Any] = {"__name__": module.__name__}
     exec(compile(source.replace(old, new), module.__file__ or "", "exec"), scope)
-    return scope["route"]
+    return scope["POLICY"]
 
 
 MUTANTS = [
-    ("top_k", "select(ranking, config.k)", "select(-ranking, config.k)"),
-    ("top_k", "select(ranking, config.k)", "select(scores.flip(-1), config.k)"),
-    ("top_p", "< config.mass", "<= config.mass"),
-    ("top_p", "torch.ones_like(order[:, :1], dtype=torch.bool)", "(reached[:, :1] >= config.mass)"),
+    ("top_k", "select(ranking, self.k)", "select(-ranking, self.k)"),
+    ("top_k", "select(ranking, self.k)", "select(scores.flip(-1), self.k)"),
+    ("top_p", "= reached[:, :-1] < self.mass", "= reached[:, :-1] <= self.mass"),
+    ("top_p", "torch.ones_like(order[:, :1], dtype=torch.bool)", "(reached[:, :1] >= self.mass)"),
     ("top_p", "cumsum(dim=-1)", "flip(-1).cumsum(dim=-1).flip(-1)"),
-    ("top_p", "select(ranking, config.k)", "select(ranking, config.experts)"),
-    ("threshold", ">= config.threshold", "> config.threshold"),
+    ("top_p", "select(ranking, self.k)", "select(ranking, self.experts)"),
+    ("threshold", "1:] >= self.threshold", "1:] > self.threshold"),
     ("threshold", "best = torch.ones_like", "best = torch.zeros_like"),
-    ("threshold", "select(ranking, config.k)", "select(ranking, config.experts)"),
+    ("threshold", "select(ranking, self.k)", "select(ranking, self.experts)"),
     ("capacity", "<= capacity)", "< capacity)"),
     ("capacity", "<= capacity)", "<= capacity + 1)"),
     ("capacity", "& (lacking > 0)", "& (lacking >= 0)"),
@@ -329,7 +329,7 @@ MUTANTS = [
 
 @pytest.mark.parametrize(("policy", "old", "new"), MUTANTS)
 def test_a_changed_policy_is_noticed(policy: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ROUTES, policy, mutant(MODULES[policy], old, new))
+    monkeypatch.setitem(POLICIES, policy, mutant(sys.modules[POLICIES[policy].__module__], old, new))
     assert any(not agrees(policy, np.random.default_rng(seed)) for seed in range(60))
 
 

@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from models.classifier import checkpoint
-from models.config import ConfigError, InputConfig
+from models.config import InputConfig
 from models.data.images import DataError
+from models.errors import ResumeError
 from models.progress import Progress
+from models.settings import ConfigError
 from models.sharpness import measure as sharpness
-from models.sharpness import subset as sharpness_subset
+from models.sharpness import pieces as sharpness_pieces
 from models.sharpness.config import sharpness_config
 from models.sharpness.measure import check_names, measure_sharpness
-from models.sharpness.subset import SubsetSharpness, UnstableError
+from models.sharpness.pieces import SubsetSharpness, UnstableError
 from models.sharpness.trace import SIGMAS
-from models.sharpness.work import WorkError
 from tests.models import tiny
 
 FAST = {"images": 40, "probes": 12, "most_steps": 20, "least_steps": 6, "surface": 3, "tolerance": 0.1}
@@ -93,7 +94,7 @@ def test_a_stopped_measurement_goes_on_to_the_same_numbers(trained, tmp_path, mo
     real = SubsetSharpness.run
 
     def killed(self, name):
-        if f"{self.sample.subset}/{name}" not in self.work.pieces:
+        if f"{self.sample.subset}/{name}" not in self.finished.pieces:
             calls.append(name)
             if len(calls) == stop:
                 raise KeyboardInterrupt
@@ -109,7 +110,7 @@ def test_a_stopped_measurement_goes_on_to_the_same_numbers(trained, tmp_path, mo
     again = []
 
     def counted(self, name):
-        if f"{self.sample.subset}/{name}" not in self.work.pieces:
+        if f"{self.sample.subset}/{name}" not in self.finished.pieces:
             again.append(f"{self.sample.subset}/{name}")
         return real(self, name)
 
@@ -125,9 +126,9 @@ def test_a_finished_measurement_is_not_repeated_and_never_overwritten(trained, u
     monkeypatch.setattr(sharpness, "_measure", lambda *_: pytest.fail("measured again"))
     config = sharpness_config(**FAST)
     assert measure_sharpness(trained["sparse"], out, config, data="digits", device="cpu") == found
-    with pytest.raises(WorkError, match=r"another seed \(0, now 1\)"):
+    with pytest.raises(ResumeError, match=r"another seed \(0, now 1\)"):
         measure_sharpness(trained["sparse"], out, sharpness_config(**FAST, seed=1), data="digits", device="cpu")
-    with pytest.raises(WorkError, match="another data"):
+    with pytest.raises(ResumeError, match="another data"):
         measure_sharpness(trained["sparse"], out, config, device="cpu")
 
 
@@ -187,13 +188,13 @@ def test_numbers_of_a_tiny_checkpoint_are_those_of_brute_force(tmp_path, name):
 
 
 def test_a_model_that_gives_two_answers_is_refused(trained, tmp_path, monkeypatch):
-    real = sharpness_subset.Network
+    real = sharpness_pieces.Network
 
     class Noisy(real):
         def routed(self, x):
             return super().routed(x + 0.01 * torch.randn_like(x))
 
-    monkeypatch.setattr(sharpness_subset, "Network", Noisy)
+    monkeypatch.setattr(sharpness_pieces, "Network", Noisy)
     with pytest.raises(UnstableError, match="two evaluations of the train images differ"):
         measure_sharpness(trained["dense"], tmp_path, sharpness_config(**FAST), data="digits", device="cpu")
 
@@ -233,17 +234,17 @@ def test_bad_input_is_told_in_a_sentence(trained, tmp_path):
         measure(data="nowhere")
     with pytest.raises(DataError, match="test images only"):
         measure(data=None, subsets=("train",))
-    with pytest.raises(WorkError, match="two of the checkpoints are called sparse"):
+    with pytest.raises(ResumeError, match="two of the checkpoints are called sparse"):
         check_names([trained["sparse"], trained["sparse"]])
     (tmp_path / "soft.json").write_text("[]")
-    with pytest.raises(WorkError, match="no sharpness measurement"):
+    with pytest.raises(ResumeError, match="no sharpness measurement"):
         measure("soft")
     (tmp_path / "dense.work").mkdir()
     (tmp_path / "dense.work" / "pieces.json").write_text("{")
-    with pytest.raises(WorkError, match="cannot be read"):
+    with pytest.raises(ResumeError, match="cannot be read"):
         measure("dense")
     (tmp_path / "dense.work" / "pieces.json").write_text('{"about": {"seed": 3}, "pieces": {}}')
-    with pytest.raises(WorkError, match="unfinished measurement with another"):
+    with pytest.raises(ResumeError, match="unfinished measurement with another"):
         measure("dense")
 
 

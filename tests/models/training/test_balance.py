@@ -3,9 +3,12 @@ import math
 import pytest
 import torch
 
-from models.config import POLICIES, ConfigError, SparseConfig, head_config
+from models.config import head_config
 from models.heads.heads import build_head
 from models.routing import Routing
+from models.routing.policies import POLICIES
+from models.routing.policy import SparseConfig
+from models.settings import ConfigError
 from models.training.balance import (
     BalanceWeights,
     cv_squared,
@@ -17,7 +20,6 @@ from models.training.balance import (
     total,
     z_loss,
 )
-from models.training.recipes import default_balance
 
 
 @pytest.fixture
@@ -209,7 +211,7 @@ def test_every_head_can_have_its_default(policy: str, bias_correction: bool) -> 
         return
     config = head_config("sparse", features=12, hidden=4, policy=policy, bias_correction=bias_correction)
     routing = build_head(config).routing(torch.randn(9, 12))
-    assert torch.as_tensor(total(routing, default_balance(config), config)).isfinite()
+    assert torch.as_tensor(total(routing, BalanceWeights(**config.default_balance), config)).isfinite()
 
 
 @pytest.mark.parametrize(
@@ -217,12 +219,12 @@ def test_every_head_can_have_its_default(policy: str, bias_correction: bool) -> 
     [
         ("dense", {}, "kl", "dense head has no experts"),
         ("dense", {}, "correction", "dense head has no experts"),
-        ("soft", {}, "load", "top_k and capacity"),
+        ("soft", {}, "load", "a fixed number of wanted experts"),
         ("soft", {}, "switch", "as many rows"),
         ("soft", {}, "correction", "bias_correction"),
-        ("sparse", {"policy": "top_p"}, "load", "top_k and capacity"),
-        ("sparse", {"policy": "threshold"}, "load", "top_k and capacity"),
-        ("sparse", {"policy": "expert_choice"}, "load", "top_k and capacity"),
+        ("sparse", {"policy": "top_p"}, "load", "a fixed number of wanted experts"),
+        ("sparse", {"policy": "threshold"}, "load", "a fixed number of wanted experts"),
+        ("sparse", {"policy": "expert_choice"}, "load", "a fixed number of wanted experts"),
         ("sparse", {"policy": "expert_choice"}, "switch", "as many rows"),
         ("sparse", {}, "correction", "bias_correction"),
     ],

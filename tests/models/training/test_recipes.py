@@ -1,8 +1,9 @@
 import pytest
 
-from models.config import ConfigError, head_config
+from models.config import head_config
+from models.settings import ConfigError
 from models.training.balance import BalanceWeights
-from models.training.recipes import PRESETS, TrainConfig, default_balance, learning_rate, rate_factor, train_config
+from models.training.recipes import PRESETS, TrainConfig, learning_rate, rate_factor, train_config
 
 
 def test_defaults_by_data() -> None:
@@ -110,7 +111,7 @@ def test_a_recipe_survives_json() -> None:
     ],
 )
 def test_each_head_has_its_own_balance(kind: str, changes: dict[str, object], expected: dict[str, float]) -> None:
-    assert default_balance(head_config(kind, **changes)) == BalanceWeights(**expected)
+    assert head_config(kind, **changes).default_balance == expected
     config = train_config("digits", kind, head_changes=changes)
     assert config.balance == BalanceWeights(**expected)
 

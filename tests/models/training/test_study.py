@@ -14,15 +14,18 @@ import pytest
 import torch
 
 from models.classifier import checkpoint
+from models.config import head_config
 from models.data.images import DataError
+from models.errors import ResumeError
 from models.heads.cost import parameters
+from models.heads.heads import HEAD_KINDS
+from models.settings import ConfigError
 from models.storage import StorageError
 from models.training import study as module
+from models.training.balance import BalanceWeights
 from models.training.recipes import TrainConfig
-from models.training.study import FILE, finished, run_study, summaries
-from models.training.study_configs import study_configs
+from models.training.study import FILE, finished, run_study, study_configs, summaries
 from models.training.trainer import DivergedError
-from models.training.training_state import ResumeError
 from reports.records.training_study import Run, TrainingStudy
 
 ROOT = Path(__file__).parents[3]
@@ -89,7 +92,7 @@ from pathlib import Path
 import torch
 from models.training.recipes import TrainConfig
 from models.training.study import run_study
-from models.training.study_progress import StudyProgress
+from models.progress import StudyProgress
 
 @contextmanager
 def deadly(self, items, total, description):
@@ -229,3 +232,54 @@ def test_policies_have_lines_of_their_own() -> None:
 def test_no_study() -> None:
     assert finished(Path("nowhere")) == []
     assert summaries([]) == []
+
+
+# Recipes
+
+
+def by_head(**changes: Any) -> dict[str, TrainConfig]:
+    return {config.head: config for config in study_configs("digits", HEAD_KINDS, [0], **changes)}
+
+
+def test_every_head_is_trained_with_every_seed_under_one_recipe() -> None:
+    configs = study_configs("cifar10", ["dense", "soft"], [4, 5], "paper", epochs=7)
+    assert [(config.head, config.seed) for config in configs] == [("dense", 4), ("soft", 4), ("dense", 5), ("soft", 5)]
+    own = {"head", "seed", "balance"}
+    assert len({config.model_dump_json(exclude=own) for config in configs}) == 1
+    assert configs[0].epochs == 7
+
+
+def test_each_head_takes_what_it_has() -> None:
+    changes = {"k": 3, "policy": "capacity", "experts": 4, "hidden": 10, "activation": "gelu"}
+    found = by_head(head_changes=changes, balance={"load": 0.5, "importance": 0.0, "kl": 0.1})
+    assert found["sparse"].head_changes == changes
+    assert found["soft"].head_changes == {"experts": 4, "hidden": 10, "activation": "gelu"}
+    assert found["dense"].head_changes == {"hidden": 40, "activation": "gelu"}
+    assert found["dense"].balance == BalanceWeights()
+    assert found["soft"].balance.kl == 0.1
+    assert (found["sparse"].balance.load, found["sparse"].balance.importance) == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(("changes", "hidden"), [({}, 512), ({"experts": 3}, 192), ({"hidden": 5}, 40)])
+def test_the_dense_head_is_as_wide_as_all_experts(changes: dict[str, int], hidden: int) -> None:
+    assert head_config("dense", **by_head(head_changes=changes)["dense"].head_changes).hidden == hidden
+
+
+def test_a_dense_head_alone_has_the_width_asked_for() -> None:
+    (config,) = study_configs("digits", ["dense"], [0], head_changes={"hidden": 5})
+    assert config.head_changes == {"hidden": 5}
+
+
+@pytest.mark.parametrize(
+    ("heads", "changes", "words"),
+    [
+        (["dense", "soft"], {"head_changes": {"k": 3}}, "none of the heads dense, soft has a setting 'k'"),
+        (["dense", "soft"], {"balance": {"load": 1.0}}, "none of the heads dense, soft has a setting 'load'"),
+        (["dense", "sparse"], {"balance": {"spread": 1.0}}, "balance.spread"),
+        (["dense", "mixture"], {}, "unknown head 'mixture'"),
+        (["dense", "sparse"], {"head_changes": {"k": 9}}, "k = 9 is more than experts = 8"),
+    ],
+)
+def test_bad_settings_are_refused(heads: list[str], changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        study_configs("digits", heads, [0], **changes)

@@ -16,13 +16,13 @@ import torch
 from models.classifier import checkpoint
 from models.data.data import load_data
 from models.data.images import DataError
-from models.errors import ModelError
+from models.errors import ModelError, ResumeError
 from models.progress import SILENT, Progress
 from models.storage import TRAINING, StorageError
 from models.training.recipes import TrainConfig, train_config
 from models.training.train import train
 from models.training.trainer import Trainer
-from models.training.training_state import ResumeError, read_state
+from models.training.training_state import read_state
 from tests.models.pictures import write_folder
 
 ROOT = Path(__file__).parents[3]

@@ -3,16 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.errors import ResumeError
 from models.storage import TRAINING
-from models.training.training_state import (
-    FILE,
-    ResumeError,
-    TrainingState,
-    best_epoch,
-    first_difference,
-    read_state,
-    write_state,
-)
+from models.training.training_state import FILE, TrainingState, best_epoch, read_state, write_state
 
 
 def state() -> TrainingState:
@@ -61,11 +54,3 @@ def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss_then_comes
     assert best_epoch(history((0.5, 1), (0.7, 3), (0.6, 0))) == 2
     assert best_epoch(history((0.7, 2), (0.7, 1), (0.6, 0))) == 2
     assert best_epoch(history((0.7, 1), (0.7, 1))) == 1
-
-
-def test_the_first_difference_is_named_with_both_values() -> None:
-    old = {"lr": 0.1, "head": {"k": 2, "name": "a"}, "gone": 1}
-    assert first_difference(old, dict(old)) is None
-    assert first_difference(old, {**old, "lr": 0.2}) == "lr (0.1, now 0.2)"
-    assert first_difference(old, {**old, "head": {"k": 3, "name": "a"}}) == "head.k (2, now 3)"
-    assert first_difference(old, {"lr": 0.1, "head": old["head"]}) == "gone (1, now None)"

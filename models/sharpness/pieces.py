@@ -26,18 +26,18 @@ from models.sharpness.config import SharpnessConfig
 from models.sharpness.hessian import Batches
 from models.sharpness.lanczos import Lanczos
 from models.sharpness.landscape import PAPER_ALPHAS, along, filter_normalised, second_difference, surface
-from models.sharpness.network import WHOLE, Block, Network, network_blocks
+from models.sharpness.network import WHOLE, Network, WeightBlock, network_blocks
 from models.sharpness.objective import Objective, Value
+from models.sharpness.resume import FinishedPieces
 from models.sharpness.spectrum import density, spectrum
 from models.sharpness.trace import hutchinson, total
-from models.sharpness.work import FinishedPieces
 from models.sharpness.worst_case import ADAPTIVE_RADII, RADII, worst_rise
 from reports.records.sharpness import BlockCurvature, SharpnessPart, Trace
 
 BATCH = 250
 TOP = "top eigenvector"
 DRAWN = 20_000
-"""Random numbers that a spectral density rests on by default: many vectors where there are few weights."""
+"""Random numbers that a spectral density rests on by default: many vectors if there are few weights."""
 _MOST_DENSITY_PROBES = 8
 
 
@@ -75,10 +75,10 @@ class SubsetSharpness:
     """Measures one sample: `tasks` names the pieces in order, `run` measures one, `result` puts them together."""
 
     def __init__(
-        self, model: Classifier, sample: Sample, config: SharpnessConfig, work: FinishedPieces, progress: Progress
+        self, model: Classifier, sample: Sample, config: SharpnessConfig, finished: FinishedPieces, progress: Progress
     ) -> None:
         self.model, self.sample, self.config = model, sample, config
-        self.work, self.progress = work, progress
+        self.finished, self.progress = finished, progress
         dtype = sample.features.dtype
         self.network = Network(model, with_backbone=sample.images is not None).to(sample.labels.device, dtype)
         self.blocks = network_blocks(self.network)
@@ -117,7 +117,7 @@ class SubsetSharpness:
         return [TOP, *(f"random {number}" for number in range(self.config.directions))]
 
     def run(self, name: str) -> Any:
-        """Return the piece `name`, measured where it was not yet."""
+        """Return the piece `name`, measured if it was not yet."""
         kind, _, rest = name.partition(" ")
         measure = {
             "values": self._values,
@@ -128,7 +128,7 @@ class SubsetSharpness:
             "sam": lambda: self._rises(adaptive=False),
             "adaptive": lambda: self._rises(adaptive=True),
         }[kind]
-        return self.work.piece(f"{self.sample.subset}/{name}", measure)
+        return self.finished.piece(f"{self.sample.subset}/{name}", measure)
 
     def result(self) -> SharpnessPart:
         """Return everything measured, once every task has run."""
@@ -149,7 +149,7 @@ class SubsetSharpness:
         )
 
     def _values(self) -> dict[str, Any]:
-        """Evaluate the model twice; raise `UnstableError` where the answers differ by more than rounding."""
+        """Evaluate the model twice; raise `UnstableError` if the answers differ by more than rounding."""
         objective = self._objective(WHOLE)
         first, again = self.start, objective.with_gradient(objective.weights)
         if not math.isfinite(first[0].loss):
@@ -197,7 +197,7 @@ class SubsetSharpness:
                 most=config.probes,
             ).model_dump()
         if name == WHOLE:
-            self.work.keep(f"{self.sample.subset}/{TOP}", found.vectors[0])
+            self.finished.keep(f"{self.sample.subset}/{TOP}", found.vectors[0])
         return {
             "parameters": len(objective.weights),
             "eigenvalues": [
@@ -216,13 +216,13 @@ class SubsetSharpness:
         return BlockCurvature.model_validate(piece)
 
     def _trace(self, name: str, pieces: dict[str, Any]) -> Trace:
-        """Return the trace of a block: that of its parts together where they are measured, else its own."""
+        """Return the trace of a block: that of its parts together if they are measured, else its own."""
         if parts := self._parts(name):
             return total((self._trace(part, pieces) for part in parts), self.config.relative_error)
         return Trace(**pieces[f"block {name}"]["trace"])
 
     def _parts(self, name: str) -> tuple[str, ...]:
-        """Return the blocks that a block consists of, or none where not all of them are measured."""
+        """Return the blocks that a block consists of, or none if not all of them are measured."""
         parts = self.blocks[name].parts
         return parts if all(part in self.measured for part in parts) else ()
 
@@ -274,13 +274,13 @@ class SubsetSharpness:
             product = self._objective(WHOLE).hessian() @ vector
             return torch.dot(vector.double(), product.double()).item()
 
-        return float(self.work.piece(f"{self.sample.subset}/curvature {direction}", measure))
+        return float(self.finished.piece(f"{self.sample.subset}/curvature {direction}", measure))
 
     def _direction(self, name: str) -> Tensor:
         """Return the direction (P,) of a line: the eigenvector of unit length, or a filter-normalised random one."""
         objective = self._objective(WHOLE)
         if name == TOP:
-            return self.work.kept(f"{self.sample.subset}/{TOP}").to(objective.weights)
+            return self.finished.kept(f"{self.sample.subset}/{TOP}").to(objective.weights)
         return filter_normalised(objective, self._generator(name))
 
     def _surface(self) -> dict[str, Any]:
@@ -323,14 +323,14 @@ class SubsetSharpness:
         network = Network(self.model, with_backbone=False)
         return network.to(self.sample.labels.device, self.sample.features.dtype).requires_grad_(False)
 
-    def _batches(self, block: Block) -> Batches:
-        """Return the rows that the block's weights act on, in batches; in one where rows depend on one another."""
+    def _batches(self, block: WeightBlock) -> Batches:
+        """Return the rows that the block's weights act on, in batches; in one if rows depend on one another."""
         sample = self.sample
         rows = sample.features if block.head_only or sample.images is None else sample.images
         size = len(rows) if self.network.coupled or block.head_only else BATCH
         return list(zip(rows.split(size), sample.labels.split(size), strict=True))
 
-    def _share(self, block: Block) -> float:
+    def _share(self, block: WeightBlock) -> float:
         """Return what a gradient of the block costs, in gradients of the whole model."""
         return 0.03 if block.head_only and not self.blocks[WHOLE].head_only else 1.0
 
@@ -342,5 +342,5 @@ class SubsetSharpness:
 
 
 def _relative(difference: float, size: float) -> float:
-    """Return a difference as a share of the size; 0 where both are 0."""
+    """Return a difference as a share of the size; 0 if both are 0."""
     return difference / size if size else difference

@@ -16,21 +16,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from models.errors import ModelError
+from models.errors import ResumeError
+from models.result_file import first_difference
 from models.storage import make_folder, write_atomically
-from models.training.training_state import first_difference
 
 FILE = "pieces.json"
-
-
-class WorkError(ModelError):
-    """A measurement that cannot be continued."""
 
 
 class FinishedPieces:
     """Pieces by name in the folder `folder`, of the measurement that `about` describes.
 
-    Raises `WorkError` where the folder holds another measurement, or a file that is none.
+    Raises `ResumeError` if the folder holds another measurement, or a file that is none.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
@@ -44,18 +40,18 @@ class FinishedPieces:
             old = json.loads((self.folder / FILE).read_bytes())
             then, pieces = old["about"], dict(old["pieces"])
         except (OSError, ValueError, KeyError, TypeError):
-            raise WorkError(
+            raise ResumeError(
                 f"{self.folder / FILE} cannot be read; delete {self.folder} to measure from the beginning"
             ) from None
         if difference := first_difference(then, self.about):
-            raise WorkError(
+            raise ResumeError(
                 f"{self.folder} holds an unfinished measurement with another {difference}; use another --out, the old "
                 "setting, or delete it"
             )
         self.pieces = pieces
 
     def piece(self, name: str, measure: Callable[[], Any]) -> Any:
-        """Return the piece `name`, measured only where it is not there yet."""
+        """Return the piece `name`, measured only if it is not there yet."""
         if name not in self.pieces:
             found = measure()
             self.pieces[name] = json.loads(json.dumps(found, allow_nan=False))  # as it will be read again
@@ -75,7 +71,7 @@ class FinishedPieces:
         try:
             return load(path.read_bytes())["vector"]
         except (OSError, SafetensorError, KeyError):
-            raise WorkError(f"{path} cannot be read; delete {self.folder} to measure from the beginning") from None
+            raise ResumeError(f"{path} cannot be read; delete {self.folder} to measure from the beginning") from None
 
     def remove(self) -> None:
         """Delete the folder: the measurement is finished."""
