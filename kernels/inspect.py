@@ -1,7 +1,7 @@
 """What the compiler makes of every kernel, without a GPU: `python -m kernels.inspect [--target sm_90] [--json PATH]`.
 
 Records the launches of `moe` under every option that `kernels.choice.choice` reaches for the layers below, compiles
-each ahead of time for every target, and tells registers, spills, shared memory, the tensor-core instruction, and how
+each ahead of time for every target, and reports registers, spills, shared memory, the tensor-core instruction, and how
 rows are read. Exit status 1 if anything spills, exceeds the target's shared memory, misses the target's tensor core or
 fails to compile.
 
@@ -32,12 +32,14 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.choice.layers import LANGUAGE, PAPER
+from kernels.choice.choice import reachable
+from kernels.choice.tuning import LANGUAGE, PAPER
+from kernels.cost.machine import A100, B200, H100, Machine, assuming
 from kernels.launch.launch import Launch, recording
-from kernels.problem.machine import A100, B200, H100, Machine, assuming
-from kernels.problem.options import Options
+from kernels.paths.options import Options
+from kernels.problem.experts import Experts
 from kernels.problem.problem import Problem
-from kernels.problem.routes import Flat, Gate, Routing, TopK
+from kernels.problem.routes import SOURCES
 
 TARGETS: dict[str, Machine] = {"sm_80": A100, "sm_90": H100, "sm_100": B200}
 """The machine for which options are chosen, by compilation target."""
@@ -45,7 +47,7 @@ TARGETS: dict[str, Machine] = {"sm_80": A100, "sm_90": H100, "sm_100": B200}
 TENSOR_CORES = {"wgmma": "wgmma.mma_async", "tcgen05": "tcgen05.mma", "mma": "mma.sync"}
 """Name of each tensor-core instruction and how it reads in PTX."""
 
-OWN = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05"}
+FASTEST = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05"}
 """The fastest tensor-core instruction of each target."""
 
 COPIES = {"tma": "cp.async.bulk.tensor", "cp.async": "cp.async.c"}
@@ -76,8 +78,8 @@ LAYERS = (
 )
 """The paper's head and as a soft mixture, odd widths, layers of language models, and many experts.
 
-fp16 and bf16 take the same options and compile alike, so a configuration is compiled in one of them; of the
-activations gelu takes most registers.
+fp16 and bf16 take the same options and give the same code, so a configuration is compiled in one of them. Of the
+activations, gelu needs the most registers.
 """
 
 
@@ -96,14 +98,14 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Row:
-    """What became of one job; memory in bytes, registers and spills per thread.
+class Compiled:
+    """What the compiler made of one job; memory in bytes, registers and spills per thread.
 
     Attributes:
         aligned: Whether every row of every tensor starts at a multiple of 16 elements.
-        products: Whether the kernel multiplies 16-bit matrices, which the target's own tensor core should do.
-        tensor_cores: The tensor-core instructions found, "none" without any.
-        copies: The asynchronous copies found, "none" without any.
+        products: Whether the kernel multiplies 16-bit matrices, which the target's fastest tensor core should do.
+        tensor_cores: The tensor-core instructions in the code, or "none".
+        copies: The asynchronous copies in the code, or "none".
         widest_load: Bytes that one thread reads at once at most.
     """
 
@@ -127,37 +129,26 @@ class Row:
         """Whether it compiled, nothing spills, shared memory suffices, and 16-bit products are on the right unit."""
         if self.error or self.shared_bytes is None or self.shared_limit is None:
             return False
-        right_unit = not self.products or self.target == "sm_100" or self.tensor_cores == OWN[self.target]
+        right_unit = not self.products or self.target == "sm_100" or self.tensor_cores == FASTEST[self.target]
         return self.spill_bytes == 0 and self.shared_bytes <= self.shared_limit and right_unit
 
 
 def launches(problem: Problem, options: Options) -> list[Launch]:
     """Return the launches of a call, made with tensors on the meta device."""
-    from kernels.paths import run
 
-    def empty(*shape: int, dtype: torch.dtype = problem.dtype) -> Tensor:
+    def new(*shape: int, dtype: torch.dtype = problem.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    N, D, H, E, C, wide = problem.N, problem.D, problem.H, problem.E, problem.C, problem.halves * problem.H
-    routing: Routing
-    if problem.routing == "gate":
-        routing = Gate(empty(E, D), empty(E), problem.k)
-    elif problem.routing == "top_k":
-        routing = TopK(empty(N, problem.k, dtype=torch.int32), empty(N, problem.k))
-    else:
-        rows, experts = empty(problem.M, dtype=torch.int32), empty(problem.M, dtype=torch.int32)
-        routing = Flat(rows, experts, empty(problem.M), ordered=True)
-    weights = (empty(E, D, wide), empty(E, wide), empty(E, H, C), empty(E, C))
+    N, D, H, E, C, _ = problem.sizes
+    wide = problem.halves * H
+    experts = Experts(new(E, D, wide), new(E, wide), new(E, H, C), new(E, C), problem.activation)
     with recording() as records:
-        x = empty(N, D)
-        run(x, routing, *weights, activation=problem.activation, precision=problem.precision, options=options)
+        options.run(new(N, D), SOURCES[problem.routing].of(problem, new), experts)
     return records
 
 
 def recorded(target: str) -> Iterator[Launch]:
     """Yield the launches of every layer under every option that is chosen for it on the target's machine."""
-    from kernels.choice.choice import reachable
-
     machine = TARGETS[target]
     with assuming(machine):
         for layer in LAYERS:
@@ -201,7 +192,7 @@ def specialise(launch: Launch, target: str) -> Job:
     )
 
 
-def inspect(job: Job) -> Row:
+def inspect(job: Job) -> Compiled:
     """Compile one job and return what came out; a failure to compile is a row with an error."""
     row: dict[str, Any] = {
         "kernel": job.kernel,
@@ -212,10 +203,10 @@ def inspect(job: Job) -> Row:
     try:
         compiled = _compile(job)
     except Exception as error:  # whatever the compiler raises belongs in the table
-        return Row(**row, error=f"{type(error).__name__}: {error}".splitlines()[0])
+        return Compiled(**row, error=f"{type(error).__name__}: {error}".splitlines()[0])
     registers, stack = _resources(compiled.asm["cubin"])
     ptx = compiled.asm["ptx"]
-    return Row(
+    return Compiled(
         **row,
         registers=registers,
         spill_bytes=stack if stack and _spills(compiled.asm["cubin"]) else 0,
@@ -223,13 +214,13 @@ def inspect(job: Job) -> Row:
         shared_limit=TARGETS[job.target].shared_bytes,
         aligned=_aligned(job),
         products="tt.dot" in compiled.asm["ttir"] and row["dtype"] in ("fp16", "bf16"),
-        tensor_cores=_found(TENSOR_CORES, ptx),
-        copies=_found(COPIES, ptx),
+        tensor_cores=_named(TENSOR_CORES, ptx),
+        copies=_named(COPIES, ptx),
         widest_load=_widest_load(ptx),
     )
 
 
-def _found(names: dict[str, str], ptx: str) -> str:
+def _named(names: dict[str, str], ptx: str) -> str:
     return " ".join(name for name, text in names.items() if text in ptx) or "none"
 
 
@@ -279,7 +270,7 @@ SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks"
 """Constants that a kernel is specialised for and that choose no other code."""
 
 FEW_EXPERTS = ("_grouped_gemm_kernel",)
-"""Kernels in which the number of experts decides only how a program finds its own."""
+"""Kernels in which the number of experts decides only how a program finds its expert."""
 
 
 def _configuration(job: Job) -> str:
@@ -306,16 +297,16 @@ def _dtype(job: Job) -> str:
 
 def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
     """Return one job for each kernel, configuration, width of values, target and alignment among all launches."""
-    found: dict[tuple[object, ...], Job] = {}
+    distinct: dict[tuple[object, ...], Job] = {}
     for target in targets:
         for launch in recorded(target):
             job = specialise(launch, target)
             width = {"fp16": "half", "bf16": "half"}.get(_dtype(job), _dtype(job))
-            found.setdefault((job.kernel, _configuration(job), width, target, _aligned(job)), job)
-    return list(found.values())
+            distinct.setdefault((job.kernel, _configuration(job), width, target, _aligned(job)), job)
+    return list(distinct.values())
 
 
-def inspect_all(targets: Sequence[str]) -> list[Row]:
+def inspect_all(targets: Sequence[str]) -> list[Compiled]:
     """Return the rows of every job for `targets`, compiled in two processes; progress goes to standard error."""
     todo = jobs(targets)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -329,16 +320,16 @@ COLUMNS = (
 )
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: Compiled) -> list[str]:
     """Return the cells of a row of the table, an error in place of what it prevented."""
-    told = [row.kernel.strip("_").removesuffix("_kernel"), row.configuration, row.dtype, row.target]
+    identity = [row.kernel.strip("_").removesuffix("_kernel"), row.configuration, row.dtype, row.target]
     if row.error is not None:
-        return [*told, row.error]
+        return [*identity, row.error]
     numbers = [str(value) for value in (row.registers, row.spill_bytes, row.shared_bytes)]
-    return [*told, *numbers, row.tensor_cores, row.copies, str(row.widest_load)]
+    return [*identity, *numbers, row.tensor_cores, row.copies, str(row.widest_load)]
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[Compiled]) -> Table:
     """Return `rows` as a table, the wrong ones in red."""
     view = Table(*COLUMNS, title="Kernels compiled ahead of time")
     for row in rows:
@@ -346,7 +337,7 @@ def table(rows: Sequence[Row]) -> Table:
     return view
 
 
-def markdown(rows: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Compiled]) -> str:
     """Return `rows` as a Markdown table."""
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

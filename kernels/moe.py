@@ -6,40 +6,31 @@ N rows, D input width, H hidden width of one expert, E experts, C output width.
 import torch
 from torch import Tensor
 
-from kernels.operator import call
+from kernels.call.operator import call
 from kernels.ops.router import route_reference
-from kernels.problem.activation import Activation, activate_reference
-from kernels.problem.options import Options, Precision
-from kernels.problem.routes import Gate, Routing, TopK, tensors_of
+from kernels.paths.options import Options
+from kernels.problem.activation import activate_reference
+from kernels.problem.experts import Experts
+from kernels.problem.options import Precision
+from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
 
 
 def moe(
     x: Tensor,
-    routing: Routing,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
+    routing: RoutingSource,
+    experts: Experts,
     *,
-    activation: Activation,
     precision: Precision = "ieee",
     options: Options | None = None,
 ) -> Tensor:
     """Return, for each row, the weighted sum of its experts' outputs: (N, C) in the dtype of `x`.
 
-    An expert's output is activation(x w1_e + b1_e) w2_e + b2_e. For "swiglu" the first H columns of w1 are the gate
-    of the others: silu(x w1_e[:, :H] + b1_e[:H]) * (x w1_e[:, H:] + b1_e[H:]).
-
     Args:
         x: (N, D) fp32, fp16 or bf16; N may be 0. Any strides, as for all others.
-        routing: A gate to apply, ids and weights of k experts per row, or a flat list of assignments.
-        w1: (E, D, H) in the dtype of `x`, as the next three; (E, D, 2H) for "swiglu".
-        b1: (E, H), (E, 2H) for "swiglu", or None.
-        w2: (E, H, C).
-        b2: (E, C) or None.
-        activation: "relu", "gelu" (exact, with erf), "silu" or "swiglu".
-        precision: How fp32 operands are multiplied where no `options` say it: "ieee", or rounded to "tf32".
-        options: Path and tiles; by default those tuned for the device, else the cost model's (`kernels.choice.choice`).
+        routing: A `Gate` to apply, ids and weights of `TopK` experts per row, or a `Flat` list of assignments.
+        experts: Their weights and activation, in the dtype of `x`.
+        precision: How fp32 operands are multiplied if no `options` say it: "ieee", or rounded to "tf32".
+        options: Path and tiles; by default those tuned for the device, else the cost model's (`kernels.choice`).
 
     Sums are fp32. Inference only; autocast casts nothing, so `x` and the weights must share a dtype there too. Never
     waits for the device, so a CUDA graph of it may be replayed with other values and other routing; repeated runs are
@@ -50,42 +41,34 @@ def moe(
         ValueError: An argument has the wrong shape, dtype, range or device, or needs a gradient.
     """
     if torch.is_grad_enabled():
-        _require_no_gradient({"x": x, **tensors_of(routing), "w1": w1, "b1": b1, "w2": w2, "b2": b2})
-    return call(x, routing, w1, b1, w2, b2, activation, precision, options)
+        _require_no_gradient({"x": x, **routing.tensors(), **experts.tensors()})
+    return call(x, routing, experts, precision, options)
 
 
-def moe_reference(
-    x: Tensor,
-    routing: Routing,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
-    *,
-    activation: Activation,
-) -> Tensor:
+def moe_reference(x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
     """Return what `moe` does, expert by expert in plain PyTorch on any device; fp64 operands stay fp64."""
-    rows, experts, weights = _assignments(x, routing)  # (M,) each
+    rows, ids, weights = _assignments(x, routing)  # (M,) each
+    w1, b1, w2, b2 = experts.w1, experts.b1, experts.w2, experts.b2
     exact = torch.promote_types(x.dtype, torch.float32)
     out = torch.zeros(x.shape[0], w2.shape[2], dtype=exact, device=x.device)
     for e in range(w1.shape[0]):
-        (chosen,) = torch.where(experts == e)
+        (chosen,) = torch.where(ids == e)
         mine = rows[chosen]  # (m,)
-        h = activate_reference(_linear(x[mine], w1[e], None if b1 is None else b1[e]), activation)  # (m, H)
+        h = activate_reference(_linear(x[mine], w1[e], None if b1 is None else b1[e]), experts.activation)  # (m, H)
         y = _linear(h.to(x.dtype), w2[e], None if b2 is None else b2[e])  # (m, C)
         out.index_add_(0, mine, y * weights[chosen, None].to(exact))
     return out.to(x.dtype)
 
 
-def _assignments(x: Tensor, routing: Routing) -> tuple[Tensor, Tensor, Tensor]:
+def _assignments(x: Tensor, routing: RoutingSource) -> tuple[Tensor, Tensor, Tensor]:
     """Return rows, experts and weights, (M,) each."""
+    if isinstance(routing, Flat):
+        return routing.rows.long(), routing.experts, routing.weights
     if isinstance(routing, Gate):
         routing = TopK(*route_reference(x, routing))
-    if isinstance(routing, TopK):
-        k = routing.ids.shape[1]
-        rows = torch.arange(x.shape[0], device=x.device).repeat_interleave(k)
-        return rows, routing.ids.flatten(), routing.weights.flatten()
-    return routing.rows.long(), routing.experts, routing.weights
+    assert isinstance(routing, TopK)
+    rows = torch.arange(x.shape[0], device=x.device).repeat_interleave(routing.k)
+    return rows, routing.ids.flatten(), routing.weights.flatten()
 
 
 def _linear(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:

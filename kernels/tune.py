@@ -28,12 +28,24 @@ from rich.table import Table
 from torch import Tensor
 from triton.errors import TritonError
 
-from kernels.choice.choice import estimate, options_of
-from kernels.choice.layers import LANGUAGE, PAPER
-from kernels.choice.tuning import VERSION, Entry, Layer, Tuned, layer_of, load, merged, path_of, save
+from kernels.choice.choice import options_of
+from kernels.choice.tuning import (
+    LANGUAGE,
+    PAPER,
+    VERSION,
+    Entry,
+    LayerKey,
+    Tuned,
+    layer_of,
+    load,
+    merged,
+    path_of,
+    save,
+)
+from kernels.cost.machine import Machine, machine_of
 from kernels.moe import moe, moe_reference
-from kernels.problem.machine import Machine, machine_of
-from kernels.problem.options import Options
+from kernels.paths.options import Options
+from kernels.problem.experts import Experts
 from kernels.problem.problem import Problem
 from kernels.problem.routes import Gate
 
@@ -62,7 +74,7 @@ CALLS = 10
 
 
 @dataclass(frozen=True)
-class Case:
+class Trial:
     """One layer at one N, with the options to compare, those of least estimated time first."""
 
     name: str
@@ -70,16 +82,16 @@ class Case:
     candidates: tuple[Options, ...]
 
 
-def cases(layers: dict[str, Problem], machine: Machine) -> Iterator[Case]:
+def trials(layers: dict[str, Problem], machine: Machine) -> Iterator[Trial]:
     """Yield the cases of all layers, every layer at one N before the next."""
     for N in ROWS:
         for name, layer in layers.items():
             problem = replace(layer, N=N, M=N * layer.k)
             if _bytes(problem) > MOST_BYTES:
                 continue
-            found = dict.fromkeys(options_of(problem, machine, each=2))
-            ordered = sorted(found, key=lambda options: estimate(problem, options, machine))
-            yield Case(name, problem, tuple(ordered[:CANDIDATES]))
+            distinct = dict.fromkeys(options_of(problem, machine, each=2))
+            ordered = sorted(distinct, key=lambda options: options.seconds(problem, machine))
+            yield Trial(name, problem, tuple(ordered[:CANDIDATES]))
 
 
 def _bytes(problem: Problem) -> int:
@@ -89,7 +101,7 @@ def _bytes(problem: Problem) -> int:
 
 
 def read_layers(names: Sequence[str]) -> dict[str, Problem]:
-    """Return the named layers, or those of a JSON file that maps names to sizes as in `kernels.choice.tuning.Layer`.
+    """Return the named layers, or those of a JSON file that maps names to sizes as in `kernels.choice.tuning.LayerKey`.
 
     Raises:
         ValueError: A name is unknown, or the file is not of that form.
@@ -104,24 +116,24 @@ def read_layers(names: Sequence[str]) -> dict[str, Problem]:
 
 def _problem(name: str, values: dict[str, Any]) -> Problem:
     try:
-        layer = Layer(**values)
+        layer = LayerKey(**values)
         dtype = getattr(torch, layer.dtype)
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"layer {name} needs {', '.join(Layer.__annotations__)} ({error})") from error
+        raise ValueError(f"layer {name} needs {', '.join(LayerKey.__annotations__)} ({error})") from error
     return Problem(N=1, M=layer.k, **{**values, "dtype": dtype})
 
 
-def listing(found: Iterator[Case], machine: Machine) -> Table:
+def listing(cases: Iterator[Trial], machine: Machine) -> Table:
     """Return the candidates of every case with their estimated microseconds."""
     table = Table("layer", "N", "us", "options", title=f"Candidates on {machine.name}, estimated")
-    for case in found:
+    for case in cases:
         for options in case.candidates:
-            seconds = estimate(case.problem, options, machine)
+            seconds = options.seconds(case.problem, machine)
             table.add_row(case.name, str(case.problem.N), f"{seconds * 1e6:.1f}", options.code)
     return table
 
 
-def tensors(problem: Problem, device: torch.device) -> tuple[Tensor, Gate, Tensor, Tensor, Tensor, Tensor]:
+def tensors(problem: Problem, device: torch.device) -> tuple[Tensor, Gate, Experts]:
     """Return seeded random arguments of `kernels.moe.moe`, activations and outputs of the order of 1."""
     generator = torch.Generator(device).manual_seed(0)
     N, D, H, E, C = problem.N, problem.D, problem.H, problem.E, problem.C
@@ -131,18 +143,18 @@ def tensors(problem: Problem, device: torch.device) -> tuple[Tensor, Gate, Tenso
 
     wide = problem.halves * H
     gate = Gate(normal(E, D, scale=D**-0.5), normal(E), problem.k)
-    experts = (normal(E, D, wide, scale=D**-0.5), normal(E, wide), normal(E, H, C, scale=H**-0.5), normal(E, C))
-    return normal(N, D), gate, *experts
+    first, second = (normal(E, D, wide, scale=D**-0.5), normal(E, wide)), (normal(E, H, C, scale=H**-0.5), normal(E, C))
+    return normal(N, D), gate, Experts(*first, *second, problem.activation)
 
 
-def measure(case: Case, device: torch.device, console: Console) -> Entry | None:
+def measure(case: Trial, device: torch.device, console: Console) -> Entry | None:
     """Return the fastest of the candidates that compute the right thing, None if none does."""
     problem = case.problem
     arguments = tensors(problem, device)
-    expected = moe_reference(*arguments, activation=problem.activation).float()
+    expected = moe_reference(*arguments).float()
     replays: dict[Options, Callable[[], None]] = {}
     for options in case.candidates:
-        call = partial(moe, *arguments, activation=problem.activation, precision=problem.precision, options=options)
+        call = partial(moe, *arguments, precision=problem.precision, options=options)
         try:
             good = right(call(), expected, problem)
         except (RuntimeError, TritonError) as error:
@@ -185,7 +197,7 @@ def event_seconds(replay: Callable[[], None]) -> float:
 
 
 def timed(replays: dict[Name, Callable[[], None]], clock: Callable[[Callable[[], None]], float]) -> dict[Name, float]:
-    """Return the median seconds of each, timed once per block, in another order in each; the first block only warms."""
+    """Return the median seconds of each, timed once per block in an order drawn anew; the first block only warms up."""
     order = random.Random(0)
     samples: dict[Name, list[float]] = {name: [] for name in replays}
     for block in range(BLOCKS + 1):
@@ -197,7 +209,7 @@ def timed(replays: dict[Name, Callable[[], None]], clock: Callable[[Callable[[],
 
 
 def machine_numbers(device: torch.device) -> dict[str, float]:
-    """Return what can be measured of `problem.machine.Machine` in a moment: an empty launch, and a copy of 1 GiB."""
+    """Return the numbers of a `Machine` that take a moment to measure: an empty launch, and a copy of 1 GiB."""
     small = torch.zeros(1, device=device)
     source = torch.zeros(2**30, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
@@ -212,7 +224,7 @@ def tune(layers: dict[str, Problem], path: Path, minutes: float, console: Consol
     machine = machine_of(device)
     contents = load(path, name) if path.exists() else _new(name, device)
     done = {(entry.layer, entry.N) for entry in contents.entries}
-    missing = [case for case in cases(layers, machine) if (layer_of(case.problem), case.problem.N) not in done]
+    missing = [case for case in trials(layers, machine) if (layer_of(case.problem), case.problem.N) not in done]
     deadline = time.monotonic() + 60 * minutes
     with Progress(console=console) as progress:
         task = progress.add_task("cases", total=len(missing))
@@ -236,22 +248,22 @@ def _new(name: str, device: torch.device) -> Tuned:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Time or list; return the exit status: 2 where nothing can be timed or a name is wrong."""
+    """Time or list; return the exit status: 2 if nothing can be timed or a name is wrong."""
     parser = argparse.ArgumentParser(prog="python -m kernels.tune", description=__doc__.splitlines()[0])
     parser.add_argument("--layers", nargs="*", default=[], metavar="NAME", help="names of layers, or one .json file")
     parser.add_argument("--out", type=Path, metavar="PATH", help="the file to write; by default the device's in tuned/")
     parser.add_argument("--minutes", type=float, default=5, help="no case starts after them")
     parser.add_argument("--list", action="store_true", help="only list the candidates and their estimated times")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     errors = Console(stderr=True)
     try:
-        layers = read_layers(given.layers)
+        layers = read_layers(args.layers)
     except (OSError, ValueError) as error:
         errors.print(f"{error}.")
         return 2
-    if given.list:
+    if args.list:
         machine = machine_of(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        Console(width=None if sys.stdout.isatty() else 200).print(listing(cases(layers, machine), machine))
+        Console(width=None if sys.stdout.isatty() else 200).print(listing(trials(layers, machine), machine))
         return 0
     if not torch.cuda.is_available():
         errors.print("kernels.tune times kernels on a GPU, and here is no CUDA device; --list needs none.")
@@ -259,8 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if triton.knobs.runtime.interpret:
         errors.print("kernels.tune times compiled kernels, so run it with TRITON_INTERPRET unset.")
         return 2
-    path = given.out or path_of(torch.cuda.get_device_name())
-    tune(layers, path, given.minutes, errors)
+    path = args.out or path_of(torch.cuda.get_device_name())
+    tune(layers, path, args.minutes, errors)
     return 0
 
 

@@ -22,7 +22,7 @@ MAY_IMPORT = {
 }
 FOLDERS = {
     "bench": ("timing", "forms", "subjects", "correctness", "profile", "cases", "suites", "targets", "commands"),
-    "kernels": ("problem", "launch", "ops", "choice"),
+    "kernels": ("launch", "problem", "cost", "ops", "paths", "choice", "call"),
     "models": ("data", "routing", "heads", "classifier", "training", "policies", "sharpness", "zoo"),
     "reports": (
         "records", "numbers", "reading", "output", "speed", "account", "break_even", "noise", "profile", "training",

@@ -18,15 +18,14 @@ from torch import Tensor
 from bench.forms.form import Form, Runner, torch_runner
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, balanced
-from kernels.choice.account import account
+from kernels.call.arguments import problem_of
 from kernels.choice.tuning import options_for
 from kernels.launch.launch import name_stages
 from kernels.moe import moe
 from kernels.ops.dispatch import Dispatch, count, dispatch
-from kernels.ops.grouped import products
-from kernels.paths import problem_of
-from kernels.problem.options import Grouped
-from kernels.problem.routes import Flat, Gate, Routing, TopK
+from kernels.paths.grouped import Grouped
+from kernels.problem.experts import Experts
+from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
 from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead
@@ -59,14 +58,16 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     assert isinstance(head, SoftMoEHead | SparseMoEHead)
     gate = _gate(head)
     name_stages(stage)
-    experts, activation = (head.w1, head.b1, head.w2, head.b2), head.config.activation
-    problem = problem_of(example, gate or _routed(head, example), *experts, activation, "ieee")
+    problem = problem_of(example, gate or _routed(head, example), _experts(head), "ieee")
     options = options_for(problem, example.device)
 
     def work(rows_per_expert: list[int]) -> dict[str, int]:
-        found = account(problem, options, rows_per_expert)
-        requested = found.read + found.written
-        return {"launches": found.launches, "executed_flops": found.flops, "requested_bytes": requested}
+        launches = options.works(problem, rows_per_expert)
+        return {
+            "launches": len(launches),
+            "executed_flops": sum(work.flops for work in launches),
+            "requested_bytes": sum(work.read + work.written for work in launches),
+        }
 
     mode = {"mode": "interpreted"} if triton.knobs.runtime.interpret else {}
     told = {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
@@ -75,24 +76,19 @@ def _prepare(head: Head, example: Tensor) -> Runner:
 
 
 def _run(head: SoftMoEHead | SparseMoEHead) -> Callable[[Tensor], Tensor]:
-    gate = _gate(head)
-    experts, activation = (head.w1, head.b1, head.w2, head.b2), head.config.activation
-
-    def run(x: Tensor) -> Tensor:
-        return moe(x, gate or _routed(head, x), *experts, activation=activation)
-
-    return run
+    gate, experts = _gate(head), _experts(head)
+    return lambda x: moe(x, gate or _routed(head, x), experts)
 
 
 def _steps(head: Head, x: Tensor) -> Steps:
     """Return the steps of the grouped path; a fused path is one launch, which has none."""
     assert isinstance(head, SoftMoEHead | SparseMoEHead)
-    experts, activation = (head.w1, head.b1, head.w2, head.b2), head.config.activation
+    experts = _experts(head)
     routing = head.routing(x)
-    given: Routing = Flat(routing.rows, routing.experts, routing.weights, ordered=True)
+    given: RoutingSource = Flat(routing.rows, routing.experts, routing.weights, ordered=True)
     if routing.per_row is not None:
         given = TopK(routing.ids.int(), routing.row_weights)
-    options = options_for(problem_of(x, _gate(head) or given, *experts, activation, "ieee"), x.device)
+    options = options_for(problem_of(x, _gate(head) or given, experts, "ieee"), x.device)
     if not isinstance(options, Grouped):
         return {}
 
@@ -101,16 +97,20 @@ def _steps(head: Head, x: Tensor) -> Steps:
         return dispatch(ids, *count(ids, head.config.experts), rows=routing.rows, tile_rows=options.tile_rows)
 
     def multiplied(sorted_rows: Dispatch) -> Tensor:
-        return products(x, sorted_rows, *experts, activation=activation, options=options)
+        return options.products(x, sorted_rows, experts)
 
     even, real = sent(balanced(routing).experts), sent(routing.experts)
     run = _run(head)
     return {
         "balanced": lambda: multiplied(even),
         "products": lambda: multiplied(real),
-        "given": lambda: moe(x, given, *experts, activation=activation, options=options),
+        "given": lambda: moe(x, given, experts, options=options),
         "routed": lambda: run(x),
     }
+
+
+def _experts(head: SoftMoEHead | SparseMoEHead) -> Experts:
+    return Experts(head.w1, head.b1, head.w2, head.b2, head.config.activation)
 
 
 def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
@@ -124,7 +124,7 @@ def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
     return Gate(weight, bias, config.k, config.temperature, config.standardise, config.weights_over)
 
 
-def _routed(head: SoftMoEHead | SparseMoEHead, x: Tensor) -> Routing:
+def _routed(head: SoftMoEHead | SparseMoEHead, x: Tensor) -> RoutingSource:
     """Return the routing of x (N, D), decided in torch, as the kernels take it."""
     with stage("route"):
         routing = head.routing(x)

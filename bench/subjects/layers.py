@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.subjects import skew
 from bench.subjects.skew import even_experts, raising
 from kernels.problem.activation import Activation, halves
+from kernels.problem.experts import Experts
 from kernels.problem.problem import Problem
 from kernels.problem.routes import Gate, TopK
 from models.heads.experts import ACTIVATIONS
@@ -115,6 +116,10 @@ class Tensors:
     def routing(self) -> Gate:
         """Return the gate as the kernels take it."""
         return Gate(self.gate, self.gate_bias, self.layer.k, standardise=self.layer.standardise)
+
+    def experts(self) -> Experts:
+        """Return the experts as the kernels take them."""
+        return Experts(self.w1, self.b1, self.w2, self.b2, self.layer.activation)
 
     def used_experts(self) -> int:
         """Return how many experts have rows."""

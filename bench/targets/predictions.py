@@ -15,11 +15,11 @@ from bench.subjects.layers import LAYERS, chosen_experts
 from bench.targets.peers import peers
 from bench.targets.peers.kernel_path import FUSED, GROUPED, best
 from bench.targets.plan import Group
-from kernels.choice.account import works
-from kernels.choice.choice import choose, seconds
-from kernels.choice.work import histogram
-from kernels.problem.machine import H100, Machine, assuming
-from kernels.problem.options import Grouped, Options
+from kernels.choice.choice import choose
+from kernels.cost.machine import H100, Machine, assuming
+from kernels.cost.seconds import seconds
+from kernels.paths.grouped import Grouped
+from kernels.paths.options import Options
 from reports.records.record import Status
 from reports.records.timing import Timing
 
@@ -101,7 +101,7 @@ def _ours(group: Group, case: Timing) -> float | None:
     if options is None:
         return None
     ids = chosen_experts(case.routing, group.rows, layer.E, layer.k)
-    launches = works(problem, options, histogram(torch.bincount(ids.flatten(), minlength=layer.E).tolist()))
+    launches = options.works(problem, torch.bincount(ids.flatten(), minlength=layer.E).tolist())
     touched = sum(work.touched for work in launches)
     missing = 1.0 if case.cache == "cold" else max(0.0, 1 - MACHINE.l2_bytes / touched)
     left_out = {"ours_products": ("route", "dispatch", "combine"), "ours_given": ("route",)}.get(case.peer, ())

@@ -1,10 +1,10 @@
-"""Options that were timed on this device, where there are any; else those that the cost model chooses.
+"""Options that were timed on this device, if there are any; else those that the cost model chooses.
 
 A file `tuned/<device>-triton-<version>.json`, made by `python -m kernels.tune`, holds
 
     device, triton, torch, date    where, with what and when it was measured
     samples                        graph replays behind each median
-    machine                        measured numbers of the device, by their names in `kernels.problem.machine.Machine`
+    machine                        measured numbers of the device, by their names in `kernels.cost.machine.Machine`
     entries                        for each layer and N: sizes, options and their median seconds
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
@@ -23,10 +23,17 @@ from typing import Any
 import torch
 import triton
 
-from kernels.choice.choice import choose, most_rows
-from kernels.problem.machine import machine_of
-from kernels.problem.options import Grouped, Options, decode
+from kernels.choice.choice import choose
+from kernels.cost.machine import machine_of
+from kernels.paths.options import Options
+from kernels.paths.paths import decode
 from kernels.problem.problem import Problem
+
+PAPER = Problem(N=1, D=512, H=64, E=8, C=10, k=2, M=2, dtype=torch.bfloat16, activation="gelu", described=(True, False))
+"""The head of arXiv 2601.15021 at one row; rows of w2 are too narrow for a descriptor."""
+
+LANGUAGE = Problem(N=1, D=2048, H=768, E=128, C=2048, k=8, M=8, dtype=torch.bfloat16, activation="swiglu")
+"""A layer of Qwen3-30B-A3B at one row."""
 
 FOLDER = Path(__file__).with_name("tuned")
 
@@ -35,7 +42,7 @@ VERSION = ".".join(triton.__version__.split(".")[:2])
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerKey:
     """What a timed call and another one must have in common for its options to serve; `dtype` as in "bfloat16"."""
 
     D: int
@@ -50,9 +57,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Entry:
-    """The fastest options found for N rows of a layer, and their median seconds."""
+    """The fastest options for N rows of a layer, and their median seconds."""
 
-    layer: Layer
+    layer: LayerKey
     N: int
     options: Options
     seconds: float
@@ -72,7 +79,7 @@ class Tuned:
 
 
 def options_for(problem: Problem, device: torch.device) -> Options:
-    """Return the options of a call on `device`: tuned where timed there, else chosen by the cost model."""
+    """Return the options of a call on `device`: those timed there, else the cost model's choice."""
     return tuned(problem, device) or choose(problem, machine_of(device))
 
 
@@ -99,21 +106,12 @@ def _tuned(problem: Problem, name: str) -> Options | None:
     if not entries:
         return None
     options = min(entries, key=lambda entry: abs(math.log(entry.N / problem.N))).options
-    return options if _usable(options, problem) else None
-
-
-def _usable(options: Options, problem: Problem) -> bool:
-    """Return whether the strides and the number of rows of a call allow options that were timed for another."""
-    if isinstance(options, Grouped):
-        needed = zip((options.first, options.second), problem.described, strict=True)
-        if any(part.described and not allowed for part, allowed in needed):
-            return False
-    return most_rows(problem, options) >= problem.N
+    return options if options.possible(problem) else None
 
 
 @lru_cache
 def _entries(name: str) -> tuple[Entry, ...]:
-    """Return what was timed on a device, nothing after a warning where there is no good file."""
+    """Return what was timed on a device, or warn and return nothing if there is no good file."""
     path = path_of(name)
     if not path.exists():
         warnings.warn(
@@ -136,10 +134,10 @@ def path_of(name: str, folder: Path | None = None) -> Path:
     return (folder or FOLDER) / f"{slug}-triton-{VERSION}.json"
 
 
-def layer_of(problem: Problem) -> Layer:
+def layer_of(problem: Problem) -> LayerKey:
     """Return what a call has in common with all others of its layer."""
     sizes = {name: getattr(problem, name) for name in ("D", "H", "E", "C", "k", "activation", "precision")}
-    return Layer(**sizes, dtype=str(problem.dtype).removeprefix("torch."))
+    return LayerKey(**sizes, dtype=str(problem.dtype).removeprefix("torch."))
 
 
 def load(path: Path, name: str) -> Tuned:
@@ -150,25 +148,25 @@ def load(path: Path, name: str) -> Tuned:
     """
     try:
         values = json.loads(path.read_text())
-        found = Tuned(**{**values, "entries": tuple(_entry(entry) for entry in values["entries"])})
+        contents = Tuned(**{**values, "entries": tuple(_entry(entry) for entry in values["entries"])})
     except json.JSONDecodeError as error:
         raise ValueError(f"it is no JSON ({error})") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is not of the form that kernels.choice.tuning describes ({error!r})") from error
-    if (found.device, found.triton) != (name, VERSION):
-        raise ValueError(f"it was made on {found.device} with Triton {found.triton}")
-    return found
+    if (contents.device, contents.triton) != (name, VERSION):
+        raise ValueError(f"it was made on {contents.device} with Triton {contents.triton}")
+    return contents
 
 
 def _entry(values: dict[str, Any]) -> Entry:
     if not (isinstance(values["N"], int) and values["N"] > 0):
         raise ValueError(f"an entry has N = {values['N']!r}")
     options = decode(json.dumps(values["options"]))
-    return Entry(Layer(**values["layer"]), values["N"], options, float(values["seconds"]))
+    return Entry(LayerKey(**values["layer"]), values["N"], options, float(values["seconds"]))
 
 
 def save(path: Path, contents: Tuned) -> None:
-    """Write a file in one step, so that a reader or a killed run never finds half of it."""
+    """Write a file in one step, so that nobody ever reads half of it."""
     entries = [{**asdict(entry), "options": json.loads(entry.options.code)} for entry in contents.entries]
     part = path.with_suffix(".part")
     part.write_text(json.dumps({**asdict(contents), "entries": entries}, indent=1) + "\n")

@@ -1,6 +1,7 @@
-"""Checks of tensor arguments, each failure one sentence that names the tensor; what was right once is remembered."""
+"""Checks of tensor arguments, remembered by layout; a failure is one sentence that names the tensor."""
 
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from functools import lru_cache, wraps
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -8,13 +9,12 @@ import torch
 from torch import Tensor
 
 from kernels.launch.launch import runs_anywhere
-from kernels.problem.routes import Routing
 
 ALIGNMENT = 16
-"""Bytes: which multiples of it addresses are may decide how memory is read."""
+"""Bytes. Whether an address is a multiple of it may decide how memory is read."""
 
 MOST_REMEMBERED = 4096
-"""Calls remembered by one check, all forgotten when one more comes."""
+"""Calls that one check remembers; one more makes it forget them all."""
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 """Dtypes of features and weights."""
@@ -24,9 +24,9 @@ Result = TypeVar("Result")
 
 
 def remembered(check: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
-    """Let `check`, which looks at no values of tensors, run once for all calls with tensors laid out alike.
+    """Let `check`, which looks at no values of tensors, run once for all calls whose tensors have the same layout.
 
-    Its arguments are tensors, routings, and what can be a key; only what it returns is remembered, not what it raises.
+    Its arguments are tensors, dataclasses of tensors, and what can be a key. A result is remembered, an error is not.
     """
     known: dict[tuple[Any, ...], Result] = {}
 
@@ -49,7 +49,7 @@ def _layout(value: Any) -> Any:
     """Return all that a check may look at in one argument, as a key."""
     if isinstance(value, Tensor):
         return value.shape, value.stride(), value.dtype, value.device, value.data_ptr() % ALIGNMENT
-    if isinstance(value, Routing):
+    if is_dataclass(value):
         return type(value), *map(_layout, vars(value).values())
     return value
 

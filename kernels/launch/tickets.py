@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 MOST = 2**14
-"""The most sums of one launch."""
+"""One launch may have this many shared sums at most."""
 
 RESERVE = 2**20
 """Counters that captured launches of one device share out; a captured launch keeps its own for good."""
@@ -63,7 +63,7 @@ _reserves: dict[torch.device, _Reserve] = {}
 def counters(number: int, device: torch.device) -> Tensor:
     """Return at least `number` int32 counters, all 0, for one launch on the current stream of `device`.
 
-    A launch captured in a CUDA graph has counters of its own; where nothing ran on the device before the capture, or
+    A launch captured in a CUDA graph has counters of its own; if nothing ran on the device before the capture, or
     the reserve is used up, the graph itself sets them to 0 in each replay.
 
     Raises:

@@ -8,9 +8,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.cost.work import LaunchWork
 from kernels.launch.checks import FLOATS, bind_shapes, remembered, require_dtype
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
+from kernels.problem.problem import Problem
 
 TILE = 1024
 """Outputs of one program: 16 bytes for each thread in a 16-bit dtype."""
@@ -105,7 +107,7 @@ def combine(
         rows: N.
         k: With it, the assignments of row n are n k to n k + k - 1.
         starts: Without k, they are order[starts[n]] to order[starts[n + 1] - 1], as `row_order` gives; (N + 1,) int32.
-        order: (M,) int32 or int64; None where each assignment is at its own place.
+        order: (M,) int32 or int64; None if each assignment is at its place already.
         out_dtype: Dtype of the result, by default that of `y`.
 
     The sum is fp32, in that order; a row without assignments gives 0.
@@ -160,6 +162,48 @@ def row_order(rows: Tensor, N: int, *, ordered: bool) -> tuple[Tensor, Tensor | 
         rows, order = torch.sort(rows, stable=True)
     every = torch.arange(N + 1, dtype=rows.dtype, device=rows.device)
     return torch.searchsorted(rows.contiguous(), every, out_int32=True), order
+
+
+def combine_work(problem: Problem, splits: int, y_size: int) -> LaunchWork:
+    """Return the work of `combine` on `splits` parts of values of `y_size` bytes."""
+    N, C, M = problem.N, problem.C, problem.M
+    block_c = min(next_power_of_2(C), TILE // 2)
+    wide = cdiv(C, block_c)
+    y = splits * M * C * y_size
+    written = N * C * problem.element_size
+    flat = problem.routing == "flat"
+    return LaunchWork(
+        stage="combine",
+        kernel="_combine_kernel",
+        programs=cdiv(N, TILE // block_c) * wide,
+        read=y + 4 * M * wide,
+        written=written,
+        touched=y + 4 * M + written,
+        start=4 if flat else 3,
+        fillings=2 * problem.k if flat else cdiv(problem.k, 8),
+    )
+
+
+def row_order_work(problem: Problem) -> tuple[LaunchWork, ...]:
+    """Return the work of `row_order` on int32 rows in any order: torch operators, one launch each.
+
+    Large sorts take torch several launches.
+    """
+    M, every = problem.M, problem.N + 1
+    search = 4 * every * (1 + (M + 1).bit_length())
+    return (
+        LaunchWork("combine", "torch.sort", cdiv(M, 1024), read=4 * M, written=12 * M, touched=16 * M, start=8),
+        LaunchWork("combine", "torch.arange", cdiv(every, 1024), written=4 * every, touched=4 * every, start=1),
+        LaunchWork(
+            "combine",
+            "torch.searchsorted",
+            cdiv(every, 1024),
+            read=search,
+            written=4 * every,
+            touched=4 * (M + 2 * every),
+            start=(M + 1).bit_length(),
+        ),
+    )
 
 
 def combine_reference(

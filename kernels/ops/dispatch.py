@@ -12,9 +12,12 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import pad
 
+from kernels.cost.work import LaunchWork
 from kernels.launch.checks import bind_shapes, remembered, require_dtype
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
+from kernels.problem.options import Router
+from kernels.problem.problem import Problem
 
 MOST_ASSIGNMENTS = 2**30
 """Slots are int32; half the range leaves room for the last block."""
@@ -171,7 +174,7 @@ def dispatch(
     """
     M, B, E = _sizes(ids, counts, block, k, rows)
     make = torch.empty if M > 0 else torch.zeros
-    found = Dispatch(
+    result = Dispatch(
         rows=torch.empty(M, dtype=torch.int32, device=ids.device),
         slots=torch.empty(M, dtype=torch.int32, device=ids.device),
         offsets=make(E + 1, dtype=torch.int32, device=ids.device),
@@ -179,7 +182,7 @@ def dispatch(
         tile_rows=tile_rows,
     )
     if M == 0:
-        return found
+        return result
     blocks = cdiv(B, most_programs(B, E))
     block_e = _block_e(E)
     launch(
@@ -190,10 +193,10 @@ def dispatch(
             "ids": ids.contiguous(),
             "source": None if rows is None else rows.contiguous(),
             "counts": counts,
-            "rows": found.rows,
-            "slots": found.slots,
-            "offsets": found.offsets,
-            "tile_starts": found.tile_starts,
+            "rows": result.rows,
+            "slots": result.slots,
+            "offsets": result.offsets,
+            "tile_starts": result.tile_starts,
             "M": M,
             "B": B,
             "block": block,
@@ -206,7 +209,7 @@ def dispatch(
             "block_e": block_e,
         },
     )
-    return found
+    return result
 
 
 @remembered
@@ -243,8 +246,36 @@ def _block_e(E: int) -> int:
 
 
 def most_programs(B: int, E: int) -> int:
-    """Return a number of programs that fills a GPU, and no more where each would read many counts."""
+    """Return a number of programs that fills a GPU, or fewer if each would read many counts."""
     return max(128, 2**23 // (B * E))
+
+
+def count_work(problem: Problem) -> LaunchWork:
+    """Return the work of `count`, for int32 ids."""
+    B = cdiv(problem.M, COUNTED)
+    read, written = 4 * problem.M, 4 * B * problem.E
+    return LaunchWork("dispatch", "_count_kernel", B, read=read, written=written, touched=read + written)
+
+
+def dispatch_work(problem: Problem, router: Router) -> LaunchWork:
+    """Return the work of `dispatch`, for int32 ids."""
+    M, E = problem.M, problem.E
+    block = router.tile_rows * problem.k if problem.routing == "gate" else COUNTED
+    B = cdiv(M, block)
+    blocks = cdiv(B, most_programs(B, E))
+    programs = cdiv(B, blocks)
+    ids = (8 if problem.routing == "flat" else 4) * M  # the list's rows too
+    written = 8 * M + 8 * (E + 1)
+    return LaunchWork(
+        stage="dispatch",
+        kernel="_dispatch_kernel",
+        programs=programs,
+        read=4 * programs * B * E + ids,
+        written=written,
+        touched=4 * B * E + ids + written,
+        start=3,
+        fillings=cdiv(B, max(1, 4096 // next_power_of_2(E))) + cdiv(blocks * block, PLACED),
+    )
 
 
 def dispatch_reference(

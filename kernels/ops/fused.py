@@ -3,6 +3,7 @@
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.launch.integers import cdiv
-from kernels.launch.tickets import counters, take_ticket
-from kernels.problem.activation import Activation
-from kernels.problem.routes import Flat, Gate, Routing, TopK
+from kernels.launch.tickets import MOST, counters, take_ticket
+from kernels.problem.experts import Experts
+from kernels.problem.problem import Problem
+from kernels.problem.routes import Gate, RoutingSource, TopK
 
 MOST_PARTS = 2**16 - 1
-"""The most programs that CUDA allows along the axis of a grid that counts the parts of a sum."""
+"""CUDA allows no more programs along the axis of a grid that counts the parts of a sum."""
 
 MOST_COLUMNS = 128
 """Output columns of one program: beyond, the hidden values are computed again for other columns."""
@@ -71,31 +73,13 @@ def sliced(H: int, hidden: int, slices: int) -> tuple[int, int]:
     return cdiv(cdiv(H, hidden), blocks), blocks
 
 
-def experts_per_row(routing: Routing) -> int:
-    """Return k, or raise ValueError for a flat list, which has none."""
-    if isinstance(routing, Flat):
-        raise ValueError("a fused path takes a gate or k experts for every row, not a flat list")  # noqa: TRY004 - as elsewhere
-    return routing.k if isinstance(routing, Gate) else routing.ids.shape[1]
-
-
-def fused_arguments(
-    x: Tensor,
-    routing: Routing,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
-    *,
-    activation: Activation,
-    parts: int,
-    sums: int,
-) -> dict[str, Any]:
+def fused_arguments(x: Tensor, routing: RoutingSource, experts: Experts, *, parts: int, sums: int) -> dict[str, Any]:
     """Return the arguments that both fused kernels take, the result `out` (N, C) among them.
 
-    Of `parts` programs each computes a part of one of `sums` sums.
+    Each of `sums` sums is shared by `parts` programs.
 
     Raises:
-        ValueError: The routing is a flat list, or there are too many parts or sums.
+        ValueError: There are more parts than MOST_PARTS, or more shared sums than tickets.
     """
     if parts > MOST_PARTS:
         raise ValueError(f"at most {MOST_PARTS} programs may share a sum, not {parts}: use fewer slices")
@@ -107,17 +91,17 @@ def fused_arguments(
         "gate_bias": gate.bias if gate else None,
         "ids": given.ids if given else None,
         "weights": given.weights if given else None,
-        "w1": w1,
-        "b1": b1,
-        "w2": w2,
-        "b2": b2,
+        "w1": experts.w1,
+        "b1": experts.b1,
+        "w2": experts.w2,
+        "b2": experts.b2,
     }
     strides: dict[str, int] = {}
     for name, tensor in tensors.items():
         names = STRIDES[name]
         strides.update(dict.fromkeys(names, 0) if tensor is None else zip(names, tensor.stride(), strict=True))
     N, D = x.shape
-    E, H, C = w2.shape
+    E, H, C = experts.w2.shape
     return {
         **tensors,
         **strides,
@@ -133,6 +117,28 @@ def fused_arguments(
         "temperature": float(gate.temperature) if gate else 1.0,
         "standardised": gate is not None and gate.standardise,
         "over_all": gate is not None and gate.weights_over == "all",
-        "activation": activation,
+        "activation": experts.activation,
         "parts": parts,
     }
+
+
+def experts_per_row(routing: RoutingSource) -> int:
+    """Return k, or raise ValueError for a flat list, which has none."""
+    if not isinstance(routing, Gate | TopK):
+        raise ValueError("a fused path takes a gate or k experts for every row, not a flat list")  # noqa: TRY004 - as elsewhere
+    return routing.k
+
+
+def touched_bytes(problem: Problem) -> int:
+    """Return the bytes of different values that a fused launch reads and writes, most experts in use."""
+    N, D, H, E, C = problem.N, problem.D, problem.H, problem.E, problem.C
+    used = min(E, N * problem.k)
+    values = N * (D + C) + used * ((D + 1) * H * problem.halves + (H + 1) * C)
+    if problem.routing == "gate":
+        return problem.element_size * (values + (D + 1) * E)
+    return problem.element_size * values + 8 * problem.M  # int32 ids, fp32 weights
+
+
+def most_rows(problem: Problem, parts: int, tile_rows: int) -> float:
+    """Return the largest N for which there are tickets, if `parts` programs share the sum of a tile of rows."""
+    return math.inf if parts == 1 else MOST // cdiv(problem.C, MOST_COLUMNS) * tile_rows

@@ -1,7 +1,7 @@
 """Fused rows: gate, both products and the weighted sum in one launch, a program for each expert of each row.
 
 Few rows of many experts read little more than the weights they use this way. Each program applies the whole gate
-itself, finds the expert that is its own, the j-th of the chosen in the order of id, and runs it, or a slice of its
+itself, takes the j-th of the chosen experts in the order of id, and runs it, or a slice of its
 hidden columns, by multiplying and adding vectors: with one row there is nothing for a tensor core to do.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
@@ -9,15 +9,10 @@ N rows, D input width, H hidden width of one expert, E experts, k experts per ro
 
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from kernels.launch.integers import cdiv, next_power_of_2
-from kernels.launch.launch import launch
-from kernels.ops.fused import MOST_COLUMNS, experts_per_row, fused_arguments, sliced, store_sum
+from kernels.ops.fused import store_sum
 from kernels.ops.ranking import gate_matrix
-from kernels.problem.activation import Activation, activate, swiglu
-from kernels.problem.options import FusedRows
-from kernels.problem.routes import Routing
+from kernels.problem.activation import activate, swiglu
 
 
 @triton.jit
@@ -160,43 +155,3 @@ def _fused_rows_kernel(
         tl.cast(N, tl.int64) * C,
         parts,
     )
-
-
-def fused_rows(
-    x: Tensor,
-    routing: Routing,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
-    *,
-    activation: Activation,
-    options: FusedRows,
-) -> Tensor:
-    """Return what `kernels.moe.moe` does, (N, C) in the dtype of `x`, in one launch; fp32 is never rounded to tf32.
-
-    Raises:
-        ValueError: The routing is a flat list, or the rows are too many to be shared by several programs, or these.
-    """
-    N = x.shape[0]
-    E, H, C = w2.shape
-    if N == 0:
-        return x.new_empty(N, C)
-    block_e = next_power_of_2(E)
-    block_c = min(next_power_of_2(C), MOST_COLUMNS)
-    slices, blocks = sliced(H, options.hidden, options.slices)
-    parts = experts_per_row(routing) * slices
-    grid = (N, parts, cdiv(C, block_c))
-    arguments = fused_arguments(x, routing, w1, b1, w2, b2, activation=activation, parts=parts, sums=grid[0] * grid[2])
-    sizes = {
-        "slices": slices,
-        "blocks": blocks,
-        "block_e": block_e,
-        "block_h": options.hidden,
-        "block_c": block_c,
-        "gate_depth": max(1, options.depth * options.hidden // block_e),
-        "depth": options.depth,
-    }
-    launch("fused", _fused_rows_kernel, grid, {**arguments, **sizes}, warps=options.warps)
-    out: Tensor = arguments["out"]
-    return out

@@ -10,18 +10,10 @@ N rows, D input width, H hidden width of one expert, E experts, k experts per ro
 
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from kernels.launch.integers import cdiv, next_power_of_2
-from kernels.launch.launch import launch
-from kernels.ops.fused import MOST_COLUMNS, fused_arguments, sliced, store_sum
+from kernels.ops.fused import store_sum
 from kernels.ops.ranking import gate_matrix
-from kernels.problem.activation import Activation, activate, swiglu
-from kernels.problem.options import FusedTiles
-from kernels.problem.routes import Gate, Routing
-
-NARROW = 64
-"""Rows below which a 16-bit tile is computed transposed, and the fewest columns it has then: those of one wgmma."""
+from kernels.problem.activation import activate, swiglu
 
 
 @triton.jit
@@ -276,52 +268,3 @@ def _fused_tiles_kernel(
         tl.cast(N, tl.int64) * C,
         parts,
     )
-
-
-def fused_tiles(
-    x: Tensor,
-    routing: Routing,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
-    *,
-    activation: Activation,
-    options: FusedTiles,
-) -> Tensor:
-    """Return what `kernels.moe.moe` does, (N, C) in the dtype of `x`, in one launch.
-
-    Every expert runs for every row of a tile in which some row uses it.
-
-    Raises:
-        ValueError: The routing is a flat list, or the tiles are too many to be shared by several programs, or these.
-    """
-    N = x.shape[0]
-    E, H, C = w2.shape
-    if N == 0:
-        return x.new_empty(N, C)
-    narrow = x.dtype.itemsize == 2 and options.tile_rows < NARROW
-    least = NARROW if narrow else 16
-    slices, blocks = sliced(H, options.hidden, options.slices)
-    parts = cdiv(E, options.experts) * slices
-    block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
-    grid = (cdiv(N, options.tile_rows), parts, cdiv(C, block_c))
-    arguments = fused_arguments(x, routing, w1, b1, w2, b2, activation=activation, parts=parts, sums=grid[0] * grid[2])
-    gate_is_wide = isinstance(routing, Gate) and routing.weight.dtype.itemsize == 4
-    sizes = {
-        "precision": options.precision,
-        "experts": min(options.experts, E),
-        "slices": slices,
-        "blocks": blocks,
-        "rows_axis": int(narrow),
-        "block_n": options.tile_rows,
-        "block_e": max(16 if gate_is_wide else least, next_power_of_2(E)),
-        "block_h": max(least, options.hidden),
-        "block_c": block_c,
-        "block_k": next_power_of_2(arguments["k"]),
-        "hidden": options.hidden,
-        "depth": options.depth,
-    }
-    launch("fused", _fused_tiles_kernel, grid, {**arguments, **sizes}, warps=options.warps, stages=options.stages)
-    out: Tensor = arguments["out"]
-    return out

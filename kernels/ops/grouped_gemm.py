@@ -1,30 +1,60 @@
 """Grouped GEMM: one product per expert, over the tiles of a dispatch, in one launch.
 
 N rows, M assignments, E experts; D input width and H output width of this product, the first or the second.
-The weights are H wide, or 2H for swiglu: gate before up.
+The weights are H wide, or 2H for swiglu: gate before up. `blocks` column blocks make the width of the result, `parts`
+the depth of its sums.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.cost.machine import machine_of
+from kernels.cost.work import Histogram, LaunchWork, unit_of
 from kernels.launch.checks import ALIGNMENT, FLOATS, bind_shapes, remembered, require_dtype
 from kernels.launch.descriptors import describable, describe
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
 from kernels.ops.dispatch import Dispatch
-from kernels.ops.tiles import find, place
 from kernels.problem.activation import Activation, activate, activate_reference, check_activation, halves, swiglu
-from kernels.problem.machine import machine_of
 from kernels.problem.options import Precision, Product
+from kernels.problem.problem import Problem
+
+Which = Literal["first", "second"]
+
+BEYOND = tl.constexpr(2**31 - 1)
+"""Starts after that of any tile."""
+
+
+@triton.jit
+def place(unit, tiles, blocks, group: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """Return part, row tile and column block of a unit: `group` tiles take all columns, then the next do."""
+    part = unit // (tiles * blocks)
+    unit = unit % (tiles * blocks)
+    width = group * blocks
+    first = unit // width * group
+    height = min(tiles - first, group)
+    return part, first + unit % width % height, unit % width // height
+
+
+@triton.jit
+def find(
+    tile, offsets, tile_starts, E, tile_rows: tl.constexpr, block_e: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """Return the expert of a row tile, the tile's first slot, and the slot after the expert's last."""
+    e = tl.arange(0, block_e)
+    starts = tl.load(tile_starts + 1 + e, mask=e < E, other=BEYOND)
+    expert = tl.sum((starts <= tile).to(tl.int32))  # experts whose tiles all come before
+    begin = tl.load(offsets + expert) + (tile - tl.load(tile_starts + expert)) * tile_rows
+    return expert, begin, tl.load(offsets + expert + 1)
 
 
 @triton.jit
 def _finish(total, bias, inside, swapped: tl.constexpr):
-    """Return the sums, turned to (tile_rows, columns) where swapped, plus the bias where it is inside."""
+    """Return the sums as (tile_rows, columns), plus the bias where it is inside."""
     if swapped:
         total = tl.trans(total)
     if bias is not None:
@@ -169,7 +199,7 @@ def grouped_gemm(
     out = torch.empty(shape, dtype=torch.float32 if options.splits > 1 else out_dtype or a.dtype, device=a.device)
     if M == 0:
         return out
-    row = a.stride(0) if M > 1 else D  # the stride of a single row tells nothing: code must not depend on M
+    row = a.stride(0) if M > 1 else D  # the stride of a single row means nothing: code must not depend on M
     row_aligned = row * a.element_size() % ALIGNMENT == 0
     described_rows = options.described and not gather and row_aligned and describable(a)
     strides = ("stride_am", "stride_ad", "stride_we", "stride_wd", "stride_wh", "stride_be", "stride_bh")
@@ -232,6 +262,55 @@ def _sizes(
     if sizes[width] % halves(activation):
         raise ValueError(f"w must have 2H columns for {activation}, not {sizes[width]}")
     return sizes["M"], sizes["D"], sizes["E"], sizes[width] // halves(activation)
+
+
+def grouped_gemm_work(
+    problem: Problem,
+    which: Which,
+    options: Product,
+    experts: Histogram,
+    *,
+    tile_rows: int,
+    precision: Precision,
+    out_size: int,
+) -> LaunchWork:
+    """Return the work of `grouped_gemm` as the first or the second product, whose values have `out_size` bytes."""
+    deep, wide, halves = product_sizes(problem, which)
+    size, splits = problem.element_size, options.splits
+    tiles = sum(cdiv(count, tile_rows) * number for count, number in experts)
+    used = sum(number for _, number in experts)
+    blocks, steps = cdiv(wide, options.columns), cdiv(deep, options.depth * splits)
+    weights = (deep + 1) * wide * halves * size
+    written = splits * problem.M * wide * (4 if splits > 1 else out_size)
+    a_rows = min(problem.N, problem.M) if which == "first" else problem.M
+    return LaunchWork(
+        stage="experts",
+        kernel="_grouped_gemm_kernel",
+        programs=tiles * blocks * splits,
+        flops=2 * tiles * tile_rows * blocks * options.columns * splits * steps * options.depth * halves,
+        read=tiles * (blocks * tile_rows * deep * size + weights),
+        written=written,
+        touched=a_rows * deep * size + used * weights + written,
+        unit=unit_of(problem.dtype, precision),
+        tile=(tile_rows, options.columns),
+        start=5,
+        fillings=cdiv(steps, options.stages),
+        warps=options.warps,
+        held=tile_rows * options.columns * halves,
+        shared=shared_bytes(options, tile_rows, halves, size),
+        persistent=options.persistent,
+    )
+
+
+def product_sizes(problem: Problem, which: Which) -> tuple[int, int, int]:
+    """Return the depth of a product, its width, and the column blocks of weights that make one of its values."""
+    return (problem.D, problem.H, problem.halves) if which == "first" else (problem.H, problem.C, 1)
+
+
+def shared_bytes(options: Product, tile_rows: int, halves: int, size: int) -> int:
+    """Return the shared memory of a program: its operands, and its last tile if it starts another beside it."""
+    operands = (tile_rows + options.columns * halves) * options.depth * options.stages
+    return (operands + options.persistent * tile_rows * options.columns) * size
 
 
 def grouped_gemm_reference(

@@ -3,7 +3,6 @@
 N rows, D input width, E experts, k experts per row, B blocks of rows.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,16 +10,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.launch.checks import FLOATS, bind_shapes, remembered, require_dtype
+from kernels.cost.work import LaunchWork, unit_of
 from kernels.launch.integers import cdiv, next_power_of_2
-from kernels.launch.launch import launch, require_device
+from kernels.launch.launch import launch
 from kernels.launch.tickets import counters, take_ticket
 from kernels.ops.ranking import gate_matrix, standardise, top_k
 from kernels.problem.options import Router
-from kernels.problem.routes import Gate, tensors_of
-
-MOST_EXPERTS = 512
-"""Scores of a row are ranked in the registers of one program."""
+from kernels.problem.problem import Problem
+from kernels.problem.routes import Gate, check_gate
 
 
 @dataclass(frozen=True)
@@ -171,7 +168,7 @@ def _route_kernel(
 def route(x: Tensor, gate: Gate, options: Router) -> Routed:
     """Return the k best of E experts of each row of x (N, D), any strides, by the scores of `gate`.
 
-    Sums are fp32, and so is the product where the gate's weights are.
+    Sums are fp32, and so is the product if the gate's weights are.
 
     Raises:
         ValueError: An argument has the wrong shape, dtype, range or device.
@@ -228,6 +225,32 @@ def route(x: Tensor, gate: Gate, options: Router) -> Routed:
     return routed
 
 
+def route_work(problem: Problem, options: Router) -> LaunchWork:
+    """Return the work of `route`."""
+    N, D, E, k, size = problem.N, problem.D, problem.E, problem.k, problem.element_size
+    tiles, splits, rows = cdiv(N, options.tile_rows), options.splits, options.tile_rows
+    steps = cdiv(cdiv(D, options.depth), splits)
+    block_e = max(64 if size == 2 and rows < 64 else 16, next_power_of_2(E))
+    sums = 4 * splits * N * E if splits > 1 else 0
+    results = 8 * N * k + 4 * tiles * E
+    return LaunchWork(
+        stage="route",
+        kernel="_route_kernel",
+        programs=tiles * splits,
+        flops=2 * tiles * splits * steps * options.depth * rows * block_e,
+        read=tiles * ((rows + block_e) * D + block_e) * size + sums,
+        written=results + sums,
+        touched=(N * D + E * D + E) * size + results,
+        unit=unit_of(problem.dtype, "ieee"),
+        tile=(rows, block_e),
+        start=3 + cdiv(k, 4) + 2 * (splits > 1),
+        fillings=cdiv(steps, options.stages),
+        warps=options.warps,
+        held=rows * block_e,
+        shared=(rows + block_e) * options.depth * size * options.stages,
+    )
+
+
 def route_reference(x: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
     """Return the ids and weights of `route`; sums are fp32, or fp64 for fp64 features, and so are the weights."""
     exact = torch.promote_types(x.dtype, torch.float32)
@@ -255,30 +278,3 @@ def _standardise_reference(z: Tensor) -> Tensor:
     c = c / torch.where(largest > 0, largest, 1)
     variance = c.square().sum(dim=1, keepdim=True) / max(z.shape[1] - 1, 1)
     return c / torch.where(variance == 0, 1, variance.sqrt())
-
-
-@remembered
-def check_gate(x: Tensor, gate: Gate) -> tuple[int, int, int]:
-    """Return N, D and E of features and a gate that fit each other.
-
-    Raises:
-        ValueError: They have the wrong shape, dtype or device, or the gate a setting out of range.
-    """
-    given = {name: tensor for name, tensor in tensors_of(gate).items() if tensor is not None}
-    require_device(x=x, **given)
-    require_dtype(*FLOATS, x=x)
-    for name, tensor in given.items():
-        require_dtype(*dict.fromkeys((x.dtype, torch.float32)), **{name: tensor})
-    require_dtype(gate.weight.dtype, **given)
-    letters = {"gate.weight": "E D", "gate.bias": "E"}
-    shapes = {name: (tensor, letters[name]) for name, tensor in given.items()}
-    N, D, E = bind_shapes(x=(x, "N D"), **shapes).values()
-    if E > MOST_EXPERTS:
-        raise ValueError(f"E must be at most {MOST_EXPERTS}, not {E}")
-    if not 1 <= gate.k <= E:
-        raise ValueError(f"k must be between 1 and E = {E}, not {gate.k}")
-    if not 0 < gate.temperature < math.inf:
-        raise ValueError(f"temperature must be above 0 and finite, not {gate.temperature}")
-    if gate.weights_over not in ("selected", "all"):
-        raise ValueError(f'weights_over must be "selected" or "all", not {gate.weights_over!r}')
-    return N, D, E

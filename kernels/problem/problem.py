@@ -1,4 +1,4 @@
-"""What one call computes, in sizes alone: all that the choice of a path and the account of its cost look at.
+"""What one call computes, in sizes alone: all that its cost and the choice of a path depend on.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from kernels.problem.activation import Activation
+from kernels.problem.activation import Activation, halves
 from kernels.problem.options import Precision
 
 RoutingKind = Literal["gate", "top_k", "flat"]
@@ -40,9 +40,14 @@ class Problem:
     described: tuple[bool, bool] = (True, True)
 
     @property
+    def sizes(self) -> tuple[int, int, int, int, int, int]:
+        """N, D, H, E, C and k."""
+        return self.N, self.D, self.H, self.E, self.C, self.k
+
+    @property
     def halves(self) -> int:
         """Column blocks of w1 that make one hidden value: 2 for swiglu, else 1."""
-        return 2 if self.activation == "swiglu" else 1
+        return halves(self.activation)
 
     @property
     def element_size(self) -> int:

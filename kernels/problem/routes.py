@@ -3,16 +3,52 @@
 N rows, D input width, E experts, k experts per row, M assignments of a row to an expert.
 """
 
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
+
+from kernels.launch.checks import FLOATS, bind_shapes, remembered, require_dtype
+from kernels.launch.integers import cdiv
+from kernels.launch.launch import require_device
+from kernels.problem.experts import MOST_EXPERTS
+from kernels.problem.problem import Problem, RoutingKind
 
 WeightsOver = Literal["selected", "all"]
 
+INTEGERS = (torch.int32, torch.int64)
+"""Dtypes of ids and rows."""
+
+NewTensor = Callable[..., Tensor]
+"""Makes a tensor of a shape, and of a dtype if not that of the features."""
+
+
+class RoutingSource(ABC):
+    """Where the routing of a call comes from: a dataclass of tensors, and of the settings named in `settings`."""
+
+    kind: ClassVar[RoutingKind]
+    settings: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor | None]:
+        """Return the tensors in the order of the fields, each under the name that error messages use."""
+
+    @abstractmethod
+    def sizes(self, x: Tensor, E: int) -> tuple[int, int]:
+        """Return k and M for features x (N, D) and E experts, or raise ValueError."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, problem: Problem, new: NewTensor) -> Self:
+        """Return a routing of the problem's sizes whose tensors `new` makes."""
+
 
 @dataclass(frozen=True)
-class Gate:
+class Gate(RoutingSource):
     """Scores x weight^T + bias, of which each row takes its k best, weighted by a softmax.
 
     With k = E this is the soft mixture: every expert, weighted by the softmax over all.
@@ -28,6 +64,9 @@ class Gate:
     Equal scores rank by lowest id and NaN above every number, so a row always has k distinct ids in range.
     """
 
+    kind = "gate"
+    settings = ("k", "temperature", "standardise", "weights_over")
+
     weight: Tensor
     bias: Tensor | None
     k: int
@@ -35,9 +74,25 @@ class Gate:
     standardise: bool = False
     weights_over: WeightsOver = "selected"
 
+    def tensors(self) -> dict[str, Tensor | None]:
+        """Return the tensors by name."""
+        return {"gate.weight": self.weight, "gate.bias": self.bias}
+
+    def sizes(self, x: Tensor, E: int) -> tuple[int, int]:
+        """Return k and M, or raise ValueError."""
+        N, _, gates = check_gate(x, self)
+        if gates != E:
+            raise ValueError(f"gate.weight must have a row for each of the E = {E} experts of w1, not {gates}")
+        return self.k, N * self.k
+
+    @classmethod
+    def of(cls, problem: Problem, new: NewTensor) -> Self:
+        """Return one of the problem's sizes."""
+        return cls(new(problem.E, problem.D), new(problem.E), problem.k)
+
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(RoutingSource):
     """k experts for every row, with their weights.
 
     Attributes:
@@ -45,12 +100,35 @@ class TopK:
         weights: (N, k), any floating dtype.
     """
 
+    kind = "top_k"
+
     ids: Tensor
     weights: Tensor
 
+    @property
+    def k(self) -> int:
+        """Experts per row."""
+        return self.ids.shape[1]
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """Return the tensors by name."""
+        return {"ids": self.ids, "weights": self.weights}
+
+    def sizes(self, x: Tensor, E: int) -> tuple[int, int]:
+        """Return k and M, or raise ValueError."""
+        require_dtype(torch.float64, *FLOATS, weights=self.weights)
+        require_dtype(*INTEGERS, ids=self.ids)
+        N, _, k = bind_shapes(x=(x, "N D"), ids=(self.ids, "N k"), weights=(self.weights, "N k")).values()
+        return k, N * k
+
+    @classmethod
+    def of(cls, problem: Problem, new: NewTensor) -> Self:
+        """Return one of the problem's sizes."""
+        return cls(new(problem.N, problem.k, dtype=torch.int32), new(problem.N, problem.k))
+
 
 @dataclass(frozen=True)
-class Flat:
+class Flat(RoutingSource):
     """Any number of experts for each row, none included: one assignment after another.
 
     Attributes:
@@ -61,19 +139,59 @@ class Flat:
         ordered: Whether `rows` never falls; if not, they are sorted first.
     """
 
+    kind = "flat"
+    settings = ("ordered",)
+
     rows: Tensor
     experts: Tensor
     weights: Tensor
     ordered: bool = False
 
+    def tensors(self) -> dict[str, Tensor | None]:
+        """Return the tensors by name."""
+        return {"rows": self.rows, "experts": self.experts, "weights": self.weights}
 
-Routing = Gate | TopK | Flat
+    def sizes(self, x: Tensor, E: int) -> tuple[int, int]:
+        """Return k and M, or raise ValueError."""
+        require_dtype(torch.float64, *FLOATS, weights=self.weights)
+        require_dtype(*INTEGERS, rows=self.rows, experts=self.experts)
+        flat = {"rows": (self.rows, "M"), "experts": (self.experts, "M"), "weights": (self.weights, "M")}
+        M = bind_shapes(**flat)["M"]
+        return max(1, cdiv(M, max(x.shape[0], 1))), M
+
+    @classmethod
+    def of(cls, problem: Problem, new: NewTensor) -> Self:
+        """Return one of the problem's sizes."""
+        rows, experts = (new(problem.M, dtype=torch.int32) for _ in range(2))
+        return cls(rows, experts, new(problem.M), ordered=True)
 
 
-def tensors_of(routing: Routing) -> dict[str, Tensor | None]:
-    """Return the tensors of a routing, each under the name that error messages use."""
-    if isinstance(routing, Gate):
-        return {"gate.weight": routing.weight, "gate.bias": routing.bias}
-    if isinstance(routing, TopK):
-        return {"ids": routing.ids, "weights": routing.weights}
-    return {"rows": routing.rows, "experts": routing.experts, "weights": routing.weights}
+SOURCES: dict[str, type[Gate | TopK | Flat]] = {source.kind: source for source in (Gate, TopK, Flat)}
+"""The kinds of routing by name."""
+
+
+@remembered
+def check_gate(x: Tensor, gate: Gate) -> tuple[int, int, int]:
+    """Return N, D and E of features and a gate that fit each other.
+
+    Raises:
+        ValueError: They have the wrong shape, dtype or device, or the gate a setting out of range.
+    """
+    given = {name: tensor for name, tensor in gate.tensors().items() if tensor is not None}
+    require_device(x=x, **given)
+    require_dtype(*FLOATS, x=x)
+    for name, tensor in given.items():
+        require_dtype(*dict.fromkeys((x.dtype, torch.float32)), **{name: tensor})
+    require_dtype(gate.weight.dtype, **given)
+    letters = {"gate.weight": "E D", "gate.bias": "E"}
+    shapes: dict[str, Any] = {name: (tensor, letters[name]) for name, tensor in given.items()}
+    N, D, E = bind_shapes(x=(x, "N D"), **shapes).values()
+    if E > MOST_EXPERTS:
+        raise ValueError(f"E must be at most {MOST_EXPERTS}, not {E}")
+    if not 1 <= gate.k <= E:
+        raise ValueError(f"k must be between 1 and E = {E}, not {gate.k}")
+    if not 0 < gate.temperature < math.inf:
+        raise ValueError(f"temperature must be above 0 and finite, not {gate.temperature}")
+    if gate.weights_over not in ("selected", "all"):
+        raise ValueError(f'weights_over must be "selected" or "all", not {gate.weights_over!r}')
+    return N, D, E

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.problem.routes import Flat, Gate, Routing, TopK
+from kernels.problem.experts import Experts
+from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
 from tests.kernels.oracle import ACTIVATIONS, assert_close, exact, route
 
 AWKWARD = [
@@ -35,7 +36,7 @@ class Call:
     """The arguments of `moe`."""
 
     x: Tensor  # (N, D)
-    routing: Routing
+    routing: RoutingSource
     w1: Tensor  # (E, D, H) or (E, D, 2H)
     b1: Tensor | None
     w2: Tensor  # (E, H, C)
@@ -44,8 +45,12 @@ class Call:
 
     def run(self, function: Callable[..., Tensor], **options: Any) -> Tensor:
         """Return what `function`, which has the arguments of `moe`, makes of this call."""
-        tensors = (self.x, self.routing, self.w1, self.b1, self.w2, self.b2)
-        return function(*tensors, activation=self.activation, **options)
+        return function(self.x, self.routing, self.experts, **options)
+
+    @property
+    def experts(self) -> Experts:
+        """The experts as `moe` takes them."""
+        return Experts(self.w1, self.b1, self.w2, self.b2, self.activation)  # type: ignore[arg-type]
 
     def but(self, **changes: Any) -> "Call":
         """Return this call with some arguments replaced; a change of the routing's own is taken there."""
@@ -139,7 +144,7 @@ def new_call(
     wide = 2 * H if activation == "swiglu" else H
     x = normal(N, D).to(dtype)
     weights = normal(N, k).softmax(dim=1)
-    routing: Routing = TopK(torch.rand(N, E, generator=g).argsort(dim=1)[:, :k].int(), weights)
+    routing: RoutingSource = TopK(torch.rand(N, E, generator=g).argsort(dim=1)[:, :k].int(), weights)
     if kind == "gate":
         routing = Gate((normal(E, D) / D**0.5).to(dtype), normal(E).to(dtype), k, **gate)
     elif kind == "flat":

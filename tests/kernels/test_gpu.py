@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 from kernels.choice.choice import choose
+from kernels.cost.machine import machine_of
 from kernels.launch.tickets import counters
 from kernels.moe import moe, moe_reference
 from kernels.ops.dispatch import count, dispatch, dispatch_reference
 from kernels.ops.router import route
-from kernels.problem.machine import machine_of
-from kernels.problem.options import FusedRows, FusedTiles, Grouped, Options, Product, Router
+from kernels.paths.fused_rows import FusedRows
+from kernels.paths.fused_tiles import FusedTiles
+from kernels.paths.grouped import Grouped
+from kernels.paths.options import Options
+from kernels.problem.options import Product, Router
 from kernels.problem.problem import Problem
 from kernels.problem.routes import Gate, TopK
 from tests.kernels.calls import AWKWARD, KINDS, MUTANTS, Call, assert_right, new_call, padded, turned

@@ -14,10 +14,10 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 import kernels
 from kernels import inspect
-from kernels.inspect import TARGETS, Job, Row
+from kernels.inspect import TARGETS, Compiled, Job
 from kernels.launch.launch import Launch
 
-GOOD = Row("_k_kernel", "", "bf16", "sm_90", registers=64, spill_bytes=0, shared_bytes=10, shared_limit=10)
+GOOD = Compiled("_k_kernel", "", "bf16", "sm_90", registers=64, spill_bytes=0, shared_bytes=10, shared_limit=10)
 KERNELS = {
     "_route_kernel",
     "_count_kernel",
@@ -94,17 +94,17 @@ def test_refuses_the_interpreter(capsys: pytest.CaptureFixture[str]) -> None:
     ("row", "status"),
     [
         (GOOD, 0),
-        (Row(**{**vars(GOOD), "spill_bytes": 8}), 1),
-        (Row(**{**vars(GOOD), "shared_bytes": 11}), 1),
-        (Row(**{**vars(GOOD), "products": True, "tensor_cores": "mma"}), 1),
-        (Row(**{**vars(GOOD), "products": True, "tensor_cores": "wgmma mma"}), 1),
-        (Row(**{**vars(GOOD), "products": True, "tensor_cores": "wgmma"}), 0),
-        (Row("_k_kernel", "", "bf16", "sm_90", error="ValueError: no"), 1),
+        (Compiled(**{**vars(GOOD), "spill_bytes": 8}), 1),
+        (Compiled(**{**vars(GOOD), "shared_bytes": 11}), 1),
+        (Compiled(**{**vars(GOOD), "products": True, "tensor_cores": "mma"}), 1),
+        (Compiled(**{**vars(GOOD), "products": True, "tensor_cores": "wgmma mma"}), 1),
+        (Compiled(**{**vars(GOOD), "products": True, "tensor_cores": "wgmma"}), 0),
+        (Compiled("_k_kernel", "", "bf16", "sm_90", error="ValueError: no"), 1),
     ],
-    ids=["good", "spills", "too much shared memory", "slow unit", "two units", "own unit", "no code"],
+    ids=["good", "spills", "too much shared memory", "slow unit", "two units", "fastest unit", "no code"],
 )
 def test_exit_status(
-    row: Row, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    row: Compiled, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("TRITON_INTERPRET")
     monkeypatch.setattr(inspect, "inspect_all", lambda targets: [GOOD, row])
@@ -192,7 +192,7 @@ def test_the_widest_load_is_found(ptx: str, width: int) -> None:
 
 
 def test_markdown_holds_every_row() -> None:
-    bad = Row("_k_kernel", "", "bf16", "sm_90", error="ValueError: no")
+    bad = Compiled("_k_kernel", "", "bf16", "sm_90", error="ValueError: no")
     assert inspect.markdown([GOOD, bad]).splitlines()[2:] == [
         "| k |  | bf16 | sm_90 | 64 | 0 | 10 | none | none | 0 |",
         "| k |  | bf16 | sm_90 | ValueError: no |",

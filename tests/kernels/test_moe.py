@@ -9,10 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.call.operator import run
 from kernels.moe import moe, moe_reference
-from kernels.ops.grouped import EXACT_COLUMNS
-from kernels.paths import run
-from kernels.problem.options import FusedRows, FusedTiles, Grouped, Options, Product, Router
+from kernels.paths.fused_rows import FusedRows
+from kernels.paths.fused_tiles import FusedTiles
+from kernels.paths.grouped import EXACT_COLUMNS, Grouped
+from kernels.paths.options import Options
+from kernels.problem.options import Product, Router
 from kernels.problem.routes import Flat, Gate, TopK
 from tests.kernels.calls import AWKWARD, KINDS, MUTANTS, Call, assert_right, new_call, padded, turned
 

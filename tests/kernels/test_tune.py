@@ -14,10 +14,12 @@ from rich.console import Console
 
 from kernels import tune
 from kernels.choice.tuning import Entry, layer_of, load
-from kernels.problem.machine import H100
-from kernels.problem.options import FusedTiles, Grouped, Options
+from kernels.cost.machine import H100
+from kernels.paths.fused_tiles import FusedTiles
+from kernels.paths.grouped import Grouped
+from kernels.paths.options import Options
 from kernels.problem.problem import Problem
-from kernels.tune import CANDIDATES, LAYERS, ROWS, Case, cases, main, read_layers
+from kernels.tune import CANDIDATES, LAYERS, ROWS, Trial, main, read_layers, trials
 
 SMALL = Problem(N=5, D=16, H=16, E=4, C=3, k=2, M=10, dtype=torch.float32)
 TILES = FusedTiles(tile_rows=16, experts=4, slices=1, hidden=16, depth=16, warps=4, stages=1)
@@ -26,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def test_every_layer_is_timed_at_one_number_of_rows_before_the_next() -> None:
-    found = list(cases({name: LAYERS[name] for name in ("paper", "e128")}, H100))
+    found = list(trials({name: LAYERS[name] for name in ("paper", "e128")}, H100))
     assert [(case.problem.N, case.name) for case in found] == [(N, name) for N in ROWS for name in ("paper", "e128")]
     for case in found:
         assert 1 < len(case.candidates) <= CANDIDATES
@@ -37,7 +39,7 @@ def test_every_layer_is_timed_at_one_number_of_rows_before_the_next() -> None:
 
 def test_what_does_not_fit_is_left_out() -> None:
     huge = replace(LAYERS["mixtral"], E=256)
-    assert list(cases({"huge": huge}, H100)) == []
+    assert list(trials({"huge": huge}, H100)) == []
 
 
 def test_the_list_needs_no_gpu(capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,11 +110,11 @@ def test_only_candidates_that_are_right_are_timed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tune, "event_seconds", lambda _: float(next(seconds)))
     shown = io.StringIO()
     console = Console(file=shown, width=500)
-    entry = tune.measure(Case("small", SMALL, (WRONG, TILES, BROKEN)), CPU, console)
+    entry = tune.measure(Trial("small", SMALL, (WRONG, TILES, BROKEN)), CPU, console)
     assert entry == Entry(layer_of(SMALL), 5, TILES, float(tune.BLOCKS + 1) / 2)
     assert f"small with N = 5: {WRONG.code} is WRONG" in shown.getvalue()
     assert f"{BROKEN.code} does not run (out of shared memory)" in shown.getvalue()
-    assert tune.measure(Case("small", SMALL, (WRONG,)), CPU, console) is None
+    assert tune.measure(Trial("small", SMALL, (WRONG,)), CPU, console) is None
 
 
 def test_a_result_is_judged_by_its_dtype() -> None:
@@ -128,7 +130,7 @@ def test_a_second_run_times_only_what_is_missing(
 ) -> None:
     timed: list[int] = []
 
-    def measure(case: Case, device: torch.device, console: Console) -> Entry | None:
+    def measure(case: Trial, device: torch.device, console: Console) -> Entry | None:
         timed.append(case.problem.N)
         if len(timed) == 3:
             raise KeyboardInterrupt

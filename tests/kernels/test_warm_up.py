@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import kernels
+from kernels.call.arguments import problem_of
 from kernels.choice.tuning import options_for
 from kernels.launch.launch import recording
-from kernels.paths import problem_of
 from kernels.warm_up import warm_up
 from tests.kernels.calls import new_call
 
@@ -19,7 +19,7 @@ SCRIPT = """
 from dataclasses import replace
 import torch
 from kernels.inspect import launches, specialise
-from kernels.problem.machine import H100, assuming
+from kernels.cost.machine import H100, assuming
 from kernels.problem.problem import Problem
 from kernels.choice.tuning import options_for
 
@@ -81,7 +81,7 @@ def test_every_option_up_to_the_most_rows_is_run(kind: str, most_rows: int, monk
     monkeypatch.setattr("kernels.warm_up.moe", lambda *_, options, **__: ran.add(options))
     number = call.run(warm_up, most_rows=most_rows)
     assert number == len(ran)
-    example = problem_of(call.x, call.routing, call.w1, call.b1, call.w2, call.b2, "relu", "ieee")
+    example = problem_of(call.x, call.routing, call.experts, "ieee")
     for N in range(1, most_rows + 1):
         for M in range(3 * N - 2, 3 * N + 1) if kind == "flat" else [3 * N]:
             assert options_for(replace(example, N=N, M=M), call.x.device) in ran, (N, M)

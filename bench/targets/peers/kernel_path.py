@@ -13,24 +13,26 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.subjects.layers import Layer, Tensors
 from bench.targets.peers.peer import Prepared
-from kernels.choice.choice import estimate, options_of
+from kernels.choice.choice import options_of
 from kernels.choice.tuning import options_for
+from kernels.cost.machine import machine_of
 from kernels.moe import moe
-from kernels.problem.machine import machine_of
-from kernels.problem.options import FusedRows, FusedTiles, Grouped, Options
-from kernels.problem.routes import Routing
+from kernels.paths.fused_rows import FusedRows
+from kernels.paths.fused_tiles import FusedTiles
+from kernels.paths.grouped import Grouped
+from kernels.paths.options import Options
+from kernels.problem.routes import RoutingSource
 
 FUSED = (FusedTiles, FusedRows)
 GROUPED = (Grouped,)
 
 
-def run_of(tensors: Tensors, options: Options | None) -> Callable[[Tensor, Routing], Tensor]:
+def run_of(tensors: Tensors, options: Options | None) -> Callable[[Tensor, RoutingSource], Tensor]:
     """Return the operation on these weights under `options`, or under those it chooses: x (N, D), routing -> (N, C)."""
-    weights = tensors.w1, tensors.b1, tensors.w2, tensors.b2
-    activation = tensors.layer.activation
+    experts = tensors.experts()
 
-    def run(x: Tensor, routing: Routing) -> Tensor:
-        return moe(x, routing, *weights, activation=activation, options=options)
+    def run(x: Tensor, routing: RoutingSource) -> Tensor:
+        return moe(x, routing, experts, options=options)
 
     return run
 
@@ -50,7 +52,7 @@ def best(layer: Layer, rows: int, dtype: torch.dtype, device: torch.device, kind
     """Return the options of the given kinds that the cost model finds quickest, or None where there are none."""
     problem, machine = layer.problem(rows, dtype), machine_of(device)
     found = (options for options in options_of(problem, machine) if isinstance(options, kinds))
-    return min(found, key=lambda options: estimate(problem, options, machine), default=None)
+    return min(found, key=lambda options: options.seconds(problem, machine), default=None)
 
 
 def required(tensors: Tensors, kinds: tuple[type, ...]) -> Options:

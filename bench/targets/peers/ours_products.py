@@ -12,8 +12,7 @@ from bench.subjects.layers import Layer, Tensors, expert_outputs
 from bench.targets.peers.kernel_path import GROUPED, chosen, required
 from bench.targets.peers.peer import Peer, Prepared, interpreted, triton_unavailable
 from kernels.ops.dispatch import count, dispatch
-from kernels.ops.grouped import products
-from kernels.problem.options import Grouped
+from kernels.paths.grouped import Grouped
 
 
 def _prepare(tensors: Tensors) -> Prepared:
@@ -24,10 +23,10 @@ def _prepare(tensors: Tensors) -> Prepared:
         assert isinstance(options, Grouped)
     ids = tensors.ids.int().flatten()
     sorted_rows = dispatch(ids, *count(ids, layer.E), k=layer.k, tile_rows=options.tile_rows)
-    weights = tensors.w1, tensors.b1, tensors.w2, tensors.b2
+    experts = tensors.experts()
 
     def run(x: Tensor) -> Tensor:
-        y = products(x, sorted_rows, *weights, activation=layer.activation, options=options)
+        y = options.products(x, sorted_rows, experts)
         return y.sum(dim=0) if y.ndim == 3 else y  # (M, C); a second product in parts is a sum of them
 
     return Prepared(run, {"options": str(options)}, expected=lambda x: expert_outputs(tensors, x))

@@ -7,28 +7,19 @@ from itertools import pairwise
 import pytest
 import torch
 
-from kernels.choice import candidates
-from kernels.choice.account import works
-from kernels.choice.choice import (
-    LADDER,
-    choose,
-    estimate,
-    held_at_once,
-    most_rows,
-    options_of,
-    reachable,
-    seconds,
-    share,
-)
-from kernels.choice.work import Work, balanced
+from kernels.choice.choice import LADDER, choose, options_of, reachable
+from kernels.choice.tuning import LANGUAGE, PAPER
+from kernels.cost.machine import A100, B200, H100, Machine, derived
 from kernels.inspect import launches
 from kernels.launch.tickets import MOST
-from kernels.problem.machine import A100, B200, H100, Machine, derived
-from kernels.problem.options import FusedRows, FusedTiles, Grouped, Options, Product
+from kernels.ops.fused import MOST_COLUMNS
+from kernels.paths.fused_rows import FusedRows
+from kernels.paths.fused_tiles import FusedTiles
+from kernels.paths.grouped import Grouped
+from kernels.paths.options import Options
+from kernels.problem.options import Product
 from kernels.problem.problem import Problem
 
-PAPER = Problem(N=1, D=512, H=64, E=8, C=10, k=2, M=2, dtype=torch.bfloat16, activation="gelu", described=(True, False))
-LANGUAGE = Problem(N=1, D=2048, H=768, E=128, C=2048, k=8, M=8, dtype=torch.bfloat16, activation="swiglu")
 LAYERS = {
     "paper": PAPER,
     "paper, fp32": replace(PAPER, dtype=torch.float32),
@@ -98,14 +89,14 @@ def test_what_is_chosen_is_possible(name: str, machine: Machine) -> None:
             assert not part.persistent or part.described
         if isinstance(options, FusedTiles | FusedRows):
             assert layer.routing != "flat"
-            assert layer.C <= candidates.MOST_COLUMNS
+            assert layer.C <= MOST_COLUMNS
         if not isinstance(options, FusedRows):
             assert options.precision == layer.precision
     for N in (1, 100, 10_000, 2**24):
         problem = at(layer, N)
         options = choose(problem, machine)
-        assert most_rows(problem, options) >= N
-        for work in works(problem, options, balanced(problem)):
+        assert options.most_rows(problem) >= N
+        for work in options.works(problem):
             assert work.shared <= machine.shared_bytes
 
 
@@ -114,7 +105,7 @@ def test_what_is_chosen_is_possible(name: str, machine: Machine) -> None:
 def test_what_is_chosen_fits_a_small_shared_memory(name: str, machine: Machine) -> None:
     for N, options in reachable(LAYERS[name], machine):
         problem = at(LAYERS[name], N)
-        assert all(work.shared < machine.shared_bytes for work in works(problem, options, balanced(problem)))
+        assert all(work.shared < machine.shared_bytes for work in options.works(problem))
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -123,7 +114,7 @@ def test_something_fits_the_least_shared_memory(name: str) -> None:
     for N in (1, 100, 10_000):
         problem = at(LAYERS[name], N)
         for options in (choose(problem, machine), *options_of(problem, machine)):
-            assert all(work.shared <= machine.shared_bytes for work in works(problem, options, balanced(problem)))
+            assert all(work.shared <= machine.shared_bytes for work in options.works(problem))
 
 
 @pytest.mark.parametrize("layer", [replace(PAPER, E=512, k=512, H=8192), replace(PAPER, H=2**21, k=1)])
@@ -172,8 +163,8 @@ def test_the_options_chosen_are_hardly_slower_than_the_best() -> None:
     for layer in (PAPER, LANGUAGE):
         for N in (1, 48, 700, 20_000):
             problem = at(layer, next(step for step in LADDER if step >= N))
-            best = min(estimate(problem, options, H100) for options in options_of(problem, H100))
-            assert estimate(problem, choose(problem, H100), H100) <= 1.05 * best
+            best = min(options.seconds(problem, H100) for options in options_of(problem, H100))
+            assert choose(problem, H100).seconds(problem, H100) <= 1.05 * best
 
 
 def test_a_flat_list_is_chosen_for_by_its_length() -> None:
@@ -190,7 +181,7 @@ def test_a_cached_choice_takes_microseconds() -> None:
 
 def test_more_rows_never_promise_to_be_much_faster() -> None:
     for name in ("paper", "language", "odd"):
-        times = [estimate(at(LAYERS[name], N), choose(at(LAYERS[name], N), H100), H100) for N in LADDER]
+        times = [choose(at(LAYERS[name], N), H100).seconds(at(LAYERS[name], N), H100) for N in LADDER]
         for fewer, more in pairwise(times):
             assert more >= 0.9 * fewer
 
@@ -198,62 +189,32 @@ def test_more_rows_never_promise_to_be_much_faster() -> None:
 def test_a_cold_cache_costs_the_time_to_read_what_is_touched() -> None:
     problem = at(PAPER, 256)
     options = choose(problem, H100)
-    warm, cold = estimate(problem, options, H100), estimate(problem, options, H100, cold=True)
+    warm, cold = options.seconds(problem, H100), options.seconds(problem, H100, cold=True)
     assert warm < cold < 3 * warm
     large = at(LANGUAGE, 64)
     options = choose(large, H100)
-    assert estimate(large, options, H100) == pytest.approx(estimate(large, options, H100, cold=True), rel=0.1)
+    assert options.seconds(large, H100) == pytest.approx(options.seconds(large, H100, cold=True), rel=0.1)
 
 
 def test_weights_of_a_large_layer_take_the_time_of_reading_them() -> None:
     problem = at(LANGUAGE, 128)
     weights = 2 * 128 * 3 * 2048 * 768
-    time = estimate(problem, choose(problem, H100), H100)
+    time = choose(problem, H100).seconds(problem, H100)
     assert weights / H100.dram_rate < time < 1.3 * weights / H100.dram_rate
 
 
 def test_many_rows_of_a_large_layer_take_the_time_of_multiplying() -> None:
     problem = at(LANGUAGE, 32768)
-    time = estimate(problem, choose(problem, H100), H100)
+    time = choose(problem, H100).seconds(problem, H100)
     arithmetic = 2 * problem.M * 3 * 2048 * 768 / H100.half_rate
     assert arithmetic < time < 2 * arithmetic
 
 
-WORK = Work(
-    "experts", "kernel", programs=132, flops=10**9, read=10**7, written=0, touched=10**7, unit="half", tile=(128, 128)
-)
-
-
-def test_a_launch_takes_whole_rounds() -> None:
-    one = seconds(WORK, H100, 0.0)
-    more = replace(WORK, programs=133, flops=WORK.flops * 133 // 132, read=WORK.read * 133 // 132)
-    assert seconds(more, H100, 0.0) > one + 0.9 * WORK.flops / (share(WORK) * H100.half_rate)
-
-
-def test_small_tiles_and_fp32_multiply_more_slowly() -> None:
-    assert share(replace(WORK, tile=(16, 64))) < share(replace(WORK, tile=(64, 64))) < share(WORK) < 1
-    assert share(replace(WORK, unit="fp32")) == share(WORK) / 2
-
-
-@pytest.mark.parametrize(
-    ("change", "held"),
-    [
-        ({"shared": 96 * 1024}, 2),
-        ({"shared": 200 * 1024}, 1),
-        ({"warps": 8, "held": 128 * 128}, 2),
-        ({"warps": 8, "held": 128 * 256}, 1),
-        ({"warps": 16}, 2),
-        ({"persistent": True}, 1),
-    ],
-)
-def test_how_many_programs_a_multiprocessor_holds(change: dict[str, int], held: int) -> None:
-    assert held_at_once(replace(WORK, **change), H100) == held  # type: ignore[arg-type]
-
-
 def test_sums_that_programs_share_have_tickets() -> None:
     tiles = FusedTiles(tile_rows=64, experts=1, slices=1, hidden=64, depth=64, warps=4, stages=3)
-    assert most_rows(PAPER, tiles) == 64 * MOST
-    assert most_rows(PAPER, replace(tiles, experts=8)) == float("inf")
-    assert most_rows(PAPER, FusedRows(slices=1, hidden=64, depth=64, warps=4)) == MOST
-    assert most_rows(replace(PAPER, k=1), FusedRows(slices=1, hidden=64, depth=64, warps=4)) == float("inf")
-    assert all(most_rows(at(PAPER, 2**20), options) >= 2**20 for options in options_of(at(PAPER, 2**20), H100))
+    rows = FusedRows(slices=1, hidden=64, depth=64, warps=4)
+    assert tiles.most_rows(PAPER) == 64 * MOST
+    assert replace(tiles, experts=8).most_rows(PAPER) == float("inf")
+    assert rows.most_rows(PAPER) == MOST
+    assert rows.most_rows(replace(PAPER, k=1)) == float("inf")
+    assert all(options.most_rows(at(PAPER, 2**20)) >= 2**20 for options in options_of(at(PAPER, 2**20), H100))

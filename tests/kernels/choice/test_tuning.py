@@ -14,8 +14,11 @@ import triton
 from kernels.choice import tuning
 from kernels.choice.choice import choose
 from kernels.choice.tuning import VERSION, Entry, Tuned, layer_of, load, merged, options_for, path_of, save, tuned
-from kernels.problem.machine import B200, H100, assuming
-from kernels.problem.options import FusedRows, FusedTiles, Grouped, Product, Router
+from kernels.cost.machine import B200, H100, assuming
+from kernels.paths.fused_rows import FusedRows
+from kernels.paths.fused_tiles import FusedTiles
+from kernels.paths.grouped import Grouped
+from kernels.problem.options import Product, Router
 from kernels.problem.problem import Problem
 
 PAPER = Problem(N=64, D=512, H=64, E=8, C=10, k=2, M=128, dtype=torch.bfloat16, described=(True, False))

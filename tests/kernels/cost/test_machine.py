@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kernels.problem import machine
-from kernels.problem.machine import A100, B200, H100, H200, KNOWN, Machine, assuming, derived, machine_of
+from kernels.cost import machine
+from kernels.cost.machine import A100, B200, H100, H200, KNOWN, Machine, assuming, derived, machine_of
 
 
 def device_of(known: Machine, **changes: object) -> Machine:

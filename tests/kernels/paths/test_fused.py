@@ -10,9 +10,10 @@ from torch import Tensor
 
 import kernels.ops.fused
 from kernels.launch.launch import recording
-from kernels.ops.fused_rows import fused_rows
-from kernels.ops.fused_tiles import MOST_COLUMNS, fused_tiles
-from kernels.problem.options import FusedRows, FusedTiles
+from kernels.moe import moe
+from kernels.ops.fused import MOST_COLUMNS
+from kernels.paths.fused_rows import FusedRows
+from kernels.paths.fused_tiles import FusedTiles
 from kernels.problem.routes import TopK
 from tests.kernels.calls import Call, assert_right, new_call, turned
 
@@ -42,8 +43,7 @@ on_few_cuts = pytest.mark.parametrize("cut", FEW)
 
 def solve(call: Call, cut: str | FusedTiles | FusedRows) -> Tensor:
     """Run `call` on the path of these options."""
-    options = CUTS[cut] if isinstance(cut, str) else cut
-    return call.run(fused_tiles if isinstance(options, FusedTiles) else fused_rows, options=options)
+    return call.run(moe, options=CUTS[cut] if isinstance(cut, str) else cut)
 
 
 @pytest.mark.parametrize("cut", CUTS)

@@ -15,7 +15,7 @@ def test_lives_in_a_whole_compiled_graph(kind: str, dynamic: bool) -> None:
     call = new_call(6, 16, 16, 4, 5, kind=kind)
 
     def double(call: Call) -> torch.Tensor:
-        return 2 * moe(call.x + 0, call.routing, call.w1, call.b1, call.w2, call.b2, activation="relu")
+        return 2 * moe(call.x + 0, call.routing, call.experts)
 
     torch._dynamo.reset()
     compiled = torch.compile(double, fullgraph=True, dynamic=dynamic, backend="aot_eager")

@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 
-from kernels.problem.options import FusedRows, FusedTiles, Grouped, Options, Product, Router, decode
+from kernels.paths.fused_rows import FusedRows
+from kernels.paths.fused_tiles import FusedTiles
+from kernels.paths.grouped import Grouped
+from kernels.paths.options import Options
+from kernels.paths.paths import decode
+from kernels.problem.options import Product, Router
 
 PART = Product(columns=64, depth=32, warps=4, stages=2)
 ROUTER = Router(tile_rows=16, depth=64, warps=4, stages=2)

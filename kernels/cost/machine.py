@@ -1,4 +1,4 @@
-"""What a GPU offers, in numbers: what the account of a call is turned into seconds with.
+"""What a GPU offers, in numbers: what turns the work of a launch into seconds.
 
 Sources. H100 SXM: matrix product in bf16 and copy measured once, with torch 2.11 (8192^3 on random data, 798 TFLOP/s;
 3.0 TB/s read and written); multiprocessors, shared memory, L2 size and fp32 from the data sheet. Those two figures are

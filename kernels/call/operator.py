@@ -1,6 +1,7 @@
 """The torch operator `moegap::moe`: how compiled graphs and torch's flop counter see the operation.
 
-An operator takes tensors, numbers and strings, so routing and options travel in parts and are put together inside.
+An operator takes tensors, numbers and strings, so routing, experts and options travel in parts and are put together
+inside.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
@@ -11,10 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from kernels.paths import run
+from kernels.call.arguments import problem_of
+from kernels.choice.tuning import options_for
+from kernels.paths.options import Options
+from kernels.paths.paths import decode
 from kernels.problem.activation import Activation
-from kernels.problem.options import Options, Precision, decode
-from kernels.problem.routes import Flat, Gate, Routing, TopK, WeightsOver, tensors_of
+from kernels.problem.experts import Experts
+from kernels.problem.options import Precision
+from kernels.problem.routes import SOURCES, RoutingSource, WeightsOver
 
 _library = torch.library.Library("moegap", "DEF")
 _library.define(
@@ -22,34 +27,29 @@ _library.define(
     "bool ordered, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, str activation, str precision, str? options) -> Tensor"
 )
 
+NO_SETTINGS: dict[str, Any] = {
+    "k": 0,
+    "temperature": 1.0,
+    "standardise": False,
+    "weights_over": "selected",
+    "ordered": False,
+}
+"""What stands for the settings of a routing that has none, in the operator's order."""
 
-def call(
-    x: Tensor,
-    routing: Routing,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
-    activation: Activation,
-    precision: Precision,
-    options: Options | None,
-) -> Tensor:
+
+def call(x: Tensor, routing: RoutingSource, experts: Experts, precision: Precision, options: Options | None) -> Tensor:
     """Return what the operator makes of these arguments of `kernels.moe.moe`."""
-    gate = routing if isinstance(routing, Gate) else None
+    settings = NO_SETTINGS | {name: getattr(routing, name) for name in routing.settings}
     out: Tensor = torch.ops.moegap.moe.default(
         x,
-        "gate" if gate else "flat" if isinstance(routing, Flat) else "top_k",
-        list(tensors_of(routing).values()),
-        gate.k if gate else 0,
-        gate.temperature if gate else 1.0,
-        gate.standardise if gate else False,
-        gate.weights_over if gate else "selected",
-        routing.ordered if isinstance(routing, Flat) else False,
-        w1,
-        b1,
-        w2,
-        b2,
-        activation,
+        routing.kind,
+        list(routing.tensors().values()),
+        *settings.values(),
+        experts.w1,
+        experts.b1,
+        experts.w2,
+        experts.b2,
+        experts.activation,
         precision,
         options.code if options else None,
     )
@@ -73,18 +73,18 @@ def _moe(
     precision: Precision,
     options: str | None,
 ) -> Tensor:
-    whole: Routing
-    if kind == "gate":
-        weight, bias = routing
-        whole = Gate(weight, bias, k, temperature, standardise, weights_over)
-    elif kind == "flat":
-        rows, experts, weights = routing
-        whole = Flat(rows, experts, weights, ordered)
-    else:
-        ids, weights = routing
-        whole = TopK(ids, weights)
-    chosen = None if options is None else decode(options)
-    return run(x, whole, w1, b1, w2, b2, activation=activation, precision=precision, options=chosen)
+    source = SOURCES[kind]
+    settings: dict[str, Any] = dict(zip(NO_SETTINGS, (k, temperature, standardise, weights_over, ordered), strict=True))
+    whole = source(*routing, **{name: settings[name] for name in source.settings})
+    return run(x, whole, Experts(w1, b1, w2, b2, activation), precision, None if options is None else decode(options))
+
+
+def run(x: Tensor, routing: RoutingSource, experts: Experts, precision: Precision, options: Options | None) -> Tensor:
+    """Check the arguments and return what `kernels.moe.moe` does, under `options` or those chosen for the device."""
+    problem = problem_of(x, routing, experts, precision)
+    if problem.N == 0 or problem.M == 0:
+        return x.new_zeros(problem.N, problem.C)
+    return (options or options_for(problem, x.device)).run(x, routing, experts)
 
 
 _library.impl("moe", _moe, "CPU")  # Triton's interpreter

@@ -1,0 +1,76 @@
+"""From what launches do to the seconds that they take on a machine.
+
+A call takes the sum, over its launches, of
+
+    launch + max(touched x missing / DRAM,
+                 asked / L2,
+                 max(rounds x max(F / (share x FLOP rate of a multiprocessor), B / its rate from L2),
+                     waves x fillings x wait)
+                 + waves x start x wait)
+
+with, for each launch (`kernels.cost.work` says what counts):
+
+    touched    bytes of different values; missing is the share that the L2 cache does not still hold from the call
+               before: all when cold, else 1 - L2 size / touched bytes of the whole call, at least 0
+    asked      bytes that programs read and write
+    F, B       FLOPs and bytes of one program
+    rounds     programs over multiprocessors, rounded up: a last round takes as long as a full one
+    waves      programs over those that the device holds at once, as shared memory, registers and threads allow, rounded
+               up; a persistent product has one program per multiprocessor, which starts a tile while it ends another,
+               so that its `start` counts once
+    share      of the FLOP rate that a tile of r rows and c columns lets a multiprocessor reach, 1 / (1 + 16/r + 16/c),
+               an estimate: the smaller the tile, the more operands each FLOP takes from shared memory; half of it
+               without tensor cores
+    wait       of one dependent read, longer by the share that is missing
+
+The rates stand in `kernels.cost.machine`.
+"""
+
+from collections.abc import Sequence
+
+from kernels.cost.machine import Machine
+from kernels.cost.work import LaunchWork
+from kernels.launch.integers import cdiv
+
+
+def total_seconds(works: Sequence[LaunchWork], machine: Machine, *, cold: bool = False) -> float:
+    """Return the seconds of one call in a CUDA graph; `cold` if nothing is in the L2 cache before."""
+    touched = sum(work.touched for work in works)
+    missing = 1.0 if cold else max(0.0, 1 - machine.l2_bytes / max(touched, 1))
+    return sum(seconds(work, machine, missing) for work in works)
+
+
+def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
+    """Return the seconds of one launch if `missing` of what it touches is not in the L2 cache."""
+    asked = work.read + work.written
+    rounds = cdiv(work.programs, machine.multiprocessors)
+    waves = cdiv(rounds, held_at_once(work, machine))
+    wait = machine.wait_seconds * (1 + missing)
+    arithmetic = rounds * work.flops / work.programs / (share(work) * rate(work, machine) / machine.multiprocessors)
+    transfer = rounds * asked / work.programs / machine.multiprocessor_rate
+    loop = max(arithmetic, transfer, waves * work.fillings * wait)
+    start = (1 if work.persistent else waves) * work.start * wait
+    return machine.launch_seconds + max(
+        work.touched * missing / machine.dram_rate, asked / machine.l2_rate, loop + start
+    )
+
+
+def rate(work: LaunchWork, machine: Machine) -> float:
+    """Return the FLOP/s of what multiplies."""
+    return {"half": machine.half_rate, "tf32": machine.tf32_rate, "fp32": machine.fp32_rate}[work.unit]
+
+
+def share(work: LaunchWork) -> float:
+    """Return the share of the FLOP rate that the tile of a launch can reach."""
+    rows, columns = work.tile
+    reached = 1 / (1 + 16 / rows + 16 / columns) if rows else 1.0
+    return reached / 2 if work.unit == "fp32" else reached
+
+
+def held_at_once(work: LaunchWork, machine: Machine) -> int:
+    """Return how many programs of a launch one multiprocessor holds at once: 64 warps, 65536 registers."""
+    registers = (work.held // (32 * work.warps) + 64) * 32 * work.warps
+    if work.persistent:
+        return 1
+    places = min(64 // work.warps, 65536 // registers, machine.shared_bytes // max(work.shared, 1))
+    return max(1, min(places, 16))

@@ -1,0 +1,200 @@
+"""The path of fused tiles: one launch, some experts or a part of one for a tile of rows.
+
+N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from kernels.cost.machine import Machine
+from kernels.cost.work import Histogram, LaunchWork, unit_of
+from kernels.launch.integers import cdiv, next_power_of_2
+from kernels.launch.launch import launch
+from kernels.ops.fused import MOST_COLUMNS, MOST_PARTS, fused_arguments, most_rows, sliced, touched_bytes
+from kernels.ops.fused_tiles import _fused_tiles_kernel
+from kernels.paths.candidates import at_most, ragged, staged, unit
+from kernels.paths.options import Options
+from kernels.problem.experts import Experts
+from kernels.problem.options import Precision, require_positive, require_power_of_two, require_precision
+from kernels.problem.problem import Problem
+from kernels.problem.routes import Gate, RoutingSource
+
+NARROW = 64
+"""Rows below which a 16-bit tile is computed transposed, and the fewest columns it has then: those of one wgmma."""
+
+
+@dataclass(frozen=True)
+class FusedTiles(Options):
+    """One launch, in which a program runs `experts` experts, or a part of one, for a tile of rows.
+
+    Every expert runs for every row of a tile in which some row uses it.
+
+    Attributes:
+        tile_rows: Rows of a tile; 16 and 32 are the narrow side of a transposed product.
+        experts: Experts of one program, one after the other; the E / experts programs of a tile add up their sums.
+        slices: Programs that share the hidden columns of an expert.
+        hidden: Hidden columns computed at once.
+        depth: Input columns read per step.
+        warps: Warps per program.
+        stages: Steps whose operands are in shared memory at once.
+        precision: How fp32 operands are multiplied.
+    """
+
+    tile_rows: int
+    experts: int
+    slices: int
+    hidden: int
+    depth: int
+    warps: int
+    stages: int
+    precision: Precision = "ieee"
+
+    def __post_init__(self) -> None:
+        require_power_of_two(16, tile_rows=self.tile_rows, hidden=self.hidden, depth=self.depth)
+        require_power_of_two(1, warps=self.warps)
+        require_positive(experts=self.experts, slices=self.slices, stages=self.stages)
+        require_precision(self.precision)
+        super().__post_init__()
+
+    @classmethod
+    def candidates(cls, problem: Problem, machine: Machine, each: int) -> Iterator["FusedTiles"]:
+        """Yield what may be quick: some experts whole in a program, or a part of one."""
+        if problem.routing == "flat" or problem.C > MOST_COLUMNS:
+            return
+        filled = max(16, next_power_of_2(problem.N))
+        for tile_rows in (128, 64, 32, 16):
+            if tile_rows > filled or tile_rows * 4096 < filled:
+                continue
+            for hidden in (64, 32, 16):
+                blocks = cdiv(problem.H, hidden)
+                if hidden > 16 and blocks == cdiv(problem.H, hidden // 2):
+                    continue  # a narrower block does the same
+                whole = {(experts, 1) for experts in (2, 4, problem.E) if experts <= problem.E and hidden >= 32}
+                for experts, slices in sorted(whole | {(1, 1), (1, cdiv(blocks, 2)), (1, blocks)}):
+                    settings = _depth_warps_stages(problem, machine, tile_rows, hidden, experts * cdiv(blocks, slices))
+                    parts = cdiv(problem.E, experts) * sliced(problem.H, hidden, slices)[0]
+                    if settings is None or parts > MOST_PARTS:
+                        continue
+                    depth, warps, stages = settings
+                    options = cls(
+                        tile_rows=tile_rows,
+                        experts=experts,
+                        slices=slices,
+                        hidden=hidden,
+                        depth=at_most(problem.D, depth),
+                        warps=warps,
+                        stages=stages,
+                        precision=problem.precision,
+                    )
+                    yield from staged(options, machine, lambda part: part.launch_works(problem, ())[0].shared)
+
+    def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
+        """Return the outputs (N, C).
+
+        Raises:
+            ValueError: The routing is a flat list, too many programs share a sum, or there are more shared sums than
+                tickets.
+        """
+        E, H, C = experts.w2.shape
+        narrow = x.dtype.itemsize == 2 and self.tile_rows < NARROW
+        least = NARROW if narrow else 16
+        slices, blocks = sliced(H, self.hidden, self.slices)
+        parts = cdiv(E, self.experts) * slices
+        block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
+        grid = (cdiv(x.shape[0], self.tile_rows), parts, cdiv(C, block_c))
+        arguments = fused_arguments(x, routing, experts, parts=parts, sums=grid[0] * grid[2])
+        gate_is_wide = isinstance(routing, Gate) and routing.weight.dtype.itemsize == 4
+        sizes = {
+            "precision": self.precision,
+            "experts": min(self.experts, E),
+            "slices": slices,
+            "blocks": blocks,
+            "rows_axis": int(narrow),
+            "block_n": self.tile_rows,
+            "block_e": max(16 if gate_is_wide else least, next_power_of_2(E)),
+            "block_h": max(least, self.hidden),
+            "block_c": block_c,
+            "block_k": next_power_of_2(arguments["k"]),
+            "hidden": self.hidden,
+            "depth": self.depth,
+        }
+        launch("fused", _fused_tiles_kernel, grid, {**arguments, **sizes}, warps=self.warps, stages=self.stages)
+        out: Tensor = arguments["out"]
+        return out
+
+    def launch_works(self, problem: Problem, experts: Histogram) -> tuple[LaunchWork, ...]:
+        """Return the work of the launch if the rows of a tile use as many experts as they can."""
+        N, D, H, E, C, k, size = (*problem.sizes, problem.element_size)
+        rows, gated, halves = self.tile_rows, problem.routing == "gate", problem.halves
+        least = NARROW if size == 2 and rows < NARROW else 16
+        block_e, block_h = max(least, next_power_of_2(E)), max(least, self.hidden)
+        block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
+        slices = sliced(H, self.hidden, self.slices)[0]
+        groups, tiles, wide = cdiv(E, self.experts), cdiv(N, rows), cdiv(C, block_c)
+        parts, steps = groups * slices, cdiv(D, self.depth)
+        used = min(E, min(rows, N) * k)
+        gates = parts if gated else 0
+        idle = gates * (E - used) // E  # with a gate each program runs its first expert, used or not
+        items, columns = used * cdiv(H, self.hidden) + idle, used * H + idle * min(self.hidden, H)
+        expert = steps * self.depth * block_h * halves + block_h * block_c
+        gate = steps * self.depth * block_e
+        scratch = 4 * parts * N * C if parts > 1 else 0
+        work = LaunchWork(
+            stage="fused",
+            kernel="_fused_tiles_kernel",
+            programs=tiles * wide * (parts if gated else min(parts, used * slices)),
+            flops=2 * tiles * wide * rows * (items * expert + gates * gate),
+            read=wide * size * (N * D * items + tiles * (D + 1) * (columns * halves + gates * E))
+            + size * tiles * (columns + items) * C
+            + (0 if gated else 8 * N * k * parts * wide)
+            + scratch,
+            written=N * C * size + scratch,
+            touched=touched_bytes(problem),
+            unit=unit_of(problem.dtype, self.precision),
+            tile=(rows, block_h),
+            start=3 + gated * cdiv(k, 4) + 2 * (parts > 1),
+            fillings=cdiv(items, parts) * (1 + cdiv(steps, self.stages)),
+            warps=self.warps,
+            held=rows * (block_h * halves + block_c + (block_e if gated else 0)),
+            shared=(rows + block_h * halves + (block_e if gated else 0)) * self.depth * size * self.stages,
+        )
+        return (work,)
+
+    def most_rows(self, problem: Problem) -> float:
+        """Return the largest N for which there are tickets."""
+        parts = cdiv(problem.E, self.experts) * sliced(problem.H, self.hidden, self.slices)[0]
+        return most_rows(problem, parts, self.tile_rows)
+
+
+def _depth_warps_stages(
+    problem: Problem, machine: Machine, tile_rows: int, hidden: int, items: int
+) -> tuple[int, int, int] | None:
+    """Return depth, warps and stages of a program that runs `items` blocks of hidden columns; None if it spills."""
+    wide = problem.E > 16 or problem.C > 64
+    most = 128 if unit(problem) == "half" and problem.halves == 1 else 64
+    if unit(problem) == "fp32" and wide:
+        most = 16
+    elif ragged(problem) or problem.E > 128:
+        most = 32 if problem.E <= 256 else 16
+    elif machine.capability < 90:
+        most = 64
+    if tile_rows > most:
+        return None
+    if ragged(problem) or problem.E > 128:
+        return 32, 8, 2
+    if unit(problem) == "fp32":
+        narrow = hidden == 64 and (wide or (tile_rows == 64 and items > 1))
+        return None if narrow else (32, 8, 2 if wide else 3)
+    if unit(problem) == "tf32":
+        return (64, 4, 3) if tile_rows <= 32 and items == 1 else (32, 4 if items == 1 else 8, 3)
+    if machine.capability < 90:
+        simple = items == 1 and problem.halves == 1 and not wide and (tile_rows < 64 or hidden == 64)
+        return (64, 4 if tile_rows == 64 else 8, 4) if simple else (32, 8, 4)
+    warps = 4 if items == 1 and tile_rows <= 64 else 8
+    if wide and machine.capability > 90:
+        return 32, 8, 3
+    if wide or tile_rows >= 64:
+        return 64, warps, 3 if problem.halves == 2 or items > 1 else 4
+    return 128, warps, 3 if problem.halves == 2 or items > 1 else 4

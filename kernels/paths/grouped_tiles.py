@@ -1,0 +1,123 @@
+"""Which tiles of the grouped path are worth a look: those that compile without spills, of a height that rows fill.
+
+N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kernels.cost.machine import Machine
+from kernels.cost.work import balanced
+from kernels.launch.integers import cdiv, next_power_of_2
+from kernels.ops.grouped_gemm import Which, product_sizes, shared_bytes
+from kernels.ops.router import route_work
+from kernels.paths.candidates import at_most, ragged, staged, unit
+from kernels.problem.options import Product, Router
+from kernels.problem.problem import Problem
+
+MOST_SPLITS = 8
+"""Programs that share one sum at most: beyond, adding up costs more than it hides."""
+
+
+def heights(problem: Problem) -> list[int]:
+    """Return the tile heights worth a look, tallest first: a quarter to twice of what the rows of an expert fill.
+
+    Twice costs little where reading weights takes the time, and serves an expert that has more rows than the others.
+    """
+    tallest = 64 if unit(problem) == "fp32" or ragged(problem) else 128
+    filled = min(max(16, next_power_of_2(max(rows for rows, _ in balanced(problem)))), tallest)
+    return [height for height in (128, 64, 32, 16) if filled // 4 <= height <= min(2 * filled, tallest)]
+
+
+def routers(problem: Problem, machine: Machine) -> Iterator[Router]:
+    """Yield what may apply the gate: few rows share its depth among programs, many rows take taller tiles.
+
+    Tall tiles also leave the dispatch fewer counts to read. The scores of a tile must fit its registers.
+    """
+    E, half = problem.E, problem.element_size == 2
+    if problem.routing != "gate":
+        yield Router(tile_rows=16, depth=32, warps=4, stages=3)
+        return
+    depth = at_most(problem.D, 64 if half and E <= 128 else 32 if half or E <= 256 else 16)
+    most_splits = cdiv(problem.D, 2 * depth)
+    columns = max(16, next_power_of_2(E))
+    most = 128 * 128 if half else 64 * 128
+    for tile_rows in (16, 32, 64, 128) if half else (16, 32, 64):
+        tiles = cdiv(problem.N, tile_rows)
+        for splits in (1, 4, 8):
+            if tile_rows > max(16, most // columns // (1 if splits == 1 else 2)):
+                continue
+            if half and tile_rows == 32 and E > 64 and machine.capability >= 100:
+                continue
+            if splits == 1 or (splits <= most_splits and tiles * splits <= machine.multiprocessors):
+                warps = 8 if tile_rows * columns > 64 * 64 else 4
+                router = Router(tile_rows=tile_rows, depth=depth, warps=warps, stages=3, splits=splits)
+                yield from staged(router, machine, lambda part: route_work(problem, part).shared)
+
+
+def products(problem: Problem, machine: Machine, which: Which, tile_rows: int) -> Iterator[Product]:
+    """Yield what may compute one of the two products in tiles of `tile_rows` rows."""
+    halves = problem.halves if which == "first" else 1
+    for part in _products(problem, machine, which, tile_rows):
+        yield from staged(part, machine, lambda options: shared_bytes(options, tile_rows, halves, problem.element_size))
+
+
+def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) -> Iterator[Product]:
+    """Yield the same for any size of shared memory."""
+    first = which == "first"
+    deep, wide, halves = product_sizes(problem, which)
+    activation = problem.activation if first else None
+    cores = machine.capability >= 90 and unit(problem) != "fp32"
+    swapped = tile_rows < 64 and cores
+    described = cores and problem.described[not first] and wide * problem.element_size % 16 == 0
+    tiles = cdiv(problem.M, tile_rows) + problem.E
+    for columns, depth, warps, stages in _tiles(problem, machine, tile_rows, halves, activation):
+        columns = max(64 if swapped else 16, at_most(wide, columns))
+        depth = at_most(deep, depth)
+        programs = tiles * cdiv(wide, columns)
+        plain = Product(columns, depth, warps, min(stages, cdiv(deep, depth)), swapped=swapped, described=described)
+        yield plain
+        many = programs >= 2 * machine.multiprocessors
+        if (
+            many
+            and described
+            and unit(problem) == "half"
+            and tile_rows >= 64
+            and _loops(tile_rows, columns, halves, deep, activation)
+        ):
+            yield replace(plain, persistent=True)
+        for splits in (2, 4, MOST_SPLITS):
+            few = programs * splits <= 2 * machine.multiprocessors and deep >= 2 * depth * splits
+            if few and not first:
+                yield replace(plain, splits=splits, stages=min(stages, cdiv(deep, depth * splits)))
+
+
+def _loops(tile_rows: int, columns: int, halves: int, deep: int, activation: str | None) -> bool:
+    """Return whether a persistent 16-bit product in described tiles of 64 or 128 rows compiles without spills."""
+    if columns * halves == 128 or (tile_rows == 64 and halves == 2 and columns == 128):
+        return True
+    return columns == 256 and deep >= 2048 and activation in ("relu", None)
+
+
+def _tiles(
+    problem: Problem, machine: Machine, tile_rows: int, halves: int, activation: str | None
+) -> list[tuple[int, int, int, int]]:
+    """Return columns, depth, warps and stages of a product in tiles of `tile_rows` rows."""
+    if unit(problem) == "fp32":
+        return (
+            [(64, 16, 8, 3 if problem.E <= 256 else 2)]
+            if tile_rows == 64
+            else [(64, 32, 8 if tile_rows == 32 else 4, 3)]
+        )
+    if ragged(problem):
+        return [(64, 32, 4, 3)]
+    if unit(problem) == "tf32":
+        return [(64, 32, 4, 4)] if tile_rows < 64 else [(64, 32, 8, 3), (128, 32, 8, 3)][: 3 - halves]
+    if tile_rows < 64:
+        return [(64, 128 // halves, 4, 4), (128, 64, 4, 4)] if machine.capability >= 90 else [(64, 64, 4, 4)]
+    if tile_rows == 64:
+        return [(64, 64, 4, 4), (128, 64, 4 * halves, 4)]
+    if halves == 2:
+        return [(64, 64, 8, 4), (128, 64, 8, 3)] if machine.capability >= 90 else [(64, 64, 8, 4)]
+    widest = [(256, 64, 8, 3)] if machine.capability >= 90 and activation != "gelu" else []
+    return [(64, 64, 4, 4), (128, 64, 8, 3), *widest]

@@ -1,0 +1,83 @@
+"""What every path is: a dataclass of its tiles that knows how to run a call, and what that does on a GPU.
+
+A path that is added is a subclass in a file of its own, and its name in `kernels.paths.paths`.
+
+N rows, D input width, E experts, k experts per row, C output width, M assignments.
+"""
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from kernels.cost.machine import Machine
+from kernels.cost.seconds import total_seconds
+from kernels.cost.work import Histogram, LaunchWork, balanced, histogram
+from kernels.problem.experts import Experts
+from kernels.problem.problem import Problem
+from kernels.problem.routes import RoutingSource
+
+
+class Options(ABC):
+    """A path and the tiles, warps and stages of its kernels; subclasses are frozen dataclasses.
+
+    Attributes:
+        code: The options as text, made once so that a compiled graph can hold it.
+    """
+
+    code: str
+
+    def __post_init__(self) -> None:
+        fields: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
+        object.__setattr__(self, "code", json.dumps({"path": type(self).__name__, **fields}))
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Options":
+        """Return the options whose fields have these `values`, as JSON holds them."""
+        return cls(**values)
+
+    @classmethod
+    @abstractmethod
+    def candidates(cls, problem: Problem, machine: Machine, each: int) -> Iterator["Options"]:
+        """Yield the options worth a look; of parts that can be chosen one by one, combine the `each` best."""
+
+    @abstractmethod
+    def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
+        """Return what `kernels.moe.moe` does, (N, C) in the dtype of `x`; no argument is checked, N and M are not 0."""
+
+    @abstractmethod
+    def launch_works(self, problem: Problem, experts: Histogram) -> tuple[LaunchWork, ...]:
+        """Return what each launch does, in order, if the experts have these numbers of rows."""
+
+    def most_rows(self, problem: Problem) -> float:
+        """Return the largest N for which these options can be used; programs that share a sum need a ticket for it."""
+        return math.inf
+
+    def possible(self, problem: Problem) -> bool:
+        """Return whether the number of rows and the strides of a call allow these options."""
+        return self.most_rows(problem) >= problem.N
+
+    def suitable(self, problem: Problem) -> bool:
+        """Return whether tiles chosen for more rows may still be worth a look."""
+        return True
+
+    def works(self, problem: Problem, rows_per_expert: Iterable[int] | None = None) -> tuple[LaunchWork, ...]:
+        """Return what each launch of a call does, in order; without rows or assignments nothing is launched.
+
+        Args:
+            problem: Sizes of the call.
+            rows_per_expert: Assignments of each expert, M together; by default as even as can be. The fused paths take
+                the rows of a tile to use as many experts as they can.
+        """
+        experts = balanced(problem) if rows_per_expert is None else histogram(rows_per_expert)
+        if sum(rows * number for rows, number in experts) != problem.M:
+            raise ValueError(f"rows_per_expert must sum to the M = {problem.M} assignments")
+        return self.launch_works(problem, experts) if problem.N and problem.M else ()
+
+    def seconds(self, problem: Problem, machine: Machine, *, cold: bool = False) -> float:
+        """Return the estimated seconds of one call in a CUDA graph, rows balanced; `cold` if the L2 cache is empty."""
+        return total_seconds(self.works(problem), machine, cold=cold)

@@ -1,0 +1,39 @@
+"""The seconds of one launch follow its work."""
+
+from dataclasses import replace
+
+import pytest
+
+from kernels.cost.machine import H100
+from kernels.cost.seconds import held_at_once, seconds, share
+from kernels.cost.work import LaunchWork
+
+WORK = LaunchWork(
+    "experts", "kernel", programs=132, flops=10**9, read=10**7, written=0, touched=10**7, unit="half", tile=(128, 128)
+)
+
+
+def test_a_launch_takes_whole_rounds() -> None:
+    one = seconds(WORK, H100, 0.0)
+    more = replace(WORK, programs=133, flops=WORK.flops * 133 // 132, read=WORK.read * 133 // 132)
+    assert seconds(more, H100, 0.0) > one + 0.9 * WORK.flops / (share(WORK) * H100.half_rate)
+
+
+def test_small_tiles_and_fp32_multiply_more_slowly() -> None:
+    assert share(replace(WORK, tile=(16, 64))) < share(replace(WORK, tile=(64, 64))) < share(WORK) < 1
+    assert share(replace(WORK, unit="fp32")) == share(WORK) / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "held"),
+    [
+        ({"shared": 96 * 1024}, 2),
+        ({"shared": 200 * 1024}, 1),
+        ({"warps": 8, "held": 128 * 128}, 2),
+        ({"warps": 8, "held": 128 * 256}, 1),
+        ({"warps": 16}, 2),
+        ({"persistent": True}, 1),
+    ],
+)
+def test_how_many_programs_a_multiprocessor_holds(change: dict[str, int], held: int) -> None:
+    assert held_at_once(replace(WORK, **change), H100) == held  # type: ignore[arg-type]
