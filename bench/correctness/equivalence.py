@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.correctness.reference import Float64, Reference, reference
+from bench.forms.form import Form
 from models.heads.heads import Head
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -43,14 +43,16 @@ class Deviation:
 
 def head_reference(head: Head, x: Tensor) -> Reference:
     """Return the float64 reference for x (N, D) under the head's parameters in the dtype they have."""
-    weights = {name: _array(value) for name, value in head.state_dict().items()}
-    return reference(head.config, weights, _array(x))
+    with torch.inference_mode():
+        return reference(head.config, head.state_dict(), x)
 
 
-def _array(values: Tensor) -> NDArray[np.floating]:
-    """Return the same values in NumPy, as narrow as it knows them all: float32 or float64."""
-    array: NDArray[np.floating] = values.detach().cpu().to(torch.promote_types(values.dtype, torch.float32)).numpy()
-    return array
+def form_reference(form: Form, head: Head, x: Tensor) -> Reference | None:
+    """Return what a form's runner must give for x (N, D): the head's output, or its own; None for an anchor."""
+    if form.expected is None:
+        return head_reference(head, x) if form.computes == "head" else None
+    expected = form.expected(head, x).cpu().numpy()
+    return Reference(expected, np.zeros(len(expected), dtype=bool))
 
 
 def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:

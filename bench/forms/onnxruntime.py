@@ -235,4 +235,5 @@ FORM = Form(
     memory_seen=False,
     events=_events,
     setup=1.0,
+    capturable=False,
 )
