@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from bench.correctness.reference import Float64, Reference, reference
-from bench.forms.form import Form
 from models.heads.heads import Head
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
@@ -21,7 +20,7 @@ dropping a row or ignoring a weight deviates by the size of the logits themselve
 MOST_AMBIGUOUS = 0.01
 """Greatest share of rows that may be left out because float32 cannot decide two or more of their assignments.
 
-Where rows compete for places (capacity, expert_choice) these are all rows whose places depend on such a decision.
+If rows compete for places (capacity, expert_choice), these are all rows whose places depend on such a decision.
 """
 
 
@@ -47,21 +46,13 @@ def head_reference(head: Head, x: Tensor) -> Reference:
         return reference(head.config, head.state_dict(), x)
 
 
-def form_reference(form: Form, head: Head, x: Tensor) -> Reference | None:
-    """Return what a form's runner must give for x (N, D): the head's output, or its own; None for an anchor."""
-    if form.expected is None:
-        return head_reference(head, x) if form.computes == "head" else None
-    expected = form.expected(head, x).cpu().numpy()
-    return Reference(expected, np.zeros(len(expected), dtype=bool))
-
-
 def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
     """Return how far the `logits` (N, C) of x (N, D) deviate, by the largest entry, relative to the row's largest.
 
     A row whose logits are all small is held to the median row of those that have any. A row with one assignment that
-    float32 cannot decide is held to the nearer of both cases. NaN and infinities must stand where they do in the
-    reference; where they do not, where the reference has no finite logit to compare, or where dtype or device are
-    not those of x, the error is infinite.
+    float32 cannot decide is held to the nearer of both cases. The error is infinite if NaN and infinities do
+    not stand where they do in the reference, if that has no finite logit to compare, or if dtype or device are not
+    those of x.
     """
     got, want = logits.detach().cpu().double().numpy(), expected.logits
     tolerance = TOLERANCE[x.dtype]
@@ -83,9 +74,9 @@ def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
 def _errors(got: Float64, want: Float64, median: float) -> Float64:
     """Return the deviation of each row (N,) of `got` from `want` (N, C), relative to its size or to `median`."""
     finite = np.isfinite(want)
-    alike = np.where(finite, np.isfinite(got), (got == want) | (np.isnan(got) & np.isnan(want))).all(axis=1)  # (N,)
+    same_kind = np.where(finite, np.isfinite(got), (got == want) | (np.isnan(got) & np.isnan(want))).all(axis=1)  # (N,)
     difference = np.abs(np.where(finite, got, 0) - np.where(finite, want, 0)).max(axis=1, initial=0)
-    errors: Float64 = np.where(alike, difference / np.maximum(_sizes(want), median), np.inf)
+    errors: Float64 = np.where(same_kind, difference / np.maximum(_sizes(want), median), np.inf)
     return errors
 
 

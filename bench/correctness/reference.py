@@ -44,8 +44,8 @@ DECIDABLE = 1e-6
 class Reference:
     """Logits (N, C) in float64, and which rows (N,) a float32 router may send elsewhere in more ways than one.
 
-    Rows with a single assignment that float32 may or may not make have `otherwise` the logits (N, C) of the other
-    case; elsewhere these are `logits`.
+    `otherwise` are the logits (N, C) of the other outcome of rows with a single assignment that float32 may or may not
+    make, and `logits` of all others.
     """
 
     logits: Float64
@@ -83,12 +83,12 @@ def _sparse(config: SparseConfig, weights: Weights, x: Float64, scores: Float64,
         correction = _wide(weights["correction"])  # (E,)
         ranking = scores + correction
         error = error + DECIDABLE * np.abs(correction).max()
-    found = decide(config, ranking, error)
-    logits = _mixture(config, weights, x, _shares(config, scores, found.selected))
-    number = found.undecided.sum(axis=1)  # (N,)
+    decision = decide(config, ranking, error)
+    logits = _mixture(config, weights, x, _shares(config, scores, decision.selected))
+    number = decision.undecided.sum(axis=1)  # (N,)
     single = number == 1
     otherwise = logits.copy()
-    other = found.selected[single] ^ found.undecided[single]
+    other = decision.selected[single] ^ decision.undecided[single]
     otherwise[single] = _mixture(config, weights, x[single], _shares(config, scores[single], other))
     return Reference(logits, number > 1, otherwise)
 

@@ -47,7 +47,7 @@ def wide(head: Head) -> Function:
 def grouped(head: Head) -> Function:
     """Return a sparse head as grouped products over sorted rows, (N, D) -> (N, C)."""
     assert isinstance(head, SparseMoEHead)
-    return grouped_mm.Grouped(head).__call__
+    return grouped_mm.GroupedHead(head).__call__
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -77,7 +77,7 @@ def _prepare(function: Callable[[Head], Function], mode: str | None, head: Head,
 
     def run(x: Tensor) -> Tensor:
         if (x.shape, x.stride()) != layout:  # would recompile; a stance that forbids it costs tens of microseconds
-            raise BenchError(f"compiled for {layout[0][0]} rows laid out alike; prepare the form again for other rows")
+            raise BenchError(f"compiled for {layout[0][0]} rows in one layout; prepare the form again for other rows")
         return compiled(x)
 
     return torch_runner(run, example, options=", ".join(filter(None, ("fullgraph", "dynamic=False", mode))))

@@ -35,12 +35,12 @@ def unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) ->
 
 def _prepare(head: Head, example: Tensor) -> Runner:
     assert isinstance(head, SparseMoEHead)
-    return torch_runner(Grouped(head), example)
+    return torch_runner(GroupedHead(head), example)
 
 
 def _steps(head: Head, x: Tensor) -> Steps:
     assert isinstance(head, SparseMoEHead)
-    run = Grouped(head)
+    run = GroupedHead(head)
     return sparse_steps(
         head,
         x,
@@ -61,7 +61,7 @@ class Sent(NamedTuple):
     row_ids: Tensor  # (M,)
 
 
-class Grouped:
+class GroupedHead:
     """The sparse head with weights padded to what grouped_mm takes, x (N, D) -> (N, C)."""
 
     def __init__(self, head: SparseMoEHead) -> None:

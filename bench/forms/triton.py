@@ -1,7 +1,7 @@
 """Our own Triton kernels: one fused launch or a grouped path of five, chosen by a cost model, without a host wait.
 
 The soft head and plain top-k routing hand the kernels the gate itself. Other policies route in torch and hand over the
-assignments; where rows have different numbers of experts, torch counts these, for which the host waits once.
+assignments. If rows have different numbers of experts, torch counts these, for which the host waits once.
 
 Letters: N rows, D input width, E experts, M assignments, C output width.
 """
@@ -95,7 +95,8 @@ class Kernels:
 
     def problem(self, x: Tensor, routing: GivenRouting | None = None) -> Problem:
         """Return the sizes of a call on x (N, D)."""
-        return problem_of(x, self.gate or routing or self.routed(x), *self.experts, self.head.config.activation, "ieee")
+        routing = routing or self.gate or self.routed(x)
+        return problem_of(x, routing, *self.experts, self.head.config.activation, "ieee")
 
     def chosen(self, x: Tensor, routing: GivenRouting | None = None) -> Options:
         """Return path and tiles that the kernels choose for x (N, D)."""
@@ -153,7 +154,7 @@ def _steps(head: Head, x: Tensor) -> Steps:
     fixed = given(routing)
     if isinstance(fixed, TopK):
         fixed = replace(fixed, ids=fixed.ids.int())
-    options = kernels.chosen(x, fixed)
+    options = kernels.chosen(x, kernels.gate or fixed)
     if not isinstance(options, Grouped):
         return {}
     even, real = (kernels.dispatch(each, options) for each in (balanced(routing), routing))

@@ -141,7 +141,7 @@ def _subject(
 
 
 def _draw(head: nn.Module, biased: bool, generator: torch.Generator) -> None:
-    """Fill weights uniformly within +-1 / sqrt(fan-in), and biases alike or with zeros."""
+    """Fill weights uniformly within +-1 / sqrt(fan-in), and biases within +-0.1 or with zeros."""
     for name, value in head.named_parameters():
         if name in ("b1", "b2") or name.endswith("bias"):
             value.uniform_(-0.1, 0.1, generator=generator) if biased else value.zero_()

@@ -1,4 +1,4 @@
-"""Rows made so that a gate sends them to chosen experts: routing as an axis of its own.
+"""Rows made so that a gate sends them to chosen experts: routing as one more axis.
 
 Letters: N rows, D input width, E experts, k experts per row.
 """
@@ -62,7 +62,7 @@ def unsteerable(head: Head) -> str | None:
 def _raising(gate: Tensor, by: float) -> Tensor:
     """Return (E, D) float64 on the CPU: row e, added to an x (D,), raises only expert e's score under `gate` (E, D).
 
-    It raises it by `by`. This holds where the rows of the gate are independent, so D >= E.
+    It raises it by `by`. This holds if the rows of the gate are independent, so D >= E.
     """
     inverse: Tensor = torch.linalg.pinv(gate.detach().cpu().double())  # (D, E)
     return by * inverse.T
@@ -87,7 +87,7 @@ def skewed_rows(head: SparseMoEHead, skew: Skew, rows: int, seed: int = 0) -> Te
     reach = float((x @ weight.T).std()) + float(bias.abs().max())
     push = _raising(weight, PUSH * reach)  # (E, D)
     x = (x + torch.nn.functional.embedding_bag(ids, push, mode="sum")).float()
-    found = head.routing(x.to(head.gate.weight)).ids.cpu()  # (N, k)
-    if not torch.equal(found.sort(dim=1).values, ids.sort(dim=1).values):
+    routed = head.routing(x.to(head.gate.weight)).ids.cpu()  # (N, k)
+    if not torch.equal(routed.sort(dim=1).values, ids.sort(dim=1).values):
         raise BenchError(f"no rows can be made that this gate sends to {skew} experts; leave --routing out")
     return x

@@ -16,7 +16,7 @@ from bench.subjects import public_layers
 from bench.subjects.layers import LAYERS, MODELS
 from bench.subjects.public_layers import divided, least_factor, subjects
 from bench.subjects.skew import SKEWS, skewed_rows
-from models.config import equal_capacity
+from models.config import equal_capacity, head_config
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30
@@ -69,6 +69,15 @@ def test_a_pair_has_equal_experts_and_only_its_widths_are_divided(name):
     assert (sparse.dropout, sparse.gate_dropout, sparse.temperature) == (0, 0, 1)
     assert (dense.features, dense.hidden, dense.classes) == (D // factor, E * H // factor, D // factor)
     assert dense.activation == sparse.activation == "swiglu"
+
+
+def test_the_papers_layer_is_its_head_without_a_backbone():
+    sparse, dense = pair("paper", 1)
+    assert sparse.head.config == head_config("sparse")
+    assert (dense.head.config.features, dense.head.config.hidden, dense.head.config.classes) == (512, 512, 10)
+    assert sparse.model.config.backbone.name == "identity"
+    assert bool(sparse.head.gate.bias.any())
+    assert bool(dense.head.b1.any())
 
 
 @pytest.mark.parametrize("name", TINY)
