@@ -1,7 +1,7 @@
 """Which experts serve which rows, in float64 and NumPy apart from the heads, and which of it float32 cannot decide.
 
-Scores that float32 cannot tell apart leave open who serves a row. If the rows of a batch compete for places, that may
-leave open the places of others too, so the fewest and the most rows that can be ahead of a row are counted.
+Scores that float32 cannot tell apart leave open who serves a row. Where the rows of a batch compete for places, that
+may leave open the places of others too: there the fewest and the most rows that can be ahead of a row are counted.
 
 Letters: N rows, E experts, k experts per row, P places of an expert.
 """
@@ -68,7 +68,7 @@ class Ranked:
         return close
 
     def decision(self, number: Integers, close: Mask) -> Decision:
-        """Return that the best `number` (N,) of each row serve it, those of `close` (N, E) being undecided.
+        """Return that the best `number` (N,) of each row serve it, where `close` (N, E) are undecided.
 
         So are the neighbours on both sides of where the row may be cut, if they are near.
         """
@@ -80,9 +80,9 @@ class Ranked:
 
     def by_expert(self, chosen: Mask) -> Mask:
         """Return by expert what stands by rank, (N, E)."""
-        by_expert = np.zeros_like(chosen)
-        np.put_along_axis(by_expert, self.order, chosen, axis=1)
-        return by_expert
+        found = np.zeros_like(chosen)
+        np.put_along_axis(found, self.order, chosen, axis=1)
+        return found
 
 
 def decide(config: SparseConfig, ranking: Float64, error: Float64) -> Decision:
@@ -128,7 +128,7 @@ def _capacity(config: SparseConfig, ranked: Ranked) -> Decision:
 
 
 def _places(config: SparseConfig, order: Integers, near: Mask) -> tuple[Mask, Mask]:
-    """Return who surely finds a place and who may (N, E), if neighbours of `order` (N, E) that are `near` may swap.
+    """Return who surely finds a place and who may (N, E), where neighbours of `order` (N, E) that are `near` may swap.
 
     Each count is kept at its least and at its most: places taken (E,), experts that a row still lacks (N,).
     """
@@ -177,12 +177,12 @@ def _expert_choice(config: SparseConfig, ranked: Ranked) -> Decision:
 def _ahead(values: Float64, others: Float64) -> Integers:
     """Return how many rows come before each (N,): those with `others` above its `values`, or equal and a lower row."""
     N = len(values)
-    values_first, row = np.repeat([0, 1], N), np.tile(np.arange(N), 2)
-    ranked = np.lexsort((values_first, row, -np.concatenate([values, others])))
+    own_first, row = np.repeat([0, 1], N), np.tile(np.arange(N), 2)
+    ranked = np.lexsort((own_first, row, -np.concatenate([values, others])))
     passed = np.cumsum(ranked >= N)
-    ahead = np.empty(N, dtype=np.int64)
-    ahead[ranked[ranked < N]] = passed[ranked < N]
-    return ahead - (others > values)
+    found = np.empty(N, dtype=np.int64)
+    found[ranked[ranked < N]] = passed[ranked < N]
+    return found - (others > values)
 
 
 def _capacity_of(config: SparseConfig, rows: int) -> int:
