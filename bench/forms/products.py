@@ -26,11 +26,14 @@ def _prepare_ours(head: Head, example: Tensor) -> Runner:
     if len(example) == 0:
         raise UnavailableError("no rows have no products")
     kernels = Kernels(head)
+    routing = kernels.head.routing(example)
+    if routing.per_row is None:
+        raise UnavailableError("rows have different numbers of experts here, which leaves the number of products open")
     options = kernels.chosen(example)
     if not isinstance(options, Grouped):
         options = kernels.required(example, (Grouped,))
         assert isinstance(options, Grouped)
-    sorted_rows = kernels.dispatch(kernels.head.routing(example), options)
+    sorted_rows = kernels.dispatch(routing, options)
 
     def run(x: Tensor) -> Tensor:
         y = kernels.products(x, sorted_rows, options)

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.correctness.equivalence import deviation
 from bench.correctness.reference import Reference
+from bench.errors import UnavailableError
 from bench.forms import form
 from bench.forms.products import expert_outputs
 from models.heads.cost import flops, least_bytes
@@ -17,7 +18,6 @@ HEADS = [
     ("soft", {}),
     ("sparse", {"features": 23, "hidden": 9, "experts": 7, "k": 3}),
     ("sparse", {"activation": "swiglu", "standardise": False, "classes": 16}),
-    ("sparse", {"policy": "top_p", "mass": 0.6}),
     ("sparse", {"experts": 1, "k": 1}),
 ]
 
@@ -35,6 +35,12 @@ def test_outputs_are_the_expected_ones(name, kind, changes, rows):
     x = oracle.rows(head, rows)
     found = deviation(form(name).prepare(head, x)(x), expected_of(name, head, x), x)
     assert found.error < 2e-5
+
+
+def test_a_head_whose_products_depend_on_the_rows_is_refused():
+    head = oracle.new_head("sparse", policy="top_p", mass=0.6)
+    with pytest.raises(UnavailableError, match="different numbers of experts"):
+        form("triton_products").prepare(head, oracle.rows(head, 9))
 
 
 def test_a_mutant_of_the_products_is_stopped():
