@@ -28,7 +28,10 @@ def doctor(
         bool, typer.Option("--ceilings", help="Also measure what the machine can do: a few seconds for each dtype.")
     ] = False,
 ) -> None:
-    """Say what this machine can run: every form of every head, tried on a tiny head, or why not and the fix."""
+    """Say what this machine can run: every form of every head, tried on a tiny head, or why not and the fix.
+
+    Forms that are measured by name alone are asked and not tried: tuning one takes a minute.
+    """
     import torch
     from rich.console import Console
     from rich.table import Table
@@ -57,7 +60,7 @@ def doctor(
             head = build_head(config).to(device).eval().requires_grad_(False)
             for form in (form for form in forms().values() if form.computes == "head"):
                 with console.status(f"trying {form.name} on the {kind} head"):
-                    verdict, words = _verdict(form, head, device, quick=quick)
+                    verdict, words = _verdict(form, head, device, quick=quick or not form.default)
                 table.add_row(kind, form.name, verdict, words)
             table.add_section()
         console.print(table)
