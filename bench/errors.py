@@ -5,6 +5,10 @@ class BenchError(Exception):
     """Bad input; the message is one sentence that names the thing and the fix, fit to be shown to a user."""
 
 
+class UnavailableError(BenchError):
+    """A form cannot run this head here, which shows only when it is prepared; the message says why."""
+
+
 def told(error: BaseException) -> str:
     """Return another library's error as one line."""
     return f"{type(error).__name__}: {first_line(error)}"

@@ -140,7 +140,8 @@ def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tup
         return subject.runners[key]
     start = time.perf_counter()
     runner = chosen.prepare(head, features)
-    subject.runners[key] = runner, time.perf_counter() - start + runner.reused_s
+    if chosen.reusable:
+        subject.runners[key] = runner, time.perf_counter() - start + runner.reused_s
     return runner, runner.reused_s
 
 

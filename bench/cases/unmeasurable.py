@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bench.errors import first_line, told
+from bench.errors import UnavailableError, first_line, told
 from reports.records.record import Status
 
 
@@ -22,7 +22,9 @@ class UnmeasurableError(Exception):
 
 
 def unmeasurable(error: Exception) -> UnmeasurableError:
-    """Return what a library raised as the reason: the case did not fit, or it failed."""
+    """Return what was raised as the reason: the form cannot run the head, the case did not fit, or it failed."""
+    if isinstance(error, UnavailableError):
+        return UnmeasurableError(Status.UNAVAILABLE, str(error))
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return UnmeasurableError(Status.SKIPPED, f"out of memory: {first_line(error)}")
     return UnmeasurableError(Status.FAILED, told(error))

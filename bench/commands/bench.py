@@ -64,7 +64,7 @@ def bench(
     ] = None,
     routing: Annotated[
         list[str] | None,
-        typer.Option(help="Also measure rows made for uniform, zipf1, zipf2, hot or one; may be repeated."),
+        typer.Option(help="Also measure rows made for balanced, uniform, zipf1, zipf2, hot or one; may be repeated."),
     ] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Also measure with cold caches at all rows.")] = False,
     out: Annotated[Path, typer.Option(help="The result, a pytest-benchmark JSON file.")] = OUT,

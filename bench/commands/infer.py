@@ -52,6 +52,8 @@ def infer(
     loaded = load(checkpoint)
     model = loaded.model.to(place, precision).requires_grad_(False)
     reason = chosen.unavailable(model.head.config, place, precision)
+    if chosen.computes != "head":
+        raise BenchError(f"form {form} computes no logits: it is {chosen.summary}; choose another --form")
     if reason is not None:
         raise BenchError(f"form {form} cannot run here: {reason}")
     if not out.parent.is_dir() or out.is_dir():

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.correctness.reference import Float64, Reference, reference
@@ -21,7 +20,7 @@ dropping a row or ignoring a weight deviates by the size of the logits themselve
 MOST_AMBIGUOUS = 0.01
 """Greatest share of rows that may be left out because float32 cannot decide two or more of their assignments.
 
-Where rows compete for places (capacity, expert_choice) these are all rows whose places depend on such a decision.
+If rows compete for places (capacity, expert_choice), these are all rows whose places depend on such a decision.
 """
 
 
@@ -43,23 +42,17 @@ class Deviation:
 
 def head_reference(head: Head, x: Tensor) -> Reference:
     """Return the float64 reference for x (N, D) under the head's parameters in the dtype they have."""
-    weights = {name: _array(value) for name, value in head.state_dict().items()}
-    return reference(head.config, weights, _array(x))
-
-
-def _array(values: Tensor) -> NDArray[np.floating]:
-    """Return the same values in NumPy, as narrow as it knows them all: float32 or float64."""
-    array: NDArray[np.floating] = values.detach().cpu().to(torch.promote_types(values.dtype, torch.float32)).numpy()
-    return array
+    with torch.inference_mode():
+        return reference(head.config, head.state_dict(), x)
 
 
 def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
     """Return how far the `logits` (N, C) of x (N, D) deviate, by the largest entry, relative to the row's largest.
 
     A row whose logits are all small is held to the median row of those that have any. A row with one assignment that
-    float32 cannot decide is held to the nearer of both cases. NaN and infinities must stand where they do in the
-    reference; where they do not, where the reference has no finite logit to compare, or where dtype or device are
-    not those of x, the error is infinite.
+    float32 cannot decide is held to the nearer of both cases. The error is infinite if NaN and infinities do
+    not stand where they do in the reference, if that has no finite logit to compare, or if dtype or device are not
+    those of x.
     """
     got, want = logits.detach().cpu().double().numpy(), expected.logits
     tolerance = TOLERANCE[x.dtype]
@@ -81,9 +74,9 @@ def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
 def _errors(got: Float64, want: Float64, median: float) -> Float64:
     """Return the deviation of each row (N,) of `got` from `want` (N, C), relative to its size or to `median`."""
     finite = np.isfinite(want)
-    alike = np.where(finite, np.isfinite(got), (got == want) | (np.isnan(got) & np.isnan(want))).all(axis=1)  # (N,)
+    same_kind = np.where(finite, np.isfinite(got), (got == want) | (np.isnan(got) & np.isnan(want))).all(axis=1)  # (N,)
     difference = np.abs(np.where(finite, got, 0) - np.where(finite, want, 0)).max(axis=1, initial=0)
-    errors: Float64 = np.where(alike, difference / np.maximum(_sizes(want), median), np.inf)
+    errors: Float64 = np.where(same_kind, difference / np.maximum(_sizes(want), median), np.inf)
     return errors
 
 

@@ -1,4 +1,7 @@
-"""The float64 reference every form is held to, written in NumPy apart from the heads themselves.
+"""The float64 reference every form is held to, written apart from the heads themselves.
+
+Who serves whom is decided in NumPy; the experts' products are taken where their weights lie, on a GPU too, for a large
+layer would take minutes in main memory.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width. With swiglu
 w1 and b1 have 2H columns, those of the gate first.
@@ -16,8 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.special import erf, expit
+from torch import Tensor
 
 from models.heads.dense import DenseConfig
 from models.heads.heads import HeadConfig
@@ -25,13 +29,13 @@ from models.heads.soft import SoftConfig
 from models.routing.policy import SparseConfig
 
 Float64 = NDArray[np.float64]
-Weights = Mapping[str, NDArray[np.floating]]
+Weights = Mapping[str, Tensor]
 
-ACTIVATIONS: dict[str, Callable[[Float64], Float64]] = {
-    "relu": lambda x: np.maximum(x, 0.0),
-    "gelu": lambda x: 0.5 * x * (1.0 + erf(x / np.sqrt(2.0))),
-    "silu": lambda x: x * expit(x),
-    "swiglu": lambda x: _swiglu(*np.split(x, 2, axis=-1)),
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda x: x.clamp_min(0.0),
+    "gelu": lambda x: 0.5 * x * (1.0 + torch.erf(x / 2.0**0.5)),
+    "silu": lambda x: x * torch.sigmoid(x),
+    "swiglu": lambda x: _swiglu(*x.split(x.shape[-1] // 2, dim=-1)),
 }
 EXPERT = ("w1", "b1", "w2", "b2")
 DECIDABLE = 1e-6
@@ -42,8 +46,8 @@ DECIDABLE = 1e-6
 class Reference:
     """Logits (N, C) in float64, and which rows (N,) a float32 router may send elsewhere in more ways than one.
 
-    Rows with a single assignment that float32 may or may not make have `otherwise` the logits (N, C) of the other
-    case; elsewhere these are `logits`.
+    `otherwise` are the logits (N, C) of the other outcome of rows with a single assignment that float32 may or may not
+    make, and `logits` of all others.
     """
 
     logits: Float64
@@ -51,10 +55,10 @@ class Reference:
     otherwise: Float64 | None = None
 
 
-def reference(config: HeadConfig, weights: Weights, x: NDArray[np.floating]) -> Reference:
+def reference(config: HeadConfig, weights: Weights, x: Tensor) -> Reference:
     """Return the logits of x (N, D) under the head's parameters, named as in a checkpoint without `head.`.
 
-    Weights narrower than float64 are widened one expert at a time, so that a large layer needs little more memory.
+    Weights are widened to float64 one expert at a time, so that a large layer needs little more memory.
     """
     rows = _wide(x)
     with np.errstate(all="ignore"):
@@ -81,12 +85,12 @@ def _sparse(config: SparseConfig, weights: Weights, x: Float64, scores: Float64,
         correction = _wide(weights["correction"])  # (E,)
         ranking = scores + correction
         error = error + DECIDABLE * np.abs(correction).max()
-    found = config.decision(ranking, error)
-    logits = _mixture(config, weights, x, _shares(config, scores, found.selected))
-    number = found.undecided.sum(axis=1)  # (N,)
+    decision = config.decision(ranking, error)
+    logits = _mixture(config, weights, x, _shares(config, scores, decision.selected))
+    number = decision.undecided.sum(axis=1)  # (N,)
     single = number == 1
     otherwise = logits.copy()
-    other = found.selected[single] ^ found.undecided[single]
+    other = decision.selected[single] ^ decision.undecided[single]
     otherwise[single] = _mixture(config, weights, x[single], _shares(config, scores[single], other))
     return Reference(logits, number > 1, otherwise)
 
@@ -123,16 +127,17 @@ def _softmax(scores: Float64) -> Float64:
     return weights
 
 
-def _expert(activation: str, x: Float64, *weights: NDArray[np.floating]) -> Float64:
+def _expert(activation: str, x: Float64, *weights: Tensor) -> Float64:
     """Return the output (m, C) of the expert with `weights` w1, b1, w2, b2 for x (m, D)."""
-    w1, b1, w2, b2 = (_wide(weight) for weight in weights)
-    return ACTIVATIONS[activation](x @ w1 + b1) @ w2 + b2
+    w1, b1, w2, b2 = (weight.double() for weight in weights)
+    rows = torch.from_numpy(x).to(w1.device)
+    return _wide(ACTIVATIONS[activation](rows @ w1 + b1) @ w2 + b2)
 
 
-def _swiglu(gate: Float64, value: Float64) -> Float64:
-    hidden: Float64 = gate * expit(gate) * value
-    return hidden
+def _swiglu(gate: Tensor, value: Tensor) -> Tensor:
+    return gate * torch.sigmoid(gate) * value
 
 
-def _wide(values: NDArray[np.floating]) -> Float64:
-    return np.asarray(values, dtype=np.float64)
+def _wide(values: Tensor) -> Float64:
+    wide: Float64 = values.detach().cpu().double().numpy()
+    return wide

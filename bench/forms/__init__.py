@@ -1,26 +1,50 @@
-"""Forms: the ways of executing a trained head, one per file.
+"""Forms: the ways of executing a head, one per file, and the anchors they are compared with.
 
-A form is added by writing one file in this folder that defines `FORM`; the registry finds it.
+A form is added by writing one file in this folder that defines `FORM`, or `FORMS` for some that differ in little. A
+form of another package joins through the entry-point group `moegap.forms`, with nothing edited here:
+
+    [project.entry-points."moegap.forms"]
+    theirs = "their_package:FORM"
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
-from bench.errors import BenchError
+from bench.errors import BenchError, told
 from bench.forms.form import Form, Runner
 
-__all__ = ["Form", "Runner", "form", "forms"]
+__all__ = ["Form", "Runner", "default_forms", "form", "forms"]
+
+ENTRY_POINTS = "moegap.forms"
 
 
 @cache
 def forms() -> dict[str, Form]:
-    """Return every form by name, in the order of their `rank`, the naive ones first."""
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    found = [module.FORM for module in modules if hasattr(module, "FORM")]
-    return {form.name: form for form in sorted(found, key=lambda form: (form.rank, form.name))}
+    """Return every form by name, in the order of their `rank`, the naive ones first.
+
+    Raises `BenchError` if a package brings a form whose name is taken.
+    """
+    sources: dict[str, str] = {}
+    collected: list[Form] = []
+    for source, form in (*_built_in(), *_installed()):
+        if form.name in sources:
+            raise BenchError(
+                f"two forms are named {form.name!r}, of {sources[form.name]} and of {source}; "
+                f"uninstall {source} or rename its form"
+            )
+        sources[form.name] = source
+        collected.append(form)
+    return {form.name: form for form in sorted(collected, key=lambda form: (form.rank, form.name))}
+
+
+def default_forms() -> list[str]:
+    """Return the names of the forms that are measured if nobody asks for any."""
+    return [name for name, form in forms().items() if form.default]
 
 
 def form(name: str) -> Form:
@@ -29,3 +53,35 @@ def form(name: str) -> Form:
         return forms()[name]
     except KeyError:
         raise BenchError(f"unknown form {name!r}; choose one of {', '.join(forms())}") from None
+
+
+def _built_in() -> Iterator[tuple[str, Form]]:
+    """Yield the forms of this folder, each with its source in words."""
+    for file in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{file.name}")
+        for form in (*getattr(module, "FORMS", ()), *([module.FORM] if hasattr(module, "FORM") else [])):
+            yield "moegap itself", form
+
+
+def _installed() -> Iterator[tuple[str, Form]]:
+    """Yield the forms of other packages, each with its package."""
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
+        yield f"package {entry.dist.name if entry.dist else entry.value}", _loaded(entry)
+
+
+def _loaded(entry: EntryPoint) -> Form:
+    """Return the form of an entry point; one that cannot be loaded is a form that never runs and says why."""
+    try:
+        form = entry.load()
+    except Exception as error:  # whatever a foreign package raises must not stop the other forms
+        return _broken(entry, told(error))
+    return form if isinstance(form, Form) else _broken(entry, f"it is a {type(form).__name__}, not a Form")
+
+
+def _broken(entry: EntryPoint, problem: str) -> Form:
+    reason = f"the entry point {entry.value} cannot be loaded: {problem}; repair or uninstall its package"
+
+    def prepare(head: object, example: object) -> Runner:
+        raise BenchError(reason)
+
+    return Form(entry.name, 1000, "a form of another package that cannot be loaded", lambda *_: reason, prepare)

@@ -1,6 +1,8 @@
-"""torch.compile of the whole head as one graph, specialised to its batch size.
+"""torch.compile of a head as one graph, specialised to its batch size: as it comes by default, and tuned to the end.
 
-How many assignments the rows of a batch have is left open, so that one graph serves every routing policy.
+How many assignments the rows of a batch have is left open, so that one graph serves every routing policy. The mode
+that tunes has CUDA graphs of its own; they are off, since every form is captured in a graph of the same kind, or called
+without one.
 
 Letters: N rows, D input width, C output width.
 """
@@ -11,18 +13,40 @@ import itertools
 import logging
 import shutil
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch._dynamo.config
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.forms import grouped_mm, masked
 from bench.forms.eager import wide_soft
 from bench.forms.form import Form, Runner, torch_runner
 from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
+from models.heads.sparse import SparseMoEHead
 
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA compiler without a GPU
+
+Function = Callable[[Tensor], Tensor]
+TUNED = "max-autotune-no-cudagraphs"
+
+
+def plain(head: Head) -> Function:
+    """Return what is compiled of a head by default, (N, D) -> (N, C): its definition, a soft one as wide products."""
+    return wide_soft(head) if isinstance(head, SoftMoEHead) else head.forward
+
+
+def wide(head: Head) -> Function:
+    """Return a head as two products over all experts side by side, (N, D) -> (N, C); of a dense one its definition."""
+    return masked.wide_sparse(head) if isinstance(head, SparseMoEHead) else plain(head)
+
+
+def grouped(head: Head) -> Function:
+    """Return a sparse head as grouped products over sorted rows, (N, D) -> (N, C)."""
+    assert isinstance(head, SparseMoEHead)
+    return grouped_mm.GroupedHead(head).__call__
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -31,23 +55,34 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
     return None
 
 
-def _prepare(head: Head, example: Tensor) -> Runner:
-    function = isolated(wide_soft(head) if isinstance(head, SoftMoEHead) else head.forward)
+def _unavailable_wide(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    return _only_on_a_gpu(device) or masked.too_many(config)
+
+
+def _unavailable_grouped(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    return _only_on_a_gpu(device) or grouped_mm.unavailable(config, device, dtype)
+
+
+def _only_on_a_gpu(device: torch.device) -> str | None:
+    return None if device.type == "cuda" else "max-autotune chooses among GPU kernels; it is left out on a CPU"
+
+
+def _prepare(function: Callable[[Head], Function], mode: str | None, head: Head, example: Tensor) -> Runner:
     with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True), torch.inference_mode():
-        compiled = torch.compile(function, fullgraph=True, dynamic=False)
+        compiled = torch.compile(isolated(function(head)), fullgraph=True, dynamic=False, mode=mode)
         compiled(example)
 
     layout = example.shape, example.stride()
 
     def run(x: Tensor) -> Tensor:
         if (x.shape, x.stride()) != layout:  # would recompile; a stance that forbids it costs tens of microseconds
-            raise BenchError(f"compiled for {layout[0][0]} rows laid out alike; prepare the form again for other rows")
+            raise BenchError(f"compiled for {layout[0][0]} rows in one layout; prepare the form again for other rows")
         return compiled(x)
 
-    return torch_runner(run, example, options="fullgraph, dynamic=False")
+    return torch_runner(run, example, options=", ".join(filter(None, ("fullgraph", "dynamic=False", mode))))
 
 
-def isolated(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def isolated(function: Function) -> Function:
     """Return `function` under a code object of its own.
 
     Dynamo keeps what it compiled with the code object: sharing one, the heads and shapes of a run would lengthen
@@ -63,5 +98,14 @@ def isolated(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
 
 _numbers = itertools.count()
 
-
-FORM = Form("compile", 2, "torch.compile, one graph", _unavailable, _prepare, setup=6.0)
+FORMS = (
+    Form("compile", 2, "torch.compile, one graph", _unavailable, partial(_prepare, plain, None), setup=6.0),
+    Form(
+        "compile_max", 7, "torch.compile, max-autotune, all experts in wide products",
+        _unavailable_wide, partial(_prepare, wide, TUNED), setup=45.0, default=False,
+    ),
+    Form(
+        "compile_grouped_mm", 8, "torch.compile, max-autotune, of grouped_mm",
+        _unavailable_grouped, partial(_prepare, grouped, TUNED), setup=45.0, default=False,
+    ),
+)  # fmt: skip

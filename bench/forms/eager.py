@@ -18,19 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, torch_runner
+from bench.forms.form import Form, Runner, always, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, soft_steps, sparse_steps
 from models.heads.dense import DenseHead
-from models.heads.heads import Head, HeadConfig
+from models.heads.heads import Head
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead
 from models.routing import Routing
-
-
-def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
-    return None
 
 
 def _prepare(head: Head, example: Tensor) -> Runner:
@@ -71,7 +67,7 @@ def _dense(head: DenseHead, x: Tensor) -> Tensor:
 
 def wide_soft(head: SoftMoEHead) -> Callable[[Tensor], Tensor]:
     """Return the soft head as two wide products over all experts' hidden values, (N, D) -> (N, C)."""
-    hidden, out = _wide_products(head)
+    hidden, out = wide_products(head)
 
     def run(x: Tensor) -> Tensor:
         with stage("route"):
@@ -87,7 +83,9 @@ def wide_soft(head: SoftMoEHead) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _wide_products(head: SoftMoEHead) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+def wide_products(
+    head: SoftMoEHead | SparseMoEHead,
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
     """Return x (N, D) -> hidden values (N, E, H), and (bias, hidden values) -> bias + their product with w2, (N, C)."""
     E, D, W = head.w1.shape
     w1 = head.w1.permute(1, 0, 2).reshape(D, E * W)
@@ -104,7 +102,7 @@ def _wide_products(head: SoftMoEHead) -> tuple[Callable[[Tensor], Tensor], Calla
 
 
 def _soft_steps(head: SoftMoEHead, x: Tensor) -> Steps:
-    hidden, out = _wide_products(head)
+    hidden, out = wide_products(head)
     bias = head.b2.sum(dim=0)  # (C,)
 
     def products() -> Tensor:
@@ -152,4 +150,4 @@ def _products(head: SparseMoEHead, rows: Tensor) -> Tensor:
     return torch.baddbmm(head.b2[:, None], h, head.w2)  # (E, capacity, C)
 
 
-FORM = Form("eager", 1, "eager PyTorch, no loop over experts", _unavailable, _prepare, steps=_steps)
+FORM = Form("eager", 1, "eager PyTorch, no loop over experts", always, _prepare, steps=_steps)

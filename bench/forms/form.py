@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,19 +37,36 @@ class Runner:
             return self.run(x)
 
 
+Work = Callable[[HeadConfig, int, torch.dtype, torch.device, int | None], tuple[int, int]]
+"""From a head, N rows, dtype, device and the number of experts in use (None: as many as N rows can reach) to the
+floating-point operations and the least bytes of one call."""
+
+
 @dataclass(frozen=True)
 class Form:
-    """One way of executing a head.
+    """One way of executing a head, a part of it, or an anchor to compare with.
 
-    `unavailable` returns why the form cannot run a head here, as one sentence, or None when it can. `prepare` takes a
-    head in evaluation mode, without gradients, on the device and in the dtype of an example x (N, D), and returns its
-    runner; whatever preparing costs (compilation, export) is cold start, never part of a timed call. `memory_seen` is
-    False for an engine whose allocations torch does not see. `untimeable` says why a run here shows correctness alone,
-    or returns None. `events`, of an engine with a profile of its own, returns what that shows of a number of calls as
-    events of Chrome's trace format, none without rows: ranges named as `bench.profile.trace` names calls, and the nodes
-    in them as operators with their provider. `steps` returns the counterfactuals of a head on x (N, D), N > 0, of a
-    form that can be split. `setup` is the seconds that preparing a head takes, guessed, to say beforehand how long a
-    run will take.
+    Attributes:
+        name: What users call it; `rank` orders tables and `summary` explains it in a few words.
+        unavailable: Why the form cannot run a head of this configuration here, as one sentence, or None if it can. What
+            shows only in the weights `prepare` says, with an `UnavailableError`.
+        prepare: From a head in evaluation mode, without gradients, on the device and in the dtype of an example x
+            (N, D), to its runner. Whatever preparing costs (compilation, export) is cold start, never part of a timed
+            call.
+        memory_seen: False for an engine whose allocations torch does not see.
+        untimeable: Why a run here shows correctness alone, or None.
+        events: For an engine with a profile of its own: what that shows of a number of calls as events of Chrome's
+            trace format, none without rows. Ranges are named as `bench.profile.trace` names calls, and the nodes in
+            them are operators with their provider.
+        steps: The counterfactuals of a head on x (N, D), N > 0, for a form that can be split.
+        setup: Seconds that preparing a head takes, guessed, to say beforehand how long a run will take.
+        computes: The whole "head", only the experts' "products", or "nothing" of it: an anchor.
+        expected: For what is not the head's output: from head and x (N, D) to the float64 matrix that the runner must
+            give. None for an anchor, which has nothing to check.
+        work: For what does other work than the head: its counted work.
+        capturable: False if no CUDA graph can hold a call: it waits for the device, or another engine runs it.
+        reusable: False if a runner holds only for the very rows it was prepared with, or copies of them.
+        default: Whether the form is measured if nobody asks for forms by name.
     """
 
     name: str
@@ -62,8 +79,23 @@ class Form:
     events: Callable[[Head, Tensor, int], list[dict[str, Any]]] | None = None
     steps: Callable[[Head, Tensor], Steps] | None = None
     setup: float = 0.2
+    computes: Literal["head", "products", "nothing"] = "head"
+    expected: Callable[[Head, Tensor], Tensor] | None = None
+    work: Work | None = None
+    capturable: bool = True
+    reusable: bool = True
+    default: bool = True
+
+
+def always(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> None:
+    """Return None: the form runs any head anywhere."""
 
 
 def torch_runner(run: Callable[[Tensor], Tensor], example: Tensor, **runs_on: str) -> Runner:
     """Return the runner of a form that torch itself executes."""
     return Runner(run, {"device": str(example.device), "library": f"torch {torch.__version__}", **runs_on})
+
+
+def nonzero(bias: Tensor) -> Tensor | None:
+    """Return `bias`, or None if it is all zeros: nobody is charged for the biases that a public model does not have."""
+    return bias if bool(bias.any()) else None

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, torch_runner
+from bench.forms.form import Form, Runner, nonzero, torch_runner
 from bench.forms.sorting import combine, rows_in, sort_by_expert
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, sparse_steps
@@ -24,7 +24,8 @@ ALIGNMENT = 16
 """grouped_mm wants every row to be a multiple of this many bytes."""
 
 
-def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+def unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return why torch's grouped_mm cannot run a head here, or None."""
     if not config.policy:
         return f"a {config.kind} head gives every row to the same experts, so there are no groups of rows to multiply"
     if device.type == "cuda" and dtype is not torch.bfloat16:
@@ -34,12 +35,12 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
 
 def _prepare(head: Head, example: Tensor) -> Runner:
     assert isinstance(head, SparseMoEHead)
-    return torch_runner(_Grouped(head), example)
+    return torch_runner(GroupedHead(head), example)
 
 
 def _steps(head: Head, x: Tensor) -> Steps:
     assert isinstance(head, SparseMoEHead)
-    run = _Grouped(head)
+    run = GroupedHead(head)
     return sparse_steps(
         head,
         x,
@@ -50,7 +51,7 @@ def _steps(head: Head, x: Tensor) -> Steps:
     )
 
 
-class _Sent(NamedTuple):
+class Sent(NamedTuple):
     """Rows by expert, without padding, and the assignment and row of each."""
 
     gathered: Tensor  # (M, D)
@@ -60,17 +61,22 @@ class _Sent(NamedTuple):
     row_ids: Tensor  # (M,)
 
 
-class _Grouped:
+class GroupedHead:
     """The sparse head with weights padded to what grouped_mm takes, x (N, D) -> (N, C)."""
 
     def __init__(self, head: SparseMoEHead) -> None:
         self.head = head
         blocks = halves(head.config.activation)
         self.w1 = aligned(head.w1.unflatten(2, (blocks, -1)), dims=(1, 3)).flatten(2)  # (E, D, H), or (E, D, 2H)
-        self.b1 = aligned(head.b1.unflatten(1, (blocks, -1)), dims=(2,)).flatten(1)  # (E, H), or (E, 2H)
-        self.w2, self.b2 = aligned(head.w2, dims=(1, 2)), aligned(head.b2, dims=(1,))
+        self.w2 = aligned(head.w2, dims=(1, 2))
+        self.b1, self.b2 = nonzero(head.b1), nonzero(head.b2)
+        if self.b1 is not None:
+            self.b1 = aligned(self.b1.unflatten(1, (blocks, -1)), dims=(2,)).flatten(1)  # (E, H), or (E, 2H)
+        if self.b2 is not None:
+            self.b2 = aligned(self.b2, dims=(1,))
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return the outputs (N, C) of x (N, D)."""
         C = self.head.config.classes
         if x.shape[0] == 0:
             return x.new_empty(0, C)
@@ -83,14 +89,18 @@ class _Grouped:
         with stage("combine"):
             return combine(y[:, :C], sent.order, sent.row_ids, routing)
 
-    def sort(self, x: Tensor, routing: Routing) -> _Sent:
+    def sort(self, x: Tensor, routing: Routing) -> Sent:
+        """Return the rows of x (N, D) by expert."""
         experts, ends, order = sort_by_expert(routing.experts, self.head.config.experts)
         row_ids = rows_in(order, routing)  # (M,)
-        return _Sent(aligned(x, dims=(1,))[row_ids], experts, ends.to(torch.int32), order, row_ids)
+        return Sent(aligned(x, dims=(1,))[row_ids], experts, ends.to(torch.int32), order, row_ids)
 
-    def products(self, sent: _Sent) -> Tensor:
-        h = self.head.activation(F.grouped_mm(sent.gathered, self.w1, offs=sent.offsets) + self.b1[sent.experts])
-        return F.grouped_mm(h, self.w2, offs=sent.offsets) + self.b2[sent.experts]  # (M, C), C padded
+    def products(self, sent: Sent) -> Tensor:
+        """Return the experts' outputs for sorted rows, (M, C) with C padded."""
+        h = F.grouped_mm(sent.gathered, self.w1, offs=sent.offsets)
+        h = self.head.activation(h if self.b1 is None else h + self.b1[sent.experts])
+        y = F.grouped_mm(h, self.w2, offs=sent.offsets)
+        return y if self.b2 is None else y + self.b2[sent.experts]
 
 
 def aligned(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -105,4 +115,4 @@ def aligned(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
     return F.pad(tensor, padding) if any(padding) else tensor
 
 
-FORM = Form("grouped_mm", 3, "torch's grouped_mm on sorted rows", _unavailable, _prepare, steps=_steps)
+FORM = Form("grouped_mm", 3, "torch's grouped_mm on sorted rows", unavailable, _prepare, steps=_steps)

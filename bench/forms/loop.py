@@ -120,4 +120,4 @@ def _dispatched(head: SparseMoEHead, x: Tensor, routing: Routing) -> None:
             _expert(head, e, x[routing.rows[chosen]])
 
 
-FORM = Form("loop", 0, "Python loop over experts (the paper's)", _unavailable, _prepare, steps=_steps)
+FORM = Form("loop", 0, "Python loop over experts (the paper's)", _unavailable, _prepare, steps=_steps, capturable=False)

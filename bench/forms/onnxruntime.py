@@ -67,7 +67,7 @@ def _prepare(head: Head, example: Tensor) -> Runner:
         onnxruntime.preload_dlls()
     session = _session(model, provider)
     if session.get_providers()[0] != provider:
-        raise BenchError(f"ONNX Runtime gave {session.get_providers()[0]} where {provider} was asked for")
+        raise BenchError(f"ONNX Runtime gave {session.get_providers()[0]} and {provider} was asked for")
     C = head.config.classes
 
     def run(x: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def _stable_sort(places_nan: bool) -> Any:
     """Return the translation of aten.sort.stable along the last dimension.
 
     TopK leaves open where NaN ranks. With `places_nan` that is above every number, as in torch, infinity standing in
-    for it, so that the sorted values are not to be used; where a row keeps to itself, NaN makes it NaN in any order.
+    for it, so that the sorted values are not to be used. If a row keeps to itself, NaN makes it NaN in any order.
     """
     from onnxscript import opset18 as op
 
@@ -176,7 +176,7 @@ def _session(model: bytes, provider: str, profile: str | None = None) -> onnxrun
 def _placement(model: bytes, provider: str, example: Tensor) -> str:
     """Return how many nodes each provider ran in one call.
 
-    Arithmetic on shapes may run on the CPU. Raises `BenchError` where a matrix product does.
+    Arithmetic on shapes may run on the CPU. Raises `BenchError` if a matrix product does.
     """
     (call,) = _profiled(model, provider, example, calls=1)
     nodes = [node["args"] for node in call[1:]]
@@ -203,9 +203,9 @@ def _events(head: Head, x: Tensor, calls: int) -> list[dict[str, Any]]:
     for run, *nodes in _profiled(model, PROVIDERS[x.device.type], x, calls):
         events.append({**run, "name": CALL, "cat": RANGES})
         for node in nodes:
-            told = {PROVIDER: node["args"]["provider"], "node": node["name"].removesuffix("_kernel_time")}
+            arguments = {PROVIDER: node["args"]["provider"], "node": node["name"].removesuffix("_kernel_time")}
             length = min(node["dur"], run["ts"] + run["dur"] - node["ts"])  # both are rounded to microseconds
-            events.append({**node, "name": node["args"]["op_name"], "cat": OPERATORS, "dur": length, "args": told})
+            events.append({**node, "name": node["args"]["op_name"], "cat": OPERATORS, "dur": length, "args": arguments})
     return events
 
 
@@ -231,4 +231,5 @@ FORM = Form(
     memory_seen=False,
     events=_events,
     setup=1.0,
+    capturable=False,
 )

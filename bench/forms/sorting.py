@@ -1,6 +1,6 @@
 """Assignments sorted by expert, in plain PyTorch, for the forms that compute on expert-contiguous rows.
 
-Letters: N rows, E experts, k experts per row where all rows have as many, M assignments, C output width.
+Letters: N rows, E experts, k experts per row if all rows have as many, M assignments, C output width.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def rows_in(order: Tensor, routing: Routing) -> Tensor:
 def combine(y: Tensor, order: Tensor, rows: Tensor, routing: Routing) -> Tensor:
     """Return the sum over each row's assignments of weight times output, (N, C).
 
-    `y` (M, C) are the outputs of the assignments in `order` (M,), and `rows` (M,) their rows. Where not all rows have
+    `y` (M, C) are the outputs of the assignments in `order` (M,), and `rows` (M,) their rows. If not all rows have
     as many experts, a GPU sums those of a row in any order.
     """
     if routing.per_row is not None:
@@ -46,7 +46,7 @@ def combine(y: Tensor, order: Tensor, rows: Tensor, routing: Routing) -> Tensor:
 
 
 def combine_even(y: Tensor, order: Tensor, weights: Tensor) -> Tensor:
-    """Return `combine` (N, C) of y (M, C) where every row has k experts: weights (N, k), M = N k in order of rows."""
+    """Return `combine` (N, C) of y (M, C) if every row has k experts: weights (N, k), M = N k in order of rows."""
     N, k = weights.shape
     places = torch.empty_like(order)  # (M,), the place of each assignment
     places[order] = torch.arange(order.shape[0], device=order.device)

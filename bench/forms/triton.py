@@ -1,38 +1,45 @@
 """Our own Triton kernels: one fused launch or a grouped path of five, chosen by a cost model, without a host wait.
 
 The soft head and plain top-k routing hand the kernels the gate itself. Other policies route in torch and hand over the
-assignments; where rows have different numbers of experts, torch counts these, for which the host waits once.
+assignments. If rows have different numbers of experts, torch counts these, for which the host waits once.
 
 Letters: N rows, D input width, E experts, M assignments, C output width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 import triton
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, torch_runner
+from bench.errors import UnavailableError
+from bench.forms.form import Form, Runner, nonzero, torch_runner
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, balanced
 from kernels.call.arguments import problem_of
+from kernels.choice.choice import options_of
 from kernels.choice.tuning import options_for
+from kernels.cost.machine import machine_of
 from kernels.launch.launch import name_stages
 from kernels.moe import moe
 from kernels.ops.dispatch import Dispatch, count, dispatch
 from kernels.paths.grouped import Grouped
+from kernels.paths.options import Options
 from kernels.problem.experts import Experts
+from kernels.problem.problem import Problem
 from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
 from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead
+from models.routing import Routing
 from models.routing.top_k import TopKConfig
 
 
-def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+def unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return why our kernels cannot run a head here, or None."""
     if not config.gated:
         return "the Triton kernels run experts behind a gate, and a dense head has none"
     return kernels_unavailable(device, dtype)
@@ -48,69 +55,117 @@ def kernels_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _untimeable(device: torch.device) -> str | None:
+def untimeable(device: torch.device) -> str | None:
+    """Return why our kernels are not timed here, or None."""
     if triton.knobs.runtime.interpret:
         return "Triton's interpreter is on (TRITON_INTERPRET=1), which is for correctness and never timed"
     return None
 
 
-def _prepare(head: Head, example: Tensor) -> Runner:
-    assert isinstance(head, SoftMoEHead | SparseMoEHead)
-    gate = _gate(head)
-    name_stages(stage)
-    problem = problem_of(example, gate or _routed(head, example), _experts(head), "ieee")
-    options = options_for(problem, example.device)
+class Kernels:
+    """Our kernels on the experts of a head: the one place from which the forms call them."""
+
+    def __init__(self, head: Head) -> None:
+        assert isinstance(head, SoftMoEHead | SparseMoEHead)
+        name_stages(stage)
+        self.head = head
+        self.gate = _gate(head)
+        self.experts = Experts(head.w1, nonzero(head.b1), head.w2, nonzero(head.b2), head.config.activation)
+
+    def __call__(self, x: Tensor, routing: RoutingSource | None = None, options: Options | None = None) -> Tensor:
+        """Return the outputs (N, C) of x (N, D), by the head's own routing and the kernels' own choice by default."""
+        routing = routing or self.gate or self.routed(x)
+        return moe(x, routing, self.experts, options=options)
+
+    def products(self, x: Tensor, rows: Dispatch, options: Grouped) -> Tensor:
+        """Return the experts' outputs for sorted rows (M, C), or in parts to be added (splits, M, C)."""
+        return options.products(x, rows, self.experts)
+
+    def dispatch(self, routing: Routing, options: Grouped) -> Dispatch:
+        """Return the rows of a routing sorted by expert, as `products` takes them."""
+        ids = routing.experts.int()
+        counted = count(ids, self.head.config.experts)
+        return dispatch(ids, *counted, rows=routing.rows, tile_rows=options.tile_rows)
+
+    def routed(self, x: Tensor) -> RoutingSource:
+        """Return the routing of x (N, D), decided in torch."""
+        with stage("route"):
+            return given(self.head.routing(x))
+
+    def problem(self, x: Tensor, routing: RoutingSource | None = None) -> Problem:
+        """Return the sizes of a call on x (N, D)."""
+        routing = routing or self.gate or self.routed(x)
+        return problem_of(x, routing, self.experts, "ieee")
+
+    def chosen(self, x: Tensor, routing: RoutingSource | None = None) -> Options:
+        """Return path and tiles that the kernels choose for x (N, D)."""
+        return options_for(self.problem(x, routing), x.device)
+
+    def required(self, x: Tensor, paths: tuple[type[Options], ...]) -> Options:
+        """Return the quickest options for x (N, D) on one of `paths`, by the cost model.
+
+        Raises `UnavailableError` if none of them takes as many rows of this head.
+        """
+        problem, machine = self.problem(x), machine_of(x.device)
+        options = [each for each in options_of(problem, machine) if isinstance(each, paths)]
+        if not options:
+            names = " or ".join(path.__name__ for path in paths)
+            raise UnavailableError(f"no path {names} takes {len(x)} rows of this head with its routing")
+        return min(options, key=lambda each: each.seconds(problem, machine))
+
+
+def given(routing: Routing) -> RoutingSource:
+    """Return a routing as the kernels take it."""
+    if routing.per_row is not None:
+        return TopK(routing.ids, routing.row_weights)
+    return Flat(routing.rows, routing.experts, routing.weights, ordered=True)
+
+
+def kernel_runner(kernels: Kernels, example: Tensor, options: Options, forced: bool = False) -> Runner:
+    """Return the runner of whole calls by the kernels' choice, or, if `forced`, under `options`."""
+    problem = kernels.problem(example)
 
     def work(rows_per_expert: list[int]) -> dict[str, int]:
         launches = options.works(problem, rows_per_expert)
         return {
             "launches": len(launches),
-            "executed_flops": sum(work.flops for work in launches),
-            "requested_bytes": sum(work.read + work.written for work in launches),
+            "executed_flops": sum(each.flops for each in launches),
+            "requested_bytes": sum(each.read + each.written for each in launches),
         }
 
+    run = partial(kernels, options=options) if forced else kernels
+    whole = kernels.gate is not None and len(example)  # what torch does to route is not counted, so neither is the rest
+    return replace(torch_runner(run, example, **runs_on(options)), work=work if whole else None)
+
+
+def runs_on(options: Options) -> dict[str, str]:
+    """Return what a runner says of our kernels under `options`."""
     mode = {"mode": "interpreted"} if triton.knobs.runtime.interpret else {}
-    told = {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
-    whole = gate is not None and len(example)  # what torch does to route is not counted, so neither is the rest
-    return replace(torch_runner(_run(head), example, **told), work=work if whole else None)
+    return {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
 
 
-def _run(head: SoftMoEHead | SparseMoEHead) -> Callable[[Tensor], Tensor]:
-    gate, experts = _gate(head), _experts(head)
-    return lambda x: moe(x, gate or _routed(head, x), experts)
+def _prepare(head: Head, example: Tensor) -> Runner:
+    kernels = Kernels(head)
+    return kernel_runner(kernels, example, kernels.chosen(example))
 
 
 def _steps(head: Head, x: Tensor) -> Steps:
     """Return the steps of the grouped path; a fused path is one launch, which has none."""
-    assert isinstance(head, SoftMoEHead | SparseMoEHead)
-    experts = _experts(head)
-    routing = head.routing(x)
-    given: RoutingSource = Flat(routing.rows, routing.experts, routing.weights, ordered=True)
-    if routing.per_row is not None:
-        given = TopK(routing.ids.int(), routing.row_weights)
-    options = options_for(problem_of(x, _gate(head) or given, experts, "ieee"), x.device)
+    kernels = Kernels(head)
+    routing = kernels.head.routing(x)
+    fixed = given(routing)
+    if isinstance(fixed, TopK):
+        fixed = replace(fixed, ids=fixed.ids.int())
+    options = kernels.chosen(x, kernels.gate or fixed)
     if not isinstance(options, Grouped):
         return {}
-
-    def sent(ids: Tensor) -> Dispatch:
-        ids = ids.int()
-        return dispatch(ids, *count(ids, head.config.experts), rows=routing.rows, tile_rows=options.tile_rows)
-
-    def multiplied(sorted_rows: Dispatch) -> Tensor:
-        return options.products(x, sorted_rows, experts)
-
-    even, real = sent(balanced(routing).experts), sent(routing.experts)
-    run = _run(head)
+    even, real = (kernels.dispatch(each, options) for each in (balanced(routing), routing))
     return {
-        "balanced": lambda: multiplied(even),
-        "products": lambda: multiplied(real),
-        "given": lambda: moe(x, given, experts, options=options),
-        "routed": lambda: run(x),
+        "balanced": lambda: kernels.products(x, even, options),
+        "products": lambda: kernels.products(x, real, options),
+        "given": lambda: kernels(x, fixed, options),
+        "routed": lambda: kernels(x),
     }
-
-
-def _experts(head: SoftMoEHead | SparseMoEHead) -> Experts:
-    return Experts(head.w1, head.b1, head.w2, head.b2, head.config.activation)
 
 
 def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
@@ -124,13 +179,4 @@ def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
     return Gate(weight, bias, config.k, config.temperature, config.standardise, config.weights_over)
 
 
-def _routed(head: SoftMoEHead | SparseMoEHead, x: Tensor) -> RoutingSource:
-    """Return the routing of x (N, D), decided in torch, as the kernels take it."""
-    with stage("route"):
-        routing = head.routing(x)
-    if routing.per_row is not None:
-        return TopK(routing.ids, routing.row_weights)
-    return Flat(routing.rows, routing.experts, routing.weights, ordered=True)
-
-
-FORM = Form("triton", 4, "our Triton kernels", _unavailable, _prepare, untimeable=_untimeable, steps=_steps)
+FORM = Form("triton", 4, "our Triton kernels", unavailable, _prepare, untimeable=untimeable, steps=_steps, setup=4.0)

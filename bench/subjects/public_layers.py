@@ -1,8 +1,6 @@
 """The expert layers of public models as heads: a sparse one beside the dense one of as many expert parameters.
 
-Sizes are the models' own, C = D. What their routers have of their own (sigmoid scores, weights over all experts, a
-shared expert) is not modelled: a softmax over the k best scores weighs the experts. Biases stay zero where a model has
-none.
+Sizes are the models' own, and biases are zero if a model has none.
 
 The experts of a layer have E (D W + H C) weights, used or not: 2.8 GB for Mixtral in bfloat16 and 5.6 GB in float32, as
 much again for its dense twin, and again for every copy that a form makes in a layout of its own. The float64 reference
@@ -23,7 +21,7 @@ import torch
 from torch import nn
 
 from bench.errors import BenchError
-from bench.subjects.layers import DEEPSEEK, E128, GPT_OSS_20B, GPT_OSS_120B, MIXTRAL, OLMOE, Layer
+from bench.subjects.layers import LAYERS, MODELS, Layer
 from bench.subjects.workloads import Subject
 from bench.timing.environment import available_memory
 from models.classifier.classifier import Classifier
@@ -33,14 +31,6 @@ from models.heads.cost import flops, parameters
 from models.heads.heads import HeadConfig, equal_capacity
 from models.routing.top_k import TopKConfig
 
-MODELS: dict[str, Layer] = {
-    "mixtral-8x7b": MIXTRAL,
-    "olmoe-1b-7b": OLMOE,
-    "qwen3-30b-a3b": E128,
-    "deepseek-v3-rank": DEEPSEEK,
-    "gpt-oss-20b": GPT_OSS_20B,
-    "gpt-oss-120b": GPT_OSS_120B,
-}
 MEMORY_SHARE = 0.5
 COPIES = 3
 """Of each head: the weights as drawn, and two layouts that forms may hold beside them."""
@@ -56,64 +46,63 @@ SLOW_BFLOAT16 = 0.2
 def subjects(
     device: torch.device, dtype: torch.dtype, shrink: int | None = None, names: Sequence[str] = (), seed: int = 0
 ) -> Iterator[list[Subject]]:
-    """Return for each model of `names`, or of all, its layer as a sparse and as a dense subject.
+    """Return for each layer of `names`, or of all language models, a sparse and a dense subject.
 
     Weights are drawn from `seed` on `device` in `dtype` when a pair is asked for, and no pair is kept here, so that
     one model's weights exist at a time if the caller lets go of each. Widths are divided by `shrink`, or by
     `least_factor` without it. Raises `BenchError` for an unknown name, a `shrink` that does not divide the widths, or
     too little memory, the last when the pair is asked for.
     """
-    chosen = list(names) or list(MODELS)
-    for name in chosen:
-        if name not in MODELS:
-            raise BenchError(f"unknown model {name!r}; choose one of {', '.join(MODELS)}")
-        if shrink is not None:
-            sparse_config(MODELS[name], shrink)
-    return (_pair(name, device, dtype, shrink, seed) for name in chosen)
+    chosen = [layer_named(name) for name in names or MODELS]
+    if shrink is not None:
+        for layer in chosen:
+            divided(layer, shrink)
+    return (pair(layer, device, dtype, shrink, seed) for layer in chosen)
 
 
-def _pair(name: str, device: torch.device, dtype: torch.dtype, shrink: int | None, seed: int) -> list[Subject]:
-    layer = MODELS[name]
+def layer_named(name: str) -> Layer:
+    """Return the layer `name`, or raise `BenchError` naming those there are."""
+    if name not in LAYERS:
+        raise BenchError(f"unknown model {name!r}; choose one of {', '.join(LAYERS)}")
+    return LAYERS[name]
+
+
+def pair(
+    layer: Layer, device: torch.device, dtype: torch.dtype, shrink: int | None = None, seed: int = 0
+) -> list[Subject]:
+    """Return a layer as a sparse subject and as the dense one of as many expert parameters; see `subjects`."""
     factor = least_factor(layer, device, dtype) if shrink is None else shrink
-    sparse = sparse_config(layer, factor)
-    return [_subject(name, layer, factor, head, device, dtype, seed) for head in (sparse, equal_capacity(sparse))]
+    sparse = divided(layer, factor)
+    return [_subject(layer, factor, head, device, dtype, seed) for head in (sparse, equal_capacity(sparse))]
 
 
-def sparse_config(layer: Layer, factor: int) -> TopKConfig:
-    """Return the layer's head with D, H and C divided by `factor`, or raise `BenchError` where they cannot be."""
-    common = math.gcd(layer.D, layer.H, layer.C)
+def divided(layer: Layer, factor: int) -> TopKConfig:
+    """Return the layer's head with D, H and C divided by `factor`, or raise `BenchError` if they cannot be."""
+    widths = {name: getattr(layer.head, name) for name in ("features", "hidden", "classes")}
+    common = math.gcd(*widths.values())
     if factor < 1 or common % factor:
         raise BenchError(f"the widths of {layer.name} cannot be divided by {factor}; choose a divisor of {common}")
-    return TopKConfig.model_validate(
-        {
-            "features": layer.D // factor,
-            "hidden": layer.H // factor,
-            "classes": layer.C // factor,
-            "experts": layer.E,
-            "k": layer.k,
-            "activation": layer.activation,
-            "standardise": layer.standardise,
-        }
-    )
+    return layer.head.model_copy(update={name: width // factor for name, width in widths.items()})
 
 
 def least_factor(layer: Layer, device: torch.device, dtype: torch.dtype) -> int:
     """Return the least power of two by which the widths must be divided on `device`, free as it is now.
 
-    Where a CPU is too slow for any, the greatest there is. Raises `BenchError` where no layer fits into memory.
+    If a CPU is too slow for any, the greatest there is. Raises `BenchError` if none fits into memory.
     """
-    factors = [1 << power for power in range(layer.D.bit_length()) if _divides(layer, 1 << power)]
-    fitting = [factor for factor in factors if _fits(sparse_config(layer, factor), device, dtype)]
+    factors = [1 << power for power in range(layer.head.features.bit_length()) if _divides(layer, 1 << power)]
+    fitting = [factor for factor in factors if _fits(divided(layer, factor), device, dtype)]
     if not fitting:
         raise BenchError(
             f"{layer.name} needs more than {MEMORY_SHARE:.0%} of the free memory even with widths divided by "
             f"{factors[-1]}; free some, or leave the model out"
         )
-    return next((factor for factor in fitting if _quick(sparse_config(layer, factor), device, dtype)), fitting[-1])
+    return next((factor for factor in fitting if _quick(divided(layer, factor), device, dtype)), fitting[-1])
 
 
 def _divides(layer: Layer, factor: int) -> bool:
-    return math.gcd(layer.D, layer.H, layer.C) % factor == 0 and layer.D // factor >= layer.E
+    D, H, C = layer.head.features, layer.head.hidden, layer.head.classes
+    return math.gcd(D, H, C) % factor == 0 and D // factor >= layer.head.experts
 
 
 def _fits(sparse: TopKConfig, device: torch.device, dtype: torch.dtype) -> bool:
@@ -135,7 +124,7 @@ def _quick(sparse: TopKConfig, device: torch.device, dtype: torch.dtype) -> bool
 
 
 def _subject(
-    name: str, layer: Layer, factor: int, head: HeadConfig, device: torch.device, dtype: torch.dtype, seed: int
+    layer: Layer, factor: int, head: HeadConfig, device: torch.device, dtype: torch.dtype, seed: int
 ) -> Subject:
     images = InputConfig(shape=(1, 1, head.features), mean=(0.5,), std=(0.25,))
     with torch.device("meta"):  # shapes alone: a module's own initialisation would fill every weight twice
@@ -144,7 +133,7 @@ def _subject(
     model.to(device).eval().requires_grad_(False)
     _draw(model.head, layer.biased, torch.Generator(device).manual_seed(seed))
     return Subject(
-        name=f"{name}-{head.kind}",
+        name=f"{layer.name}-{head.kind}",
         model=model,
         images=images,
         weights="initialised",
@@ -154,7 +143,7 @@ def _subject(
 
 
 def _draw(head: nn.Module, biased: bool, generator: torch.Generator) -> None:
-    """Fill weights uniformly within +-1 / sqrt(fan-in), and biases alike or with zeros."""
+    """Fill weights uniformly within +-1 / sqrt(fan-in), and biases within +-0.1 or with zeros."""
     for name, value in head.named_parameters():
         if name in ("b1", "b2") or name.endswith("bias"):
             value.uniform_(-0.1, 0.1, generator=generator) if biased else value.zero_()

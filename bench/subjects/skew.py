@@ -1,4 +1,4 @@
-"""Rows made so that a gate sends them to chosen experts: routing as an axis of its own.
+"""Rows made so that a gate sends them to chosen experts: routing as one more axis.
 
 Letters: N rows, D input width, E experts, k experts per row.
 """
@@ -15,7 +15,7 @@ from models.heads.heads import Head
 from models.heads.sparse import SparseMoEHead
 from models.routing.top_k import TopKConfig
 
-Skew = Literal["uniform", "zipf1", "zipf2", "hot", "one"]
+Skew = Literal["balanced", "uniform", "zipf1", "zipf2", "hot", "one"]
 SKEWS: tuple[Skew, ...] = get_args(Skew)
 EXPONENTS = {"uniform": 0.0, "zipf1": 1.0, "zipf2": 2.0}
 PUSH = 10.0
@@ -25,21 +25,24 @@ PUSH = 10.0
 def chosen_experts(skew: Skew, rows: int, experts: int, k: int, seed: int = 0) -> Tensor:
     """Return ids (N, k) int64, distinct in a row, on the CPU.
 
-    "uniform", "zipf1" and "zipf2" draw k experts without replacement by 1 / rank^s with s = 0, 1, 2; "hot" puts expert
-    0 in every row and gives the others as many rows as can be; "one" sends every row to experts 0 to k - 1.
+    "balanced" gives every expert the same number of rows, or one more; "uniform", "zipf1" and "zipf2" draw k experts
+    without replacement by 1 / rank^s with s = 0, 1, 2; "hot" puts expert 0 in every row and balances the others; "one"
+    sends every row to experts 0 to k - 1.
     """
     generator = torch.Generator().manual_seed(seed)
     if skew in EXPONENTS:
         popularity = -EXPONENTS[skew] * torch.arange(1, experts + 1).log()
         noise = torch.rand(rows, experts, generator=generator).clamp_(1e-12, 1 - 1e-7)
         return (popularity - (-noise.log()).log()).topk(k, dim=1).indices
+    if skew == "balanced":
+        return _even_experts(rows, experts, k, generator)
     if skew == "hot" and 1 < k < experts:
-        others = even_experts(rows, experts - 1, k - 1, generator) + 1
+        others = _even_experts(rows, experts - 1, k - 1, generator) + 1
         return torch.cat([torch.zeros(rows, 1, dtype=torch.int64), others], dim=1)
     return torch.arange(k).expand(rows, k)
 
 
-def even_experts(rows: int, experts: int, k: int, generator: torch.Generator) -> Tensor:
+def _even_experts(rows: int, experts: int, k: int, generator: torch.Generator) -> Tensor:
     """Return ids (N, k): the experts in a random order, over and over, the rows then shuffled."""
     order = torch.randperm(experts, generator=generator)
     ids = order[torch.arange(rows * k) % experts].view(rows, k)
@@ -57,10 +60,10 @@ def unsteerable(head: Head) -> str | None:
     return None
 
 
-def raising(gate: Tensor, by: float) -> Tensor:
+def _raising(gate: Tensor, by: float) -> Tensor:
     """Return (E, D) float64 on the CPU: row e, added to an x (D,), raises only expert e's score under `gate` (E, D).
 
-    It raises it by `by`. This holds where the rows of the gate are independent, so D >= E.
+    It raises it by `by`. This holds if the rows of the gate are independent, so D >= E.
     """
     inverse: Tensor = torch.linalg.pinv(gate.detach().cpu().double())  # (D, E)
     return by * inverse.T
@@ -69,8 +72,9 @@ def raising(gate: Tensor, by: float) -> Tensor:
 def skewed_rows(head: SparseMoEHead, skew: Skew, rows: int, seed: int = 0) -> Tensor:
     """Return x (N, D) float32 on the CPU that `head`, under top-k routing, sends to the experts of `chosen_experts`.
 
-    Normal rows are moved along the directions that raise one expert's score and no other's. Raises `BenchError` where
-    the gate cannot be steered: for what `unsteerable` tells, or where its scores depend on each other.
+    Normal rows are moved along the directions that raise one expert's score and no other's; among the experts of a row
+    the differences of the noise stay, hence unequal weights. Raises `BenchError` if the gate cannot be steered: for the
+    reason that `unsteerable` gives, or because its scores depend on each other.
     """
     config = head.config
     if reason := unsteerable(head):
@@ -82,9 +86,9 @@ def skewed_rows(head: SparseMoEHead, skew: Skew, rows: int, seed: int = 0) -> Te
     if rows == 0:
         return x.float()
     reach = float((x @ weight.T).std()) + float(bias.abs().max())
-    push = raising(weight, PUSH * reach)  # (E, D)
+    push = _raising(weight, PUSH * reach)  # (E, D)
     x = (x + torch.nn.functional.embedding_bag(ids, push, mode="sum")).float()
-    found = head.routing(x.to(head.gate.weight)).ids.cpu()  # (N, k)
-    if not torch.equal(found.sort(dim=1).values, ids.sort(dim=1).values):
+    routed = head.routing(x.to(head.gate.weight)).ids.cpu()  # (N, k)
+    if not torch.equal(routed.sort(dim=1).values, ids.sort(dim=1).values):
         raise BenchError(f"no rows can be made that this gate sends to {skew} experts; leave --routing out")
     return x

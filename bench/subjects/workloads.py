@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.errors import BenchError
-from bench.forms import Runner, form, forms
+from bench.forms import Runner, default_forms, form
 from bench.subjects.skew import SKEWS, Skew, skewed_rows
 from bench.timing.clock import ClockName, clocks
 from models import zoo
@@ -149,7 +149,7 @@ SUITES = {
             cold_rows=(256,),
         ),
         Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), 0.4),
-        Suite("routing", "every way of spreading rows over experts", (256, 4096), 0.5, skews=SKEWS),
+        Suite("routing", "every way of spreading rows over experts", (256, 4096), 0.5, skews=SKEWS[1:]),
         Suite(
             "models",
             "expert layers of public models, without the forms that unroll a hundred experts",
@@ -214,8 +214,8 @@ def _shapes(suite: Suite, device: torch.device, dtype: torch.dtype) -> Iterator[
 
 
 def chosen_forms(names: Sequence[str], suite: Suite | None = None) -> list[str]:
-    """Return `names`, where there are none those of `suite`, or every form; raises `BenchError` for an unknown one."""
-    return [form(name).name for name in dict.fromkeys(names)] or list(suite.forms if suite else ()) or list(forms())
+    """Return `names`, without any those of `suite` or the default ones; raises `BenchError` for an unknown one."""
+    return [form(name).name for name in dict.fromkeys(names)] or list(suite.forms if suite else ()) or default_forms()
 
 
 def chosen_subjects(suite: Suite, checkpoints: Sequence[Path]) -> list[Subject]:

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from bench.cases.unmeasurable import UnmeasurableError, unmeasurable
 from bench.errors import told
-from bench.subjects.layers import Tensors, deviation, layer_output, new_tensors, tolerance
 from bench.targets.peers import Peer, Prepared
+from bench.targets.peers.layers import Tensors, deviation, layer_output, new_tensors, tolerance
 from bench.targets.plan import Group
 from bench.timing import environment
 from bench.timing.clock import synchronise

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bench.subjects.layers import DEEPSEEK, E128, MIXTRAL, OLMOE, PAPER, Layer
 from bench.subjects.workloads import dtype_name
 from bench.targets.peers import Peer, peers
+from bench.targets.peers.layers import DEEPSEEK, E128, MIXTRAL, OLMOE, PAPER, Layer
 from reports.records.record import Status
 from reports.records.timing import Cache, Clock, Routing, Timing
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import torch
 
-from bench.subjects.layers import LAYERS, chosen_experts
 from bench.targets.peers import peers
 from bench.targets.peers.kernel_path import FUSED, GROUPED, best
+from bench.targets.peers.layers import LAYERS, chosen_experts
 from bench.targets.plan import Group
 from kernels.choice.choice import choose
 from kernels.cost.machine import H100, Machine, assuming

@@ -50,7 +50,7 @@ NotNegative = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=300, pattern=r"^\P{C}*$")]  # of characters that can be seen
 Id = Annotated[str, Field(max_length=1_000, pattern=r"^\P{C}*$")]
 Step = Literal["", "balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph", "replay"]
-Routing = Literal["features", "noise", "uniform", "zipf1", "zipf2", "hot", "one"]
+Routing = Literal["features", "noise", "balanced", "uniform", "zipf1", "zipf2", "hot", "one"]
 Cache = Literal["warm", "cold"]
 
 
@@ -102,9 +102,9 @@ class CaseRecord(BaseModel):
     cache: Cache = "warm"  # "cold": what the call reads was driven from the caches before every sample
 
     # Where the rows come from: "features" (real ones, kept with the checkpoint), "noise" (drawn), or rows made so that
-    # the gate sends them to experts drawn evenly ("uniform") or by 1 / rank or 1 / rank^2 ("zipf1", "zipf2"), to one
-    # expert and others in turn ("hot"), or all to the same k experts ("one"); dense and soft heads measured beside
-    # such a sparse head say the same and keep their own rows.
+    # the gate sends as many to each expert ("balanced"), to experts drawn evenly ("uniform") or by 1 / rank or
+    # 1 / rank^2 ("zipf1", "zipf2"), to one expert and others in turn ("hot"), or all to the same k experts ("one");
+    # dense and soft heads measured beside such a sparse head say the same and keep their own rows.
     routing: Routing
     rows_per_expert: list[Count] = []  # (E,) assignments of these N rows; empty for dense
     load_cv: NotNegative | None = None  # of it: standard deviation / mean

@@ -19,7 +19,7 @@ from reports.reading.load import Case, Results
 from reports.records.record import CaseRecord
 from reports.speed.floors import Floor, floor
 
-MADE_ROUTINGS = ("uniform", "zipf1", "zipf2", "hot", "one")
+MADE_ROUTINGS = ("balanced", "uniform", "zipf1", "zipf2", "hot", "one")
 MAP_SUITE = "scale"  # whose many heads are shown as one map of break-even
 KINDS = ("dense", "sparse", "soft")  # the order in which heads are shown
 USUAL_POLICY = "top_k"  # of a sparse head, and of records from before there were others

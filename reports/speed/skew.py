@@ -18,6 +18,7 @@ from reports.speed.tables import caption, name
 NAMES = {
     "features": "as real rows do",
     "noise": "as drawn rows do",
+    "balanced": "balanced",
     "uniform": "evenly",
     "zipf1": "Zipf 1",
     "zipf2": "Zipf 2",

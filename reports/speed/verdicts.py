@@ -14,6 +14,7 @@ from reports.speed.floors import Floor
 
 _DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 ROUTINGS = {
+    "balanced": "every expert as often",
     "uniform": "experts drawn evenly",
     "zipf1": "experts drawn as Zipf(1)",
     "zipf2": "experts drawn as Zipf(2)",

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from bench import cli
-from bench.forms import forms
+from bench.forms import default_forms
 from models.classifier.checkpoint import save
 from models.classifier.classifier import Classifier
 from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
@@ -75,7 +75,7 @@ def awkward(rows, width):
     return x
 
 
-@pytest.mark.parametrize("form", list(forms()))
+@pytest.mark.parametrize("form", default_forms())
 @pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
 def test_every_form_gives_the_logits_of_the_formula(trained, tmp_path, monkeypatch, capsys, kind, form):
     config = json.loads((trained[kind] / "config.json").read_text())["model"]["head"]

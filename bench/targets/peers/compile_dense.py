@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from bench.subjects.layers import Layer, Tensors
 from bench.targets.peers import dense
 from bench.targets.peers.compiled import compiled, only_on_a_gpu
+from bench.targets.peers.layers import Layer, Tensors
 from bench.targets.peers.peer import Peer, Prepared
 
 _compiled = compiled(dense.head)

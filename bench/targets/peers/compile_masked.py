@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from bench.subjects.layers import Layer
 from bench.targets.peers import masked
 from bench.targets.peers.compiled import SETUP, compiled, only_on_a_gpu
+from bench.targets.peers.layers import Layer
 from bench.targets.peers.peer import Peer
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.forms.compile import isolated
-from bench.subjects.layers import Layer, Tensors
+from bench.targets.peers.layers import Layer, Tensors
 from bench.targets.peers.peer import Prepared, Run
 
 MODE = "max-autotune-no-cudagraphs"

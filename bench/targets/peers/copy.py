@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.subjects.layers import Layer, Tensors
+from bench.targets.peers.layers import Layer, Tensors
 from bench.targets.peers.peer import Peer, Prepared, always
 
 BYTES, BYTES_ON_CPU = 2**30, 2**23

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.forms.grouped_mm import aligned
 from bench.forms.sorting import combine_even, sort_by_expert
-from bench.subjects.layers import Layer, Tensors, activate
+from bench.targets.peers.layers import Layer, Tensors, activate
 from bench.targets.peers.peer import Peer, Prepared, Run
 from bench.targets.peers.plain import route
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.subjects.layers import Layer, Tensors
+from bench.targets.peers.layers import Layer, Tensors
 from bench.targets.peers.peer import Prepared
 from kernels.choice.choice import options_of
 from kernels.choice.tuning import options_for

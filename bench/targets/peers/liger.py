@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from bench.subjects.layers import Layer, Tensors, given_routing
+from bench.targets.peers.layers import Layer, Tensors, given_routing
 from bench.targets.peers.peer import Peer, Prepared
 
 

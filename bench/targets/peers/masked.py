@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.subjects.layers import Layer, Tensors, activate
+from bench.targets.peers.layers import Layer, Tensors, activate
 from bench.targets.peers.peer import Peer, Prepared, Run
 from bench.targets.peers.plain import route
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from bench.subjects.layers import Layer, Tensors, activate
+from bench.targets.peers.layers import Layer, Tensors, activate
 from bench.targets.peers.peer import Peer, Prepared
 from bench.targets.peers.plain import gate_scores
 

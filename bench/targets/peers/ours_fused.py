@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from bench.subjects.layers import Layer, Tensors
 from bench.targets.peers.kernel_path import FUSED, best, gated, required
+from bench.targets.peers.layers import Layer, Tensors
 from bench.targets.peers.peer import Peer, Prepared, interpreted, triton_unavailable
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.subjects.layers import Tensors, given_routing
 from bench.targets.peers.kernel_path import run_of
+from bench.targets.peers.layers import Tensors, given_routing
 from bench.targets.peers.peer import Peer, Prepared, interpreted, triton_unavailable
 
 

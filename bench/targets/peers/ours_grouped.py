@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.subjects.layers import Tensors
 from bench.targets.peers.kernel_path import GROUPED, gated, required
+from bench.targets.peers.layers import Tensors
 from bench.targets.peers.peer import Peer, Prepared, interpreted, triton_unavailable
 
 

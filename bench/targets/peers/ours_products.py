@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.subjects.layers import Layer, Tensors, expert_outputs
 from bench.targets.peers.kernel_path import GROUPED, chosen, required
+from bench.targets.peers.layers import Layer, Tensors, expert_outputs
 from bench.targets.peers.peer import Peer, Prepared, interpreted, triton_unavailable
 from kernels.ops.dispatch import count, dispatch
 from kernels.paths.grouped import Grouped

@@ -13,7 +13,7 @@ import triton
 from torch import Tensor
 
 from bench.forms.triton import kernels_unavailable
-from bench.subjects.layers import Layer, Tensors
+from bench.targets.peers.layers import Layer, Tensors
 
 Run = Callable[[Tensor], Tensor]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bench.subjects.layers import Tensors
+from bench.targets.peers.layers import Tensors
 from models.routing import select, standardise
 from models.routing.top_k import weigh
 

@@ -7,7 +7,7 @@ import torch
 
 from bench.cases import counterfactuals, measure, prepare
 from bench.cases.measure import measure_group
-from bench.errors import BenchError
+from bench.errors import BenchError, UnavailableError
 from bench.forms import forms
 from bench.forms.form import Form, Runner
 from bench.subjects.workloads import Case, Shape, Subject
@@ -240,3 +240,28 @@ def test_a_head_without_policy_records_none():
 def test_the_same_seed_gives_the_same_rows():
     first, second = (run(group([subject()], ["eager"], rows=50), seed=4)["eager"].record for _ in range(2))
     assert first.rows_per_expert == second.rows_per_expert
+
+
+def test_what_shows_only_in_preparing_makes_a_form_unavailable(monkeypatch):
+    def refusing(head, x):
+        raise UnavailableError("this head has biases")
+
+    monkeypatch.setitem(forms(), "refusing", Form("refusing", 9, "", lambda *a: None, refusing))
+    record = run(group([subject()], ["refusing"]))["refusing"].record
+    assert (record.status, record.reason) == (Status.UNAVAILABLE, "this head has biases")
+
+
+@pytest.mark.parametrize("reusable", [True, False])
+def test_a_runner_bound_to_its_rows_is_prepared_again(monkeypatch, reusable):
+    prepared = []
+
+    def preparing(head, x):
+        prepared.append(x)
+        return Runner(head, {"device": "cpu"})
+
+    made = Form("counted", 9, "", lambda *a: None, preparing, reusable=reusable)
+    monkeypatch.setitem(forms(), "counted", made)
+    one = subject()
+    for seed in (0, 1):
+        run(group([one], ["counted"]), seed=seed)
+    assert len(prepared) == (1 if reusable else 2)

@@ -14,8 +14,8 @@ import torch
 from bench.commands import targets as command
 from bench.errors import BenchError
 from bench.rooms import ROOT
-from bench.subjects.layers import PAPER
 from bench.targets.file import TimingFile
+from bench.targets.peers.layers import PAPER
 from bench.targets.plan import Group, plan, rehearsal
 from reports.records.record import Status
 from reports.records.timing import TimingRun

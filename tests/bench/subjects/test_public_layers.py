@@ -13,9 +13,10 @@ from bench.correctness.equivalence import deviation, head_reference
 from bench.errors import BenchError
 from bench.forms import form
 from bench.subjects import public_layers
-from bench.subjects.layers import OLMOE
-from bench.subjects.public_layers import MODELS, least_factor, sparse_config, subjects
+from bench.subjects.layers import LAYERS, MODELS
+from bench.subjects.public_layers import divided, least_factor, subjects
 from bench.subjects.skew import SKEWS, skewed_rows
+from models.config import head_config
 from models.heads.heads import equal_capacity
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -48,10 +49,12 @@ def pair(name, factor, dtype=torch.float32, seed=0):
 
 
 def test_sizes_and_sources_are_those_of_the_models():
-    assert {name: (layer.D, layer.H, layer.E, layer.k) for name, layer in MODELS.items()} == SIZES
-    for name, layer in MODELS.items():
-        assert layer.C == layer.D
-        assert layer.activation == "swiglu"
+    heads = {name: LAYERS[name].head for name in MODELS}
+    assert {name: (head.features, head.hidden, head.experts, head.k) for name, head in heads.items()} == SIZES
+    for name, head in heads.items():
+        layer = LAYERS[name]
+        assert head.classes == head.features
+        assert head.activation == "swiglu"
         assert layer.source.startswith("config.json of "), name
         assert layer.biased == ("clamped" in layer.source) == name.startswith("gpt-oss")
 
@@ -60,7 +63,7 @@ def test_sizes_and_sources_are_those_of_the_models():
 def test_a_pair_has_equal_experts_and_only_its_widths_are_divided(name):
     D, H, E, k = SIZES[name]
     factor = 8
-    sparse = sparse_config(MODELS[name], factor)
+    sparse = divided(LAYERS[name], factor)
     dense = equal_capacity(sparse)
     assert (sparse.features, sparse.hidden, sparse.classes) == (D // factor, H // factor, D // factor)
     assert (sparse.experts, sparse.k, sparse.weights_over, sparse.standardise) == (E, k, "selected", False)
@@ -69,19 +72,30 @@ def test_a_pair_has_equal_experts_and_only_its_widths_are_divided(name):
     assert dense.activation == sparse.activation == "swiglu"
 
 
+def test_the_papers_layer_is_its_head_without_a_backbone():
+    sparse, dense = pair("paper", 1)
+    assert sparse.head.config == head_config("sparse")
+    assert (dense.head.config.features, dense.head.config.hidden, dense.head.config.classes) == (512, 512, 10)
+    assert sparse.model.config.backbone.name == "identity"
+    assert bool(sparse.head.gate.bias.any())
+    assert bool(dense.head.b1.any())
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_the_record_says_source_and_factor(name):
     sparse, dense = pair(name, TINY[name])
     for subject, kind in ((sparse, "sparse"), (dense, "dense")):
         assert subject.name == f"{name}-{kind}"
         assert (subject.weights, subject.features) == ("initialised", None)
-        assert (subject.source, subject.shrunk) == (MODELS[name].source, f"widths divided by {TINY[name]}")
+        assert (subject.source, subject.shrunk) == (LAYERS[name].source, f"widths divided by {TINY[name]}")
     experts = [sum(getattr(one.head, weight).numel() for weight in ("w1", "b1", "w2")) for one in (sparse, dense)]
     assert experts[0] == experts[1]
 
 
 def test_nothing_is_said_of_widths_that_are_the_models_own(monkeypatch):
-    monkeypatch.setitem(MODELS, "olmoe-1b-7b", replace(OLMOE, D=64, H=4, C=64))
+    layer = LAYERS["olmoe-1b-7b"]
+    small = layer.head.model_copy(update={"features": 64, "hidden": 4, "classes": 64})
+    monkeypatch.setitem(LAYERS, "olmoe-1b-7b", replace(layer, head=small))
     assert [subject.shrunk for subject in pair("olmoe-1b-7b", 1)] == ["", ""]
 
 
@@ -94,7 +108,7 @@ def test_weights_are_seeded_distinct_and_in_place(name, dtype):
             assert (value.dtype, value.device, value.requires_grad) == (dtype, CPU, False)
             assert torch.equal(value, same[key])
             if key in ("b1", "b2") or key.endswith("bias"):
-                assert bool(value.any()) == MODELS[name].biased, key
+                assert bool(value.any()) == LAYERS[name].biased, key
                 continue
             fan_in = value.shape[-2 if key in ("w1", "w2") else -1]
             assert not torch.equal(value, dict(other.head.named_parameters())[key])
@@ -108,7 +122,7 @@ def test_weights_are_seeded_distinct_and_in_place(name, dtype):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_form_that_runs_here_equals_the_reference(name, free):
     free(0, 64 * GIB, threads=0)  # too slow for any factor
-    factor = least_factor(MODELS[name], CPU, torch.float32)
+    factor = least_factor(LAYERS[name], CPU, torch.float32)
     for subject in pair(name, factor):
         x = torch.randn(65, subject.head.config.features, generator=torch.Generator().manual_seed(5))
         expected = head_reference(subject.head, x)
@@ -137,7 +151,7 @@ def test_a_pair_is_drawn_on_the_gpu_and_every_form_equals_the_reference(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_can_be_made_for_every_routing_at_the_greatest_factor(name, free):
     free(0, 64 * GIB, threads=0)
-    sparse, _ = pair(name, least_factor(MODELS[name], CPU, torch.float32))
+    sparse, _ = pair(name, least_factor(LAYERS[name], CPU, torch.float32))
     assert sparse.head.config.features >= sparse.head.config.experts
     for skew in SKEWS:
         assert skewed_rows(sparse.head, skew, 9).shape == (9, sparse.head.config.features)
@@ -170,12 +184,12 @@ def weights_of(name, factor):
 )
 def test_a_gpus_memory_decides(name, dtype, gpu, factor, free):
     free(gpu * GIB, 128 * GIB)
-    assert least_factor(MODELS[name], CUDA, dtype) == factor
+    assert least_factor(LAYERS[name], CUDA, dtype) == factor
 
 
 def test_the_hosts_memory_must_hold_the_reference(free):
     free(1000 * GIB, 16 * GIB)
-    assert least_factor(MODELS["mixtral-8x7b"], CUDA, torch.bfloat16) == 2  # 12 bytes x 1.4e9 weights of 8 GiB
+    assert least_factor(LAYERS["mixtral-8x7b"], CUDA, torch.bfloat16) == 2  # 12 bytes x 1.4e9 weights of 8 GiB
 
 
 @settings(max_examples=60, deadline=None)
@@ -189,7 +203,7 @@ def test_the_least_factor_fits_and_half_of_it_does_not(name, gpu, host, dtype):
     with pytest.MonkeyPatch.context() as patch:
         memory = {"cuda": gpu * GIB, "cpu": host * GIB}
         patch.setattr(public_layers, "available_memory", lambda device: memory[device.type])
-        factor = least_factor(MODELS[name], CUDA, dtype)
+        factor = least_factor(LAYERS[name], CUDA, dtype)
     share = public_layers.MEMORY_SHARE
 
     def needed(factor, slack):
@@ -204,7 +218,7 @@ def test_the_least_factor_fits_and_half_of_it_does_not(name, gpu, host, dtype):
 def test_a_call_on_a_cpu_stays_within_its_time(name, free):
     D, H, E, _ = SIZES[name]
     free(0, 64 * GIB)
-    factor = least_factor(MODELS[name], CPU, torch.float32)
+    factor = least_factor(LAYERS[name], CPU, torch.float32)
 
     def seconds(factor):
         return 2 * public_layers.ROWS * 3 * (D // factor) * (E * H // factor) / (2 * 5e10)
@@ -220,7 +234,7 @@ def test_bfloat16_without_instructions_for_it_counts_as_slow(free, monkeypatch):
     found = []
     for fast in (True, False):
         monkeypatch.setattr(public_layers, "multiplies_bfloat16", lambda fast=fast: fast)
-        found.append(least_factor(MODELS["mixtral-8x7b"], CPU, torch.bfloat16))
+        found.append(least_factor(LAYERS["mixtral-8x7b"], CPU, torch.bfloat16))
     assert found == [16, 32]
 
 
@@ -237,7 +251,7 @@ def test_too_little_memory_is_told(free):
     ("arguments", "words"),
     [
         ({"names": ["mixtral-8x22b"]}, "unknown model 'mixtral-8x22b'; choose one of mixtral-8x7b, olmoe"),
-        ({"shrink": 3}, "widths of mixtral cannot be divided by 3; choose a divisor of 2048"),
+        ({"shrink": 3}, "widths of mixtral-8x7b cannot be divided by 3; choose a divisor of 2048"),
         ({"shrink": 0}, "cannot be divided by 0"),
         ({"shrink": 256, "names": ["olmoe-1b-7b", "gpt-oss-20b"]}, "widths of gpt-oss-20b cannot be divided by 256"),
     ],

@@ -58,6 +58,14 @@ def test_the_gate_sends_rows_where_they_are_meant_to_go(skew, E, k, changes):
     assert torch.equal(one.routing(x).ids.sort(dim=1).values, chosen_experts(skew, 53, E, k, 3).sort(dim=1).values)
 
 
+@pytest.mark.parametrize("skew", ["balanced", "zipf1", "hot"])
+def test_rounding_to_bfloat16_does_not_decide(skew):
+    one = head(128, 8, D=256, standardise=False).to(torch.bfloat16)
+    x = skewed_rows(one, skew, 130).to(torch.bfloat16)
+    exact = one.double().routing(x.double()).ids
+    assert torch.equal(exact.sort(dim=1).values, chosen_experts(skew, 130, 128, 8).sort(dim=1).values)
+
+
 def test_no_rows_are_made_for_none():
     assert skewed_rows(head(8, 2), "zipf1", 0).shape == (0, 24)
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.subjects.layers import E128, PAPER
 from bench.targets import measure as timings
 from bench.targets.measure import BLOCKS, time_group
 from bench.targets.peers import Peer, Prepared, peers
+from bench.targets.peers.layers import E128, PAPER
 from bench.targets.peers.peer import always
 from bench.targets.plan import Group
 from bench.timing.stopwatch import samples

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bench.forms.compile import isolated
-from bench.subjects.layers import E128, PAPER, deviation, layer_output, new_tensors, tolerance
 from bench.targets.peers import dense, grouped_mm, masked, peers
+from bench.targets.peers.layers import E128, PAPER, deviation, layer_output, new_tensors, tolerance
 from bench.targets.plan import plan, rehearsal
 
 CPU = torch.device("cpu")

@@ -1,0 +1,57 @@
+"""The sparse head without sorting: every expert runs on every row, scaled by weights that are mostly zero.
+
+Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bench.forms.eager import wide_products
+from bench.forms.form import Form, Runner, torch_runner
+from bench.forms.stages import stage
+from models.heads.heads import Head, HeadConfig
+from models.heads.sparse import SparseMoEHead
+
+MOST_WASTE = 8
+"""Beyond so many times the operations needed, running every expert is no contest."""
+
+
+def too_many(config: HeadConfig) -> str | None:
+    """Return why running all experts of a sparse head makes no sense, or None."""
+    if config.policy and MOST_WASTE * config.most_experts < config.experts:
+        waste = config.experts // config.most_experts
+        return f"running all {config.experts} experts for {config.most_experts} would take {waste} times the operations"
+    return None
+
+
+def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    if not config.policy:
+        return f"a {config.kind} head runs all of its experts anyway; its plain form is eager"
+    return too_many(config)
+
+
+def wide_sparse(head: SparseMoEHead) -> Callable[[Tensor], Tensor]:
+    """Return the sparse head as two wide products, (N, D) -> (N, C)."""
+    hidden, out = wide_products(head)
+
+    def run(x: Tensor) -> Tensor:
+        with stage("route"):
+            routing = head.routing(x)
+            weights = torch.zeros_like(routing.scores).index_put((routing.rows, routing.experts), routing.weights)
+            weights = weights.to(x.dtype)  # (N, E)
+        with stage("experts"):
+            return out(weights @ head.b2, hidden(x) * weights[:, :, None])
+
+    return run
+
+
+def _prepare(head: Head, example: Tensor) -> Runner:
+    assert isinstance(head, SparseMoEHead)
+    return torch_runner(wide_sparse(head), example)
+
+
+FORM = Form("masked", 6, "all experts in one masked product", _unavailable, _prepare, default=False)

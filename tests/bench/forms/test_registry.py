@@ -1,0 +1,114 @@
+"""The registry: forms of this folder, and those of installed packages with nothing edited here."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import torch
+
+import bench.forms
+from bench.errors import BenchError
+from bench.forms import default_forms, form, forms
+from bench.rooms import ROOT
+from reports.output.styles import COLOURS
+from tests.bench.checkpoints import sparse_checkpoint
+
+PLUGIN = Path(__file__).with_name("plugin")
+PEERS = {
+    "masked", "compile_max", "compile_grouped_mm", "triton_fused", "triton_grouped", "triton_given", "triton_products",
+    "cublas", "liger", "moe_ops", "empty", "copy", "peak",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def fresh_registry():
+    forms.cache_clear()
+    yield
+    forms.cache_clear()
+
+
+@pytest.fixture
+def entries(monkeypatch):
+    """Return a function that installs entry points, as (name, value)."""
+
+    def install(*named):
+        points = [EntryPoint(name, value, "moegap.forms") for name, value in named]
+        monkeypatch.setattr(bench.forms, "entry_points", lambda group: points)
+
+    return install
+
+
+def test_peers_and_anchors_are_measured_by_name_alone():
+    assert default_forms() == ["loop", "eager", "compile", "grouped_mm", "triton", "onnxruntime"]
+    assert forms().keys() - set(default_forms()) == PEERS
+
+
+def test_what_does_not_run_the_head_says_what_it_does_instead():
+    for chosen in forms().values():
+        assert (chosen.computes == "head") == (chosen.work is None), chosen.name
+        assert (chosen.computes == "products") == (chosen.expected is not None), chosen.name
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Return a folder into which the package was installed."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    shutil.copytree(PLUGIN, source, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", target, source]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options], check=True)
+    return target
+
+
+def test_a_form_of_another_package_is_measured_and_shown_like_any_other(installed, tmp_path):
+    checkpoint, out, page = sparse_checkpoint(tmp_path / "head"), tmp_path / "result.json", tmp_path / "page"
+    options = ["--form", "loop", "--form", "theirs", "--rows", "4", "--seconds", "0.02", "--device", "cpu"]
+    moegap(installed, "bench", checkpoint, *options, "--out", out)
+    measured = [entry["extra_info"] for entry in json.loads(out.read_text())["benchmarks"]]
+    (theirs,) = [record for record in measured if record["form"] == "theirs"]
+    assert (theirs["rows"], theirs["runs_on"]["kernels"]) == (4, "their-forms 1.2.3")
+
+    moegap(installed, "report", out, "--out", page)
+    html = (page / "index.html").read_text()
+    (legend,) = set(re.findall(r'<li><svg[^>]*><line [^>]*stroke="(#\w+)"[^>]*/>.*?</svg>theirs</li>', html))
+    assert legend in COLOURS
+    rows = csv.DictReader((page / "summary.csv").read_text().splitlines())
+    assert {row["form"] for row in rows} == {"loop", "theirs"}
+    assert re.search(r"^\|.*\btheirs\b.*\|$", (page / "report.md").read_text(), re.MULTILINE)
+
+
+def moegap(folder, *arguments):
+    """Run the command line with a folder of installed packages."""
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("no_such_package:FORM", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("bench.forms.eager:NO_FORM", "AttributeError"),
+        ("bench.errors:BenchError", "it is a type, not a Form"),
+    ],
+)
+def test_a_form_that_cannot_be_loaded_says_so_and_stops_no_other(entries, value, words):
+    entries(("broken", value))
+    config = None
+    reason = form("broken").unavailable(config, torch.device("cpu"), torch.float32)
+    assert reason.startswith(f"the entry point {value} cannot be loaded: ")
+    assert words in reason
+    assert form("eager").name == "eager"
+
+
+def test_a_name_that_is_taken_is_refused(entries):
+    entries(("eager", "bench.forms.loop:FORM"))
+    with pytest.raises(BenchError, match=r"two forms are named 'loop', of moegap itself and of package .*; uninstall"):
+        forms()
