@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kernels.moe import moe
 from tests.kernels.calls import KINDS, Call, assert_right, new_call
-from tests.kernels.test_moe import PATHS, PATHS_AND_KINDS
+from tests.kernels.test_moe import PATHS
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -23,9 +23,9 @@ def test_lives_in_a_whole_compiled_graph(kind: str, dynamic: bool) -> None:
         assert torch.equal(compiled(call), 2 * call.run(moe))
 
 
-@pytest.mark.parametrize(("path", "kind"), PATHS_AND_KINDS)
-def test_forced_options_reach_a_compiled_graph(path: str, kind: str) -> None:
-    call = new_call(6, 16, 16, 4, 5, kind=kind)
+@pytest.mark.parametrize("path", PATHS)
+def test_forced_options_reach_a_compiled_graph(path: str) -> None:
+    call = new_call(6, 16, 16, 4, 5)
     options = PATHS[path]
     torch._dynamo.reset()
     compiled = torch.compile(lambda: call.run(moe, options=options), fullgraph=True, backend="aot_eager")

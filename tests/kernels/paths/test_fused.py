@@ -205,12 +205,6 @@ def test_a_mutant_is_seen(mutant: str, cut: str) -> None:
         assert_right(solve(call.but(**wrong), cut), call)
 
 
-@on_few_cuts
-def test_a_flat_list_is_refused(cut: str) -> None:
-    with pytest.raises(ValueError, match="takes a gate or k experts for every row, not a flat list"):
-        solve(new_call(3, 8, 8, 4, 2, kind="flat"), cut)
-
-
 def test_too_many_programs_for_one_sum_are_refused() -> None:
     call = new_call(1, 1, 2**16, 1, 1, k=1)
     with pytest.raises(ValueError, match="at most 65535 programs may share a sum, not 65536: use fewer slices"):

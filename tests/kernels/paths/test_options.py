@@ -9,7 +9,7 @@ from kernels.paths.fused_rows import FusedRows
 from kernels.paths.fused_tiles import FusedTiles
 from kernels.paths.grouped import Grouped
 from kernels.paths.options import Options
-from kernels.paths.paths import decode
+from kernels.paths.paths import PATHS, decode
 from kernels.problem.options import Product, Router
 
 PART = Product(columns=64, depth=32, warps=4, stages=2)
@@ -49,3 +49,7 @@ def test_options_survive_their_code(options: Options) -> None:
     assert decode(options.code) == options
     assert decode(options.code).code == options.code
     assert hash(decode(options.code)) == hash(options)
+
+
+def test_every_path_is_listed() -> None:
+    assert set(PATHS) == set(Options.__subclasses__())
