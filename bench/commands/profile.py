@@ -83,7 +83,7 @@ def profile(
     ProfileFile(
         checkpoint=subject.name,
         head=config.kind,
-        policy=config.policy,
+        policy=config.policy or "",
         dtype=dtype,
         runs_on=place.type,
         versions=where.pop("versions"),
