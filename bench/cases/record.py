@@ -30,7 +30,7 @@ def _identity(case: Case) -> dict[str, Any]:
         "data": subject.data,
         "test_accuracy": subject.test_accuracy,
         "head": config.kind,
-        "policy": config.policy,
+        "policy": config.policy or "",
         "form": case.form,
         "part": shape.part,
         "backbone": subject.model.config.backbone.name,

@@ -97,7 +97,7 @@ def profile(
         command=command_line(),
         checkpoint=subject.name,
         head=config.kind,
-        policy=config.policy,
+        policy=config.policy or "",
         dtype=dtype,
         runs_on="cuda" if place.type == "cuda" else "cpu",
         versions=machine.pop("versions"),

@@ -20,7 +20,7 @@ class DenseConfig(ExpertsConfig):
     kind: Literal["dense"] = "dense"
 
     gated = False
-    policy: ClassVar[str] = ""
+    policy: ClassVar[None] = None
     experts: ClassVar[int] = 1
     temperature: ClassVar[float] = 1.0
     default_balance: ClassVar[dict[str, float]] = {}

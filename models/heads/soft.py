@@ -22,7 +22,7 @@ class SoftConfig(MixtureConfig):
     kind: Literal["soft"] = "soft"
 
     even_load = True
-    policy: ClassVar[str] = ""
+    policy: ClassVar[None] = None
     default_balance: ClassVar[dict[str, float]] = {"kl": 0.2}
 
     @property
