@@ -24,8 +24,8 @@ FOLDERS = {
     "kernels": ("problem", "launch", "ops", "choice"),
     "models": ("data", "routing", "heads", "classifier", "training", "policies", "sharpness", "zoo"),
     "reports": (
-        "records", "numbers", "reading", "output", "speed", "account", "break_even", "noise", "profile", "training",
-        "targets", "changes",
+        "records", "numbers", "reading", "output", "speed", "account", "cases", "break_even", "noise", "profile",
+        "training", "targets", "changes", "front",
     ),
 }  # fmt: skip
 """The folders of each room; one imports only those before it."""

@@ -15,7 +15,7 @@ def account(
     results: Annotated[list[Path], typer.Argument(help="Files written by `bench`.")],
     to: Annotated[Path | None, typer.Option("--json", help="Write every account into this file too.")] = None,
 ) -> None:
-    """Say of each head what was promised, attainable and realised, and where the time of each form went."""
+    """Say of each head the theoretical, attainable and realised speed-up, and where the time of each form went."""
     from reports.account import text as account_text
     from reports.account.account import as_json
     from reports.errors import ReportError

@@ -139,17 +139,16 @@ def bench(
 
 
 def _summarise(out: Path) -> None:
-    """Say of each soft and sparse head in `out` what was promised, attainable and realised."""
+    """Say of each soft and sparse head in `out` the theoretical, attainable and realised speed-up."""
     from reports.account import text as account_text
-    from reports.break_even import page as break_even_page
+    from reports.break_even.break_even_section import findings
     from reports.break_even.map import maps
     from reports.reading.load import load
     from reports.speed.analysis import analyse
 
     analysis = analyse(load([out]))
-    frontiers = [sentence for finding in break_even_page.findings(maps(analysis)) for sentence in finding.sentences]
     told = list(account_text.speedups(analysis))
-    for line in [*told, *frontiers]:
+    for line in [*told, *findings(maps(analysis))]:
         typer.echo(line)
     if told:
         typer.echo(f"where the time of each form went: moegap account {shlex.quote(str(out))}")

@@ -4,16 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reports.account.account import Account
+from reports.account.account import Account, by_setting
 from reports.account.cross_check import Agreement
 from reports.numbers import units
 from reports.output.blocks import Column, Table, without_blanks
 from reports.records.record import Ceilings
 from reports.records.validated import moment
-from reports.speed.analysis import Analysis, Setting
-from reports.speed.tables import caption, name
+from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Comparison, Setting, Speedup
+from reports.speed.settings import caption, name, resident
 
 _STAGE_NAMES = {"route": "gate and top-k", "experts": "expert products"}
+
+
+def speedups(analysis: Analysis) -> list[Table]:
+    """Return, for each setting, the theoretical, attainable and best realised speed-up of each MoE head, by rows.
+
+    The heads of a map of break-even stand in that map.
+    """
+    columns = (
+        Column("head", numeric=False),
+        Column("rows"),
+        Column("theoretical"),
+        Column("attainable"),
+        Column("limited by", numeric=False),
+        Column("least bytes"),
+        Column("realised"),
+        Column(units.INTERVAL),
+        Column("verdict", numeric=False),
+        Column("form", numeric=False),
+        Column("dense form", numeric=False),
+        Column("n"),
+    )
+    groups = {
+        (speedup.setting, speedup.head): None for speedup in analysis.speedups if speedup.setting.suite != MAP_SUITE
+    }
+    order = sorted(groups, key=lambda group: (group[0].rank(), KINDS.index(group[1].kind), analysis.labels[group[1]]))
+    rows: dict[Setting, list[tuple[str, ...]]] = {}
+    for setting, head in order:
+        rows.setdefault(setting, []).extend(_speedup_row(analysis, found) for found in analysis.of(setting, head))
+    return [without_blanks(Table(caption(setting), columns, tuple(found))) for setting, found in rows.items()]
 
 
 def waterfalls(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
@@ -48,14 +77,6 @@ def ceilings(measured: Iterable[Ceilings]) -> Table | None:
     return without_blanks(Table("Ceilings", _CEILINGS, rows)) if rows else None
 
 
-def by_setting(accounts: Sequence[Account]) -> list[tuple[Setting, list[Account]]]:
-    """Return the accounts of each setting, in their order."""
-    groups: dict[Setting, list[Account]] = {}
-    for account in accounts:
-        groups.setdefault(account.setting, []).append(account)
-    return list(groups.items())
-
-
 _CASE = (Column("head", numeric=False), Column("form", numeric=False), Column("rows"))
 _CEILINGS = (
     Column("device", numeric=False),
@@ -73,6 +94,31 @@ _CEILINGS = (
 )
 
 
+def _speedup_row(analysis: Analysis, speedup: Speedup) -> tuple[str, ...]:
+    best = speedup.best
+    floor = analysis.floors.get(best.case)
+    return (
+        name(analysis, speedup.head),
+        units.count(speedup.rows),
+        units.factor(best.theoretical),
+        "" if best.attainable is None else units.factor(best.attainable),
+        floor.limit if floor else "",
+        f"{units.megabytes(best.case.record.least_bytes or 0)}, {resident(floor)}" if floor else "",
+        units.factor(best.realised.value),
+        _interval(best),
+        best.verdict,
+        best.case.record.form,
+        best.base.record.form,
+        units.count(best.realised.samples),
+    )
+
+
+def _interval(comparison: Comparison) -> str:
+    notes = [] if comparison.realised.paired else ["unpaired"]
+    notes += [] if comparison.matched else ["unmatched"]
+    return ", ".join([units.factor_interval(comparison.realised), *notes])
+
+
 def _waterfalls(analysis: Analysis, setting: Setting, accounts: Sequence[Account]) -> Table:
     places = {part.name: part.place for account in accounts for part in account.waterfall.parts}
     names = sorted(places, key=lambda part: (places[part], part))
@@ -80,7 +126,7 @@ def _waterfalls(analysis: Analysis, setting: Setting, accounts: Sequence[Account
         *_CASE,
         Column("measured by", numeric=False),
         Column("unit", numeric=False),
-        Column("promised"),
+        Column("theoretical"),
         Column("call"),
         *(Column(part) for part in names),
         Column("notes", numeric=False),
@@ -97,7 +143,9 @@ def _waterfall_row(analysis: Analysis, account: Account, names: Sequence[str]) -
         *_case(analysis, account),
         found.basis,
         unit,
-        "" if found.promised is None else units.seconds_in(found.promised, unit, decimals=len(whole.partition(".")[2])),
+        ""
+        if found.theoretical is None
+        else units.seconds_in(found.theoretical, unit, decimals=len(whole.partition(".")[2])),
         whole,
         *(cells.get(part, "") for part in names),
         " ".join(found.notes),
