@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from reports.account.account import Account, by_setting
 from reports.account.cross_check import Agreement
 from reports.numbers import units
-from reports.output.blocks import Column, Table, without_blanks
+from reports.output.blocks import Column, Table, numeric, without_blanks, worded
 from reports.records.record import Ceilings
 from reports.records.validated import moment
 from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Comparison, Setting, Speedup
@@ -22,18 +22,12 @@ def speedups(analysis: Analysis) -> list[Table]:
     The heads of a map of break-even stand in that map.
     """
     columns = (
-        Column("head", numeric=False),
-        Column("rows"),
-        Column("theoretical"),
-        Column("attainable"),
-        Column("limited by", numeric=False),
-        Column("least bytes"),
-        Column("realised"),
-        Column(units.INTERVAL),
-        Column("verdict", numeric=False),
-        Column("form", numeric=False),
-        Column("dense form", numeric=False),
-        Column("n"),
+        *worded("head"),
+        *numeric("rows", "theoretical", "attainable"),
+        *worded("limited by"),
+        *numeric("least bytes", "realised", units.INTERVAL),
+        *worded("verdict", "form", "dense form"),
+        *numeric("n"),
     )
     groups = {
         (speedup.setting, speedup.head): None for speedup in analysis.speedups if speedup.setting.suite != MAP_SUITE
@@ -54,13 +48,9 @@ def checks(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
     """Return, for each setting, the seconds of stages by steps and by trace, where cases have both."""
     columns = (
         *_CASE,
-        Column("stage", numeric=False),
-        Column("by steps"),
-        Column("by trace"),
-        Column("trace − steps, of the call"),
-        Column("trace / steps"),
-        Column("agree", numeric=False),
-        Column("why not", numeric=False),
+        *worded("stage"),
+        *numeric("by steps", "by trace", "trace − steps, of the call", "trace / steps"),
+        *worded("agree", "why not"),
     )
     tables = []
     for setting, own in by_setting(accounts):
@@ -77,20 +67,13 @@ def ceilings(measured: Iterable[Ceilings]) -> Table | None:
     return without_blanks(Table("Ceilings", _CEILINGS, rows)) if rows else None
 
 
-_CASE = (Column("head", numeric=False), Column("form", numeric=False), Column("rows"))
+_CASE = (*worded("head", "form"), *numeric("rows"))
 _CEILINGS = (
-    Column("device", numeric=False),
-    Column("dtype", numeric=False),
-    Column("threads", numeric=False),
-    Column("GFLOP/s"),
-    Column("of the product", numeric=False),
-    Column("launch"),
-    Column("operator"),
-    Column("waking threads"),
-    Column("graph replay"),
-    Column("n"),
-    Column("measured", numeric=False),
-    Column("copies, GB/s by working set", numeric=False),
+    *worded("device", "dtype", "threads"),
+    *numeric("GFLOP/s"),
+    *worded("of the product"),
+    *numeric("launch", "operator", "waking threads", "graph replay", "n"),
+    *worded("measured", "copies, GB/s by working set"),
 )
 
 
@@ -124,12 +107,10 @@ def _waterfalls(analysis: Analysis, setting: Setting, accounts: Sequence[Account
     names = sorted(places, key=lambda part: (places[part], part))
     columns = (
         *_CASE,
-        Column("measured by", numeric=False),
-        Column("unit", numeric=False),
-        Column("theoretical"),
-        Column("call"),
+        *worded("measured by", "unit"),
+        *numeric("theoretical", "call"),
         *(Column(part) for part in names),
-        Column("notes", numeric=False),
+        *worded("notes"),
     )
     rows = tuple(_waterfall_row(analysis, account, names) for account in accounts)
     return without_blanks(Table(caption(setting), columns, rows))

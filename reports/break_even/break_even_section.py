@@ -10,7 +10,19 @@ from reports.break_even.map import Facet, Line, Map, Point
 from reports.numbers import units
 from reports.numbers.stats import Verdict
 from reports.output import canvas
-from reports.output.blocks import Chart, Column, Grid, Legend, PageOnly, Panel, Section, Table, Text, folded
+from reports.output.blocks import (
+    Chart,
+    Grid,
+    Legend,
+    PageOnly,
+    Panel,
+    Section,
+    Table,
+    Text,
+    folded,
+    numeric,
+    worded,
+)
 from reports.records.record import Status
 from reports.speed import settings
 from reports.speed.settings import caption
@@ -117,15 +129,17 @@ def charts(found: Map) -> list[Chart]:
 def frontiers(found: Map) -> Table:
     """Return from how many rows on each sparse head is faster."""
     columns = (
-        Column("input width"),
-        Column("expert width"),
-        Column("experts per row"),
-        Column("experts"),
-        Column("sizes measured"),
-        Column("at fewest rows"),
-        Column("at most rows"),
-        Column("equal at about"),
-        Column("the sparse head overtakes the dense one", numeric=False),
+        *numeric(
+            "input width",
+            "expert width",
+            "experts per row",
+            "experts",
+            "sizes measured",
+            "at fewest rows",
+            "at most rows",
+            "equal at about",
+        ),
+        *worded("the sparse head overtakes the dense one"),
     )
     return Table("From how many rows on", columns, tuple(_frontier_row(line) for line in found.lines))
 
@@ -133,16 +147,8 @@ def frontiers(found: Map) -> Table:
 def speedups(found: Map) -> Table:
     """Return every measured speed-up of a map."""
     columns = (
-        Column("input width"),
-        Column("experts per row"),
-        Column("experts"),
-        Column("rows"),
-        Column("speed-up"),
-        Column(units.INTERVAL),
-        Column("n"),
-        Column("verdict", numeric=False),
-        Column("form", numeric=False),
-        Column("dense form", numeric=False),
+        *numeric("input width", "experts per row", "experts", "rows", "speed-up", units.INTERVAL, "n"),
+        *worded("verdict", "form", "dense form"),
     )
     rows = (_speedup_row(line, point) for line in found.lines for point in line.points)
     return Table("Every speed-up measured", columns, tuple(rows))

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from reports.cases.conditions import CASE, pairs, ratio, times
 from reports.numbers import units
-from reports.output.blocks import Column, Section, Table
+from reports.output.blocks import Section, Table, numeric
 from reports.speed.analysis import Analysis
 from reports.speed.settings import caption
 
-_COLUMNS = (*CASE, Column("head alone"), Column("classifier"), Column("share"), Column(units.INTERVAL))
+_COLUMNS = (*CASE, *numeric("head alone", "classifier", "share", units.INTERVAL))
 
 
 def classifier_section(analysis: Analysis) -> Section | None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from reports.cases.conditions import CASE, pairs, ratio, times
 from reports.numbers import units
-from reports.output.blocks import Column, Section, Table
+from reports.output.blocks import Section, Table, numeric
 from reports.speed.analysis import Analysis
 from reports.speed.settings import caption
 
-_COLUMNS = (*CASE, Column("warm"), Column("cold"), Column("cold / warm"), Column(units.INTERVAL))
+_COLUMNS = (*CASE, *numeric("warm", "cold", "cold / warm", units.INTERVAL))
 
 
 def cold_section(analysis: Analysis) -> Section | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.numbers import units
-from reports.output.blocks import Column, PageOnly, Section, Table, Text
+from reports.output.blocks import PageOnly, Section, Table, Text, numeric, worded
 from reports.records.record import CaseRecord
 from reports.speed.analysis import Analysis, Head
 from reports.speed.settings import caption, name
@@ -31,13 +31,9 @@ def cold_start_section(analysis: Analysis) -> Section | None:
 def cold_start(analysis: Analysis) -> list[Table]:
     """Return, for each setting, what preparing a form costs and how much memory a call takes, over all its rows."""
     columns = (
-        Column("head", numeric=False),
-        Column("form", numeric=False),
-        Column("cold start, least"),
-        Column("cold start, most"),
-        Column("peak memory"),
-        Column("at rows"),
-        Column("runs on", numeric=False),
+        *worded("head", "form"),
+        *numeric("cold start, least", "cold start, most", "peak memory", "at rows"),
+        *worded("runs on"),
     )
     tables = []
     for setting in analysis.usual:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from reports.numbers import stats, units
 from reports.numbers.stats import Estimate
-from reports.output.blocks import Column
+from reports.output.blocks import numeric, worded
 from reports.reading.load import Case
 from reports.speed.analysis import Analysis, Head, Setting
 from reports.speed.settings import name
 
-CASE = (Column("head", numeric=False), Column("form", numeric=False), Column("rows"))
+CASE = (*worded("head", "form"), *numeric("rows"))
 
 
 def pairs(analysis: Analysis, first: Setting, second: Setting) -> Iterator[tuple[Case, Case]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reports.numbers import units
-from reports.output.blocks import Column, Section, Table
+from reports.output.blocks import Section, Table, numeric, worded
 from reports.reading.load import Case
 from reports.speed import settings
 from reports.speed.analysis import Analysis, Head
@@ -13,16 +13,8 @@ from reports.speed.settings import name, nearest_batch
 
 BYTES_PER_FLOAT32 = 4
 _COLUMNS = (
-    Column("head", numeric=False),
-    Column("form", numeric=False),
-    Column("parameters"),
-    Column("in fp32"),
-    Column("peak memory"),
-    Column("mean"),
-    Column("std"),
-    Column("median"),
-    Column("n"),
-    Column("images/s"),
+    *worded("head", "form"),
+    *numeric("parameters", "in fp32", "peak memory", "mean", "std", "median", "n", "images/s"),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports.numbers import units
-from reports.output.blocks import Column, PageOnly, Section, Table
+from reports.output.blocks import PageOnly, Section, Table, numeric, worded
 from reports.records.record import CaseRecord
 from reports.speed.analysis import Analysis, Head
 from reports.speed.settings import caption, name
@@ -27,15 +27,8 @@ def work_section(analysis: Analysis) -> Section | None:
 def work(analysis: Analysis) -> list[Table]:
     """Return, for each setting, what the forms that count their own work execute and request, beside what is needed."""
     columns = (
-        Column("head", numeric=False),
-        Column("form", numeric=False),
-        Column("rows"),
-        Column("launches"),
-        Column("MFLOP executed"),
-        Column("MFLOP needed"),
-        Column("executed / needed"),
-        Column("requested"),
-        Column("least"),
+        *worded("head", "form"),
+        *numeric("rows", "launches", "MFLOP executed", "MFLOP needed", "executed / needed", "requested", "least"),
     )
     tables = []
     for setting in analysis.settings:

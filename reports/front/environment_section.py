@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from reports.noise.sampling_section import DRIFTED, marked
 from reports.noise.self_test import SelfTest, in_brief
 from reports.numbers import units
-from reports.output.blocks import Block, Column, Facts, Section, Table, Text, without_blanks
+from reports.output.blocks import Block, Facts, Section, Table, Text, numeric, without_blanks, worded
 from reports.reading.load import Case, measured_at
 from reports.records.record import CaseRecord, Group
 from reports.speed import settings
@@ -40,13 +40,9 @@ def machines(analysis: Analysis, tests: Sequence[SelfTest] = ()) -> list[Facts]:
 def public(analysis: Analysis) -> Table | None:
     """Return the layers of public models that were measured, and where their sizes stand; None without any."""
     columns = (
-        Column("layer", numeric=False),
-        Column("features"),
-        Column("hidden width of an expert"),
-        Column("experts"),
-        Column("per row"),
-        Column("sizes from", numeric=False),
-        Column("shrunk", numeric=False),
+        *worded("layer"),
+        *numeric("features", "hidden width of an expert", "experts", "per row"),
+        *worded("sizes from", "shrunk"),
     )
     rows = dict.fromkeys(
         (

@@ -19,7 +19,6 @@ from reports.output import canvas, legend
 from reports.output.blocks import (
     Chart,
     Choice,
-    Column,
     Details,
     Grid,
     Key,
@@ -28,7 +27,9 @@ from reports.output.blocks import (
     Section,
     Table,
     choosing,
+    numeric,
     without_blanks,
+    worded,
 )
 from reports.output.canvas import INK
 from reports.output.styles import COLOURS
@@ -148,19 +149,9 @@ def _microseconds(value: float) -> str:
 
 
 _COLUMNS = (
-    Column("head", numeric=False),
-    Column("form", numeric=False),
-    Column("rows"),
-    Column("n"),
-    Column("blocks"),
-    Column("least"),
-    Column("5 %"),
-    Column("median"),
-    Column("95 %"),
-    Column("most"),
-    Column("quartile variation"),
-    Column("between blocks"),
-    Column("ended by", numeric=False),
+    *worded("head", "form"),
+    *numeric("rows", "n", "blocks", "least", "5 %", "median", "95 %", "most", "quartile variation", "between blocks"),
+    *worded("ended by"),
 )
 
 

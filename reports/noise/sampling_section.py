@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reports.numbers import units
-from reports.output.blocks import Column, Details, PageOnly, Section, Table, Text, without_blanks
+from reports.output.blocks import Details, PageOnly, Section, Table, Text, numeric, without_blanks, worded
 from reports.reading.load import Case
 from reports.records.record import Group
 from reports.speed.analysis import Analysis
@@ -51,19 +51,20 @@ def sampling_section(analysis: Analysis) -> Section | None:
 def drift(analysis: Analysis) -> list[Table]:
     """Return, for each setting, how steady the anchor was in each group; several settings may share a group."""
     columns = (
-        Column("rows"),
-        Column("heads and forms"),
-        Column("blocks"),
-        Column("anchor, median"),
-        Column("least"),
-        Column("most"),
-        Column(f"blocks beyond {100 * DRIFTED:g} %"),
-        Column("throttled blocks"),
-        Column("marked blocks", numeric=False),
-        Column("clock, MHz"),
-        Column("power, W"),
-        Column("ended by", numeric=False),
-        Column("overhead"),
+        *numeric(
+            "rows",
+            "heads and forms",
+            "blocks",
+            "anchor, median",
+            "least",
+            "most",
+            f"blocks beyond {100 * DRIFTED:g} %",
+            "throttled blocks",
+        ),
+        *worded("marked blocks"),
+        *numeric("clock, MHz", "power, W"),
+        *worded("ended by"),
+        *numeric("overhead"),
     )
     groups = {group.group_id: group for group in analysis.results.groups}
     tables = []

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from reports.errors import ReportError
 from reports.numbers import stats, units
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
-from reports.output.blocks import Column, Table
+from reports.output.blocks import Table, numeric, worded
 from reports.reading.files import Content, read
 from reports.reading.studies import Name, Part, StudyFile, check_format
 from reports.records.record import SHORTEST, Block, Count, Seconds
@@ -32,15 +32,17 @@ Samples = Annotated[tuple[Seconds, ...], Field(max_length=100_000)]
 Blocks = Annotated[tuple[Block, ...], Field(max_length=100_000)]
 
 _COLUMNS = (
-    Column("side b", numeric=False),
-    Column("comparisons"),
-    Column("FASTER"),
-    Column("SLOWER"),
-    Column("SAME"),
-    Column("UNCLEAR"),
-    Column("wrong"),
-    Column("interval holds the truth"),
-    Column("width of the interval, median"),
+    *worded("side b"),
+    *numeric(
+        "comparisons",
+        "FASTER",
+        "SLOWER",
+        "SAME",
+        "UNCLEAR",
+        "wrong",
+        "interval holds the truth",
+        "width of the interval, median",
+    ),
 )
 
 

@@ -283,6 +283,16 @@ def choosing(
     )
 
 
+def worded(*titles: str) -> tuple[Column, ...]:
+    """Return columns of words."""
+    return tuple(Column(title, numeric=False) for title in titles)
+
+
+def numeric(*titles: str) -> tuple[Column, ...]:
+    """Return columns of numbers."""
+    return tuple(Column(title) for title in titles)
+
+
 def without_blanks(table: Table) -> Table:
     """Return the table without columns that are blank in every row."""
     kept = [place for place in range(len(table.columns)) if any(row[place] for row in table.rows)]

@@ -9,7 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from reports.numbers import units
 from reports.output import canvas, legend
-from reports.output.blocks import Chart, Column, Facts, Grid, Legend, Panel, Section, Table, Text, without_blanks
+from reports.output.blocks import (
+    Chart,
+    Column,
+    Facts,
+    Grid,
+    Legend,
+    Panel,
+    Section,
+    Table,
+    Text,
+    numeric,
+    without_blanks,
+    worded,
+)
 from reports.profile.figures import STAGES, Bar, share_chart
 from reports.profile.file import Profile, ProfileFile
 from reports.records.validated import moment
@@ -104,7 +117,7 @@ def _range(profiles: Sequence[Profile], share: Callable[[Profile], float]) -> st
 
 def _stages(file: ProfileFile) -> Table:
     """Return the share of each stage in a call."""
-    columns = (*_HEAD, Column("call, profiled"), *(Column(stage.name) for stage in STAGES), Column("told by", False))
+    columns = (*_HEAD, *numeric("call, profiled"), *(Column(stage.name) for stage in STAGES), *worded("told by"))
     rows = tuple(
         (
             *_names(profile),
@@ -122,13 +135,15 @@ def _busy(file: ProfileFile) -> Table:
     cuda = file.runs_on == "cuda"
     columns = (
         *_HEAD,
-        Column("calls"),
-        Column("kernels and copies" if cuda else "operators or nodes"),
-        Column("GPU busy" if cuda else "in operators"),
-        Column("share"),
-        Column("GPU idle" if cuda else "between operators"),
-        Column("host until the last launch returns"),
-        Column("of it while the GPU is busy"),
+        *numeric(
+            "calls",
+            "kernels and copies" if cuda else "operators or nodes",
+            "GPU busy" if cuda else "in operators",
+            "share",
+            "GPU idle" if cuda else "between operators",
+            "host until the last launch returns",
+            "of it while the GPU is busy",
+        ),
     )
     rows = tuple(
         (
@@ -149,14 +164,7 @@ def _busy(file: ProfileFile) -> Table:
 
 def _longest(file: ProfileFile) -> Table:
     """Return the longest operators, kernels or nodes of each form."""
-    columns = (
-        *_HEAD,
-        Column("operator, kernel or node", False),
-        Column("where", False),
-        Column("time per call"),
-        Column("share"),
-        Column("times"),
-    )
+    columns = (*_HEAD, *worded("operator, kernel or node", "where"), *numeric("time per call", "share", "times"))
     rows = []
     for profile in file.profiles:
         longest = sorted((*profile.operators, *profile.nodes), key=lambda work: -work.seconds)[:LONGEST]
@@ -176,7 +184,7 @@ def _traces(file: ProfileFile) -> Table:
     )
 
 
-_HEAD = (Column("form", numeric=False), Column("rows"))
+_HEAD = (*worded("form"), *numeric("rows"))
 
 
 def _mean(number: float) -> str:

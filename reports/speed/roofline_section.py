@@ -16,7 +16,19 @@ import altair as alt
 
 from reports.numbers import units
 from reports.output import canvas, legend
-from reports.output.blocks import Chart, Choice, Column, Details, Grid, PageOnly, Section, Table, choosing
+from reports.output.blocks import (
+    Chart,
+    Choice,
+    Column,
+    Details,
+    Grid,
+    PageOnly,
+    Section,
+    Table,
+    choosing,
+    numeric,
+    worded,
+)
 from reports.output.canvas import INK
 from reports.output.styles import Style
 from reports.reading.load import Case
@@ -186,14 +198,10 @@ def _table(analysis: Analysis, setting: Setting, found: Sequence[RooflinePoint])
     """Return what the points stand for: a row for each head and number of rows, a column for each form."""
     forms = list(dict.fromkeys(point.case.record.form for point in found))
     columns = (
-        Column("head", numeric=False),
-        Column("rows"),
-        Column("MFLOP"),
-        Column("least bytes"),
-        Column("FLOP per byte"),
-        Column("roof, GFLOP/s"),
-        Column("roof by", numeric=False),
-        Column("with one launch"),
+        *worded("head"),
+        *numeric("rows", "MFLOP", "least bytes", "FLOP per byte", "roof, GFLOP/s"),
+        *worded("roof by"),
+        *numeric("with one launch"),
         *(Column(f"{form}, GFLOP/s") for form in forms),
     )
     groups: dict[tuple[Head, int, int, int | None], dict[str, RooflinePoint]] = {}

@@ -10,7 +10,6 @@ from reports.output import canvas, legend
 from reports.output.blocks import (
     Block,
     Chart,
-    Column,
     Details,
     Grid,
     PageOnly,
@@ -19,7 +18,9 @@ from reports.output.blocks import (
     Subsection,
     Table,
     Text,
+    numeric,
     without_blanks,
+    worded,
 )
 from reports.reading.load import Case
 from reports.records.record import CaseRecord
@@ -122,16 +123,10 @@ def skew_panels(analysis: Analysis) -> list[Panel]:
 def skew_tables(analysis: Analysis) -> list[Table]:
     """Return, for each setting with made routings, the spread of rows over experts and each form's time."""
     columns = (
-        Column("head", numeric=False),
-        Column("form", numeric=False),
-        Column("rows"),
-        Column("rows go to experts", numeric=False),
-        Column("CV of rows per expert"),
-        Column("experts used"),
-        Column("fewest rows"),
-        Column("most rows"),
-        Column("median"),
-        Column(units.INTERVAL),
+        *worded("head", "form"),
+        *numeric("rows"),
+        *worded("rows go to experts"),
+        *numeric("CV of rows per expert", "experts used", "fewest rows", "most rows", "median", units.INTERVAL),
     )
     found = []
     for setting, cases in _axes(analysis).items():

@@ -14,7 +14,7 @@ from pathlib import PurePath
 
 from reports.numbers import units
 from reports.numbers.seeds import Spread, spread
-from reports.output.blocks import Column, Section, Table, Text, without_blanks
+from reports.output.blocks import Section, Table, Text, numeric, without_blanks, worded
 from reports.reading.studies import Run, Sharpness, SharpnessPart
 from reports.records.record import CaseRecord
 from reports.speed.analysis import USUAL_POLICY
@@ -38,15 +38,9 @@ AUGMENTATION, EIGENVALUES = 1, 8  # the defects that move a published number
 TOLD = "The defect is told below."
 
 _COLUMNS = (
-    Column("number", numeric=False),
-    Column("head", numeric=False),
-    Column("published"),
-    Column("ours"),
-    Column("seeds"),
-    Column("device", numeric=False),
-    Column("tolerance", numeric=False),
-    Column("verdict", numeric=False),
-    Column("why, or how to run it", numeric=False),
+    *worded("number", "head"),
+    *numeric("published", "ours", "seeds"),
+    *worded("device", "tolerance", "verdict", "why, or how to run it"),
 )
 _CURVATURE: dict[Quantity, tuple[str, Callable[[SharpnessPart], float | None]]] = {
     "largest eigenvalue, train": ("train", lambda part: part.whole.largest if part.whole else None),

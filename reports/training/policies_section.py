@@ -14,7 +14,18 @@ import numpy as np
 from reports.numbers import stats, units
 from reports.numbers.seeds import INTERVAL, Difference, Spread, difference, spread
 from reports.output import canvas, legend
-from reports.output.blocks import Chart, Column, Grid, Panel, Section, Table, Text, folded, without_blanks
+from reports.output.blocks import (
+    Chart,
+    Grid,
+    Panel,
+    Section,
+    Table,
+    Text,
+    folded,
+    numeric,
+    without_blanks,
+    worded,
+)
 from reports.output.styles import CONTENDERS, Style, contenders
 from reports.reading.studies import Latency, PolicyRun, PolicyStudy
 from reports.training import policy_figures as figures
@@ -27,32 +38,26 @@ EQUAL_WITHIN = 0.01  # parameters that differ by a smaller share count as equal
 Measure = Callable[[PolicyRun], float | None]
 
 _COLUMNS = (
-    Column("policy", numeric=False),
-    Column("seeds"),
-    Column("test accuracy"),
-    Column(f"points beyond {BASE}"),
-    Column("experts per row"),
-    Column("spread over rows"),
-    Column("load CV"),
-    Column("dropped"),
-    Column("rows without expert"),
-    Column("gate entropy, nats"),
-    Column("FLOPs per row"),
-    Column("expert and class, nats"),
-    Column("by chance"),
-    Column("expert and domain, nats"),
-    Column("by chance"),
-    Column("parameters"),
+    *worded("policy"),
+    *numeric(
+        "seeds",
+        "test accuracy",
+        f"points beyond {BASE}",
+        "experts per row",
+        "spread over rows",
+        "load CV",
+        "dropped",
+        "rows without expert",
+        "gate entropy, nats",
+        "FLOPs per row",
+        "expert and class, nats",
+        "by chance",
+        "expert and domain, nats",
+        "by chance",
+        "parameters",
+    ),
 )
-_LATENCY = (
-    Column("policy", numeric=False),
-    Column("form", numeric=False),
-    Column("rows"),
-    Column("median"),
-    Column(units.INTERVAL),
-    Column("n"),
-    Column("or why there is none", numeric=False),
-)
+_LATENCY = (*worded("policy", "form"), *numeric("rows", "median", units.INTERVAL, "n"), *worded("or why there is none"))
 
 
 @dataclass(frozen=True)

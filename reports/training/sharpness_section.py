@@ -22,7 +22,9 @@ from reports.output.blocks import (
     Table,
     Text,
     folded,
+    numeric,
     without_blanks,
+    worded,
 )
 from reports.output.styles import Style, contenders
 from reports.reading.studies import Block, LossLine, Sharpness, SharpnessPart, WorstCase
@@ -38,33 +40,19 @@ _LINES = (
     Key("rows take another route", '<path d="M7,1L13,7L7,13L1,7Z" fill="none" stroke="currentColor"/>', (14, 14)),
 )
 _SUMMARY = (
-    Column("checkpoint", numeric=False),
-    Column("images", numeric=False),
-    Column("loss"),
-    Column("accuracy"),
-    Column("gradient norm"),
-    Column("largest eigenvalue"),
-    Column("trace"),
-    Column("one step is sure of"),
-    Column("agreement"),
-    Column("device", numeric=False),
+    *worded("checkpoint", "images"),
+    *numeric("loss", "accuracy", "gradient norm", "largest eigenvalue", "trace", "one step is sure of", "agreement"),
+    *worded("device"),
 )
 _BLOCKS = (
-    Column("block", numeric=False),
-    Column("parameters"),
+    *worded("block"),
+    *numeric("parameters"),
     *(Column(f"eigenvalue {place + 1} (residual)") for place in range(EIGENVALUES)),
-    Column("trace ± standard error"),
-    Column("probes"),
-    Column("stopped by", numeric=False),
-    Column("gradient norm"),
-    Column("time"),
+    *numeric("trace ± standard error", "probes"),
+    *worded("stopped by"),
+    *numeric("gradient norm", "time"),
 )
-_WORST = (
-    Column("kind", numeric=False),
-    Column("radius"),
-    Column("rise of the loss"),
-    Column("rows rerouted"),
-)
+_WORST = (*worded("kind"), *numeric("radius", "rise of the loss", "rows rerouted"))
 
 
 def sharpness_section(files: Sequence[Sharpness]) -> Section | None:

@@ -11,7 +11,6 @@ from reports.output import canvas, legend
 from reports.output.blocks import (
     Block,
     Chart,
-    Column,
     Grid,
     Legend,
     Panel,
@@ -19,7 +18,9 @@ from reports.output.blocks import (
     Subsection,
     Table,
     Text,
+    numeric,
     without_blanks,
+    worded,
 )
 from reports.output.styles import CONTENDERS, Style, contenders
 from reports.reading.studies import ROUNDING, Run, TrainingStudy
@@ -43,15 +44,9 @@ _LINES = (
     legend.line("one seed", width=0.8, opacity=0.7),
 )
 _COLUMNS = (
-    Column("head", numeric=False),
-    Column("seeds"),
-    Column("parameters"),
-    Column("best epoch"),
-    Column("validation"),
-    Column("test"),
-    Column("train"),
-    Column("time"),
-    Column("device", numeric=False),
+    *worded("head"),
+    *numeric("seeds", "parameters", "best epoch", "validation", "test", "train", "time"),
+    *worded("device"),
 )
 
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import vl_convert
 
-from reports.training.sharpness_plot import plot
+from reports.training.sharpness_figures import plot
 
 PART = {
     "subset": "train",
