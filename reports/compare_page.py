@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports.changes import panels as changes_page
 from reports.changes import text as changes_text
 from reports.changes.changes import Changes
+from reports.changes.changes_section import changes_section
 from reports.changes.gate import Gate
-from reports.numbers import units
+from reports.front import verdict_section
+from reports.front.remake_section import remake_section
 from reports.output import html, markdown
+from reports.output.blocks import Page
 from reports.page import Report
 from reports.reading.files import check_folder, write
 
@@ -18,23 +20,15 @@ def build(found: Changes, gate: Gate | None, out: Path, command: str) -> Report:
     """Write `index.html` and `compare.md` into the folder `out`, made if need be.
 
     `gate` is the outcome of a gate on the comparison, if there was one, and `command` what to run to make it again.
-    Raises `ReportError` where `out` is no folder, and `OSError` where it cannot be written.
+    Raises `ReportError` if `out` is no folder, and `OSError` if it cannot be written.
     """
     check_folder(out)
-    findings = changes_page.findings(found, gate)
-    content = {
-        "title": html.Title("before and after", "Two runs, before and after"),
-        "tally": changes_text.between(found),
-        "intervals": {"times": units.INTERVAL},
-        "findings": findings,
-        "changes": changes_page.section(found),
-        "commands": [command],
-        **dict.fromkeys(("account", "answers", "missing", "measured", "trainings", "policies"), ()),
-    }
+    changed = changes_section(found, gate)
+    verdict = verdict_section.section(verdict_section.findings([changed]))
+    sections = [verdict, changed, remake_section([command])]
+    page = Page("before and after", "Two runs, before and after", changes_text.between(found), sections)
     out.mkdir(parents=True, exist_ok=True)
-    report = Report(
-        out / "index.html", out / "compare.md", None, {}, [line for told in findings for line in told.sentences]
-    )
-    write(report.index, html.render(content))
-    write(report.markdown, markdown.render(content, "compare.md"))
+    report = Report(out / "index.html", out / "compare.md", None, {}, list(changed.findings))
+    write(report.index, html.render(page))
+    write(report.markdown, markdown.render(page))
     return report

@@ -1,4 +1,7 @@
-"""The report: a page, its findings in Markdown for a pull request, all cases as CSV, and every chart as a picture."""
+"""The report: a page, its findings in Markdown for a pull request, all cases as CSV, and every chart as a picture.
+
+A section is one file of its topic's folder, and has its place in the list that `_sections` returns.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,59 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from altair.utils.schemapi import debug_mode
 
-from reports.account import panels as account_panels
-from reports.break_even import figures as break_even_figures
-from reports.break_even import page as break_even_page
-from reports.break_even.map import Map, maps
+from reports.account.account import account
+from reports.account.account_section import account_section, losses
+from reports.break_even.break_even_section import break_even_section
+from reports.break_even.map import maps
+from reports.cases import summary
+from reports.cases.cases_section import cases_section
+from reports.cases.classifier_section import classifier_section
+from reports.cases.cold_section import cold_section
+from reports.cases.cold_start_section import cold_start_section
+from reports.cases.efficiency_section import efficiency_section
+from reports.cases.not_measured_section import not_measured_section
+from reports.cases.work_section import work_section
 from reports.changes import changes
-from reports.changes import panels as changes_page
 from reports.changes.changes import Changes
+from reports.changes.changes_section import changes_section
 from reports.errors import ReportError
-from reports.noise import noise, sampling, self_test, steadiness
-from reports.numbers import units
-from reports.numbers.seeds import INTERVAL
+from reports.front.environment_section import environment_section
+from reports.front.remake_section import remake_section
+from reports.front.title import footnotes, lede, title
+from reports.front.verdict_section import verdict_section
+from reports.noise.noise_section import noise_section
+from reports.noise.sampling_section import sampling_section
+from reports.noise.self_test_section import self_test_section
 from reports.output import html, markdown
-from reports.output.blocks import Finding
+from reports.output.blocks import Page, Section
 from reports.output.export import Picture, pictures
-from reports.output.html import Title
-from reports.output.styles import styles
-from reports.profile import panels as profile_panels
+from reports.profile import profile_section as profiles
+from reports.profile.profile_section import profile_section
 from reports.reading import inputs
 from reports.reading.files import check_folder, search, write
 from reports.reading.inputs import Inputs
-from reports.reading.load import load, measured_at
-from reports.speed import conditions, full_table, panels, roofline, skew, summary, tables, verdicts
+from reports.reading.load import load
+from reports.speed import verdicts
+from reports.speed.accuracy_section import accuracy_section
 from reports.speed.analysis import MAP_SUITE, Analysis, analyse
-from reports.targets import page as targets_page
-from reports.training.sections import Sections, sections
+from reports.speed.latency_section import latency_section
+from reports.speed.roofline_section import roofline_section
+from reports.speed.routing_section import routing_section
+from reports.speed.speedup_section import speedup_section
+from reports.targets.page import targets_section
+from reports.training import studies
+from reports.training.beside_section import beside_section
+from reports.training.policies_section import policies_section
+from reports.training.sharpness_section import sharpness_section
+from reports.training.training_section import Recipe, recipes, training_section
+
+MORE = (
+    "The page beside this file holds every waterfall, the cross-check by a second method, all cases and their raw "
+    "samples; summary.csv every case for a spreadsheet; charts/ every picture."
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +70,7 @@ class Report:
 
     index: Path
     markdown: Path
-    summary: Path | None  # of benchmark results, where there are any
+    summary: Path | None  # of benchmark results, if there are any
     pictures: Mapping[str, Picture]  # of every chart, by name, for `reports.output.export.export`
     headline: list[str]
     left_out: tuple[Path, ...] = ()  # files of folders that hold no result
@@ -55,8 +82,8 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     Benchmark results and study files may be mixed in any order. `paper` adds the published numbers beside ours, `base`,
     the result of a run before, what changed since.
 
-    Each file is replaced whole or not at all. The same results give the same bytes. Raises `ReportError` where a
-    result file is unusable or `out` is no folder, and `OSError` where it cannot be written.
+    Each file is replaced whole or not at all. The same results give the same bytes. Raises `ReportError` if a result
+    file is unusable or `out` is no folder, and `OSError` if it cannot be written.
     """
     check_folder(out)
     found = search(results)
@@ -64,112 +91,64 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
     given = inputs.gather(found.contents)
     analysis = analyse(given.results)
-    with debug_mode(False):  # altair validates specifications: tests do, for it takes long and data make no other ones
-        content = _whole(analysis, given, _since(base, analysis) if base else None, paper)
+    trained = recipes(given.studies.training)
+    since = _since(base, analysis) if base else None
     rows = summary.rows(analysis)
-    content["full_table"] = full_table.full_table(rows)
-    content["commands"] = _commands(given, results, out, paper, base)
+    with debug_mode(False):  # altair validates specifications: tests do, for it takes long and data make no other ones
+        sections = _sections(analysis, given, trained, rows, since, paper)
+    sections.append(remake_section(_commands(given, results, out, paper, base)))
+    page = Page(*title(given), lede(analysis, given, trained), sections, footnotes(given), MORE)
     out.mkdir(parents=True, exist_ok=True)
-    index, told = out / "index.html", out / "report.md"
-    write(index, html.render(content))
-    write(told, markdown.render(content))
+    index, text = out / "index.html", out / "report.md"
+    write(index, html.render(page))
+    write(text, markdown.render(page))
     table = None
     if analysis.results.records:
         table = out / "summary.csv"
         write(table, summary.as_csv(rows))
-    return Report(index, told, table, pictures(content), _headline(analysis, content["findings"]), found.left_out)
+    return Report(index, text, table, pictures(sections), _headline(analysis, sections), found.left_out)
 
 
-def _whole(analysis: Analysis, given: Inputs, since: Changes | None, paper: bool) -> dict[str, Any]:
-    """Return what templates show but for all cases and the commands; `since` is what changed since a run before."""
-    shown = sections(given.studies, given.results.records, paper)
-    drawn = maps(analysis)
-    findings = [
-        *changes_page.findings(since),
-        *break_even_page.findings(drawn),
-        *targets_page.findings(given.targets),
-        *shown.findings,
-        *profile_panels.findings(given.profiles),
+def _sections(
+    analysis: Analysis,
+    given: Inputs,
+    trained: Sequence[Recipe],
+    rows: Sequence[summary.Row],
+    since: Changes | None,
+    paper: bool,
+) -> list[Section]:
+    """Return the sections that have something to show, in the order of the page; the verdict is made of all others."""
+    accounts = [each for each in account(analysis) if each.setting.suite != MAP_SUITE]
+    machines = [*studies.machines(given.studies), *profiles.machines(given.profiles)]
+    order = [
+        environment_section(analysis, given.self_tests, machines),
+        changes_section(since) if since else None,
+        speedup_section(analysis),
+        account_section(analysis, accounts),
+        profile_section(given.profiles),
+        break_even_section(maps(analysis)),
+        latency_section(analysis),
+        roofline_section(analysis),
+        accuracy_section(analysis),
+        routing_section(analysis),
+        training_section(trained),
+        policies_section(given.studies.policies),
+        sharpness_section(given.studies.sharpness),
+        beside_section(trained, given.studies.sharpness, given.results.records) if paper else None,
+        targets_section(given.targets),
+        efficiency_section(analysis),
+        classifier_section(analysis),
+        cold_section(analysis),
+        cold_start_section(analysis),
+        work_section(analysis),
+        cases_section(rows),
+        not_measured_section(analysis),
+        sampling_section(analysis),
+        noise_section(analysis),
+        self_test_section(given.self_tests),
     ]
-    return {
-        **_content(analysis, drawn),
-        **shown.content,
-        **_frame(analysis, given, shown, findings),
-        "changes": changes_page.section(since) if since else None,
-        "profile": profile_panels.section(given.profiles),
-        "self_tests": [self_test.shown(test) for test in given.self_tests],
-        "targets": [targets_page.section(run) for run in given.targets],
-    }
-
-
-def _content(analysis: Analysis, drawn: Sequence[Map]) -> dict[str, Any]:
-    """Return what both templates show of benchmark results; `measured` says whether there are any."""
-    results = analysis.results
-    looks = styles(case.record.form for case in results.cases)
-    return {
-        "measured": bool(results.records),
-        "answers": verdicts.answers(analysis),
-        "public": tables.public(analysis),
-        "styles": looks,
-        "speedups": panels.speedup_panels(analysis, looks),
-        "speedup_tables": tables.speedups(analysis),
-        "account": account_panels.section(analysis),
-        "break_even": break_even_page.sections(drawn),
-        "break_even_legend": break_even_figures.LEGEND,
-        "cold": conditions.cold(analysis),
-        "within_classifier": conditions.within_classifier(analysis),
-        "latencies": panels.latency_panels(analysis, looks),
-        "throughputs": panels.throughput_panels(analysis, looks),
-        "roofline": roofline.section(analysis, looks),
-        "accuracies": panels.accuracy_panels(analysis, looks),
-        "routings": panels.routing_charts(analysis),
-        "skews": skew.panels(analysis, looks),
-        "skew_tables": skew.tables(analysis),
-        "efficiency": tables.efficiency(analysis),
-        "cold_start": tables.cold_start(analysis),
-        "work": tables.work(analysis),
-        "sampling": sampling.sentences(analysis),
-        "drift": sampling.drift(analysis),
-        "noise": noise.section(analysis),
-        "reasons": tables.reasons(analysis),
-        "missing": _missing(analysis) if results.records else "",
-        "replaced": [record.case_id for record in results.replaced],
-    }
-
-
-def _frame(analysis: Analysis, given: Inputs, shown: Sections, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return what stands above the sections: the title, what the report rests on, and its findings."""
-    tally = [shown.tally, profile_panels.tally(given.profiles)]
-    if records := analysis.results.records:
-        last = units.moment(max(measured_at(record) for record in records))
-        tally.insert(0, f"{verdicts.tally(analysis)} Last measured {last}.")
-    if given.targets:
-        tally.append(f"{units.plural(len(given.targets), 'run')} of the kernels' targets.")
-    if given.self_tests:
-        tally.append(f"{units.plural(len(given.self_tests), 'self-test')}.")
-    steady = steadiness.facts(analysis, given.self_tests)
-    return {
-        "title": _title(given),
-        "intervals": {"times": units.INTERVAL, "seeds": INTERVAL},
-        "tally": " ".join(filter(None, tally)) or "Nothing was measured or trained yet.",
-        "findings": findings,
-        "machines": [*tables.environment(analysis, steady), *shown.machines, *profile_panels.machines(given.profiles)],
-    }
-
-
-def _title(given: Inputs) -> Title:
-    """Return what the report is called after the first kind of file it has."""
-    if given.results.records:
-        return Title("how much of the saving arrives", "How much of a Mixture-of-Experts layer\u2019s saving arrives")
-    if given.studies:
-        return Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
-    if given.profiles:
-        return Title("where the time goes", "Where the time of a Mixture-of-Experts layer goes")
-    if given.targets:
-        return Title("targets of the kernels", "Our kernels beside their peers")
-    if given.self_tests:
-        return Title("what the verdicts are worth", "What the verdicts of a machine are worth")
-    return Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
+    sections = [section for section in order if section]
+    return [verdict_section(analysis, losses(accounts), sections), *sections]
 
 
 def _since(base: Path, analysis: Analysis) -> Changes:
@@ -179,29 +158,12 @@ def _since(base: Path, analysis: Analysis) -> Changes:
     return changes.between(load([base]), analysis.results)
 
 
-def _headline(analysis: Analysis, findings: Sequence[Finding]) -> list[str]:
-    """Return the findings as lines for a terminal, those of benchmark results first."""
+def _headline(analysis: Analysis, sections: Sequence[Section]) -> list[str]:
+    """Return what was found as lines for a terminal, the answer of benchmark results last."""
     records = analysis.results.records
     compared = any(record.suite != MAP_SUITE for record in records)
-    lines = verdicts.headline(analysis) if compared else [verdicts.tally(analysis)] if records else []
-    told = [sentence for finding in findings for sentence in finding.sentences]
-    return [*told, *lines]
-
-
-def _missing(analysis: Analysis) -> str:
-    """Say why there is no speed-up, or return ""."""
-    kinds = {case.record.head for case in analysis.results.cases}
-    if any(speedup.setting.suite != MAP_SUITE for speedup in analysis.speedups):
-        return ""
-    if analysis.speedups:
-        return "These heads were measured for a map of break-even, which has their speed-ups."
-    if not kinds:
-        return "Nothing was measured, so there is no speed-up to report; the reasons stand below."
-    if kinds == {"dense"}:
-        return "Only dense heads were measured: a speed-up needs a soft or sparse head beside them."
-    if "dense" not in kinds:
-        return f"No dense head was measured beside the {units.listing(sorted(kinds))} one: a speed-up needs both."
-    return "No MoE head was measured in the same setting and at as many rows as a dense one, so none can be compared."
+    answer = verdicts.headline(analysis) if compared else [verdicts.tally(analysis)] if records else []
+    return [*(sentence for section in sections for sentence in section.findings), *answer]
 
 
 def _commands(given: Inputs, sources: Sequence[Path], out: Path, paper: bool, base: Path | None) -> list[str]:

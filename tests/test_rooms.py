@@ -25,8 +25,8 @@ FOLDERS = {
     "kernels": ("launch", "problem", "cost", "ops", "paths", "choice", "call"),
     "models": ("data", "routing", "heads", "classifier", "training", "policies", "sharpness", "zoo"),
     "reports": (
-        "records", "numbers", "reading", "output", "speed", "account", "break_even", "noise", "profile", "training",
-        "targets", "changes",
+        "records", "numbers", "reading", "output", "speed", "account", "cases", "break_even", "noise", "profile",
+        "training", "targets", "changes", "front",
     ),
 }  # fmt: skip
 """The folders of each room; one imports only those before it."""

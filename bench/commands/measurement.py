@@ -112,15 +112,14 @@ def _spent(groups: Sequence[Group], ceilings: float, wall: float) -> str:
 def _summarise(out: Path) -> None:
     """Print the theoretical, attainable and realised speed-up of each soft and sparse head in `out`."""
     from reports.account import text as account_text
-    from reports.break_even import page as break_even_page
+    from reports.break_even.break_even_section import findings
     from reports.break_even.map import maps
     from reports.reading.load import load
     from reports.speed.analysis import analyse
 
     analysis = analyse(load([out]))
-    frontiers = [sentence for finding in break_even_page.findings(maps(analysis)) for sentence in finding.sentences]
     speedups = list(account_text.speedups(analysis))
-    for line in [*speedups, *frontiers]:
+    for line in [*speedups, *findings(maps(analysis))]:
         typer.echo(line)
     if speedups:
         typer.echo(f"where the time of each form went: moegap account {shlex.quote(str(out))}")

@@ -74,7 +74,7 @@ def sharpness(
     from models.sharpness.config import QUICK, sharpness_config
     from models.sharpness.measure import check_names, measure_sharpness
     from models.storage import write_atomically
-    from reports.training.sharpness_plot import plot
+    from reports.training.sharpness_figures import plot
 
     options = {
         "subsets": tuple(subset) if subset else None,

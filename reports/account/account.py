@@ -1,7 +1,8 @@
-"""The account of the gap: for each case what was promised, what its machine could give, what arrived, where it went."""
+"""The account of the gap: for each case the theoretical, attainable and realised speed-up, and where its time went."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +11,9 @@ from reports.account.waterfall import Waterfall, waterfall
 from reports.reading.load import Case
 from reports.speed.analysis import Analysis, Comparison, Head, Setting
 from reports.speed.floors import Floor
+from reports.speed.settings import INTEREST, from_batch
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +47,44 @@ def account(analysis: Analysis) -> list[Account]:
     ]
 
 
+def by_setting(accounts: Sequence[Account]) -> list[tuple[Setting, list[Account]]]:
+    """Return the accounts of each setting, in their order."""
+    groups: dict[Setting, list[Account]] = {}
+    for account in accounts:
+        groups.setdefault(account.setting, []).append(account)
+    return list(groups.items())
+
+
+def by_interest(analysis: Analysis, accounts: Sequence[Account], *, steps_first: bool = False) -> list[Account]:
+    """Return `accounts` in the order in which they are offered: sparse heads first, soft and dense ones after them.
+
+    Of each kind those at the rows nearest to the paper's batch come first, then the others from the fewest on, and of
+    each number of rows the fastest first; with `steps_first` those measured in steps before those told by a trace.
+    """
+    nearest = {
+        kind: min(
+            (found.case.record.rows for found in accounts if found.head.kind == kind),
+            key=from_batch,
+        )
+        for kind in {found.head.kind for found in accounts}
+    }
+
+    def rank(found: Account) -> tuple[int, bool, int, bool, float]:
+        kind, rows = found.head.kind, found.case.record.rows
+        later = steps_first and found.waterfall.basis != "steps"
+        return (INTEREST.index(kind), rows != nearest[kind], rows, later, analysis.latencies[found.case].value)
+
+    return sorted(accounts, key=rank)
+
+
 def as_json(analysis: Analysis) -> dict[str, Any]:
     """Return every account as JSON can hold it: times in seconds, parts in whole picoseconds."""
     return {"moegap_account": FORMAT, "cases": [_case(analysis, found) for found in account(analysis)]}
 
 
 def _account(analysis: Analysis, case: Case, comparison: Comparison | None, steps: list[Case]) -> Account:
-    promised = analysis.latencies[comparison.base].value / comparison.theoretical if comparison else None
-    found = waterfall(case, analysis.latencies[case].value, analysis.floors.get(case), steps, promised)
+    theoretical = analysis.latencies[comparison.base].value / comparison.theoretical if comparison else None
+    found = waterfall(case, analysis.latencies[case].value, analysis.floors.get(case), steps, theoretical)
     return Account(
         case=case,
         setting=Setting.of(case.record),
@@ -103,7 +135,7 @@ def _speedup(comparison: Comparison | None) -> dict[str, Any] | None:
     return {
         "dense_form": comparison.base.record.form,
         "matched": comparison.matched,
-        "promised": comparison.theoretical,
+        "theoretical": comparison.theoretical,
         "attainable": comparison.attainable,
         "realised": comparison.realised.value,
         "low": comparison.realised.low,
@@ -119,7 +151,7 @@ def _waterfall(found: Waterfall) -> dict[str, Any]:
     return {
         "basis": found.basis,
         "picoseconds": found.total,
-        "promised_picoseconds": found.promised,
+        "theoretical_picoseconds": found.theoretical,
         "parts": parts,
         "notes": list(found.notes),
     }

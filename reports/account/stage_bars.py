@@ -2,26 +2,65 @@
 
 The floors of an account are one stage here. A part that stands for several works that no measurement tells apart counts
 as their one stage where they have one, products, routing or movement, and else as several. Parts keep their names.
+
+What is below zero stands left of zero, so the rest of such a bar reaches beyond the call by as much; a tick marks the
+call's measured median. Colours are told apart with any colour vision next to each other; order, white seams and names
+in what is wide enough tell the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import altair as alt
+
 from reports.account import parts
-from reports.account.account import Account
-from reports.account.order import by_interest
+from reports.account.account import Account, by_interest, by_setting
 from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED
-from reports.account.stage_figures import BARS, RIVAL, STAGES, Stage, labelled, stage_chart
-from reports.account.tables import by_setting
 from reports.account.waterfall import Waterfall, picoseconds
 from reports.numbers import units
-from reports.output import canvas
-from reports.output.blocks import Choice, Panel, choosing
+from reports.output import canvas, legend
+from reports.output.blocks import Block, Chart, Choice, Grid, Legend, choosing
+from reports.output.canvas import INK
+from reports.output.styles import COLOURS, GREY
 from reports.speed.analysis import Analysis, Head, labels
-from reports.speed.panels import is_drawn, panel
+from reports.speed.settings import is_drawn, panel
 
+BARS, RIVAL = "bars", "rival"
+"""Names of the data: stages of forms, and what the best dense form takes, 0 without one."""
+ROW = 38  # pixels for each form, and for the gap to the next
+ROOM = 1.3  # for the label of the longest bar, as a multiple of it
+LETTER = 0.028  # width of a letter, as a share of the longest bar on a narrow screen
+DARK, LIGHT = "#000000", "#FFFFFF"
+
+
+@dataclass(frozen=True)
+class StageLook:
+    """A stage: its name, its meaning in a legend, its colour, and the ink that is read on it."""
+
+    name: str
+    meaning: str
+    colour: str
+    ink: str = DARK
+
+
+STAGES = (
+    StageLook("floors", "floors: what the machine needs at least", COLOURS[0], LIGHT),
+    StageLook("imbalance", "expert imbalance", "#F7D08A"),
+    StageLook("GEMM", "GEMM inefficiency, or products as a whole", COLOURS[1]),
+    StageLook("gate", "gate, or gate and top-k", COLOURS[2]),
+    StageLook("top-k", "top-k", "#9BDDC8"),
+    StageLook("dispatch", "dispatch, or dispatch and combine", COLOURS[4]),
+    StageLook("combine", "combine", COLOURS[5]),
+    StageLook("several", "several of these that nothing tells apart", "#B9B23A"),
+    StageLook("fused", "fused kernel", "#6A3D9A", LIGHT),
+    StageLook("outside", "outside all stages", "#C8C8C8"),
+    StageLook("host", "launch and host", GREY),
+    StageLook("unattributed", "unattributed", COLOURS[3]),
+)
+NAMES = [stage.name for stage in STAGES]
 _STAGES = {
     **dict.fromkeys(FLOORS, "floors"),
     parts.IMBALANCE: "imbalance",
@@ -44,24 +83,31 @@ _MERGED = (
 """Works, as names of parts shorten them, that have one stage together; names of operators put a gate among products."""
 
 
-def panels(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
-    """Return the stages of all forms: one panel for each setting whose accounts are drawn and of which one is split."""
-    found = []
-    for setting, own in by_setting(accounts):
-        if is_drawn(setting) and any(one.waterfall.basis != "floors" for one in own):
-            groups = _groups(analysis, own)
-            names = labels(one.head for one in own)
-            choices = [_choice(analysis, names[group[0].head], group) for group in groups]
-            chart = choosing(
-                "Stages of all forms of one head", canvas.spec(stage_chart(max(map(len, groups)))), choices
-            )
-            found.append(panel(setting, [chart]))
-    return found
+def stage_blocks(analysis: Analysis, accounts: Sequence[Account]) -> list[Block]:
+    """Return the stages of all forms under their legend: a panel for each setting that is drawn and split anywhere."""
+    charts = {
+        setting: _chart(analysis, cases)
+        for setting, cases in by_setting(accounts)
+        if is_drawn(setting) and any(case.waterfall.basis != "floors" for case in cases)
+    }
+    if not charts:
+        return []
+    panels = [panel(setting, [chart]) for setting, chart in charts.items()]
+    keys = [legend.patch(stage.meaning, stage.colour) for stage in _shown(charts.values())]
+    return [Legend("Stages, in the order of the bars", keys), Grid(panels, wide=True)]
 
 
-def shown(panels: Sequence[Panel]) -> list[Stage]:
-    """Return the stages that any of the `panels` shows, in the order of a call."""
-    charts = [chart for panel in panels for chart in panel.charts]
+def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
+    """Return a chart of the forms of any head and number of rows among the `accounts` of a setting."""
+    groups = _groups(analysis, accounts)
+    names = labels(account.head for account in accounts)
+    choices = [_choice(analysis, names[group[0].head], group) for group in groups]
+    spec = canvas.spec(stage_chart(max(map(len, groups))))
+    return choosing("Stages of all forms of one head", spec, choices)
+
+
+def _shown(charts: Iterable[Chart]) -> list[StageLook]:
+    """Return the stages that any of the `charts` shows, in the order of a call."""
     names = {bar["stage"] for chart in charts for choice in chart.choices for bar in choice.data[BARS]}
     return [stage for stage in STAGES if stage.name in names]
 
@@ -125,3 +171,66 @@ def _message(label: str, accounts: Sequence[Account], rival: float | None) -> st
     ]
     left = f" Parts below zero stand left of it: {units.listing(below)}." if below else ""
     return f"{label[0].upper()}{label[1:]}: {'; '.join(clauses)}.{dense}{left}"
+
+
+def stage_chart(most: int) -> alt.LayerChart:
+    """Draw the stages of `most` forms or fewer, of the data that `bars` and `rival` give."""
+    y = alt.Y(
+        "form:N",
+        sort=alt.EncodingSortField(field="call", op="max"),
+        axis=alt.Axis(title=None, ticks=False, domain=False, labelLimit=110),
+        scale=alt.Scale(paddingInner=0.35),
+    )
+    axis = alt.Axis(title="time", labelExpr=canvas.DURATION, labelOverlap="greedy", tickCount=4)
+    x = alt.X("seconds:Q", stack="zero", scale=alt.Scale(nice=False), axis=axis)
+    colours = alt.Scale(domain=NAMES, range=[stage.colour for stage in STAGES])
+    inks = alt.Scale(domain=NAMES, range=[stage.ink for stage in STAGES])
+    tooltip = ["form:N", "part:N", "time:N", alt.Tooltip("share:Q", format=".1%")]
+    segments = (
+        canvas.named(BARS)
+        .transform_calculate(
+            part="datum.part || datum.stage",
+            place=f"indexof({NAMES}, datum.stage)",
+            seconds="datum.ps * 1e-12",
+            above="max(datum.seconds, 0)",
+            name="datum.label ? datum.stage : ''",
+            time="format(datum.ps * 1e-6, ',.4~r') + ' µs'",
+        )
+        .transform_joinaggregate(total="sum(seconds)", reach="sum(above)", groupby=["form"])
+        .transform_calculate(room=f"{ROOM} * datum.reach", share="datum.seconds / datum.total")
+    )
+    stacked = segments.encode(y=y, order="place:Q", detail="part:N")
+    whole = segments.transform_filter("isValid(datum.call)").encode(y=y)
+    rival = canvas.named(RIVAL).transform_calculate(seconds="datum.ps * 1e-12")
+    drawn: alt.LayerChart = canvas.finished(
+        whole.mark_point(opacity=0, aria=False).encode(x="room:Q"),
+        stacked.mark_bar(height=ROW - 12, stroke=LIGHT, strokeWidth=1).encode(
+            x=x, color=alt.Color("stage:N", scale=colours, legend=None), tooltip=tooltip
+        ),
+        rival.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(
+            x="seconds:Q", opacity=alt.condition("datum.ps > 0", alt.value(1), alt.value(0))
+        ),
+        stacked.mark_text(fontSize=10).encode(
+            x=alt.X("seconds:Q", stack="zero", bandPosition=0.5),
+            text="name:N",
+            color=alt.Color("stage:N", scale=inks, legend=None),
+        ),
+        whole.mark_tick(color=INK, thickness=2.5, size=ROW - 8).encode(x="total:Q"),
+        whole.mark_text(color=INK, align="left", dx=5).encode(x="reach:Q", text="whole:N"),
+        height=ROW * most,
+    ).resolve_scale(color="independent")
+    return drawn
+
+
+def labelled(bars: Sequence[Mapping[str, Any]], rival: int) -> list[dict[str, Any]]:
+    """Return the `bars` of all forms of a chart marked with a `label` where wide enough to hold their stage.
+
+    `rival` is what the best dense form takes, in picoseconds, for the chart reaches as far; 0 without one.
+    """
+    reach: dict[str, int] = {}
+    for bar in bars:
+        reach[bar["form"]] = reach.get(bar["form"], 0) + max(bar["ps"], 0)
+    longest = max(rival, *reach.values())
+    return [
+        {**bar, **({"label": True} if bar["ps"] > LETTER * (len(bar["stage"]) + 1) * longest else {})} for bar in bars
+    ]

@@ -10,6 +10,9 @@ replay of the whole being its only step. On a CPU, and of a form that no graph c
 their operators costs the calling thread a known time whatever it computes, which is taken out of the part whose step
 runs it. On a GPU that is too much where the device is still busy meanwhile.
 
+Differences are taken within blocks, each block one observation of all steps: a disturbance that lasts a block slows
+every call in it, so these are steadier than the differences of medians.
+
 Letters: B blocks, P steps, J parts, of which the last is host work, R resamples.
 """
 
@@ -17,16 +20,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reports.account import parts
-from reports.account.paired import Floats, block_medians, percentiles, resampled_medians
 from reports.account.parts import CHOICE, COMBINE, DISPATCH, GATE, GEMM, HOST, IMBALANCE, Draft
+from reports.numbers import stats
+from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS
 from reports.reading.load import Case
 from reports.records.record import CaseRecord, Step
 from reports.speed.floors import Floor
 
+RESAMPLES = 1000
+SEED = 2601
+Floats = NDArray[np.float64]
 Interval = tuple[float | None, float | None]
 _ADDED: dict[Step, tuple[str, ...]] = {  # in the order in which each contains the one before
     "balanced": (GEMM,),
@@ -156,3 +165,31 @@ def _intervals(observed: Floats, call: Floats, known: Floats, floor: float) -> l
     rest = resampled[:, -1] - found.sum(axis=1) - floor
     low, high = percentiles(np.column_stack([found, rest]))
     return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def block_medians(cases: Sequence[Case]) -> Floats:
+    """Return the median of each of P `cases` in each block that all of them share, (B, P) in seconds."""
+    numbers, medians = zip(*(stats.block_medians(case.samples, case.blocks) for case in cases), strict=True)
+    shared = reduce(np.intersect1d, numbers)
+    found = [own[np.isin(blocks, shared)] for blocks, own in zip(numbers, medians, strict=True)]
+    return np.column_stack(found)
+
+
+def resampled_medians(values: Floats) -> Floats | None:
+    """Return the median of each column of `values` (B, J) over resampled blocks, (R, J), or None of too few blocks.
+
+    Every draw comes from a fixed seed, and all columns share it.
+    """
+    blocks = len(values)
+    if blocks < LEAST_BLOCKS:
+        return None
+    draws = np.random.default_rng(SEED).integers(blocks, size=(RESAMPLES, blocks))
+    medians: Floats = np.median(values[draws], axis=1)
+    return medians
+
+
+def percentiles(values: Floats) -> tuple[Floats, Floats]:
+    """Return the ends of the interval of each column of `values` (R, J), (J,) and (J,)."""
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values, [tail, 1 - tail], axis=0)
+    return low, high

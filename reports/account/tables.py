@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from reports.account.account import Account
+from reports.account.account import Account, by_setting
 from reports.account.cross_check import Agreement
 from reports.numbers import units
-from reports.output.blocks import Column, Table, without_blanks
+from reports.output.blocks import Column, Table, numeric, without_blanks, worded
 from reports.reading.validated import moment
 from reports.records.record import Ceilings
-from reports.speed.analysis import Analysis, Setting
-from reports.speed.tables import caption, name
+from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Comparison, Setting, Speedup
+from reports.speed.settings import caption, name, resident
 
 _STAGE_NAMES = {"route": "gate and top-k", "experts": "expert products"}
+
+
+def speedups(analysis: Analysis) -> list[Table]:
+    """Return, for each setting, the theoretical, attainable and best realised speed-up of each MoE head, by rows.
+
+    The heads of a map of break-even stand in that map.
+    """
+    columns = (
+        *worded("head"),
+        *numeric("rows", "theoretical", "attainable"),
+        *worded("limited by"),
+        *numeric("least bytes", "realised", units.INTERVAL),
+        *worded("verdict", "form", "dense form"),
+        *numeric("n"),
+    )
+    groups = {
+        (speedup.setting, speedup.head): None for speedup in analysis.speedups if speedup.setting.suite != MAP_SUITE
+    }
+    order = sorted(groups, key=lambda group: (group[0].rank(), KINDS.index(group[1].kind), analysis.labels[group[1]]))
+    rows: dict[Setting, list[tuple[str, ...]]] = {}
+    for setting, head in order:
+        rows.setdefault(setting, []).extend(_speedup_row(analysis, found) for found in analysis.of(setting, head))
+    return [without_blanks(Table(caption(setting), columns, tuple(found))) for setting, found in rows.items()]
 
 
 def waterfalls(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
@@ -25,13 +48,9 @@ def checks(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
     """Return, for each setting, the seconds of stages by steps and by trace, where cases have both."""
     columns = (
         *_CASE,
-        Column("stage", numeric=False),
-        Column("by steps"),
-        Column("by trace"),
-        Column("trace − steps, of the call"),
-        Column("trace / steps"),
-        Column("agree", numeric=False),
-        Column("why not", numeric=False),
+        *worded("stage"),
+        *numeric("by steps", "by trace", "trace − steps, of the call", "trace / steps"),
+        *worded("agree", "why not"),
     )
     tables = []
     for setting, own in by_setting(accounts):
@@ -48,29 +67,39 @@ def ceilings(measured: Iterable[Ceilings]) -> Table | None:
     return without_blanks(Table("Ceilings", _CEILINGS, rows)) if rows else None
 
 
-def by_setting(accounts: Sequence[Account]) -> list[tuple[Setting, list[Account]]]:
-    """Return the accounts of each setting, in their order."""
-    groups: dict[Setting, list[Account]] = {}
-    for account in accounts:
-        groups.setdefault(account.setting, []).append(account)
-    return list(groups.items())
-
-
-_CASE = (Column("head", numeric=False), Column("form", numeric=False), Column("rows"))
+_CASE = (*worded("head", "form"), *numeric("rows"))
 _CEILINGS = (
-    Column("device", numeric=False),
-    Column("dtype", numeric=False),
-    Column("threads", numeric=False),
-    Column("GFLOP/s"),
-    Column("of the product", numeric=False),
-    Column("launch"),
-    Column("operator"),
-    Column("waking threads"),
-    Column("graph replay"),
-    Column("n"),
-    Column("measured", numeric=False),
-    Column("copies, GB/s by working set", numeric=False),
+    *worded("device", "dtype", "threads"),
+    *numeric("GFLOP/s"),
+    *worded("of the product"),
+    *numeric("launch", "operator", "waking threads", "graph replay", "n"),
+    *worded("measured", "copies, GB/s by working set"),
 )
+
+
+def _speedup_row(analysis: Analysis, speedup: Speedup) -> tuple[str, ...]:
+    best = speedup.best
+    floor = analysis.floors.get(best.case)
+    return (
+        name(analysis, speedup.head),
+        units.count(speedup.rows),
+        units.factor(best.theoretical),
+        "" if best.attainable is None else units.factor(best.attainable),
+        floor.limit if floor else "",
+        f"{units.megabytes(best.case.record.least_bytes or 0)}, {resident(floor)}" if floor else "",
+        units.factor(best.realised.value),
+        _interval(best),
+        best.verdict,
+        best.case.record.form,
+        best.base.record.form,
+        units.count(best.realised.samples),
+    )
+
+
+def _interval(comparison: Comparison) -> str:
+    notes = [] if comparison.realised.paired else ["unpaired"]
+    notes += [] if comparison.matched else ["unmatched"]
+    return ", ".join([units.factor_interval(comparison.realised), *notes])
 
 
 def _waterfalls(analysis: Analysis, setting: Setting, accounts: Sequence[Account]) -> Table:
@@ -78,12 +107,10 @@ def _waterfalls(analysis: Analysis, setting: Setting, accounts: Sequence[Account
     names = sorted(places, key=lambda part: (places[part], part))
     columns = (
         *_CASE,
-        Column("measured by", numeric=False),
-        Column("unit", numeric=False),
-        Column("promised"),
-        Column("call"),
+        *worded("measured by", "unit"),
+        *numeric("theoretical", "call"),
         *(Column(part) for part in names),
-        Column("notes", numeric=False),
+        *worded("notes"),
     )
     rows = tuple(_waterfall_row(analysis, account, names) for account in accounts)
     return without_blanks(Table(caption(setting), columns, rows))
@@ -97,7 +124,9 @@ def _waterfall_row(analysis: Analysis, account: Account, names: Sequence[str]) -
         *_case(analysis, account),
         found.basis,
         unit,
-        "" if found.promised is None else units.seconds_in(found.promised, unit, decimals=len(whole.partition(".")[2])),
+        ""
+        if found.theoretical is None
+        else units.seconds_in(found.theoretical, unit, decimals=len(whole.partition(".")[2])),
         whole,
         *(cells.get(part, "") for part in names),
         " ".join(found.notes),

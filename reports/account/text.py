@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reports.account.account import Account, account
-from reports.account.tables import by_setting
+from reports.account.account import Account, account, by_setting
 from reports.numbers import units
-from reports.speed import verdicts
 from reports.speed.analysis import Analysis, Comparison
-from reports.speed.tables import resident
+from reports.speed.settings import caption, resident
 
-PROMISED, SUM, DENSE, BASIS = "if the promise held", "sum, the measured median", "best dense form", "parts by"
+THEORETICAL, SUM, DENSE, BASIS = "in theory", "sum, the measured median", "best dense form", "parts by"
 MARGIN = 2
 
 
 def speedups(analysis: Analysis) -> Iterator[str]:
-    """Yield what was promised, attainable and realised of each MoE head and number of rows, setting by setting."""
+    """Yield the three speed-ups of each MoE head and number of rows, setting by setting."""
     for setting, own in by_setting([found for found in account(analysis) if found.comparison]):
-        yield f"{verdicts.title(setting)}; {verdicts.machine(setting)}"
+        yield caption(setting)
         yield from (f"{' ' * MARGIN}{_speedups(analysis, group)}" for group in _by_head(own))
 
 
 def waterfalls(analysis: Analysis) -> Iterator[str]:
     """Yield the account of each MoE head and number of rows, line by line, the forms of one side by side."""
     for setting, own in by_setting([found for found in account(analysis) if found.comparison]):
-        yield f"{verdicts.title(setting)}; {verdicts.machine(setting)}"
+        yield caption(setting)
         for group in _by_head(own):
             yield ""
             yield from _group(analysis, group)
@@ -60,7 +58,7 @@ def _group(analysis: Analysis, accounts: Sequence[Account]) -> Iterator[str]:
 
 def _speedups(analysis: Analysis, accounts: Sequence[Account]) -> str:
     best, comparison = _best(analysis, accounts)
-    told = [f"promised {units.factor(comparison.theoretical)}"]
+    told = [f"theoretical {units.factor(comparison.theoretical)}"]
     if comparison.attainable is not None and best.floor is not None:
         told.append(f"attainable {units.factor(comparison.attainable)} ({best.floor.limit}, {resident(best.floor)})")
     interval = units.factor_interval(comparison.realised)
@@ -81,10 +79,10 @@ def _table(analysis: Analysis, accounts: Sequence[Account], comparison: Comparis
         whole, shown, unit = units.seconds_adding_up(fall.total, [part.picoseconds for part in fall.parts], least)
         decimals = len(whole.partition(".")[2])
         cells = {part.name: text for part, text in zip(fall.parts, shown, strict=True)}
-        promised = "" if fall.promised is None else units.seconds_in(fall.promised, unit, decimals)
+        theoretical = "" if fall.theoretical is None else units.seconds_in(fall.theoretical, unit, decimals)
         ends = [whole, units.seconds_in(dense, unit, decimals), fall.basis]
-        columns.append([found.case.record.form, promised, *(cells.get(name, "") for _, name in names), *ends])
-    headings = [unit, PROMISED, *(name for _, name in names), SUM, DENSE, BASIS]
+        columns.append([found.case.record.form, theoretical, *(cells.get(name, "") for _, name in names), *ends])
+    headings = [unit, THEORETICAL, *(name for _, name in names), SUM, DENSE, BASIS]
     return [list(row) for row in zip(headings, *columns, strict=True)]
 
 

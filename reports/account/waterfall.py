@@ -42,16 +42,16 @@ class Part:
 class Waterfall:
     """A case's parts, whose picoseconds sum to `total` exactly; the last one is `unattributed`.
 
-    `promised` is what the case would take if the counted saving over the best dense form arrived whole, None without
-    one. `added` is what each of its steps added. `notes` are sentences: that the case undercuts its floor, and why
-    much is unattributed.
+    `theoretical` is what the case would take if the counted saving over the best dense form were realised whole, None
+    without one. `added` is what each of its steps added. `notes` are sentences: that the case undercuts its floor, and
+    why much is unattributed.
     """
 
     case: Case
     basis: Basis
     total: int
     parts: tuple[Part, ...]
-    promised: int | None
+    theoretical: int | None
     added: tuple[Added, ...]
     notes: tuple[str, ...]
 
@@ -62,11 +62,11 @@ class Waterfall:
 
 
 def waterfall(
-    case: Case, median: float, floor: Floor | None, steps: Sequence[Case] = (), promised: float | None = None
+    case: Case, median: float, floor: Floor | None, steps: Sequence[Case] = (), theoretical: float | None = None
 ) -> Waterfall:
     """Return the account of `case`, whose measured `median` in seconds its parts sum to.
 
-    `steps` are those of the case, of which only those measured in its own blocks count; `promised` is in seconds.
+    `steps` are those of the case, of which only those measured in its own blocks count; `theoretical` is in seconds.
     """
     split = by_steps(case, {step.record.step: step for step in steps if step.interleaved_with(case)}, floor)
     basis = _basis(split, tells(case.record, median))
@@ -83,7 +83,7 @@ def waterfall(
         basis=basis,
         total=total,
         parts=(*known, left),
-        promised=None if promised is None else picoseconds(promised),
+        theoretical=None if theoretical is None else picoseconds(theoretical),
         added=split.added if split else (),
         notes=tuple(_notes(case, median, floor, left, split)),
     )

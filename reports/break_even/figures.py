@@ -11,27 +11,30 @@ import altair as alt
 from reports.break_even.map import Line, Point
 from reports.numbers import units
 from reports.numbers.stats import Verdict
-from reports.output import canvas
+from reports.output import canvas, legend
+from reports.output.blocks import Key
 from reports.output.canvas import INK
 
 SIGNS = {Verdict.FASTER: "+", Verdict.SLOWER: units.MINUS, Verdict.UNCLEAR: "?"}
 UNKNOWN = "\N{MIDDLE DOT}"
 COLOURS = ("#E69F00", "#F2F0EA", "#56B4E9")
 """Of a head four times slower, as fast, and four times faster; told apart with any colour vision."""
-LEGEND = (
-    ("+", COLOURS[2], "the sparse head is clearly faster"),
-    (units.MINUS, COLOURS[0], "clearly slower"),
-    ("?", COLOURS[1], "not clear"),
-    ("+", "", "inferred"),
-    (UNKNOWN, "", "not known"),
-)
-"""Sign, colour and meaning of a cell; a cell without a colour is an outline."""
 FARTHEST = 2.0
 """Doublings of speed beyond which the colour no longer changes."""
 BAR = 0.16
 """Width of a frontier, in doublings."""
 DARK = "#1D1F22"
 """Of signs and frontiers on those colours, on a light page and on a dark one."""
+KEYS = (
+    legend.patch("the sparse head is clearly faster", COLOURS[2], "+", DARK),
+    legend.patch("clearly slower", COLOURS[0], units.MINUS, DARK),
+    legend.patch("not clear", COLOURS[1], "?", DARK),
+    legend.patch("inferred", "", "+"),
+    legend.patch("not known", "", UNKNOWN),
+    Key(
+        "where the sign changes", f'<rect x="7" y="1" width="5" height="18" fill="{DARK}" stroke="#FFFFFF"/>', (20, 20)
+    ),
+)
 _TOLD = ("speed-up", "interval", "verdict", "sparse form", "dense form")
 
 

@@ -18,7 +18,7 @@ from math import exp, hypot, log
 import numpy as np
 
 from reports.changes import conditions as changed_conditions
-from reports.changes.conditions import Run
+from reports.changes.conditions import Side
 from reports.errors import ReportError
 from reports.numbers import stats, units
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
@@ -92,7 +92,7 @@ class Changes:
     beside the code may have changed a time.
     """
 
-    runs: tuple[Run, Run]
+    runs: tuple[Side, Side]
     kind: str  # what a family is, for a heading
     least: float
     changes: tuple[Change, ...]

@@ -12,7 +12,6 @@ from reports.numbers import units
 from reports.reading.load import Case, Results, measured_at
 from reports.records.record import CaseRecord, Group
 
-Facts = Mapping[str, str]
 UNKNOWN = "not recorded"
 ARROW = "\N{RIGHTWARDS ARROW}"
 SIDES = ("BASE", "NEW")
@@ -21,7 +20,7 @@ OTHERS = 1.0
 
 
 @dataclass(frozen=True)
-class Run:
+class Side:
     """One of two runs in words: the file, its commit, when and on what it was measured."""
 
     file: str
@@ -30,12 +29,12 @@ class Run:
     machine: str
 
 
-def run(results: Results) -> Run:
+def run(results: Results) -> Side:
     """Return what a run is in words."""
     records = results.records
     threads = ({units.plural(record.threads, "thread") for record in records if record.device == "cpu"}) or {""}
     devices = sorted({record.device_name for record in records})
-    return Run(
+    return Side(
         file=units.listing(list(map(str, results.sources))),
         commit=commits((record.commit, record.dirty) for record in records),
         measured=units.moment(max(map(measured_at, records))),
@@ -63,7 +62,7 @@ def warnings(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], le
     ]
 
 
-def differences(pairs: Sequence[tuple[Facts, Facts]]) -> Iterator[str]:
+def differences(pairs: Sequence[tuple[Mapping[str, str], Mapping[str, str]]]) -> Iterator[str]:
     """Yield a sentence for each fact that differs, with its values and in how many of the `pairs`."""
     found: Counter[tuple[str, str, str]] = Counter()
     for base, new in pairs:
@@ -81,7 +80,7 @@ def uncommitted(side: str) -> str:
     return f"{side} was measured with uncommitted changes: its commit does not say what ran."
 
 
-def _facts(record: CaseRecord) -> Facts:
+def _facts(record: CaseRecord) -> Mapping[str, str]:
     return {
         "device": record.device_name,
         "CPU": record.cpu,

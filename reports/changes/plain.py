@@ -10,26 +10,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import exp, hypot, log
 from pathlib import Path
+from statistics import NormalDist
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from reports.changes import conditions as changed_conditions
-from reports.changes import quartiles
 from reports.changes.changes import Change, Changes, middle, nothing_in_common, verdict, worst_first
-from reports.changes.conditions import SIDES, UNKNOWN, Facts, Run
-from reports.changes.quartiles import Quartiles
+from reports.changes.conditions import SIDES, UNKNOWN, Side
 from reports.errors import ReportError
 from reports.numbers import stats, units
-from reports.numbers.stats import Estimate, Floats, Integers
+from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS, Estimate, Floats, Integers
 from reports.reading.files import Content
 from reports.reading.validated import are_objects, moment, validated
 from reports.reading.visible import visible
 from reports.records.record import LONGEST, SHORTEST
 
 BLOCKS = 30
+MEDIAN_ERROR = 0.93
+"""Standard error of a median of n samples, in interquartile ranges / sqrt(n) (McGill, Tukey and Larsen 1978)."""
+
+WIDEST = log(10)
+"""Half width of an interval, in logarithms, beyond which it says nothing."""
 _FACTS = {
     "host": "node",
     "operating system": "system",
@@ -41,6 +46,20 @@ _FACTS = {
 """What is told of `machine_info`, by the name it is told under."""
 
 Time = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]  # in seconds
+
+
+@dataclass(frozen=True)
+class Quartiles:
+    """The median and the interquartile range of `rounds` samples, in seconds."""
+
+    median: float
+    iqr: float
+    rounds: int
+
+    @property
+    def relative_error(self) -> float:
+        """The standard error of the median as a share of it; samples count as independent of each other."""
+        return float(MEDIAN_ERROR * self.iqr / self.rounds**0.5 / self.median)
 
 
 class Stats(BaseModel):
@@ -86,7 +105,7 @@ class PlainRun:
 
     source: Path
     benchmarks: Mapping[str, Benchmark]
-    facts: Facts
+    facts: Mapping[str, str]
     written: str
     commit: str
     dirty: bool
@@ -158,7 +177,7 @@ def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool) -> Ch
 def _compared(base: Benchmark, new: Benchmark, same_run: bool) -> tuple[Estimate, float, float]:
     """Return the ratio and the medians that it is of, in seconds."""
     if not (base.stats.data and new.stats.data):
-        return quartiles.ratio_of_medians(base.quartiles, new.quartiles), base.stats.median, new.stats.median
+        return ratio_by_quartiles(base.quartiles, new.quartiles), base.stats.median, new.stats.median
     before, after = base.samples, new.samples
     paired = same_run and before[0].size == after[0].size
     return stats.ratio_of_medians(*before, *after, interleaved=paired), middle(*before), middle(*after)
@@ -171,15 +190,27 @@ def _warnings(base: PlainRun, new: PlainRun) -> Iterator[str]:
             yield changed_conditions.uncommitted(side)
 
 
-def _run(run: PlainRun) -> Run:
+def _run(run: PlainRun) -> Side:
     try:
         measured = units.moment(moment(run.written))
     except ValueError:
         measured = run.written or UNKNOWN
     machine = ", ".join(filter(None, (run.facts["CPU"], run.facts["host"])))
-    return Run(str(run.source), changed_conditions.commits([(run.commit, run.dirty)]), measured, machine)
+    return Side(str(run.source), changed_conditions.commits([(run.commit, run.dirty)]), measured, machine)
 
 
 def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     found = content.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def ratio_by_quartiles(base: Quartiles, new: Quartiles) -> Estimate:
+    """Return base / new, normal in its logarithm.
+
+    It has no interval where a side has few rounds, nor one that reaches over more than a factor of ten either way.
+    """
+    value, rounds = base.median / new.median, min(base.rounds, new.rounds)
+    half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * hypot(base.relative_error, new.relative_error)
+    if rounds < LEAST_BLOCKS or half > WIDEST:
+        return Estimate(value, None, None, rounds, rounds)
+    return Estimate(value, exp(log(value) - half), exp(log(value) + half), rounds, rounds)

@@ -8,26 +8,12 @@ from reports.changes.changes import WORST_FIRST, Change, Changes, Mean
 from reports.changes.conditions import SIDES
 from reports.numbers import units
 from reports.numbers.stats import Estimate
-from reports.output.blocks import Column, Table
+from reports.output.blocks import Column, Table, numeric, worded
 
 NAMED = 10
 """Cases that stand in one run only, by name."""
-_SUMMARY = (
-    Column("cases"),
-    Column("speed-up"),
-    Column(units.INTERVAL),
-    Column("time"),
-    *(Column(word) for word in WORST_FIRST),
-)
-_CASES = (
-    Column("case", numeric=False),
-    Column("base"),
-    Column("new"),
-    Column("speed-up"),
-    Column(units.INTERVAL),
-    Column("time"),
-    Column("verdict", numeric=False),
-)
+_SUMMARY = (*numeric("cases", "speed-up", units.INTERVAL, "time"), *(Column(word) for word in WORST_FIRST))
+_CASES = (*worded("case"), *numeric("base", "new", "speed-up", units.INTERVAL, "time"), *worded("verdict"))
 
 
 def between(found: Changes) -> str:

@@ -8,33 +8,35 @@ by more than the least effect.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from reports.numbers import stats, units
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
-from reports.output.blocks import Column, Table
+from reports.output.blocks import Table, numeric, worded
 from reports.records.self_test import SelfComparison, SelfTest
 
 MOST_WRONG = 0.05
 LEAST_COVERED = 0.95
 
 _COLUMNS = (
-    Column("side b", numeric=False),
-    Column("comparisons"),
-    Column("FASTER"),
-    Column("SLOWER"),
-    Column("SAME"),
-    Column("UNCLEAR"),
-    Column("wrong"),
-    Column("interval holds the truth"),
-    Column("width of the interval, median"),
+    *worded("side b"),
+    *numeric(
+        "comparisons",
+        "FASTER",
+        "SLOWER",
+        "SAME",
+        "UNCLEAR",
+        "wrong",
+        "interval holds the truth",
+        "width of the interval, median",
+    ),
 )
 
 
 @dataclass(frozen=True)
-class Found:
+class Outcome:
     """What was said of comparisons with one slowdown. `failed` have no ratio and count in nothing else.
 
     `covered` is how many intervals hold the truth, `width` the median width of an interval over its ratio; an interval
@@ -60,89 +62,73 @@ def ratio(comparison: SelfComparison) -> Estimate:
     return stats.ratio_of_medians(a, blocks_a, b, blocks_b, interleaved=True)
 
 
-def findings(test: SelfTest) -> list[Found]:
+def outcomes(test: SelfTest) -> list[Outcome]:
     """Return what was said of the comparisons, by slowdown, identical code first."""
     slowdowns = sorted({comparison.slowdown for comparison in test.comparisons})
     return [
-        _found(slowdown, [each for each in test.comparisons if each.slowdown == slowdown]) for slowdown in slowdowns
+        _outcome(slowdown, [each for each in test.comparisons if each.slowdown == slowdown]) for slowdown in slowdowns
     ]
 
 
-def table(found: Iterable[Found]) -> Table:
-    """Return the findings, one row for each slowdown."""
+def table(found: Iterable[Outcome]) -> Table:
+    """Return the outcomes, one row for each slowdown."""
     caption = f"Verdicts on code whose answer is known; {units.INTERVAL}s"
     return Table(caption, _COLUMNS, tuple(_row(each) for each in found))
 
 
-def sentences(found: Sequence[Found], neighbour: bool) -> list[str]:
-    """Return what the findings say: of identical code, and of code slowed beyond the least effect."""
-    alike, slowed = _alike(found), _slowed(found)
+def sentences(found: Sequence[Outcome], neighbour: bool) -> list[str]:
+    """Return what the outcomes say: of identical code, and of code slowed beyond the least effect."""
+    identical, slowed = _identical(found), _slowed(found)
     beside = "beside a neighbour busy on one core" if neighbour else "without a busy neighbour"
-    told = []
-    if _counted(alike):
-        told.append(
+    said: list[str] = []
+    if _counted(identical):
+        said.append(
             f"Measured {beside}, identical code under two names was called FASTER or SLOWER in "
-            f"{_share(sum(each.wrong for each in alike), _counted(alike))} comparisons."
+            f"{_share(sum(each.wrong for each in identical), _counted(identical))} comparisons."
         )
     if _counted(slowed):
         known = units.listing([f"{100 * each.slowdown:g}" for each in slowed])
-        told.append(
+        said.append(
             f"Of code slower by a known {known} % the interval held the true ratio in "
             f"{_share(sum(each.covered for each in slowed), _counted(slowed))} comparisons; the verdict was SLOWER in "
             f"{_share(_said(slowed, Verdict.SLOWER), _counted(slowed))} and wrong in "
             f"{_share(sum(each.wrong for each in slowed), _counted(slowed))}."
         )
     if failed := sum(each.failed for each in found):
-        told.append(f"{units.plural(failed, 'comparison')} failed and {'has' if failed == 1 else 'have'} no verdict.")
-    return told
+        said.append(f"{units.plural(failed, 'comparison')} failed and {'has' if failed == 1 else 'have'} no verdict.")
+    return said
 
 
-def holds(found: Sequence[Found]) -> bool:
+def holds(found: Sequence[Outcome]) -> bool:
     """Return whether the method keeps its word here.
 
     At most `MOST_WRONG` of the verdicts on identical code are wrong, and of the intervals of code slowed beyond the
     least effect at least `LEAST_COVERED` hold the truth.
     """
-    alike, slowed = _alike(found), _slowed(found)
-    few_wrong = sum(each.wrong for each in alike) <= MOST_WRONG * _counted(alike)
+    identical, slowed = _identical(found), _slowed(found)
+    few_wrong = sum(each.wrong for each in identical) <= MOST_WRONG * _counted(identical)
     return few_wrong and sum(each.covered for each in slowed) >= LEAST_COVERED * _counted(slowed)
 
 
 def in_brief(test: SelfTest) -> str:
     """Return whether the method keeps its word, and the numbers that say so, as one fact about a machine."""
-    found = findings(test)
-    alike, slowed = _alike(found), _slowed(found)
-    told = []
-    if _counted(alike):
-        told.append(f"wrong on identical code in {_share(sum(each.wrong for each in alike), _counted(alike))}")
+    found = outcomes(test)
+    identical, slowed = _identical(found), _slowed(found)
+    said: list[str] = []
+    if _counted(identical):
+        said.append(f"wrong on identical code in {_share(sum(each.wrong for each in identical), _counted(identical))}")
     if _counted(slowed):
         held = _share(sum(each.covered for each in slowed), _counted(slowed))
-        told.append(f"intervals of slowed code hold the truth in {held}")
-    return f"{'passed' if holds(found) else 'not passed'}: {', '.join(told) or 'no comparison counts'}"
+        said.append(f"intervals of slowed code hold the truth in {held}")
+    return f"{'passed' if holds(found) else 'not passed'}: {', '.join(said) or 'no comparison counts'}"
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A self-test as a report shows it."""
-
-    table: Table
-    sentences: list[str]
-
-
-def shown(test: SelfTest) -> Shown:
-    """Return the findings of a self-test, with the machine and day they are of."""
-    found = findings(test)
-    facts = (test.device, test.environment.get("measured_at", ""), "beside a busy process" if test.neighbour else "")
-    caption = ", ".join(filter(None, facts))
-    return Shown(replace(table(found), caption=caption), sentences(found, test.neighbour))
-
-
-def _found(slowdown: float, comparisons: Sequence[SelfComparison]) -> Found:
+def _outcome(slowdown: float, comparisons: Sequence[SelfComparison]) -> Outcome:
     measured = [comparison for comparison in comparisons if not comparison.failure]
     ratios = [ratio(comparison) for comparison in measured]
     ends = [(each, each.low, each.high) for each in ratios if each.low is not None and each.high is not None]
     truth = 1 / (1 + slowdown)
-    return Found(
+    return Outcome(
         slowdown=slowdown,
         verdicts=tuple(map(stats.verdict, ratios)),
         covered=sum(low <= truth <= high for _, low, high in ends),
@@ -157,19 +143,19 @@ def _contradicting(slowdown: float) -> tuple[Verdict, ...]:
     return (Verdict.FASTER, Verdict.SAME) if slowdown > LEAST_EFFECT else (Verdict.FASTER,)
 
 
-def _alike(found: Iterable[Found]) -> list[Found]:
+def _identical(found: Iterable[Outcome]) -> list[Outcome]:
     return [each for each in found if not each.slowdown]
 
 
-def _slowed(found: Iterable[Found]) -> list[Found]:
+def _slowed(found: Iterable[Outcome]) -> list[Outcome]:
     return [each for each in found if each.slowdown > LEAST_EFFECT]
 
 
-def _counted(found: Iterable[Found]) -> int:
+def _counted(found: Iterable[Outcome]) -> int:
     return sum(len(each.verdicts) for each in found)
 
 
-def _said(found: Iterable[Found], verdict: Verdict) -> int:
+def _said(found: Iterable[Outcome], verdict: Verdict) -> int:
     return sum(each.verdicts.count(verdict) for each in found)
 
 
@@ -177,7 +163,7 @@ def _share(part: int, whole: int) -> str:
     return f"{units.count(part)} of {units.count(whole)} ({units.percent(part / whole)})"
 
 
-def _row(found: Found) -> tuple[str, ...]:
+def _row(found: Outcome) -> tuple[str, ...]:
     counted = len(found.verdicts)
     return (
         f"slower by {100 * found.slowdown:g} %" if found.slowdown else "the same code",
@@ -190,8 +176,8 @@ def _row(found: Found) -> tuple[str, ...]:
 
 
 def lines(test: SelfTest) -> Iterator[str]:
-    """Yield the findings as lines for a terminal: a line for each slowdown, then the sentences."""
-    found = findings(test)
+    """Yield the outcomes as lines for a terminal: a line for each slowdown, then the sentences."""
+    found = outcomes(test)
     for row in table(found).rows:
         yield "; ".join(f"{column.title} {cell}" for column, cell in zip(_COLUMNS, row, strict=True) if cell)
     yield from sentences(found, test.neighbour)

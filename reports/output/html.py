@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.output.blocks import Chart
+from reports.output.blocks import Block, Chart, Page, Section
 from reports.output.canvas import CONFIG
 from reports.output.export import VEGA_LITE
 from reports.reading.visible import visible
@@ -26,67 +25,20 @@ from reports.reading.visible import visible
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
-@dataclass(frozen=True)
-class Title:
-    """What the report is called in a browser's tab, and at its head."""
-
-    short: str
-    long: str
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page: its id, its title in the table of contents, and the content without which it is left out.
-
-    Its template stands in `templates/sections`.
-    """
-
-    id: str
-    title: str
-    needs: str = ""
-
-    @property
-    def template(self) -> str:
-        """Where its template is."""
-        return f"sections/{self.id.replace('-', '_')}.html"
-
-
-SECTIONS = (
-    Section("verdict", "Verdict"),
-    Section("environment", "Environment", "machines"),
-    Section("changes", "Before and after", "changes"),
-    Section("speedup", "Speed-up", "measured"),
-    Section("account", "Account of the gap", "measured"),
-    Section("profile", "Profile", "profile"),
-    Section("break-even", "Break-even", "break_even"),
-    Section("latency", "Latency and throughput", "measured"),
-    Section("roofline", "Roofline", "roofline"),
-    Section("accuracy", "Accuracy", "measured"),
-    Section("routing", "Routing", "measured"),
-    Section("training", "Training", "trainings"),
-    Section("policies", "Routing policies", "policies"),
-    Section("sharpness", "Sharpness", "sharpness"),
-    Section("beside", "The paper beside us", "beside"),
-    Section("targets", "Targets", "targets"),
-    Section("efficiency", "Efficiency", "efficiency"),
-    Section("classifier", "Whole classifier", "within_classifier"),
-    Section("cold", "Cold caches", "cold"),
-    Section("cold-start", "Cold start and memory", "measured"),
-    Section("work", "Work executed", "work"),
-    Section("cases", "All cases", "measured"),
-    Section("not-measured", "Not measured", "measured"),
-    Section("sampling", "Sampling", "sampling"),
-    Section("noise", "Raw samples", "noise"),
-    Section("self-test", "Self-test", "self_tests"),
-    Section("remake", "Remake"),
-)
-"""All sections, in the order of the page."""
-
-
-def render(content: dict[str, Any]) -> str:
-    """Return the report as HTML; `content` is what `reports.page` gathers for both its templates."""
+def render(page: Page) -> str:
+    """Return the report as HTML."""
     scripts = [_vega(), (TEMPLATES / "page.js").read_text(encoding="utf-8")]
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    frame = {
+        "scripts": scripts,
+        "hashes": [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
+        "style": (TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        "chart_config": CONFIG,
+    }
+    return _environment().get_template("index.html").render(frame, page=page)
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -96,11 +48,14 @@ def render(content: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
-    environment.filters |= {"embedded": _embedded, "packed": _packed}
-    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    shown = [section for section in SECTIONS if not section.needs or content.get(section.needs)]
-    page = {"sections": shown, "scripts": scripts, "hashes": hashes, "style": style, "chart_config": CONFIG}
-    return environment.get_template("index.html").render(content, **page)
+    environment.filters |= {"embedded": _embedded, "packed": _packed, "shown": _shown}
+    return environment
+
+
+def _shown(blocks: Sequence[Block | Section], level: int) -> Markup:
+    """Return blocks as HTML, each by the macro that is named after its class; `level` is that of their headings."""
+    macros = _environment().get_template("blocks.html").module
+    return Markup("").join(getattr(macros, type(block).__name__)(block, level) for block in blocks)
 
 
 def _seen(value: object) -> object:
@@ -111,7 +66,7 @@ def _seen(value: object) -> object:
 def _embedded(chart: Chart) -> dict[str, Any]:
     """Return a chart's specification without what the page holds once for all, and its data packed.
 
-    Where there are choices, these hold the data.
+    If there are choices, these hold the data.
     """
     kept = {name: value for name, value in chart.spec.items() if name not in ("$schema", "config", "datasets")}
     return kept if chart.choices else kept | {"datasets": _packed(chart.spec.get("datasets", {}))}

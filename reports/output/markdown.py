@@ -1,45 +1,142 @@
-"""The findings in Markdown, fit for a pull request; text from result files shows as it is and does nothing."""
+"""A report in Markdown, fit for a pull request; text from result files shows as it is and does nothing."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
+from reports.output.blocks import (
+    Block,
+    Cards,
+    Chart,
+    Commands,
+    Details,
+    Facts,
+    Grid,
+    Items,
+    Page,
+    PageOnly,
+    Panel,
+    Reason,
+    Section,
+    Subsection,
+    Table,
+    Text,
+)
 from reports.reading.visible import visible
 
 
-def render(content: dict[str, Any], template: str = "report.md") -> str:
-    """Return the report, or another `template`, as Markdown; of a report `content` is what `reports.page` gathers."""
-    environment = Environment(  # noqa: S701 - the output is Markdown, which `text` escapes
-        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
-        finalize=text,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["code"] = code
-    return environment.get_template(template).render(content)
+def render(page: Page) -> str:
+    """Return the report as Markdown: of each section what is not for the page alone, and none without any."""
+    sections = "".join(rendered(section) for section in page.sections)
+    more = f"{text(page.more)}\n" if page.more else ""
+    return f"# {text(page.heading)}\n\n{text(page.lede)}\n\n{sections}{more}"
+
+
+def rendered(section: Section, *, whole: bool = False) -> str:
+    """Return a section as Markdown, with what is for the page alone if it is to be `whole`; "" if nothing is left."""
+    lines = list(_lines(section.blocks, whole))
+    if not lines:
+        return ""
+    brief = [text(section.brief), ""] if section.brief else []
+    return "\n".join([f"## {text(section.heading or section.title)}", "", *brief, *lines, ""]).rstrip("\n") + "\n\n"
 
 
 def text(value: object) -> str:
     """Return `value` as Markdown that shows exactly it: one line, no markup, no mention of a user."""
-    if isinstance(value, Markup):
-        return value
     line = _line(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", line).replace("@", "@\u200b")
 
 
-def code(value: str) -> Markup:
+def code(value: str) -> str:
     """Return `value` as a Markdown code span."""
     line = _line(value)
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    span = f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
-    return Markup(span)  # noqa: S704 - Markdown shows a code span as it stands
+    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
+
+
+def _lines(blocks: Sequence[Block], whole: bool) -> Iterator[str]:
+    """Yield the lines of blocks; bullets of blocks that follow each other make one list."""
+    listed = False
+    for block in blocks:
+        lines = list(_block(block, whole))
+        if not lines:
+            continue
+        if listed and not lines[0].startswith("- "):
+            yield ""
+        yield from lines
+        listed = lines[-1].lstrip().startswith("- ")
+    if listed:
+        yield ""
+
+
+def _block(block: Block, whole: bool) -> Iterator[str]:
+    """Yield the lines of a block, after which one is left blank unless they are bullets."""
+    match block:
+        case Text(look="plain"):
+            yield from (text(block.words), "")
+        case Text():
+            yield f"- {text(block.words)}"
+        case Items():
+            yield from (f"- {text(sentence)}" for sentence in block.sentences)
+        case Table():
+            yield from _table(block)
+        case Chart():
+            yield from _chart(block)
+        case Facts():
+            yield from (f"**{text(block.title)}**", "")
+            yield from (f"- {text(name)}: {text(value)}" for name, value in block.rows)
+        case Reason():
+            yield f"- **{text(block.status)}**: {text(block.reason)}"
+            yield from (f"  - {text(case)}" for case in block.cases)
+        case Cards():
+            for card in block.cards:
+                verdict = f" {text(card.verdict)}." if card.verdict else ""
+                about = ", ".join([f"**{text(card.title)}**", *map(text, card.setting)])
+                yield f"- {about}:{verdict} {' '.join(map(text, card.sentences))}"
+        case Commands():
+            yield from (f"- {code(line)}" for line in block.lines)
+        case PageOnly():
+            yield from _lines(block.blocks, whole) if whole else ()
+        case Grid():
+            yield from _lines(block.blocks, whole)
+        case Subsection():
+            yield from _under([f"### {text(block.title)}"], block.blocks, whole)
+        case Panel():
+            heading = "; ".join(filter(None, (block.title, block.machine)))
+            yield from _under([f"**{text(heading)}**"], block.blocks, whole)
+        case Details():
+            inside = list(_lines(block.blocks, whole))
+            opened = " open" if block.opened else ""
+            if inside:
+                yield from (f"<details{opened}>", f"<summary>{text(block.title)}</summary>", "", *inside)
+                yield from ("</details>", "")
+
+
+def _under(heading: Sequence[str], blocks: Sequence[Block], whole: bool) -> Iterator[str]:
+    """Yield blocks under a heading, and nothing if there are none."""
+    lines = list(_lines(blocks, whole))
+    if lines:
+        yield from (*heading, "", *lines)
+
+
+def _chart(chart: Chart) -> Iterator[str]:
+    """Yield what a chart shows, under its heading unless that is said, or what its choices show."""
+    if chart.choices:
+        shown = chart.choices if chart.every_choice else chart.choices[:1]
+        yield from (f"- {text(choice.message)}" for choice in shown)
+    else:
+        heading = "" if chart.heading in chart.message else f"{text(chart.heading)}: "
+        yield f"- {heading}{text(chart.message)}"
+
+
+def _table(table: Table) -> Iterator[str]:
+    if table.titled:
+        yield from (f"**{text(table.caption)}**", "")
+    yield f"| {' | '.join(text(column.title) for column in table.columns)} |"
+    yield f"| {' | '.join('---:' if column.numeric else '---' for column in table.columns)} |"
+    yield from (f"| {' | '.join(map(text, row))} |" for row in table.rows)
+    yield ""
 
 
 def _line(words: str) -> str:

@@ -1,15 +1,20 @@
 """How each form, and each head or routing policy, looks in every figure: a colour, a symbol and a dash.
 
-Colours are those of Okabe and Ito (2008), told apart with any colour vision, without black and yellow, which vanish
-on a dark or on a light page. Symbol and dash tell apart what colour does not.
+Colours of known names are those of Okabe and Ito (2008), told apart with any colour vision, without black and yellow,
+which vanish on a dark or on a light page. Names unknown here, such as forms of other packages, have colours of their
+own. Symbol and dash tell apart what colour does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from zlib import crc32
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+OTHERS = ("#7A4FBF", "#B5174B", "#8A9A1F", "#8C6239", "#1B9AAA", "#E0409A", "#4B5FD6", "#6B7A8F")
+"""Of names that are not known."""
 DASHES = ((), (7, 3), (2, 2), (10, 3, 2, 3), (4, 2))
 SYMBOLS = (  # SVG paths in a box from -1 to 1
     "M-0.8,0A0.8,0.8,0,1,1,0.8,0A0.8,0.8,0,1,1,-0.8,0Z",
@@ -45,26 +50,34 @@ class Style:
 
 
 def styles(forms: Iterable[str]) -> list[Style]:
-    """Return a style for each form: the known ones always get the same, others the free ones in alphabetical order."""
+    """Return a style for each form, the known ones first."""
     present = set(forms)
-    order = [*KNOWN, *sorted(present - set(KNOWN))]
-    return [_style(form, place) for place, form in enumerate(order) if form in present]
+    known = [_style(form, COLOURS[place], place, place) for place, form in enumerate(KNOWN) if form in present]
+    return [*known, *_others(present - set(KNOWN))]
 
 
 def contenders(names: Iterable[str]) -> list[Style]:
-    """Return a style for each head or policy: the known ones always get the same, others free ones by alphabet."""
+    """Return a style for each head or policy, the known ones first."""
     present = set(names)
-    known = [name for name in CONTENDERS if name in present]
-    others = sorted(present - set(known))
-    looks = {name: CONTENDERS[name] for name in known}
-    looks |= {name: (COLOURS[(place + 1) % 6], place % 5, (place + 2) % 7) for place, name in enumerate(others)}
-    return [Style(name, colour, DASHES[dash], SYMBOLS[mark]) for name, (colour, dash, mark) in looks.items()]
+    known = [_style(name, *look) for name, look in CONTENDERS.items() if name in present]
+    return [*known, *_others(present - set(CONTENDERS))]
 
 
-def _style(name: str, place: int) -> Style:
-    return Style(
-        name=name,
-        colour=COLOURS[place % len(COLOURS)],
-        dash=DASHES[place % len(DASHES)],
-        symbol=SYMBOLS[place % len(SYMBOLS)],
-    )
+def _others(names: Collection[str]) -> list[Style]:
+    """Return a style for each unknown name: a colour by its spelling, so that it is the same in every report.
+
+    If two names ask for one colour, the later by alphabet has the next that is free, or another symbol on the same.
+    """
+    used: Counter[int] = Counter()
+    found = []
+    for name in sorted(names):
+        wished = crc32(name.encode(errors="surrogatepass"))
+        places = [(wished + step) % len(OTHERS) for step in range(len(OTHERS))]
+        place = min(places, key=used.__getitem__)
+        found.append(_style(name, OTHERS[place], place + used[place], place + used[place]))
+        used[place] += 1
+    return found
+
+
+def _style(name: str, colour: str, dash: int, symbol: int) -> Style:
+    return Style(name, colour, DASHES[dash % len(DASHES)], SYMBOLS[symbol % len(SYMBOLS)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
 
@@ -15,8 +15,8 @@ from reports.numbers import units
 from reports.output import canvas
 from reports.output.canvas import INK
 from reports.output.styles import COLOURS, GREY
+from reports.records.profile import Stage
 
-StageName = Literal["route", "dispatch", "experts", "combine", "fused", "other"]
 BAR = 30  # pixels for each
 LEAST_LETTERED = 0.04
 """Share of a call from which on a stage's letter has room in the bar, on a phone too."""
@@ -28,7 +28,7 @@ REACH = 1.22
 class StageStyle:
     """How a stage looks: `ink` is the colour of its letter on its own `colour`."""
 
-    name: StageName
+    name: Stage
     letter: str
     colour: str
     ink: str
@@ -51,7 +51,7 @@ class Bar:
 
     form: str
     seconds: float
-    shares: Mapping[StageName, float]
+    shares: Mapping[Stage, float]
 
 
 def share_chart(bars: Sequence[Bar]) -> alt.LayerChart:

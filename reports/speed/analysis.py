@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reports.numbers import stats
+from reports.numbers import stats, units
 from reports.numbers.stats import Estimate, Verdict
+from reports.output.styles import Style, styles
 from reports.reading.load import Case, Results
 from reports.records.record import CaseRecord
 from reports.speed.floors import Floor, floor
@@ -167,6 +168,27 @@ class Analysis:
         return sorted(chosen, key=lambda case: (KINDS.index(case.record.head), case.record.form, case.record.rows))
 
     @property
+    def styles(self) -> list[Style]:
+        """The look of each form that was measured."""
+        return styles(case.record.form for case in self.results.cases)
+
+    @property
+    def missing(self) -> str:
+        """Why there is no speed-up to show, or ""."""
+        kinds = {case.record.head for case in self.results.cases}
+        if not self.results.records or any(speedup.setting.suite != MAP_SUITE for speedup in self.speedups):
+            return ""
+        if self.speedups:
+            return "These heads were measured for a map of break-even, which has their speed-ups."
+        if not kinds:
+            return "Nothing was measured, so there is no speed-up to report; the reasons stand below."
+        if kinds == {"dense"}:
+            return "Only dense heads were measured: a speed-up needs a soft or sparse head beside them."
+        if "dense" not in kinds:
+            return f"No dense head was measured beside the {units.listing(sorted(kinds))} one: a speed-up needs both."
+        return "No MoE head was measured in the same setting and at as many rows as a dense one: none can be compared."
+
+    @property
     def usual(self) -> list[Setting]:
         """The settings of warm caches and of rows that no routing was made for, or all where there are none such.
 
@@ -174,6 +196,12 @@ class Analysis:
         """
         drawn = [setting for setting in self.settings if setting.suite != MAP_SUITE]
         return [setting for setting in drawn if (setting.cache, setting.routing) == ("warm", "")] or drawn
+
+    def heads(self, cases: Iterable[Case]) -> list[Head]:
+        """Return the heads of some cases, dense ones first, each kind by name."""
+        return sorted(
+            {Head.of(case.record) for case in cases}, key=lambda head: (KINDS.index(head.kind), self.labels[head])
+        )
 
     def of(self, setting: Setting, head: Head) -> list[Speedup]:
         """Return the speed-ups of a head in a setting, fewest rows first."""

@@ -18,7 +18,7 @@ from reports.reading.load import Case
 from reports.records.record import CaseRecord
 from reports.speed.analysis import Comparison, Speedup
 
-THEORY, ATTAINABLE = [6, 4], [1, 3]  # dashes of the lines of promises and of floors
+THEORY, ATTAINABLE = [6, 4], [1, 3]  # dashes of the lines of theory and of floors
 POINTS, REFERENCE = "points", "reference"
 """Names of the data of charts by rows."""
 
@@ -65,7 +65,7 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
         gap.encode(x=x, y=alt.Y("theoretical:Q"), y2="realised:Q"),
         theory.encode(x=x, y="theoretical:Q"),
         machine.encode(x=x, y="attainable:Q"),
-        _named_line(bests, x, "theoretical", "promised", above=True),
+        _named_line(bests, x, "theoretical", "theoretical", above=True),
         _named_line(possible, x, "attainable", "attainable", above=False),
         base.mark_rule(strokeWidth=1.5).encode(
             x=dodged, y=alt.Y("low:Q"), y2="high:Q", color=canvas.colour(styles, "form")

@@ -1,4 +1,4 @@
-"""The answer in plain words: how much was promised, how much arrived, and where it does not pay."""
+"""The answer in plain words: how much faster a head could be in theory, how much it is, and where it does not pay."""
 
 from __future__ import annotations
 
@@ -9,19 +9,9 @@ from reports.numbers import units
 from reports.numbers.stats import Verdict
 from reports.reading.load import Case
 from reports.records.record import Status
-from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Comparison, Setting, Speedup
+from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Comparison, Speedup
 from reports.speed.floors import Floor
-
-_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
-ROUTINGS = {
-    "balanced": "every expert as often",
-    "uniform": "experts drawn evenly",
-    "zipf1": "experts drawn as Zipf(1)",
-    "zipf2": "experts drawn as Zipf(2)",
-    "hot": "one hot expert",
-    "one": "all rows on the same experts",
-}
-_CLOCKS = {"wall": "wall clock", "device": "device clock"}
+from reports.speed.settings import CLOCKS, DEVICES, machine
 
 
 @dataclass(frozen=True)
@@ -42,20 +32,6 @@ class Answer:
     matched: bool  # the dense head it is held against has the same size
     summary: str  # the first sentence, fit for a terminal
     sentence: str
-
-
-def machine(setting: Setting) -> str:
-    """Return whose timings they are: a CPU's are called so."""
-    threads = f", {units.plural(setting.threads, 'thread')}" if setting.device == "cpu" else ""
-    return f"{_DEVICES[setting.device]} timings on {setting.device_name}{threads}"
-
-
-def title(setting: Setting) -> str:
-    """Return a setting in words, the machine apart."""
-    part = "Head alone" if setting.part == "head" else "Whole classifier"
-    axes = [", cold caches"] if setting.cache == "cold" else []
-    axes += [f", {ROUTINGS[setting.routing]}"] if setting.routing else []
-    return f"{part}, {setting.dtype}, {_CLOCKS[setting.clock]}{''.join(axes)}, suite {setting.suite}"
 
 
 def answers(analysis: Analysis) -> list[Answer]:
@@ -103,9 +79,9 @@ def tally(analysis: Analysis) -> str:
 def message(speedups: Sequence[Speedup], label: str) -> str:
     """Return what the speed-ups of one head in one setting show, in one sentence."""
     best = max((speedup.best for speedup in speedups), key=lambda comparison: comparison.realised.value)
-    possible = f", could reach {units.factor(best.attainable)}" if best.attainable is not None else ""
+    possible = f", attainable {units.factor(best.attainable)}" if best.attainable is not None else ""
     return (
-        f"The {label} promises {units.factor(best.theoretical)}{possible} and reaches at best "
+        f"The {label}: theoretical {units.factor(best.theoretical)}{possible}, realised at best "
         f"{units.factor(best.realised.value)}, at {_rows(best)} ({best.case.record.form}); {_range(speedups)}."
     )
 
@@ -131,11 +107,11 @@ def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, bool, b
 def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
     best = speedup.best
     record, floor = best.case.record, analysis.floors.get(best.case)
-    where = f"this {_DEVICES[record.device]}"
+    where = f"this {DEVICES[record.device]}"
     if len({machine(setting) for setting in analysis.settings}) > 1:
-        where = f"the {_DEVICES[record.device]} {speedup.setting.device_name}"
+        where = f"the {DEVICES[record.device]} {speedup.setting.device_name}"
     against = f"{record.form} against {best.base.record.form} dense"
-    details = f"{against}, {_CLOCKS[record.clock]}, {record.dtype}, n = {units.count(best.realised.samples)}"
+    details = f"{against}, {CLOCKS[record.clock]}, {record.dtype}, n = {units.count(best.realised.samples)}"
     warning = "" if best.matched else " The dense head it is held against has another size, so this says little."
     summary = (
         f"The {label} {_operations(best)}; {_floors(best, floor)}{_realised(best, where)} ({_certainty(best)}) at "

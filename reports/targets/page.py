@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from reports.numbers import units
 from reports.numbers.stats import Estimate
-from reports.output import blocks, markdown
-from reports.output.blocks import Column, Table
+from reports.output import markdown
+from reports.output.blocks import Block, Column, Details, Items, PageOnly, Reason, Section, Table, Text
 from reports.records.record import Status
 from reports.records.timing import Timing, TimingRun
-from reports.speed.tables import Reason
 from reports.targets.targets import Finding, Number, Target, Verdict, evaluate
 
 KIND = {
@@ -23,53 +22,51 @@ KIND = {
 }
 
 
-@dataclass(frozen=True)
-class TargetsSection:
-    """What templates show of a run; `kind` says what its numbers are worth."""
-
-    kind: str
-    facts: str
-    notes: list[str]
-    verdicts: Table
-    numbers: Table
-    untimed: str
-    reasons: list[Reason]
-
-
-def section(run: TimingRun) -> TargetsSection:
-    """Return what a run says of each target, every number behind it, and what has no time."""
-    findings = evaluate(run)
-    versions = run.environment.get("versions")
-    facts = {name: value for name, value in run.environment.items() if value and name != "versions"}
-    facts |= versions if isinstance(versions, dict) else {}
-    untimed = sum(not case.timed for case in run.timings)
-    return TargetsSection(
-        kind=KIND[run.kind],
-        facts="; ".join(f"{name} {value}" for name, value in facts.items()),
-        notes=run.notes,
-        verdicts=Table(
-            f"Each target, by the worst of its numbers, {run.kind}",
-            tuple(Column(title, numeric) for title, numeric in _VERDICTS.items()),
-            tuple(_verdict_row(finding, run) for finding in findings),
-        ),
-        numbers=Table(
-            "Every number",
-            tuple(Column(title, numeric) for title, numeric in _NUMBERS.items()),
-            tuple(_number_row(finding, number, run) for finding in findings for number in finding.numbers),
-        ),
-        untimed=f"{untimed} of {len(run.timings)} cases",
-        reasons=_reasons(run),
+def targets_section(runs: Sequence[TimingRun]) -> Section | None:
+    """Return what each run says of each target, every number behind it, and what has no time; None without runs."""
+    if not runs:
+        return None
+    return Section(
+        "targets",
+        "Targets",
+        [block for run in runs for block in _blocks(run)],
+        heading="Targets of the kernels",
+        reading="our kernels beside their peers on layers of the paper and of large models. A target holds if all of "
+        "its numbers do, each by the worse end of its interval, so the worst one stands for it.",
+        findings=[_sentence(run) for run in runs],
     )
-
-
-def findings(runs: Sequence[TimingRun]) -> list[blocks.Finding]:
-    """Return how many targets are met in each run, for the top of a report."""
-    return [blocks.Finding("targets", "Targets of the kernels", [_sentence(run) for run in runs])] if runs else []
 
 
 def render(run: TimingRun) -> str:
     """Return a run as a Markdown page of its own."""
-    return markdown.render({"targets": [section(run)]}, "targets_page.md")
+    section = targets_section([run])
+    return markdown.rendered(section, whole=True) if section else ""
+
+
+def _blocks(run: TimingRun) -> list[Block]:
+    findings = evaluate(run)
+    versions = run.environment.get("versions")
+    facts = {name: value for name, value in run.environment.items() if value and name != "versions"}
+    facts |= versions if isinstance(versions, dict) else {}
+    verdicts = Table(
+        f"Each target, by the worst of its numbers, {run.kind}",
+        tuple(Column(title, numeric) for title, numeric in _VERDICTS.items()),
+        tuple(_verdict_row(finding, run) for finding in findings),
+    )
+    numbers = Table(
+        "Every number",
+        tuple(Column(title, numeric) for title, numeric in _NUMBERS.items()),
+        tuple(_number_row(finding, number, run) for finding in findings for number in finding.numbers),
+    )
+    untimed = sum(not case.timed for case in run.timings)
+    without = Details(f"Without a time: {untimed} of {len(run.timings)} cases", _reasons(run))
+    return [
+        Text(KIND[run.kind]),
+        Text("; ".join(f"{name} {value}" for name, value in facts.items()), "note"),
+        verdicts,
+        Details("What was assumed", [Items(run.notes)]),
+        PageOnly([Details("Every number", [replace(numbers, titled=False)]), *([without] if untimed else [])]),
+    ]
 
 
 def summary(run: TimingRun) -> str:

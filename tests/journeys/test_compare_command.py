@@ -12,7 +12,7 @@ import pytest
 from bench.rooms import ROOT
 from reports.output.markdown import text
 from reports.records.record import NOT_MEASURED_KEY, SCHEMA_VERSION
-from tests.reports.changes.test_panels import NAMES
+from tests.reports.changes.test_changes_section import NAMES
 
 DEMO = ROOT / "reports/published/cpu-amd-epyc-2-threads/demo.json"
 GATE = ("--fail-on", "SLOWER", "--least", "5%")

@@ -9,7 +9,7 @@ from models.policies import study as policy_study
 from models.training.trainer import DivergedError, Trainer
 from reports.reading.documents import gather
 from reports.reading.files import read
-from reports.training.policies import answer
+from reports.training.policies_section import answer
 
 SMALL = (
     *("--policy", "top_p", "--policy", "top_k", "--seeds", "2", "--epochs", "1", "--batch", "200"),

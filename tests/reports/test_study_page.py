@@ -58,7 +58,8 @@ def test_both_reports_tell_the_findings(alone: Report, page: Outline) -> None:
         assert "Of 28 published numbers 0 are reproduced" in text
         assert "moegap train --head all --seeds 3 --preset paper --data cifar10 --out runs/paper" in text
         assert "second difference of the loss meets the curvature" in text
-    assert alone.headline[0].startswith("Dynamic routing")
+    assert alone.headline[0].startswith("Preset fast on cifar10-jpeg, 12 epochs: mean test accuracy")
+    assert alone.headline[1].startswith("Dynamic routing")
 
 
 def test_markdown_tables_are_whole(alone: Report) -> None:

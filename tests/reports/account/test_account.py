@@ -14,27 +14,31 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from bench.commands.account import account as command
-from reports.account import panels as account_panels
 from reports.account import tables as account_tables
 from reports.account import text as account_text
 from reports.account.account import Account, account, as_json
-from reports.account.figures import CALL, DATA, DENSE, PROMISE, bars, waterfall_chart
+from reports.account.account_section import account_section, sentences
 from reports.account.parts import HOST
 from reports.account.waterfall import waterfall
+from reports.account.waterfall_figures import CALL, DATA, DENSE, THEORY, bars, waterfall_chart
+from reports.cases import summary
+from reports.cases.cases_section import cases_section
 from reports.errors import ReportError
+from reports.front.environment_section import public
 from reports.numbers.units import MINUS, TIMES
-from reports.output.styles import styles
+from reports.output.blocks import Chart, Details, FilteredTable, Items, Panel, Subsection
 from reports.page import Report, build
 from reports.reading.load import load
 from reports.records.record import Copy
-from reports.speed import skew, summary, tables, verdicts
+from reports.speed import settings, verdicts
 from reports.speed.analysis import Analysis, Setting, analyse
-from reports.speed.full_table import full_table
+from reports.speed.routing_section import skew_panels, skew_tables
 from tests.reports import drawn
 from tests.reports.account.test_waterfall import STEPS, steady, steps
 from tests.reports.synthetic import account_run, benchmark, ceilings, record, samples, write
 from tests.reports.synthetic import accounted as with_steps
 from tests.reports.synthetic import steps as synthetic_steps
+from tests.reports.within import within
 
 
 def usual(analysis: Analysis, head: str, form: str, rows: int) -> Account:
@@ -45,6 +49,11 @@ def usual(analysis: Analysis, head: str, form: str, rows: int) -> Account:
         and (one.setting.cache, one.setting.routing) == ("warm", "")
     )
     return found
+
+
+def waterfalls_of(analysis: Analysis, accounts: list[Account]) -> list[Chart]:
+    parts = within(account_section(analysis, accounts), Subsection)
+    return [chart for part in parts if part.title == "Where the time goes" for chart in within(part, Chart)]
 
 
 def number(text: str) -> Decimal:
@@ -67,9 +76,9 @@ def test_an_account_holds_all_three_speedups(accounts: Analysis) -> None:
     assert found.comparison.theoretical == pytest.approx(3.768, abs=1e-3)
     assert found.comparison.attainable == pytest.approx((684.196 + 1) / (181.586 + 1), abs=1e-4)  # us at 200 GFLOP/s
     dense = accounts.latencies[found.comparison.base].value
-    assert found.waterfall.promised == round(dense / found.comparison.theoretical * 1e12)
+    assert found.waterfall.theoretical == round(dense / found.comparison.theoretical * 1e12)
     assert found.waterfall.basis == "trace"
-    assert usual(accounts, "dense", "eager", 256).waterfall.promised is None
+    assert usual(accounts, "dense", "eager", 256).waterfall.theoretical is None
 
 
 def test_steps_give_back_what_was_put_into_them(accounts: Analysis) -> None:
@@ -111,19 +120,18 @@ def test_ceilings_are_told_the_latest_first_and_once(accounts: Analysis) -> None
 
 
 def test_the_table_of_speedups_says_what_bounds_them(accounts: Analysis) -> None:
-    table = tables.speedups(accounts)[0]
+    table = account_tables.speedups(accounts)[0]
     titles = [column.title for column in table.columns]
     rows = {row[:2]: dict(zip(titles, row, strict=True)) for row in table.rows}
     assert rows["sparse", "1"]["limited by"] == "bandwidth"
     assert rows["sparse", "1"]["least bytes"] == "1.11 MB, cache-resident"
     assert rows["sparse", "2,048"]["attainable"] == f"3.77{TIMES}"
-    (cold,) = (table for table in tables.speedups(accounts) if "cold caches" in table.caption)
+    (cold,) = (table for table in account_tables.speedups(accounts) if "cold caches" in table.caption)
     assert cold.rows[0][5] == "2.00 MB, in memory"
 
 
 def test_every_split_case_can_be_chosen_the_most_telling_first(accounts: Analysis) -> None:
-    (panel,) = account_panels.panels(accounts, account(accounts))
-    (chart,) = panel.charts
+    (chart,) = waterfalls_of(accounts, account(accounts))
     labels = [choice.label for choice in chart.choices]
     split = [one for one in account(accounts) if one.waterfall.basis != "floors"]
     usual_ones = [one for one in split if (one.setting.cache, one.setting.routing) == ("warm", "")]
@@ -134,7 +142,7 @@ def test_every_split_case_can_be_chosen_the_most_telling_first(accounts: Analysi
     assert kinds == sorted(kinds, key=["sparse", "soft", "dense"].index)
     assert chart.message == chart.choices[0].message
     assert chart.message.startswith("At 256 rows the sparse head in the form grouped_mm takes 1.29 ms")
-    assert "if the promise held it would take 28" in chart.message
+    assert "in theory it would take 28" in chart.message
     assert "the machine needs 183 µs at least (arithmetic, cache-resident)" in chart.message
     assert "is unattributed. A profiled call is slower" in chart.choices[2].message
 
@@ -143,7 +151,7 @@ def test_every_split_case_can_be_chosen_the_most_telling_first(accounts: Analysi
 def test_a_waterfall_draws_what_it_holds(accounts: Analysis, form: str) -> None:
     found = usual(accounts, "sparse", form, 256).waterfall
     rows = bars(found, 1.3e-3)
-    assert [bar["part"] for bar in rows] == [PROMISE, *(part.name for part in found.parts), CALL, DENSE]
+    assert [bar["part"] for bar in rows] == [THEORY, *(part.name for part in found.parts), CALL, DENSE]
     assert sum(bar["ps"] for bar in rows[1:-2]) == rows[-2]["ps"] == found.total
     spec = waterfall_chart(len(rows)).to_dict()
     assert spec["width"] == "container"
@@ -189,7 +197,7 @@ def test_a_part_below_zero_runs_back(accounts: Analysis) -> None:
 def test_cold_caches_and_made_routings_are_not_drawn(accounts: Analysis) -> None:
     others = [one for one in account(accounts) if (one.setting.cache, one.setting.routing) != ("warm", "")]
     assert others
-    assert account_panels.panels(accounts, others) == []
+    assert waterfalls_of(accounts, others) == []
 
 
 def test_two_machines_have_floors_of_their_own(tmp_path: Path) -> None:
@@ -239,7 +247,7 @@ def test_one_launch_on_a_gpu_has_its_replay_and_its_trace_in_every_view(tmp_path
 
 
 def test_what_the_numbers_are_worth_is_said(accounts: Analysis, account_report: Report) -> None:
-    few, worth, checked = account_panels.sentences(accounts, account(accounts))[-3:]
+    few, worth, checked = sentences(accounts, account(accounts))[-3:]
     assert few.startswith("Of 16 cases measured in steps ")
     assert worth.startswith("The last step of a form is the call itself once more, so little unattributed says only")
     assert worth.endswith("the independent check of the parts between them is the trace.")
@@ -251,43 +259,43 @@ def test_what_the_numbers_are_worth_is_said(accounts: Analysis, account_report: 
 
 
 def test_what_is_missing_is_said(analysis: Analysis) -> None:
-    found = account_panels.section(analysis)
-    assert found is not None
-    assert found.sentences == [
+    found = account_section(analysis, account(analysis))
+    (items,) = within(found, Items)
+    assert items.sentences == [
         "No ceilings were measured with these results, so nothing has a floor and nothing attainable is known.",
         "No case was measured in steps: parts come from traces; without one all beyond floors is unattributed.",
     ]
-    assert (found.panels, found.waterfalls, found.checks, found.ceilings) == ([], [], [], None)
+    assert within(found, Panel) == within(found, Details) == []
+    assert [part.title for part in within(found, Subsection)] == [
+        "Theoretical, attainable and realised, in numbers", "What the parts are worth",
+    ]  # fmt: skip
 
 
 def test_ceilings_of_another_machine_are_said_not_to_fit(tmp_path: Path) -> None:
     other = write(tmp_path / "b.json", [benchmark(record(device_name="other", case_id="b"), samples(1e-3))])
     found = analyse(load([account_run(tmp_path / "a.json"), other]))
-    told = account_panels.sentences(found, account(found))
+    told = sentences(found, account(found))
     assert told[0].startswith("28 cases without a floor")  # and the 27 of made routings, whose bytes are not counted
-    section = account_panels.section(found)
-    assert section is not None
-    assert {panel.machine for panel in section.panels} == {"CPU timings on AMD EPYC 7B13, 1 thread"}
+    panels = within(account_section(found, account(found)), Panel)
+    assert {panel.machine for panel in panels} == {"CPU timings on AMD EPYC 7B13, 1 thread"}
 
 
 def test_public_layers_say_where_their_sizes_stand_and_how_they_were_shrunk(tmp_path: Path) -> None:
     sizes = {"source": "config.json of a model", "shrunk": "widths divided by 8", "checkpoint": "mixtral"}
     entries = [benchmark(record(head=head, **sizes), samples(1e-3)) for head in ("dense", "sparse")]
     found = analyse(load([write(tmp_path / "a.json", entries)]))
-    table = tables.public(found)
+    table = public(found)
     assert table is not None
     assert table.rows == (("mixtral", "512", "64", "8", "2", "config.json of a model", "widths divided by 8"),)
     assert verdicts.answers(found)[0].shape == "8 experts of width 64, 2 per row; widths divided by 8"
 
 
 def test_made_routings_are_one_axis(accounts: Analysis) -> None:
-    looks = styles(case.record.form for case in accounts.results.cases)
-    (panel,) = skew.panels(accounts, looks)
-    (chart,) = panel.charts
+    (chart,) = within(skew_panels(accounts), Chart)
     assert chart.heading == "sparse head, 256 rows"
     assert chart.message.startswith("The fastest form takes 66")
-    assert "where rows go the same (onnxruntime)" in chart.message
-    (table,) = skew.tables(accounts)
+    assert "if rows go the same (onnxruntime)" in chart.message
+    (table,) = skew_tables(accounts)
     rows = [row for row in table.rows if row[1] == "loop"]
     assert [row[3] for row in rows] == ["as real rows do", "evenly", "Zipf 2", "the same"]
     assert [row[4] for row in rows] == ["", "0.06", "1.40", "1.73"]
@@ -295,28 +303,29 @@ def test_made_routings_are_one_axis(accounts: Analysis) -> None:
 
 
 def test_without_made_routings_there_is_no_such_axis(analysis: Analysis) -> None:
-    assert skew.panels(analysis, []) == skew.tables(analysis) == []
+    assert skew_panels(analysis) == skew_tables(analysis) == []
 
 
 def test_energy_stands_among_the_cases_where_it_was_measured(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", [benchmark(record(joules_per_thousand_rows=0.0123), samples(1e-3))])
-    found = full_table(summary.rows(analyse(load([path]))))
-    assert found
+    (found,) = within(cases_section(summary.rows(analyse(load([path])))), FilteredTable)
     assert (found.table.columns[-1].title, found.table.rows[0][-1]) == ("J per 1,000 rows", "0.0123")
 
 
 def test_the_heads_of_a_map_are_in_no_account(tmp_path: Path) -> None:
     entries = [benchmark(record(head=head, suite="scale"), samples(1e-3)) for head in ("dense", "sparse")]
     found = analyse(load([write(tmp_path / "a.json", entries)]))
-    assert account_panels.section(found) is None
-    assert tables.speedups(found) == []
+    assert 'id="account"' not in "".join(build([tmp_path / "a.json"], tmp_path / "report").pictures)
+    assert account_tables.speedups(found) == []
     assert found.speedups
     assert Setting.of(found.results.cases[0].record) not in found.usual
 
 
 def test_the_terminal_shows_waterfalls_that_add_up(accounts: Analysis) -> None:
     told = list(account_text.waterfalls(accounts))
-    start = next(place for place, line in enumerate(told) if line.startswith("sparse head, 256 rows: promised 3.77×"))
+    start = next(
+        place for place, line in enumerate(told) if line.startswith("sparse head, 256 rows: theoretical 3.77×")
+    )
     assert "attainable 3.75× (arithmetic, cache-resident), realised 1.6" in told[start]
     assert told[start].endswith("FASTER, onnxruntime against onnxruntime dense")
     table = [line for line in told[start + 1 : told.index("", start)] if not re.match("  [a-z_]+: ", line)]
@@ -332,7 +341,7 @@ def test_the_terminal_shows_waterfalls_that_add_up(accounts: Analysis) -> None:
 def test_where_nothing_was_split_the_terminal_says_so_once(accounts: Analysis) -> None:
     told = list(account_text.waterfalls(accounts))
     start = next(place for place, line in enumerate(told) if "cold caches" in line)
-    assert told[start + 2].startswith("sparse head, 256 rows: promised 3.77×, attainable 3.4")
+    assert told[start + 2].startswith("sparse head, 256 rows: theoretical 3.77×, attainable 3.4")
     assert told[start + 3].strip().startswith("No form was measured in steps or traced here")
 
 
@@ -342,23 +351,23 @@ def test_a_line_for_each_head_and_number_of_rows_has_all_three_speedups(accounts
     found = [each for each in account(accounts) if each.comparison]
     assert len(lines) == len({(each.setting, each.head, each.case.record.rows) for each in found})
     assert {line for line in told if not line.startswith(" ")} == {
-        f"{verdicts.title(each.setting)}; {verdicts.machine(each.setting)}" for each in found
+        f"{settings.title(each.setting)}; {settings.machine(each.setting)}" for each in found
     }
     for line in lines:
-        assert all(word in line for word in ("promised", "realised", "dense"))
+        assert all(word in line for word in ("theoretical", "realised", "dense"))
     assert any("attainable" in line for line in lines)
 
 
 def test_accounts_as_json_hold_the_exact_sums(accounts: Analysis) -> None:
     found = json.loads(json.dumps(as_json(accounts), allow_nan=False))
-    assert found["moegap_account"] == 1
+    assert found["moegap_account"] == 2
     assert len(found["cases"]) == len(account(accounts))
     for case in found["cases"]:
         fall = case["waterfall"]
         assert sum(part["picoseconds"] for part in fall["parts"]) == fall["picoseconds"]
     case = next(case for case in found["cases"] if case["form"] == "loop" and case["rows"] == 256)
     assert case["floor"]["limit"] == "arithmetic"
-    assert case["speedup"]["promised"] == pytest.approx(3.768, abs=1e-3)
+    assert case["speedup"]["theoretical"] == pytest.approx(3.768, abs=1e-3)
     assert case["cross_check"][0]["stages"] == ["experts"]
 
 

@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from reports.account import parts, stage_bars
 from reports.account.account import account
 from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, GEMM, IMBALANCE, LAST, WORK
-from reports.account.stage_figures import BARS, NAMES, RIVAL, STAGES, labelled, stage_chart
+from reports.account.stage_bars import BARS, NAMES, RIVAL, STAGES, labelled, stage_chart
 from reports.account.waterfall import waterfall
+from reports.output.blocks import Chart, Legend
 from reports.speed.analysis import Analysis
 from tests.reports import drawn
 from tests.reports.account.test_waterfall import STEPS, floor_of, steady, steps
+from tests.reports.within import within
 
 
 def test_every_head_and_number_of_rows_can_be_chosen(accounts: Analysis) -> None:
-    (panel,) = stage_bars.panels(accounts, account(accounts))
-    (chart,) = panel.charts
+    (chart,) = within(stage_bars.stage_blocks(accounts, account(accounts)), Chart)
     labels = [choice.label for choice in chart.choices]
     assert labels[:4] == [
         "sparse head, 256 rows",
@@ -42,8 +43,8 @@ def test_the_stages_of_a_form_sum_to_its_median_exactly(accounts: Analysis) -> N
         bars = stage_bars.bars("loop", one.waterfall)
         assert sum(bar["ps"] for bar in bars) == one.waterfall.total == bars[-1]["call"]
         assert [bar["stage"] for bar in bars] == sorted((bar["stage"] for bar in bars), key=NAMES.index)
-    (panel,) = stage_bars.panels(accounts, found)
-    for choice in panel.charts[0].choices:
+    (chart,) = within(stage_bars.stage_blocks(accounts, found), Chart)
+    for choice in chart.choices:
         forms: dict[str, int] = {}
         calls: dict[str, int] = {}
         for bar in choice.data[BARS]:
@@ -54,8 +55,7 @@ def test_the_stages_of_a_form_sum_to_its_median_exactly(accounts: Analysis) -> N
 
 
 def test_bars_are_drawn_end_to_end_in_one_order_with_a_tick_at_the_median(accounts: Analysis) -> None:
-    (panel,) = stage_bars.panels(accounts, account(accounts))
-    (chart,) = panel.charts
+    (chart,) = within(stage_bars.stage_blocks(accounts, account(accounts)), Chart)
     picture = drawn.svg(chart.spec, chart.choices[0].data)
     bars, ticks = drawn.marks(picture, "bar"), drawn.marks(picture, "tick")
     assert [tick["form"] for tick in ticks] == ["onnxruntime", "compile", "grouped_mm", "loop"]
@@ -115,11 +115,11 @@ def test_every_part_has_a_stage(works: set[str]) -> None:
 
 
 def test_only_shown_stages_stand_in_the_legend(accounts: Analysis) -> None:
-    shown = stage_bars.shown(stage_bars.panels(accounts, account(accounts)))
-    assert [stage.name for stage in shown] == [
+    (legend,) = within(stage_bars.stage_blocks(accounts, account(accounts)), Legend)
+    shown = (
         "floors", "imbalance", "GEMM", "gate", "top-k", "dispatch", "combine", "outside", "host", "unattributed",
-    ]  # fmt: skip
-    assert stage_bars.shown([]) == []
+    )  # fmt: skip
+    assert [key.words for key in legend.keys] == [stage.meaning for stage in STAGES if stage.name in shown]
 
 
 def test_only_what_is_wide_enough_is_labelled() -> None:
@@ -147,4 +147,4 @@ def test_every_stage_has_a_colour_of_its_own() -> None:
 
 
 def test_forms_that_nothing_splits_have_no_chart(analysis: Analysis) -> None:
-    assert stage_bars.panels(analysis, account(analysis)) == []
+    assert stage_bars.stage_blocks(analysis, account(analysis)) == []

@@ -359,9 +359,9 @@ def test_a_case_below_its_floor_says_so() -> None:
     assert accounted(counted, known=floor_of(counted)).notes[0].endswith("a ceiling lies too low for it.")
 
 
-def test_the_promise_is_kept_in_picoseconds() -> None:
-    assert accounted(steady(100), promised=26.5e-6).promised == 26_500_000
-    assert accounted(steady(100)).promised is None
+def test_the_time_in_theory_is_kept_in_picoseconds() -> None:
+    assert accounted(steady(100), theoretical=26.5e-6).theoretical == 26_500_000
+    assert accounted(steady(100)).theoretical is None
 
 
 TIMES = st.floats(1e-9, 10, allow_nan=False)

@@ -14,16 +14,18 @@ import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reports.break_even.break_even_section import break_even_section, charts, frontiers, message, notes, speedups, words
 from reports.break_even.figures import COLOURS, SIGNS, UNKNOWN
 from reports.break_even.map import Facet, Line, Map, Point, maps
-from reports.break_even.page import charts, frontiers, message, notes, sections, speedups, words
 from reports.numbers.stats import Estimate, Verdict
+from reports.output.blocks import Chart, Panel, Text
 from reports.page import build
 from reports.reading.load import load
 from reports.records.record import Status
 from reports.speed.analysis import analyse
 from tests.reports.scale import HIDDEN, case, entries, scale_run
 from tests.reports.synthetic import benchmark, samples
+from tests.reports.within import within
 
 F, S, U = Verdict.FASTER, Verdict.SLOWER, Verdict.UNCLEAR
 RATIOS = {
@@ -289,9 +291,11 @@ def test_the_report_shows_the_map_and_its_text_is_data(run: Path, tmp_path: Path
     assert "## Break-even" in text
     assert attack not in page
     assert "<b>x" not in text
-    for shown in sections(maps(analyse(load([run, path])))):
-        assert shown.message in text
-        assert all(chart.message in page for chart in shown.charts)
+    section = break_even_section(maps(analyse(load([run, path]))))
+    for panel in within(section, Panel):
+        assert within(panel, Text)[0].words in text
+        assert all(chart.message in page for chart in within(panel, Chart))
+    assert len(within(section, Panel)) > 0
 
 
 def test_odd_sizes_from_a_file_are_shown_as_they_are(tmp_path: Path):

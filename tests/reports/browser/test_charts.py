@@ -10,10 +10,10 @@ import altair
 import pytest
 from playwright.sync_api import Page
 
-from reports import page
 from reports.output import canvas
 from reports.output.blocks import Chart, Choice, choosing
 from reports.page import Report, build
+from reports.speed import routing_section
 from tests.reports.browser.conftest import Visits
 from tests.reports.synthetic import benchmark, record, samples, write
 
@@ -105,7 +105,7 @@ def chart_of_choices() -> Chart:
 def test_a_choice_changes_marks_and_words(
     visits: Visits, cpu_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page.panels, "routing_charts", lambda analysis: [chart_of_choices()])
+    monkeypatch.setattr(routing_section, "routing_charts", lambda analysis: [chart_of_choices()])
     opened = visits.open(build([cpu_run], tmp_path).index)
     figure = opened.locator("#routing figure")
     bars = figure.locator(".mark-rect.role-mark path")
@@ -121,7 +121,7 @@ def test_a_choice_changes_marks_and_words(
 def test_what_is_picked_before_a_chart_is_drawn_is_what_it_shows(
     visits: Visits, cpu_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page.panels, "routing_charts", lambda analysis: [chart_of_choices()])
+    monkeypatch.setattr(routing_section, "routing_charts", lambda analysis: [chart_of_choices()])
     report = build([cpu_run], tmp_path)
     text = report.index.read_text(encoding="utf-8")
     second = text.replace("<option>second", "<option selected>second")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reports.changes import gate
 from reports.changes.changes import Change, Changes, Lost
-from reports.changes.conditions import Run
+from reports.changes.conditions import Side
 from reports.errors import ReportError
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
 from reports.records.record import Status
@@ -22,7 +22,7 @@ Judge = Callable[[Changes, tuple[Verdict, ...]], gate.Gate | None]
 
 def changes(*verdicts: Verdict, lost: tuple[Status, ...] = ()) -> Changes:
     ratio = Estimate(1.0, 1.0, 1.0, 20, 10)
-    run = Run("a.json", "", "", "")
+    run = Side("a.json", "", "", "")
     return Changes(
         runs=(run, run),
         kind="head and form",

@@ -10,14 +10,10 @@ import altair as alt
 import pytest
 
 from reports.output import canvas
-from reports.output.blocks import Chart, Choice, Panel, choosing
+from reports.output.blocks import Block, Chart, Choice, Panel, Section, choosing
 from reports.output.export import Picture, export, pictures, specification
 from reports.output.styles import styles
 from reports.page import build
-from reports.profile import panels as profile_panels
-from reports.reading import inputs
-from reports.reading.files import read
-from reports.training.sections import sections
 from tests.reports import profiled, studies
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -27,7 +23,11 @@ def drawn(heading: str = "sparse head") -> Chart:
     looks = styles(["loop", "eager"])
     base = alt.Chart(canvas.data([{"form": "loop", "x": 1, "y": 2}, {"form": "eager", "x": 2, "y": 3}]))
     points = base.mark_point().encode(x="x:Q", y="y:Q", color=canvas.colour(looks, "form"))
-    return Chart(heading, canvas.finished(points).to_dict(), "The loop takes 2 s.")
+    return Chart(heading, canvas.finished(points).to_dict(), "The loop takes 2 s.", subject="Speed-up")
+
+
+def section(*blocks: Block) -> list[Section]:
+    return [Section("speedup", "Speed-up", blocks)]
 
 
 def test_every_chart_of_the_page_is_a_picture_twice(accounted: Path, tmp_path: Path) -> None:
@@ -43,8 +43,8 @@ def test_every_chart_of_the_page_is_a_picture_twice(accounted: Path, tmp_path: P
 
 def test_a_picture_tells_its_setting_its_message_and_its_forms(tmp_path: Path) -> None:
     panel = Panel("Head alone, float32", "CPU timings on AMD EPYC, 1 thread", [drawn()])
-    (path,) = export(pictures({"speedups": [panel]}), tmp_path)
-    assert path.name == "speedups-1-sparse-head.svg"
+    (path,) = export(pictures(section(panel)), tmp_path)
+    assert path.name == "speedup-1-sparse-head.svg"
     text = re.sub(r"<[^>]+>", " ", path.read_text(encoding="utf-8"))
     for words in (
         "Speed-up: sparse head",
@@ -62,7 +62,7 @@ def test_a_chart_of_choices_shows_its_first(tmp_path: Path) -> None:
         alt.Chart(alt.NamedData("bars")).mark_bar().encode(x="x:Q", y="y:N")
     ).to_dict()
     choices = [Choice(word, {"bars": [{"x": 1, "y": word}]}, f"{word} is told.") for word in ("first", "second")]
-    (path,) = export(pictures({"account": choosing("time", spec, choices)}), tmp_path)
+    (path,) = export(pictures(section(choosing("time", spec, choices))), tmp_path)
     text = re.sub(r"<[^>]+>", " ", path.read_text(encoding="utf-8"))
     assert "Time: first" in text
     assert "first is told." in text
@@ -71,27 +71,24 @@ def test_a_chart_of_choices_shows_its_first(tmp_path: Path) -> None:
 
 def test_every_kind_of_panel_tells_its_setting(tmp_path: Path) -> None:
     files = [*studies.everything(tmp_path), profiled.write(tmp_path / "profile.json", profiled.content())]
-    given = inputs.gather(read(files))
-    shown = sections(given.studies, (), paper=False).content | {"profile": profile_panels.section(given.profiles)}
-    found = pictures(shown)
-    kinds = {name.partition("-")[0] for name in found}
-    assert kinds == {"trainings", "policies", "sharpness", "profile"}
+    found = build(files, tmp_path / "report").pictures
+    assert {name.partition("-")[0] for name in found} == {"training", "policies", "sharpness", "profile"}
     assert all(picture.setting for picture in found.values())
 
 
 def test_old_pictures_go(tmp_path: Path) -> None:
-    assert list(export(pictures({"speedups": [drawn("one"), drawn("two")]}), tmp_path))
+    assert list(export(pictures(section(drawn("one"), drawn("two"))), tmp_path))
     (tmp_path / "charts" / "notes.txt").write_text("mine")
-    assert list(export(pictures({"speedups": [drawn("one")]}), tmp_path))
+    assert list(export(pictures(section(drawn("one"))), tmp_path))
     assert sorted(path.name for path in (tmp_path / "charts").iterdir()) == [
-        "notes.txt", "speedups-1-one.png", "speedups-1-one.svg",
+        "notes.txt", "speedup-1-one.png", "speedup-1-one.svg",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("heading", ["../../etc/passwd", "a/b", "", "   ", "\u202e\0", "x" * 500])
 def test_a_name_from_a_result_file_leads_nowhere_else(tmp_path: Path, heading: str) -> None:
-    (name,) = pictures({"speedups": [drawn(heading)]})
-    assert re.fullmatch(r"speedups-1[a-z0-9-]{0,42}", name)
+    (name,) = pictures(section(drawn(heading)))
+    assert re.fullmatch(r"speedup-1[a-z0-9-]{0,42}", name)
 
 
 def test_the_charts_own_specification_stays_as_it_was() -> None:

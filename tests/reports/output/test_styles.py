@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.output.styles import CONTENDERS, KNOWN, contenders, styles
+from reports.output.styles import COLOURS, CONTENDERS, KNOWN, contenders, styles
 
 
 def test_a_known_form_looks_the_same_in_any_company() -> None:
@@ -23,6 +23,15 @@ def test_no_two_forms_look_alike(forms: set[str]) -> None:
     looks = styles(forms)
     assert {style.name for style in looks} == forms
     assert len({(style.colour, style.symbol) for style in looks}) == len(forms)
+
+
+def test_a_form_of_another_package_has_a_colour_of_its_own_in_every_report() -> None:
+    others = ("liger", "moe_ops", "cublas", "megablocks")
+    together = {style.name: style for style in styles([*KNOWN, *others])}
+    assert len({style.colour for style in together.values()}) == len(together)
+    for name in others:
+        assert styles([name])[0].colour not in COLOURS
+        assert styles([name]) == styles([name, "triton"])[1:]
 
 
 def test_a_head_or_policy_looks_the_same_in_any_company() -> None:

@@ -16,14 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.errors import ReportError
-from reports.output.blocks import Table
+from reports.output.blocks import Chart, Panel, Table, Text
 from reports.page import build
-from reports.profile import panels as profile_panels
+from reports.profile import profile_section
 from reports.profile.figures import STAGES, Bar, share_chart
 from reports.reading import documents
 from reports.records.profile import ProfileFile
 from tests.reports import profiled
 from tests.reports.profiled import content, on_a_gpu, profile, write
+from tests.reports.within import within
 
 
 def parsed(found: dict[str, Any]) -> ProfileFile:
@@ -32,10 +33,13 @@ def parsed(found: dict[str, Any]) -> ProfileFile:
     return file
 
 
-def panel(found: dict[str, Any]) -> profile_panels.Panel:
-    section = profile_panels.section([parsed(found)])
-    assert section is not None
-    return section.panels[0]
+def panel(found: dict[str, Any]) -> Panel:
+    (shown,) = within(profile_section.profile_section([parsed(found)]), Panel)
+    return shown
+
+
+def notes(found: dict[str, Any]) -> list[str]:
+    return [text.words for text in within(panel(found), Text)]
 
 
 def rows(table: Table) -> list[dict[str, str]]:
@@ -45,13 +49,12 @@ def rows(table: Table) -> list[dict[str, str]]:
 def test_a_file_is_known_by_its_kind() -> None:
     file = parsed(content())
     assert (file.title, file.device) == ("sparse (sparse head), top_k routing, float32", "CPU Some CPU, 2 threads")
-    assert profile_panels.section([]) is None
-    assert profile_panels.findings([]) == []
-    assert profile_panels.tally([]) == ""
+    assert profile_section.profile_section([]) is None
+    assert profile_section.tally([]) == ""
 
 
 def test_the_tables_of_a_cpu() -> None:
-    stages, busy, longest, traces = panel(content(profile(), profile("eager", scale=0.5))).tables
+    stages, busy, longest, traces = within(panel(content(profile(), profile("eager", scale=0.5))), Table)
     assert rows(stages) == [
         {
             "form": form, "rows": "256", "call, profiled": call, "route": "10.0 %", "dispatch": "15.0 %",
@@ -71,17 +74,16 @@ def test_the_tables_of_a_cpu() -> None:
 
 
 def test_the_tables_of_a_gpu_set_the_host_against_it() -> None:
-    found = panel(on_a_gpu())
-    busy, longest = rows(found.tables[1]), rows(found.tables[2])
+    busy, longest = map(rows, within(panel(on_a_gpu()), Table)[1:3])
     assert [row["form"] for row in busy] == ["triton", "triton (graph)", "onnxruntime"]
     assert (busy[0]["GPU busy"], busy[0]["GPU idle"]) == ("800 µs", "200 µs")
     assert (busy[0]["host until the last launch returns"], busy[0]["of it while the GPU is busy"]) == (
         "900 µs",
         "600 µs",
     )
-    assert len(longest[0]["operator, kernel or node"]) == profile_panels.NAME_WIDTH
+    assert len(longest[0]["operator, kernel or node"]) == profile_section.NAME_WIDTH
     assert longest[-1]["where"] == "CUDAExecutionProvider"
-    told, left_out = found.notes
+    told, left_out = notes(on_a_gpu())
     assert told.startswith("No range names a stage in triton (graph) and onnxruntime:")
     assert left_out == "loop (graph) at 32 and 256 rows was left out: its call waits"
 
@@ -89,9 +91,9 @@ def test_the_tables_of_a_gpu_set_the_host_against_it() -> None:
 def test_an_engine_that_profiles_itself_is_said_to_be_slowed() -> None:
     found = content(profile(), profile("onnxruntime"))
     found["profiles"][1]["operators"][0]["where"] = "CPUExecutionProvider"
-    (note,) = panel(found).notes
+    (note,) = notes(found)
     assert note.startswith("What an engine says of itself, as of onnxruntime, costs microseconds a node:")
-    assert panel(content()).notes == []
+    assert notes(content()) == []
 
 
 def test_each_number_of_rows_has_its_chart_and_sentence() -> None:
@@ -100,12 +102,12 @@ def test_each_number_of_rows_has_its_chart_and_sentence() -> None:
         found["profiles"][1]["parts"][part]["seconds"] = seconds * 1e-6
     for part, seconds in (("experts", 500), ("fused", 100), ("other", 50)):
         found["profiles"][2]["parts"][part]["seconds"] = seconds * 1e-6
-    charts = panel(found).charts
+    charts = within(panel(found), Chart)
     assert [chart.heading for chart in charts] == ["8 rows", "256 rows"]
     assert "eager 35.0 % outside all stages and compile 50.0 % in experts" in charts[0].message
-    (finding,) = profile_panels.findings([parsed(found)])
-    assert finding.section == "profile"
-    assert finding.sentences == [
+    section = profile_section.profile_section([parsed(found)])
+    assert section
+    assert section.findings == [
         "Of a profiled call of sparse on 8 rows the experts and what is fused take 30.0 % (eager) to 60.0 % (compile); "
         "no operator runs for 20.0 % (eager).",
         "Of a profiled call of sparse on 256 rows the experts and what is fused take 40.0 % (loop); no operator runs "
@@ -132,7 +134,7 @@ def test_bars_are_divided_without_gap_or_overlap(drawn: list[list[int]]) -> None
 
 def test_stages_are_told_apart_without_colour() -> None:
     assert len({stage.letter for stage in STAGES}) == len({stage.colour for stage in STAGES}) == len(STAGES)
-    svg = vl_convert.vegalite_to_svg(panel(content()).charts[0].spec | {"width": 500})
+    svg = vl_convert.vegalite_to_svg(within(panel(content()), Chart)[0].spec | {"width": 500})
     letters = re.findall(r"<text[^>]*>([A-Z])</text>", svg)
     assert letters == ["R", "D", "E", "C", "O"]
     assert "1.00 ms" in svg
@@ -206,9 +208,9 @@ def test_the_page_and_the_markdown_show_it(tmp_path: Path) -> None:
     assert "0123456789ab with uncommitted changes" in page
     assert "4 profiles of 2 heads." in page
     assert page.count('class="chart"') == 2
-    assert made.headline == [sentence for finding in profile_panels.findings(
-        [parsed(content()), parsed(on_a_gpu())]
-    ) for sentence in finding.sentences]  # fmt: skip
+    section = profile_section.profile_section([parsed(content()), parsed(on_a_gpu())])
+    assert section
+    assert made.headline == section.findings
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ import pytest
 import vl_convert
 
 from reports.numbers import stats
+from reports.output.blocks import Chart
 from reports.output.styles import Style, styles
 from reports.reading.load import Case, load
-from reports.speed import figures, panels
+from reports.speed import figures, latency_section
 from reports.speed.analysis import Analysis, analyse
 from tests.reports.synthetic import ROWS, benchmark, record, samples, write
+from tests.reports.within import within
 
 Figure = Callable[[Analysis, list[Style]], Any]
 
@@ -133,8 +135,8 @@ def serving(folder: Path, times: dict[tuple[str, int], float]) -> str:
     """Return what is said of the throughput of a head whose forms take so many seconds by rows."""
     entries = [benchmark(record(form=form, rows=rows), [time] * 20) for (form, rows), time in times.items()]
     found = analyse(load([write(folder / "run.json", entries)]))
-    (panel,) = panels.throughput_panels(found, styles(form for form, _ in times))
-    return panel.charts[0].message
+    (chart,) = within(latency_section.throughput_panels(found), Chart)
+    return chart.message
 
 
 @pytest.mark.parametrize(
@@ -160,9 +162,8 @@ def test_the_most_rows_a_second_and_where_they_saturate_are_said(
 
 
 def test_of_many_heads_one_of_experts_is_shown_first(analysis: Analysis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panels, "FEW", 1)
-    for panel in panels.latency_panels(analysis, styles(["eager"])):
-        (chart,) = panel.charts
+    monkeypatch.setattr(latency_section, "FEW", 1)
+    for chart in within(latency_section.latency_panels(analysis), Chart):
         kinds = [choice.label.partition(" ")[0] for choice in chart.choices]
         assert kinds[0] != "dense"
         assert "dense" not in kinds or kinds[-1] == "dense"
@@ -177,9 +178,8 @@ def test_of_many_heads_one_is_chosen_on_the_scale_of_all(tmp_path: Path) -> None
         for rows in (1, 8)
     ]
     found = analyse(load([write(tmp_path / "run.json", entries)]))
-    for shown in (panels.latency_panels(found, styles(["eager"])), panels.throughput_panels(found, styles(["eager"]))):
-        (panel,) = shown
-        (chart,) = panel.charts
+    for panels in (latency_section.latency_panels(found), latency_section.throughput_panels(found)):
+        (chart,) = within(panels, Chart)
         assert [choice.label for choice in chart.choices] == [f"sparse head ({name})" for name in "abcde"]
         (low, high) = next(
             layer["encoding"]["y"]["scale"]["domain"]

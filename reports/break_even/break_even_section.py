@@ -1,0 +1,208 @@
+"""The section on break-even: sentences, tables, and a heat map for each width and number k of every map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log2
+
+from reports.break_even.figures import KEYS, heat_map
+from reports.break_even.map import Facet, Line, Map, Point
+from reports.numbers import units
+from reports.numbers.stats import Verdict
+from reports.output import canvas
+from reports.output.blocks import (
+    Chart,
+    Grid,
+    Legend,
+    PageOnly,
+    Panel,
+    Section,
+    Table,
+    Text,
+    folded,
+    numeric,
+    worded,
+)
+from reports.records.record import Status
+from reports.speed import settings
+from reports.speed.settings import caption
+
+
+def break_even_section(found: Sequence[Map]) -> Section | None:
+    """Return every map, or None without any."""
+    if not found:
+        return None
+    return Section(
+        "break-even",
+        "Break-even",
+        [Legend("Cells", KEYS), *map(_panel, found)],
+        reading="each coloured cell is a sparse head at a number of rows beside the dense head of as many expert "
+        "parameters, both in their fastest measured form; blue is faster, orange slower, pale as fast. A sign is clear "
+        f"if the {units.INTERVAL} excludes 1. Which rows to measure was searched by bisection: an outlined sign is not "
+        "measured but inferred, because its measured neighbours agree.",
+        brief="From how many rows on a sparse head is faster than the dense head of as many expert parameters, both in "
+        "their fastest measured form. The rows were searched by bisection; between neighbours that agree nothing was "
+        "measured.",
+        findings=findings(found),
+    )
+
+
+def _panel(found: Map) -> Panel:
+    return Panel(
+        settings.title(found.setting),
+        settings.machine(found.setting),
+        [
+            Text(message(found)),
+            *(Text(note, "note") for note in notes(found)),
+            PageOnly([Grid(charts(found))]),
+            frontiers(found),
+            PageOnly([folded(speedups(found))]),
+        ],
+    )
+
+
+def findings(found: Sequence[Map]) -> list[str]:
+    """Return what the maps say, with the setting of each if there are several."""
+    return [f"{caption(each.setting)}: {message(each)}" if len(found) > 1 else message(each) for each in found]
+
+
+def message(found: Map) -> str:
+    """Return what a map shows, in one sentence."""
+    lines = [line for line in found.lines if line.points]
+    once = [line for line in lines if _is_frontier(line)]
+    ends = [rows for line in once for rows in (line.crossings[0].low, line.crossings[0].high)]
+    between = f" between {units.count(min(ends))} and {units.count(max(ends))} rows" if ends else ""
+    kinds = [
+        (once, ("overtakes", "overtake"), f"the dense head of as many expert parameters{between}"),
+        (_only(lines, {Verdict.FASTER}), ("is", "are"), "faster at every number of rows that is clear"),
+        (_only(lines, {Verdict.SLOWER}), ("is", "are"), "slower at every number of rows that is clear"),
+        (_only(lines, set()), ("is", "are"), "clear at no number of rows"),
+        ([line for line in lines if line.crossings and line not in once], ("changes", "change"), "sides otherwise"),
+    ]
+    clauses = [f"{len(own)} {verbs[len(own) > 1]} {rest}" for own, verbs, rest in kinds if own]
+    if not clauses:
+        return "No sparse head has a time beside its dense head."
+    return f"Of {units.plural(len(lines), 'sparse head')} in their fastest forms, {units.listing(clauses)}."
+
+
+def notes(found: Map) -> list[str]:
+    """Return what the map lacks because it was skipped, a sentence for each reason."""
+    skipped = [record for record in found.not_measured if record.status is Status.SKIPPED]
+    sentences = []
+    for reason in dict.fromkeys(record.reason for record in skipped):
+        own = [record for record in skipped if record.reason == reason]
+        forms = units.listing(sorted({record.form for record in own}))
+        experts = units.span(record.experts for record in own)
+        rows = units.span(record.rows for record in own)
+        sentences.append(f"Not measured at {rows} rows: {forms} with {experts} experts; {reason}.")
+    return sentences
+
+
+def words(line: Line) -> str:
+    """Return where a sparse head overtakes the dense one."""
+    if not line.points:
+        return "not measured"
+    if _is_frontier(line):
+        return f"between {units.count(line.crossings[0].low)} and {units.count(line.crossings[0].high)} rows"
+    if line.crossings:
+        sides = ["faster" if change.upward else "slower" for change in line.crossings]
+        starts = [_about(change.estimate) for change in line.crossings]
+        return units.listing([f"{side} from about {rows} rows on" for side, rows in zip(sides, starts, strict=True)])
+    if not line.clear:
+        return f"unclear, from {units.count(line.points[0].rows)} to {units.plural(line.points[-1].rows, 'row')}"
+    first, last = line.clear[0], line.clear[-1]
+    if first.verdict is Verdict.FASTER:
+        return f"faster from {units.plural(first.rows, 'row')} on{'' if first is line.points[0] else ', unclear below'}"
+    return f"never up to {units.plural(last.rows, 'row')}{'' if last is line.points[-1] else ', unclear above'}"
+
+
+def charts(found: Map) -> list[Chart]:
+    """Return the heat map of each facet, all on one scale of rows."""
+    drawn = [rows for line in found.lines for rows in (*(point.rows for point in line.points), *line.unknown)]
+    bounds = (log2(min(drawn)) - 0.5, log2(max(drawn)) + 0.5)
+    return [
+        Chart(_heading(facet), canvas.spec(heat_map(lines, bounds)), _facet_message(lines), subject="Break-even")
+        for facet, lines in found.facets.items()
+    ]
+
+
+def frontiers(found: Map) -> Table:
+    """Return from how many rows on each sparse head is faster."""
+    columns = (
+        *numeric(
+            "input width",
+            "expert width",
+            "experts per row",
+            "experts",
+            "sizes measured",
+            "at fewest rows",
+            "at most rows",
+            "equal at about",
+        ),
+        *worded("the sparse head overtakes the dense one"),
+    )
+    return Table("From how many rows on", columns, tuple(_frontier_row(line) for line in found.lines))
+
+
+def speedups(found: Map) -> Table:
+    """Return every measured speed-up of a map."""
+    columns = (
+        *numeric("input width", "experts per row", "experts", "rows", "speed-up", units.INTERVAL, "n"),
+        *worded("verdict", "form", "dense form"),
+    )
+    rows = (_speedup_row(line, point) for line in found.lines for point in line.points)
+    return Table("Every speed-up measured", columns, tuple(rows))
+
+
+def _is_frontier(line: Line) -> bool:
+    return len(line.crossings) == 1 and line.crossings[0].upward
+
+
+def _only(lines: Sequence[Line], verdicts: set[Verdict]) -> list[Line]:
+    """Return the lines whose clear points have just these verdicts."""
+    return [line for line in lines if {point.verdict for point in line.clear} == verdicts]
+
+
+def _heading(facet: Facet) -> str:
+    return f"input width {facet.features}, {units.plural(facet.k, 'expert')} of width {facet.hidden} per row"
+
+
+def _facet_message(lines: Sequence[Line]) -> str:
+    told = [f"{units.plural(line.experts, 'expert')}, {words(line)}" for line in lines]
+    return f"Where the sparse head overtakes the dense one: {'; '.join(told)}."
+
+
+def _about(rows: float) -> str:
+    """Return an estimated number of rows to two digits."""
+    return units.count(round(float(f"{rows:.2g}")))
+
+
+def _frontier_row(line: Line) -> tuple[str, ...]:
+    facet, ends = line.facet, line.points[:1] + line.points[-1:]
+    least, most = (f"{units.factor(end.ratio.value)} at {units.count(end.rows)}" for end in ends) if ends else ("", "")
+    return (
+        units.count(facet.features),
+        units.count(facet.hidden),
+        units.count(facet.k),
+        units.count(line.experts),
+        units.count(len(line.points)),
+        least,
+        most,
+        _about(line.crossings[0].estimate) if _is_frontier(line) else "",
+        words(line),
+    )
+
+
+def _speedup_row(line: Line, point: Point) -> tuple[str, ...]:
+    return (
+        units.count(line.facet.features),
+        units.count(line.facet.k),
+        units.count(line.experts),
+        units.count(point.rows),
+        units.factor(point.ratio.value),
+        units.factor_interval(point.ratio),
+        units.count(point.ratio.samples),
+        point.verdict,
+        point.case.record.form,
+        point.base.record.form,
+    )

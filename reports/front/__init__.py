@@ -1,0 +1,1 @@
+"""What frames the sections: the title, the verdict, the machines, and the commands that make it all again."""

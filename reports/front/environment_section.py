@@ -1,0 +1,119 @@
+"""The section on what a report rests on: each machine with its versions and how steady it was, and public models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from reports.noise.sampling_section import DRIFTED, marked
+from reports.noise.self_test import in_brief
+from reports.numbers import units
+from reports.output.blocks import Block, Facts, Section, Table, Text, numeric, without_blanks, worded
+from reports.reading.load import Case, measured_at
+from reports.records.record import CaseRecord, Group
+from reports.records.self_test import SelfTest
+from reports.speed import settings
+from reports.speed.analysis import MAP_SUITE, Analysis, Setting
+
+
+def environment_section(analysis: Analysis, tests: Sequence[SelfTest], others: Sequence[Facts]) -> Section | None:
+    """Return the machines of benchmark results and `others`, of studies and profiles; None without any."""
+    blocks: list[Block] = [*machines(analysis, tests), *others]
+    if models := public(analysis):
+        blocks.append(models)
+    if replaced := len(analysis.results.replaced):
+        blocks.append(Text(f"{replaced} of the cases given stand in more than one file; the latest of each counts."))
+    return Section("environment", "Environment", blocks) if blocks else None
+
+
+def machines(analysis: Analysis, tests: Sequence[SelfTest] = ()) -> list[Facts]:
+    """Return what the numbers of each machine were measured on, with and when, and the result of its self-tests."""
+    records: dict[str, list[CaseRecord]] = {}
+    for record in sorted(analysis.results.records, key=lambda record: Setting.of(record).rank()):
+        records.setdefault(settings.machine(Setting.of(record)), []).append(record)
+    cases: dict[str, list[Case]] = {}
+    for case in analysis.results.cases:
+        cases.setdefault(settings.machine(Setting.of(case.record)), []).append(case)
+    return [
+        Facts(machine, _facts(analysis, found, cases.get(machine, []), tests)) for machine, found in records.items()
+    ]
+
+
+def public(analysis: Analysis) -> Table | None:
+    """Return the layers of public models that were measured, and where their sizes stand; None without any."""
+    columns = (
+        *worded("layer"),
+        *numeric("features", "hidden width of an expert", "experts", "per row"),
+        *worded("sizes from", "shrunk"),
+    )
+    rows = dict.fromkeys(
+        (
+            record.checkpoint,
+            *map(units.count, (record.features, record.hidden, record.experts, record.k)),
+            record.source,
+            record.shrunk,
+        )
+        for record in analysis.results.records
+        if record.source and record.head != "dense"
+    )
+    return without_blanks(Table("Layers of public models", columns, tuple(rows))) if rows else None
+
+
+def _facts(
+    analysis: Analysis, records: Sequence[CaseRecord], cases: Sequence[Case], tests: Sequence[SelfTest]
+) -> list[tuple[str, str]]:
+    """Return what is known of one machine and its runs, several values joined; what nothing says is left out."""
+    versions = sorted({f"{name}\u00a0{version}" for record in records for name, version in record.versions.items()})
+    times = sorted(measured_at(record) for record in records)
+    groups = {record.group_id for record in records}
+    facts = {
+        "device": _joined(record.device_name for record in records),
+        "CPU": _joined(record.cpu for record in records),
+        "threads": _joined(f"{record.threads} {record.thread_wait.lower()}".strip() for record in records),
+        "load, 1 minute": units.span((record.load_1m for record in records), decimals=1),
+        "GPU clock, MHz": units.span(record.gpu_clock_mhz for record in records),
+        "GPU temperature, °C": units.span(record.gpu_temperature_c for record in records),
+        "driver": _joined(record.driver for record in records),
+        "versions": _joined(versions),
+        "commit": _joined(_commit(record) for record in records),
+        "measured": " to ".join(dict.fromkeys(units.moment(time) for time in (times[0], times[-1]))),
+        "clocks": _joined(record.clock for record in records),
+        "samples": _samples(cases),
+        "heads": _joined(f"{record.checkpoint} ({record.weights})" for record in records if record.suite != MAP_SUITE),
+        "trained on": _joined(record.data for record in records),
+        "rows from": _joined(record.routing for record in records),
+        "drift": _drift([group for group in analysis.results.groups if group.group_id in groups]),
+        "self-test": "; ".join(in_brief(test) for test in tests if _is_of(test, records[0])),
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _commit(record: CaseRecord) -> str:
+    state = {True: " with uncommitted changes", False: "", None: ""}[record.dirty]
+    return f"{record.commit[:12]}{state}" if record.commit else ""
+
+
+def _samples(cases: Sequence[Case]) -> str:
+    if not cases:
+        return "none"
+    sizes = [case.samples.size for case in cases]
+    return f"{units.count(sum(sizes))} in {units.plural(len(cases), 'case')}, {units.span(sizes)} each"
+
+
+def _joined(values: Iterable[str]) -> str:
+    return ", ".join(sorted({value for value in values if value}))
+
+
+def _drift(groups: Sequence[Group]) -> str:
+    """Return in how many blocks of the groups the unchanged anchor was off, "" where no block has one."""
+    blocks = sum(len(group.anchor) for group in groups)
+    if not blocks:
+        return ""
+    off = units.count(sum(len(marked(group)) for group in groups))
+    return f"in {off} of {units.plural(blocks, 'block')} the anchor was more than {100 * DRIFTED:g} % off its median"
+
+
+def _is_of(test: SelfTest, record: CaseRecord) -> bool:
+    """Return whether a self-test was measured on the machine of a record, with as many threads."""
+    environment = test.environment
+    device = environment.get("device_name") or environment.get("device")
+    return (device, environment.get("threads")) == (record.device_name, str(record.threads))

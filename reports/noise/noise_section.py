@@ -1,0 +1,250 @@
+"""The section on raw samples and how they scatter: what a reader needs to judge the medians of all other sections.
+
+The share of the variance that lies between blocks is the intraclass correlation of a one-way analysis of variance: near
+1 the machine changed from block to block, near 0 samples of one block differ as much as those of any.
+
+Letters: n samples, B blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.numbers import stats, units
+from reports.output import canvas, legend
+from reports.output.blocks import (
+    Chart,
+    Choice,
+    Details,
+    Grid,
+    Key,
+    Legend,
+    PageOnly,
+    Section,
+    Table,
+    choosing,
+    numeric,
+    without_blanks,
+    worded,
+)
+from reports.output.canvas import INK
+from reports.output.styles import COLOURS
+from reports.reading.load import Case
+from reports.speed.analysis import MAP_SUITE, Analysis, Head, Setting, labels
+from reports.speed.settings import INTEREST, caption, name, panel
+
+SHOWN = 13_000
+"""Samples of all cases together that a page draws, at most."""
+LISTED = 300
+"""Cases up to which each stands in a table."""
+NOISIEST = 20
+"""Cases of a setting that are listed where all are more than that."""
+DIGITS = 4  # of a sample that is drawn
+SAMPLES, MEDIAN = "samples", "median"
+"""Names of the data."""
+BLOCKS, AFTER_MEDIAN, WITHIN = "|", ":", " "
+"""What stands between the blocks of the samples, after the median of a block, and between its samples."""
+_KEYS = (
+    Key("one call", '<circle cx="7" cy="7" r="3" fill="currentColor" opacity="0.6"/>', (14, 14)),
+    Key("median of a block", f'<path d="M0,9H14V3H34" fill="none" stroke="{COLOURS[4]}" stroke-width="2"/>'),
+    legend.line("median", width=1.5, dash="6 4"),
+    Key(units.INTERVAL, '<rect width="34" height="12" fill="currentColor" opacity="0.12"/>'),
+)
+
+
+def noise_section(analysis: Analysis) -> Section | None:
+    """Return the samples of every case, or None without any; those of a map of break-even are too many to show."""
+    groups = {setting: analysis.cases(setting) for setting in analysis.settings if setting.suite != MAP_SUITE}
+    cases = {setting: found for setting, found in groups.items() if found}
+    every = [case for found in cases.values() for case in found]
+    if not every:
+        return None
+    most = share([case.samples.size for case in every], SHOWN)
+    panels = [panel(setting, [_chart(analysis, found, most)]) for setting, found in cases.items()]
+    scatter = Details(
+        "How the samples scatter",
+        [_table(analysis, setting, found, len(every) <= LISTED) for setting, found in cases.items()],
+        reading="n samples in blocks; 5 % of them lie below the first mark, 5 % above the second. Quartile variation "
+        "is the distance of the quartiles over their sum. Between blocks is the share of the variance that a block’s "
+        "samples have in common: near 100 % the machine changed from block to block, near 0 % calls differ by "
+        "themselves.",
+    )
+    mapped = any(setting.suite == MAP_SUITE for setting in analysis.settings)
+    others = " The heads of the map of break-even are not among these." if mapped else ""
+    return Section(
+        "noise",
+        "Raw samples",
+        [PageOnly([Legend("Lines and dots", _KEYS), Grid(panels, wide=True), scatter])],
+        heading="Raw samples and noise",
+        reading="every sample counts, none is left out of a median. Each dot is a call in the order taken, on a "
+        "logarithmic axis of time, the step line the median of each block, the dashed line the median over blocks and "
+        f"the shade its {units.INTERVAL}. If not all samples are shown, those shown are evenly spaced, the least and "
+        f"the greatest among them.{others}",
+    )
+
+
+def share(sizes: Sequence[int], total: int) -> int:
+    """Return how many of its samples each case may show, so that all of them show `total` at most.
+
+    What cases of fewer samples leave goes to the others. Each shows two even so.
+    """
+    left = total
+    for place, size in enumerate(sorted(sizes)):
+        most = left // (len(sizes) - place)
+        if size > most:
+            return max(most, 2)
+        left -= size
+    return max(sizes)
+
+
+def thinned(samples: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Return the places of at most `most` of the samples (n,), evenly spaced, the least and the greatest among them."""
+    if samples.size <= most:
+        return np.arange(samples.size)
+    even = np.linspace(0, samples.size - 1, max(most - 2, 0)).round().astype(np.int64)
+    return np.unique([*even, samples.argmin(), samples.argmax()])
+
+
+def between_blocks(samples: NDArray[np.float64], blocks: NDArray[np.int64]) -> float | None:
+    """Return the share of the variance of samples (n,) that lies between their `blocks` (n,).
+
+    It is None where there is one block, one sample in each, or no variance.
+    """
+    _, of, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
+    n, B = samples.size, sizes.size
+    if B < 2 or n == B:
+        return None
+    means = np.bincount(of, weights=samples) / sizes
+    within = float(((samples - means[of]) ** 2).sum()) / (n - B)
+    between = float((sizes * (means - samples.mean()) ** 2).sum()) / (B - 1)
+    usual = (n - float((sizes**2).sum()) / n) / (B - 1)
+    added = max((between - within) / usual, 0.0)
+    return added / (added + within) if added + within > 0 else None
+
+
+def quartile_variation(samples: NDArray[np.float64]) -> float:
+    """Return the coefficient of quartile variation, (Q3 - Q1) / (Q3 + Q1), of samples (n,)."""
+    first, third = np.quantile(samples, [0.25, 0.75])
+    return float((third - first) / (third + first))
+
+
+def text(samples: NDArray[np.float64], blocks: NDArray[np.int64], medians: Mapping[int, float]) -> str:
+    """Return samples (n,) in seconds as one text in microseconds: of each block its median, then those of its samples.
+
+    `medians` are those of all samples of each block; the samples may be some of them.
+    """
+    groups: dict[int, list[str]] = {}
+    for block, value in zip(blocks.tolist(), samples.tolist(), strict=True):
+        groups.setdefault(block, []).append(_microseconds(value))
+    parts = (f"{_microseconds(medians[block])}{AFTER_MEDIAN}{WITHIN.join(own)}" for block, own in groups.items())
+    return BLOCKS.join(parts)
+
+
+def _microseconds(value: float) -> str:
+    return f"{float(f'{value * 1e6:.{DIGITS}g}'):g}"
+
+
+_COLUMNS = (
+    *worded("head", "form"),
+    *numeric("rows", "n", "blocks", "least", "5 %", "median", "95 %", "most", "quartile variation", "between blocks"),
+    *worded("ended by"),
+)
+
+
+def _table(analysis: Analysis, setting: Setting, cases: Sequence[Case], whole: bool) -> Table:
+    """Return how the samples of a setting's cases scatter, of all cases or of the noisiest."""
+    shown, some = cases, ""
+    if not whole and len(cases) > NOISIEST:
+        noisiest = sorted(cases, key=lambda case: -quartile_variation(case.samples))[:NOISIEST]
+        shown = [case for case in cases if case in noisiest]
+        some = f"; the {NOISIEST} noisiest of {units.count(len(cases))} cases"
+    rows = tuple(_row(analysis, case) for case in shown)
+    return without_blanks(Table(f"{caption(setting)}{some}", _COLUMNS, rows))
+
+
+def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
+    samples, median = case.samples, analysis.latencies[case]
+    fifth, last = np.quantile(samples, [0.05, 0.95])
+    between = between_blocks(samples, case.blocks)
+    return (
+        name(analysis, Head.of(case.record)),
+        case.record.form,
+        units.count(case.record.rows),
+        units.count(samples.size),
+        units.count(median.blocks),
+        *map(units.seconds, (float(samples.min()), float(fifth), median.value, float(last), float(samples.max()))),
+        units.percent(quartile_variation(samples)),
+        "" if between is None else units.percent(between),
+        case.record.stopped_by,
+    )
+
+
+def _chart(analysis: Analysis, cases: Sequence[Case], most: int) -> Chart:
+    names = labels(Head.of(case.record) for case in cases)
+    offered = sorted(cases, key=lambda case: INTEREST.index(case.record.head))
+    choices = [_choice(analysis, names[Head.of(case.record)], case, most) for case in offered]
+    return choosing("Samples of one case", canvas.spec(samples_chart()), choices)
+
+
+def _choice(analysis: Analysis, head: str, case: Case, most: int) -> Choice:
+    """Return at most so many samples of a case whose `head` is called so among those to choose from."""
+    record, median = case.record, analysis.latencies[case]
+    shown = thinned(case.samples, most)
+    numbers, times = stats.block_medians(case.samples, case.blocks)
+    medians = dict(zip(numbers.tolist(), times.tolist(), strict=True))
+    ends = {"us": median.value, "low": median.low, "high": median.high}
+    line = {end: float(f"{value * 1e6:.{DIGITS}g}") for end, value in ends.items() if value is not None}
+    n = units.plural(case.samples.size, "sample")
+    some = f"{units.count(shown.size)} of {n} shown" if shown.size < case.samples.size else n
+    interval = units.seconds_interval(median)
+    return Choice(
+        label=f"{head}, {record.form}, {units.plural(record.rows, 'row')}",
+        data={SAMPLES: [text(case.samples[shown], case.blocks[shown], medians)], MEDIAN: [line]},
+        message=f"{some}, {units.plural(median.blocks, 'block')}; median {units.seconds(median.value)}"
+        f"{f' ({interval})' if interval else ''}.",
+    )
+
+
+def samples_chart() -> alt.LayerChart:
+    """Draw the samples of any case in microseconds, of the data that `samples` and `median` give.
+
+    The axis of time is logarithmic, so that one call much slower than the others does not press them together.
+    `samples` are one text, in which signs part blocks, their medians and samples, so that thousands of them stay small;
+    `median` is a row with the median and, where it has an interval, `low` and `high`.
+    """
+    axis = alt.Axis(title="time", labelExpr=canvas.DURATION, labelOverlap="greedy", tickCount=5)
+    y = alt.Y("seconds:Q", scale=alt.Scale(type="log", nice=False, padding=8), axis=axis)
+    x = alt.X(
+        "place:Q",
+        scale=alt.Scale(nice=False, zero=False, padding=8),
+        axis=alt.Axis(
+            title="samples shown, in the order taken", format="d", tickMinStep=1, grid=False, labelBound=True
+        ),
+    )
+    samples = (
+        canvas.named(SAMPLES)
+        .transform_calculate(block=f"split(datum.data, '{BLOCKS}')")
+        .transform_flatten(["block"])
+        .transform_window(number="row_number()")
+        .transform_calculate(parts=f"split(datum.block, '{AFTER_MEDIAN}')")
+        .transform_calculate(us=f"split(datum.parts[1], '{WITHIN}')", middle="toNumber(datum.parts[0]) * 1e-6")
+        .transform_flatten(["us"])
+        .transform_window(place="row_number()")
+        .transform_calculate(seconds="toNumber(datum.us) * 1e-6")
+    )
+    line = canvas.named(MEDIAN).transform_calculate(
+        seconds="datum.us * 1e-6",
+        least="isValid(datum.low) ? datum.low * 1e-6 : datum.seconds",
+        most="isValid(datum.high) ? datum.high * 1e-6 : datum.seconds",
+    )
+    tooltip = [alt.Tooltip("number:Q", title="block"), alt.Tooltip("us:N", title="µs")]
+    return canvas.finished(
+        line.mark_rect(color=INK, opacity=0.12).encode(y=alt.Y("least:Q"), y2="most:Q"),
+        line.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(y="seconds:Q"),
+        samples.mark_point(filled=True, size=16, opacity=0.6, color=INK).encode(x=x, y=y, tooltip=tooltip),
+        samples.mark_line(color=COLOURS[4], strokeWidth=1.5, interpolate="step").encode(x=x, y="middle:Q"),
+    )

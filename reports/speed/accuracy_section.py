@@ -1,0 +1,62 @@
+"""The section on accuracy: what each trained head gets right, against the time of a call near the paper's batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.numbers import units
+from reports.output import canvas, legend
+from reports.output.blocks import Chart, PageOnly, Panel, Section, Text
+from reports.reading.load import Case
+from reports.speed import figures
+from reports.speed.analysis import Analysis, Head
+from reports.speed.settings import nearest_batch, panels
+
+
+def accuracy_section(analysis: Analysis) -> Section | None:
+    """Return test accuracy against latency, or that nothing trained was measured; None without records."""
+    if not analysis.results.records:
+        return None
+    shown = accuracy_panels(analysis)
+    if not shown:
+        words = "No trained head was measured, so there is no accuracy to show."
+        return Section("accuracy", "Accuracy", [PageOnly([Text(words, "note")])], heading=_HEADING)
+    return Section(
+        "accuracy",
+        "Accuracy",
+        [PageOnly([legend.of_styles(analysis.styles), *shown])],
+        heading=_HEADING,
+        reading="up is more accurate, left is faster; the forms of one head stand at one height, and its fastest form "
+        "carries its name.",
+    )
+
+
+_HEADING = "Accuracy against latency"
+
+
+def accuracy_panels(analysis: Analysis) -> list[Panel]:
+    """Return one panel for each setting with trained heads, near a batch of 256."""
+    charts = {}
+    for setting in analysis.usual:
+        trained = [case for case in analysis.cases(setting) if case.record.test_accuracy is not None]
+        if trained:
+            batch = nearest_batch(trained)
+            charts[setting] = [_chart(analysis, [case for case in trained if case.record.rows == batch], batch)]
+    return panels(charts)
+
+
+def _chart(analysis: Analysis, cases: Sequence[Case], batch: int) -> Chart:
+    names = {case: analysis.labels[Head.of(case.record)] for case in cases}
+    spec = canvas.spec(figures.accuracy_chart(cases, analysis.latencies, names, analysis.styles))
+    heading = f"batch of {units.count(batch)}"
+    return Chart(heading, spec, _message(analysis, cases, batch), subject="Accuracy against latency")
+
+
+def _message(analysis: Analysis, cases: Sequence[Case], batch: int) -> str:
+    clauses = []
+    for head in analysis.heads(cases):
+        own = [case for case in cases if Head.of(case.record) == head]
+        best = min(own, key=lambda case: analysis.latencies[case].value)
+        accuracy, time = units.percent(best.record.test_accuracy or 0), units.seconds(analysis.latencies[best].value)
+        clauses.append(f"{analysis.labels[head]} {accuracy} in {time} ({best.record.form})")
+    return f"Test accuracy, and the time of the fastest form, at {units.plural(batch, 'row')}: {'; '.join(clauses)}."

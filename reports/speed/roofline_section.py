@@ -1,0 +1,279 @@
+"""How near each form comes to what its machine can do: a roofline on ceilings measured in the same run.
+
+Operations a second, reached and possible, by operations per byte that a call must at least move (Williams, Waterman and
+Patterson, doi 10.1145/1498765.1498785). Memory's roof is the rate of the largest copy, the cache's that of the fastest.
+The roof of a case itself is that of its floor, whose rate is of working sets that hold its bytes
+(`reports.speed.floors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from reports.numbers import units
+from reports.output import canvas, legend
+from reports.output.blocks import (
+    Chart,
+    Choice,
+    Column,
+    Details,
+    Grid,
+    PageOnly,
+    Section,
+    Table,
+    choosing,
+    numeric,
+    worded,
+)
+from reports.output.canvas import INK
+from reports.output.styles import Style
+from reports.reading.load import Case
+from reports.records.record import Ceilings
+from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Head, Setting, labels
+from reports.speed.floors import Floor
+from reports.speed.settings import caption, is_drawn, name, panel, resident
+
+POINTS, ROOFS, LAUNCHED = "points", "roofs", "launched"
+"""Names of the data: cases, roofs, and what a call of one launch could reach at most."""
+CACHE, ONE_LAUNCH = [6, 4], [1, 3]
+"""Dashes of the roof of the fastest cache, and of what one launch leaves; that of memory is solid."""
+
+
+@dataclass(frozen=True, eq=False)
+class RooflinePoint:
+    """Where a case stands: `intensity` in operations per byte, the others in operations per second.
+
+    `reached` are those of its median, `roof` what arithmetic and movement allow, `launched` that and one launch.
+    """
+
+    case: Case
+    floor: Floor
+    intensity: float
+    reached: float
+    roof: float
+    launched: float
+
+    @property
+    def share(self) -> float:
+        """The share of its roof that a case reaches."""
+        return self.reached / self.roof
+
+
+def roofline_section(analysis: Analysis) -> Section | None:
+    """Return the rooflines of heads alone, or None if no case has a floor."""
+    drawn = {setting: points(analysis, setting) for setting in analysis.settings if _is_drawn(setting)}
+    found = {setting: cases for setting, cases in drawn.items() if cases}
+    if not found:
+        return None
+    panels = [panel(setting, [_chart(analysis, cases)]) for setting, cases in found.items()]
+    numbers = Details(
+        "The numbers behind these charts",
+        [_table(analysis, setting, cases) for setting, cases in found.items()],
+        reading="operations are counted, not what padding adds; least bytes are each value once; in brackets the share "
+        "of the roof.",
+    )
+    lines = {"memory and arithmetic": "", "fastest cache": "6 4", "with one launch": "1 3"}
+    return Section(
+        "roofline",
+        "Roofline",
+        [legend.of_styles(analysis.styles, lines), Grid(panels, wide=True), PageOnly([numbers])],
+        heading="Roofline on measured ceilings",
+        reading="both axes are logarithmic, and a line joins the rows of a form, the fewest on the left. Roofs are "
+        "what this machine reached in the same run: its peak on a large product, and the rate of a copy in memory and "
+        "in the fastest cache times the operations per byte. The dotted line is what one launch leaves of the roof at "
+        "best. The roof that a share is of is a case’s own, whose rate is of working sets that hold its bytes; a call "
+        "that mostly reads may pass it.",
+    )
+
+
+def points(analysis: Analysis, setting: Setting) -> list[RooflinePoint]:
+    """Return where the cases of a setting stand that have a floor, by head, form and rows."""
+    found = []
+    for case in analysis.cases(setting):
+        floor = analysis.floors.get(case)
+        if floor is not None and case.record.least_bytes:
+            flops = case.record.flops
+            found.append(
+                RooflinePoint(
+                    case=case,
+                    floor=floor,
+                    intensity=flops / case.record.least_bytes,
+                    reached=flops / analysis.latencies[case].value,
+                    roof=flops / max(floor.arithmetic, floor.bandwidth),
+                    launched=flops / floor.seconds,
+                )
+            )
+    return found
+
+
+def roofs(ceilings: Ceilings, low: float, high: float) -> list[dict[str, float | str]]:
+    """Return the roofs of memory and of the fastest cache as lines from `low` to `high` operations per byte.
+
+    Each bends where its slope meets the peak; both are one where the largest copy is the fastest.
+    """
+    rates = {"memory": ceilings.copies[-1].bytes_per_s}
+    fastest = max(copy.bytes_per_s for copy in ceilings.copies)
+    if fastest > rates["memory"]:
+        rates["cache"] = fastest
+    peak = ceilings.flops_per_s
+    return [
+        {"roof": roof, "intensity": place, "rate": min(peak, place * rate)}
+        for roof, rate in rates.items()
+        for place in sorted({low, min(max(peak / rate, low), high), high})
+    ]
+
+
+def _is_drawn(setting: Setting) -> bool:
+    return setting.part == "head" and setting.suite != MAP_SUITE and is_drawn(setting)
+
+
+def _chart(analysis: Analysis, found: Sequence[RooflinePoint]) -> Chart:
+    heads = sorted({Head.of(point.case.record) for point in found}, key=lambda head: _rank(analysis, head))
+    names = labels(heads)
+    choices = [_choice(names[head], [point for point in found if Head.of(point.case.record) == head]) for head in heads]
+    forms = {point.case.record.form for point in found}
+    spec = canvas.spec(roofline_chart([style for style in analysis.styles if style.name in forms]))
+    return choosing("Roofline of one head", spec, choices, every_choice=True)
+
+
+def _rank(analysis: Analysis, head: Head) -> tuple[int, str]:
+    return (("sparse", *KINDS).index(head.kind), analysis.labels[head])
+
+
+def _choice(head: str, own: Sequence[RooflinePoint]) -> Choice:
+    """Return the points of one `head`, so called, with the roofs that its latest case is held against."""
+    ceilings = max(own, key=lambda point: point.case.record.measured_at).floor.ceilings
+    bend = ceilings.flops_per_s / ceilings.copies[-1].bytes_per_s
+    intensities = [point.intensity for point in own]
+    low, high = min(*intensities, bend) / 2, max(*intensities, bend) * 2
+    launched = {point.intensity: point.launched for point in own}
+    data = {
+        POINTS: [_drawn(point) for point in own],
+        ROOFS: roofs(ceilings, low, high),
+        LAUNCHED: [{"intensity": place, "rate": rate} for place, rate in sorted(launched.items())],
+    }
+    seen = {name: canvas.seen(rows) for name, rows in data.items()}
+    return Choice(head, seen, _message(head, own))
+
+
+def _drawn(point: RooflinePoint) -> dict[str, Any]:
+    return {
+        "form": point.case.record.form,
+        "rows": point.case.record.rows,
+        "intensity": point.intensity,
+        "rate": point.reached,
+        "share": point.share,
+        "bound": _bound(point),
+    }
+
+
+def _bound(point: RooflinePoint) -> str:
+    """Return which roof lies above a point."""
+    floor = point.floor
+    return "arithmetic" if floor.arithmetic >= floor.bandwidth else f"bandwidth, {resident(floor)}"
+
+
+def _message(label: str, own: Sequence[RooflinePoint]) -> str:
+    """Say what share of its roof the fastest form reaches at the fewest and at the most rows, and which roof it is."""
+    sizes = sorted({point.case.record.rows for point in own})
+    clauses = []
+    for rows in dict.fromkeys((sizes[0], sizes[-1])):
+        best = max((point for point in own if point.case.record.rows == rows), key=lambda point: point.reached)
+        clauses.append(
+            f"at {units.plural(rows, 'row')} {_rate(best.reached)} ({best.case.record.form}), "
+            f"{units.percent(best.share)} of a roof of {_rate(best.roof)} by {_bound(best)}"
+        )
+    return f"The fastest forms of the {label} reach {units.listing(clauses)}."
+
+
+def _rate(value: float) -> str:
+    return f"{units.billions(value)} GFLOP/s"
+
+
+def _table(analysis: Analysis, setting: Setting, found: Sequence[RooflinePoint]) -> Table:
+    """Return what the points stand for: a row for each head and number of rows, a column for each form."""
+    forms = list(dict.fromkeys(point.case.record.form for point in found))
+    columns = (
+        *worded("head"),
+        *numeric("rows", "MFLOP", "least bytes", "FLOP per byte", "roof, GFLOP/s"),
+        *worded("roof by"),
+        *numeric("with one launch"),
+        *(Column(f"{form}, GFLOP/s") for form in forms),
+    )
+    groups: dict[tuple[Head, int, int, int | None], dict[str, RooflinePoint]] = {}
+    for point in sorted(
+        found, key=lambda point: (*_rank(analysis, Head.of(point.case.record)), point.case.record.rows)
+    ):
+        record = point.case.record
+        key = (Head.of(record), record.rows, record.flops, record.least_bytes)
+        groups.setdefault(key, {}).setdefault(record.form, point)
+    rows = tuple(_row(analysis, own, forms) for own in groups.values())
+    return Table(caption(setting), columns, rows)
+
+
+def _row(analysis: Analysis, own: Mapping[str, RooflinePoint], forms: Sequence[str]) -> tuple[str, ...]:
+    point = next(iter(own.values()))
+    record = point.case.record
+    reached = {form: f"{units.billions(found.reached)} ({units.percent(found.share)})" for form, found in own.items()}
+    return (
+        name(analysis, Head.of(record)),
+        units.count(record.rows),
+        units.millions(record.flops),
+        units.megabytes(record.least_bytes or 0),
+        units.quantity(point.intensity),
+        units.billions(point.roof),
+        _bound(point),
+        units.billions(point.launched),
+        *(reached.get(form, "") for form in forms),
+    )
+
+
+def roofline_chart(styles: Sequence[Style]) -> alt.LayerChart:
+    """Draw the roofline of any head, of the data that `points`, `roofs` and `launched` give.
+
+    A line joins the points of a form, from the fewest rows to the most.
+    """
+    scale = alt.Scale(type="log", nice=False, padding=10)
+    x = alt.X(
+        "intensity:Q",
+        scale=scale,
+        axis=alt.Axis(title="operations per byte", labelExpr=_round("~g"), labelOverlap="greedy", grid=False),
+    )
+    axis = alt.Axis(title="operations a second", labelExpr=_round("~s"), labelOverlap="greedy", tickCount=4)
+    y = alt.Y("rate:Q", scale=scale, axis=axis)
+    tooltip = [
+        "form:N",
+        alt.Tooltip("rows:Q", format=","),
+        alt.Tooltip("intensity:Q", format=".3~g", title="operations per byte"),
+        alt.Tooltip("rate:Q", format=".3~s", title="operations a second"),
+        alt.Tooltip("share:Q", format=".1%", title="of its roof"),
+        alt.Tooltip("bound:N", title="roof by"),
+    ]
+    roofs = canvas.named(ROOFS).mark_line(color=INK, strokeWidth=1.5)
+    dashes = alt.Scale(domain=["memory", "cache"], range=[[1, 0], CACHE])
+    bar = alt.OverlayMarkDef(shape="stroke", color=INK, size=120, strokeWidth=1.5, filled=False, aria=False)
+    launched = canvas.named(LAUNCHED).mark_line(
+        color=INK, strokeDash=ONE_LAUNCH, strokeWidth=2, strokeCap="round", point=bar
+    )
+    points = canvas.named(POINTS)
+    colour = canvas.colour(styles, "form")
+    drawn: alt.LayerChart = canvas.finished(
+        roofs.encode(x=x, y=y, strokeDash=alt.StrokeDash("roof:N", scale=dashes, legend=None)),
+        launched.encode(x=x, y=y),
+        points.mark_line(strokeWidth=1.5, opacity=0.6).encode(x=x, y=y, color=colour, order="rows:Q"),
+        points.mark_point(filled=True, size=55, opacity=1).encode(
+            x=x, y=y, color=colour, shape=canvas.symbol(styles, "form"), tooltip=tooltip
+        ),
+        height=canvas.HEIGHT + 60,
+    ).resolve_scale(strokeDash="independent")
+    return drawn
+
+
+def _round(form: str) -> str:
+    """Return the label of an axis of no known bounds, of 1, 2 and 5 of each power of ten alone."""
+    first = "slice(format(datum.value, '.0e'), 0, 1)"
+    return f"indexof(['1', '2', '5'], {first}) >= 0 ? format(datum.value, '{form}') : ''"

@@ -1,0 +1,198 @@
+"""The section on routing: how evenly rows spread over experts, and what a head takes if they spread unevenly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reports.numbers import units
+from reports.output import canvas, legend
+from reports.output.blocks import (
+    Block,
+    Chart,
+    Details,
+    Grid,
+    PageOnly,
+    Panel,
+    Section,
+    Subsection,
+    Table,
+    Text,
+    numeric,
+    without_blanks,
+    worded,
+)
+from reports.reading.load import Case
+from reports.records.record import CaseRecord
+from reports.speed import figures
+from reports.speed.analysis import MADE_ROUTINGS, MAP_SUITE, Analysis, Head, Setting
+from reports.speed.settings import caption, name, panels
+
+NAMES = {
+    "features": "as real rows do",
+    "noise": "as drawn rows do",
+    "balanced": "balanced",
+    "uniform": "evenly",
+    "zipf1": "Zipf 1",
+    "zipf2": "Zipf 2",
+    "hot": "one hot",
+    "one": "the same",
+}
+
+
+def routing_section(analysis: Analysis) -> Section | None:
+    """Return the share of each expert, and latency against skew if rows were made for it; None without records."""
+    if not analysis.results.records:
+        return None
+    charts, skewed = routing_charts(analysis), skew_panels(analysis)
+    blocks: list[Block] = [PageOnly([Text("No sparse head’s routing was recorded.", "note")])]
+    if charts:
+        blocks = [
+            Subsection(
+                "Assignments by expert",
+                [Grid(charts)],
+                reading="each bar is the share of all assignments that one expert serves; the dashed line is an even "
+                "split, and the further a bar rises above it, the longer the others wait for that expert.",
+            )
+        ]
+    if skewed:
+        numbers = Details("The numbers behind these charts", skew_tables(analysis))
+        blocks.append(
+            Subsection(
+                "Latency against skew",
+                [
+                    legend.of_styles(analysis.styles, {"fastest dense form": "6 4"}),
+                    *skewed,
+                    PageOnly([numbers]),
+                ],
+                reading="rows were made so that the gate sends them to experts drawn evenly, by 1 / rank and "
+                "1 / rank², to one expert and others in turn, or all to the same; the time axis is logarithmic, and "
+                "the dashed line is the fastest dense form.",
+            )
+        )
+    return Section("routing", "Routing", blocks)
+
+
+def routing_charts(analysis: Analysis) -> list[Chart]:
+    """Return how evenly each sparse head spreads its rows: one chart a head, from real rows if any, the most.
+
+    The many heads of a break-even map have none.
+    """
+    largest: dict[Head, CaseRecord] = {}
+    for record in analysis.results.records:
+        head = Head.of(record)
+        if record.head == "sparse" and any(record.rows_per_expert) and record.suite != MAP_SUITE:
+            largest[head] = max(largest.get(head, record), record, key=_telling)
+    charts = [
+        Chart(
+            analysis.labels[head],
+            canvas.spec(figures.routing_chart(record)),
+            _routing_message(record),
+            subject="Assignments by expert",
+        )
+        for head, record in largest.items()
+    ]
+    return sorted(charts, key=lambda chart: chart.heading)
+
+
+def _telling(record: CaseRecord) -> tuple[bool, int]:
+    return (record.routing == "features", record.rows)
+
+
+def _routing_message(record: CaseRecord) -> str:
+    served = record.rows_per_expert
+    total = sum(served)
+    most, least = max(range(len(served)), key=served.__getitem__), min(range(len(served)), key=served.__getitem__)
+    times = units.factor(served[most] * len(served) / total)
+    return (
+        f"Of {units.plural(total, 'assignment')} from {units.plural(record.rows, 'row')} ({record.routing}), "
+        f"expert {most} serves most, {units.percent(served[most] / total)}, {times} an even share; "
+        f"expert {least} serves least, {units.percent(served[least] / total)}."
+    )
+
+
+def skew_panels(analysis: Analysis) -> list[Panel]:
+    """Return latency by routing: a panel for each setting with made routings, a chart for each head and rows."""
+    charts = {}
+    for setting, cases in _axes(analysis).items():
+        sparse = {(Head.of(case.record), case.record.rows) for case in cases if case.record.head == "sparse"}
+        order = sorted(sparse, key=lambda key: (analysis.labels[key[0]], key[1]))
+        charts[setting] = [_chart(analysis, cases, head, rows) for head, rows in order]
+    return panels(charts)
+
+
+def skew_tables(analysis: Analysis) -> list[Table]:
+    """Return, for each setting with made routings, the spread of rows over experts and each form's time."""
+    columns = (
+        *worded("head", "form"),
+        *numeric("rows"),
+        *worded("rows go to experts"),
+        *numeric("CV of rows per expert", "experts used", "fewest rows", "most rows", "median", units.INTERVAL),
+    )
+    found = []
+    for setting, cases in _axes(analysis).items():
+        sparse = sorted((case for case in cases if case.record.head == "sparse"), key=_order)
+        if sparse:
+            rows = tuple(_row(analysis, case) for case in sparse)
+            found.append(without_blanks(Table(caption(setting), columns, rows)))
+    return found
+
+
+def _axes(analysis: Analysis) -> dict[Setting, list[Case]]:
+    """Return the cases of settings that differ in nothing but the routing, where one was made."""
+    groups: dict[Setting, list[Case]] = {}
+    for setting in analysis.settings:
+        groups.setdefault(replace(setting, routing=""), []).extend(analysis.cases(setting))
+    made = {setting: {case.record.rows for case in cases if _is_made(case)} for setting, cases in groups.items()}
+    return {
+        setting: [case for case in cases if case.record.rows in made[setting]]
+        for setting, cases in groups.items()
+        if made[setting]
+    }
+
+
+def _is_made(case: Case) -> bool:
+    return case.record.routing in MADE_ROUTINGS
+
+
+def _order(case: Case) -> tuple[str, str, int, int]:
+    record = case.record
+    return (record.checkpoint, record.form, record.rows, list(NAMES).index(record.routing))
+
+
+def _chart(analysis: Analysis, cases: Sequence[Case], head: Head, rows: int) -> Chart:
+    at = [case for case in cases if case.record.rows == rows]
+    own = sorted((case for case in at if Head.of(case.record) == head), key=_order)
+    shown = {routing: NAMES[routing] for routing in NAMES if any(case.record.routing == routing for case in own)}
+    dense = [analysis.latencies[case].value for case in at if case.record.head == "dense"]
+    chart = figures.skew_chart(own, analysis.latencies, shown, analysis.styles, min(dense, default=None))
+    heading = f"{analysis.labels[head]}, {units.plural(rows, 'row')}"
+    return Chart(heading, canvas.spec(chart), _message(analysis, own, shown), subject="Latency against skew")
+
+
+def _message(analysis: Analysis, cases: Sequence[Case], shown: dict[str, str]) -> str:
+    clauses = []
+    for routing, words in shown.items():
+        best = min(
+            (case for case in cases if case.record.routing == routing), key=lambda case: analysis.latencies[case].value
+        )
+        time = units.seconds(analysis.latencies[best].value)
+        clauses.append(f"{time} if rows go {words} ({best.record.form})")
+    return f"The fastest form takes {units.listing(clauses)}."
+
+
+def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
+    record, median = case.record, analysis.latencies[case]
+    loads = record.rows_per_expert
+    return (
+        name(analysis, Head.of(record)),
+        record.form,
+        units.count(record.rows),
+        NAMES[record.routing],
+        "" if record.load_cv is None else f"{record.load_cv:.2f}",
+        "" if record.distinct_experts is None else units.count(record.distinct_experts),
+        units.count(min(loads)) if loads else "",
+        units.count(max(loads)) if loads else "",
+        units.seconds(median.value),
+        units.seconds_interval(median),
+    )

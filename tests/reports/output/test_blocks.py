@@ -1,0 +1,115 @@
+"""Every kind of block becomes HTML and Markdown: text from files is text, and what is for the page stays there."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+import pytest
+
+from reports.output import blocks, html, markdown
+from reports.output.blocks import (
+    Block,
+    Card,
+    Cards,
+    Chart,
+    Choice,
+    Commands,
+    Details,
+    Facts,
+    Figure,
+    Filter,
+    FilteredTable,
+    Grid,
+    Items,
+    Key,
+    Legend,
+    Page,
+    PageOnly,
+    Panel,
+    Reason,
+    Section,
+    Subsection,
+    Table,
+    Text,
+    choosing,
+    folded,
+    numeric,
+    worded,
+)
+from tests.reports.test_page import Outline
+
+ATTACK = "<img src=x onerror=alert(1)>|[a](b)`@user"
+TABLE = Table(f"caption {ATTACK}", (*worded("head"), *numeric("n")), ((f"cell {ATTACK}", "3"),))
+SPEC = {"mark": "bar", "datasets": {"rows": [{"a": 1}]}}
+KINDS: list[Block] = [
+    Text(f"plain {ATTACK}"),
+    Items([f"item {ATTACK}"]),
+    TABLE,
+    FilteredTable(TABLE, (Filter(0, "head", (f"cell {ATTACK}",)),)),
+    Chart(f"heading {ATTACK}", SPEC, f"message {ATTACK}"),
+    Legend("Forms", [Key(f"key {ATTACK}", "<circle/>")]),
+    Facts(f"machine {ATTACK}", [("CPU", ATTACK)]),
+    Reason("failed", f"reason {ATTACK}", (f"case {ATTACK}",)),
+    Cards([Card(f"card {ATTACK}", [ATTACK], "here", (ATTACK,), (Figure("realised", "2×", ATTACK),), "FASTER")]),
+    Commands([f"moegap {ATTACK}"]),
+    Grid([Text(f"in a grid {ATTACK}")]),
+    Panel(f"panel {ATTACK}", ATTACK, [Text("within")]),
+    Subsection(f"subsection {ATTACK}", [Text("within")], reading=ATTACK),
+    Details(f"details {ATTACK}", [Text("within")], reading=ATTACK),
+    PageOnly([Text(f"page only {ATTACK}")]),
+]
+
+
+def page(*shown: Block, **fields: str) -> Page:
+    return Page("a name", "A heading", "A lede.", [Section("here", "Here", shown, **fields)])
+
+
+def test_the_kinds_below_are_all_there_are() -> None:
+    assert [type(block) for block in KINDS] == list(get_args(blocks.Block))
+
+
+@pytest.mark.parametrize("block", KINDS, ids=lambda block: type(block).__name__)
+def test_every_kind_becomes_a_page_whose_text_is_text(block: Block) -> None:
+    shown = Outline(html.render(page(block)))
+    assert shown.all("img") == []
+    assert ATTACK in shown.text
+    text = markdown.render(page(block))
+    prose = re.sub("``.*``", "", text)
+    assert "<img" not in prose
+    assert "@user" not in prose
+    assert not re.search(r"(?<!\\)\]\(", prose)
+
+
+def test_markdown_leaves_out_what_is_for_the_page_alone() -> None:
+    hidden = (PageOnly([TABLE, Panel("a panel", "", [Text("hidden")])]), KINDS[3], KINDS[5])
+    assert "## Here" not in markdown.render(page(*hidden, reading="how", brief="short"))
+    text = markdown.render(page(Panel("kept", "", [PageOnly([Text("hidden")]), Text("shown")]), brief="short"))
+    assert "shown" in text
+    assert "short" in text
+    assert "hidden" not in text
+    assert "caption" in markdown.rendered(page(*hidden).sections[0], whole=True)
+
+
+def test_only_the_page_says_how_to_read_it() -> None:
+    both = page(Text("shown"), reading="up is better.", brief="Up is better, in short.")
+    assert "How to read it: up is better." in html.render(both)
+    assert "How to read it" not in markdown.render(both)
+    assert "in short" not in html.render(both)
+
+
+def test_a_chart_of_choices_says_its_first_or_every_one() -> None:
+    choices = [Choice(word, {"rows": [{"a": 1}]}, f"{word} is said.") for word in ("one", "two")]
+    assert "two is said" not in markdown.render(page(choosing("which", SPEC, choices)))
+    assert "two is said" in markdown.render(page(choosing("which", SPEC, choices, every_choice=True)))
+
+
+def test_bullets_make_one_list_and_tables_stand_apart() -> None:
+    text = markdown.render(page(Text("a note", "note"), Items(["an item"]), TABLE, Text("words")))
+    assert "- a note\n- an item\n\n**caption" in text
+    assert "| 3 |\n\nwords\n" in text
+
+
+def test_a_folded_table_has_its_caption_once() -> None:
+    assert markdown.render(page(folded(TABLE))).count("caption") == 1
+    assert html.render(page(folded(TABLE))).count('<p class="title"') == 0
