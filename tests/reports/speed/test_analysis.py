@@ -9,7 +9,7 @@ import pytest
 
 from reports.numbers.stats import Verdict
 from reports.reading.load import load
-from reports.speed import verdicts
+from reports.speed import settings
 from reports.speed.analysis import Analysis, Head, Setting, Speedup, analyse, labels
 from tests.reports.synthetic import benchmark, ceilings, record, samples, write
 
@@ -101,10 +101,10 @@ def test_drawn_and_real_rows_are_one_setting(tmp_path: Path) -> None:
 
 def test_cold_caches_and_made_routings_stand_in_titles() -> None:
     made = Setting.of(record(cache="cold", routing="zipf2"))
-    assert verdicts.title(made) == (
+    assert settings.title(made) == (
         "Head alone, float32, wall clock, cold caches, experts drawn as Zipf(2), suite paper"
     )
-    assert "cold" not in verdicts.title(Setting.of(record()))
+    assert "cold" not in settings.title(Setting.of(record()))
 
 
 def test_a_rival_of_equal_size_counts_only_interleaved_if_there_is_one(tmp_path: Path) -> None:
