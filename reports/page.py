@@ -34,6 +34,7 @@ from reports.reading.load import load, measured_at
 from reports.speed import conditions, full_table, panels, roofline, skew, summary, tables, verdicts
 from reports.speed.analysis import MAP_SUITE, Analysis, analyse
 from reports.targets import page as targets_page
+from reports.targets.run import runs
 from reports.training.sections import Sections, sections
 
 
@@ -84,10 +85,11 @@ def _whole(analysis: Analysis, given: Inputs, since: Changes | None, paper: bool
     """Return what templates show but for all cases and the commands; `since` is what changed since a run before."""
     shown = sections(given.studies, given.results.records, paper)
     drawn = maps(analysis)
+    targets = runs(given.results, given.targets)
     findings = [
         *changes_page.findings(since),
         *break_even_page.findings(drawn),
-        *targets_page.findings(given.targets),
+        *targets_page.findings(targets),
         *shown.findings,
         *profile_panels.findings(given.profiles),
     ]
@@ -98,7 +100,7 @@ def _whole(analysis: Analysis, given: Inputs, since: Changes | None, paper: bool
         "changes": changes_page.section(since) if since else None,
         "profile": profile_panels.section(given.profiles),
         "self_tests": [self_test.shown(test) for test in given.self_tests],
-        "targets": [targets_page.section(run) for run in given.targets],
+        "targets": [targets_page.section(run) for run in targets],
     }
 
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "bench.commands": {"bench", "kernels", "models", "reports"},
 }
 FOLDERS = {
-    "bench": ("timing", "forms", "subjects", "correctness", "profile", "cases", "suites", "targets", "commands"),
+    "bench": ("timing", "forms", "subjects", "correctness", "profile", "cases", "suites", "commands"),
     "kernels": ("problem", "launch", "ops", "choice"),
     "models": ("data", "routing", "heads", "classifier", "training", "policies", "sharpness", "zoo"),
     "reports": (
@@ -29,7 +29,7 @@ FOLDERS = {
     ),
 }  # fmt: skip
 """The folders of each room; one imports only those before it."""
-MOST_FILES = 24  # 16 once the peers are forms
+MOST_FILES = 16
 """Files of a folder beyond which a reader no longer finds one by its name."""
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from bench.cases.case import Case, Shape
 from bench.cases.measure import measure_group
 from bench.cases.result import Outcome
-from bench.subjects.workloads import Case, Shape, load_subjects
+from bench.subjects.workloads import load_subjects
 from bench.timing.clock import ClockName
 from bench.timing.sampling import Progress
 from models.device import device_name

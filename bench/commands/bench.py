@@ -32,9 +32,11 @@ from reports.records.record import CaseRecord, Status
 if TYPE_CHECKING:
     import torch
 
+    from bench.cases.case import Case
     from bench.cases.measure import Measured
     from bench.cases.result import Outcome, ResultFile
-    from bench.subjects.workloads import Case, Subject, Suite
+    from bench.subjects.workloads import Subject
+    from bench.suites.suite import Suite
     from reports.records.record import Ceilings, Group
 
 OUT = Path("runs/result.json")
@@ -99,7 +101,8 @@ def bench(
     import torch
 
     from bench.errors import BenchError
-    from bench.subjects.workloads import adapted, chosen_dtypes, chosen_forms, suite_named
+    from bench.subjects.workloads import chosen_dtypes
+    from bench.suites.suite import adapted, chosen_forms, suite_named
     from bench.timing.cold_start import empty_compiler_caches
     from models.device import pick_device
 
@@ -218,7 +221,7 @@ def _result(out: Path, resume: bool) -> ResultFile:
 def _measure_suite(suite: Suite, checkpoints: Sequence[Path], run: _Run, result: ResultFile, bar: Progress) -> None:
     """Measure what `result` lacks of a suite."""
     from bench.cases.measure import measure_group
-    from bench.subjects.workloads import groups
+    from bench.suites.suite import groups
 
     per_case = suite.seconds_per_case * (QUICK if run.quick else 1.0) if run.seconds is None else run.seconds
     measure = partial(measure_group, suite=suite.name, seconds=per_case, seed=run.seed)
@@ -238,11 +241,11 @@ def _measure_suite(suite: Suite, checkpoints: Sequence[Path], run: _Run, result:
 
 def _measure_map(run: _Run, result: ResultFile, bar: Progress) -> None:
     """Measure what `result` lacks of the break-even map."""
-    from bench.suites.break_even import scale_grid
-    from bench.suites.scale import measure_scale
+    from bench.suites.break_even import map_grid
+    from bench.suites.map import measure_map
 
     _check_conditions(result, result.records(), run.device)
-    grid = scale_grid(quick=run.quick, device=run.device.type)
+    grid = map_grid(quick=run.quick, device=run.device.type)
     seconds = grid.seconds if run.seconds is None else run.seconds
     bar.console.print(
         f"{len(grid.cells)} sparse heads of {len(grid.layers)} layers against dense ones, by bisection"
@@ -251,7 +254,7 @@ def _measure_map(run: _Run, result: ResultFile, bar: Progress) -> None:
     )
     run.measure_ceilings(run.dtypes, result, bar)
     task = bar.add_task("break-even map", total=1.0)
-    measure_scale(
+    measure_map(
         grid,
         run.forms,
         run.device,
@@ -269,7 +272,7 @@ def _batches(
     suite: Suite, checkpoints: Sequence[Path], device: torch.device, dtypes: Sequence[torch.dtype]
 ) -> Iterable[tuple[list[Subject], Sequence[torch.dtype]]]:
     """Return the subjects that are in memory at a time, with the dtypes they are measured in."""
-    from bench.subjects.workloads import chosen_subjects
+    from bench.suites.suite import chosen_subjects
 
     if suite.heads != "public" or checkpoints:
         return [(chosen_subjects(suite, checkpoints), dtypes)]

@@ -74,7 +74,7 @@ def policies(
 
     from bench.commands.policy_table import policy_table
     from bench.errors import BenchError
-    from bench.subjects.workloads import chosen_forms
+    from bench.suites.suite import chosen_forms
     from bench.timing.precision import exact_float32
     from models.classifier.checkpoint import load
     from models.policies.contenders import contenders

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from bench.cases.case import Shape
     from bench.profile.file import LeftOut, Profiled
-    from bench.subjects.workloads import Shape, Subject
+    from bench.subjects.workloads import Subject
 
 OUT = Path("runs/profile")
 ROWS = 256
@@ -51,9 +52,10 @@ def profile(
     import torch
     from rich.console import Console
 
+    from bench.cases.case import Shape
     from bench.errors import BenchError
     from bench.profile.file import NAME, LeftOut, Profiled, ProfileFile
-    from bench.subjects.workloads import Shape, load_subjects, resolve_dtype
+    from bench.subjects.workloads import load_subjects, resolve_dtype
     from bench.timing import environment
     from bench.timing.precision import exact_float32
     from models.config import SparseConfig
@@ -121,7 +123,8 @@ def _passes(
     from bench.forms import form
     from bench.profile.file import LeftOut, Profiled
     from bench.profile.trace import profile_form
-    from bench.subjects.workloads import chosen_forms, dtype_name, feature_rows
+    from bench.subjects.workloads import dtype_name, feature_rows
+    from bench.suites.suite import chosen_forms
 
     kinds = (False, True) if graph else (False,)
     for chosen, shape, replayed in product(map(form, chosen_forms(names)), shapes, kinds):

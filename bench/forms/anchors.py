@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, always, torch_runner
-from bench.timing.stopwatch import nothing
+from bench.timing.graphs import nothing
 from models.config import HeadConfig
 from models.heads.heads import Head
 

@@ -21,7 +21,7 @@ ROUTINGS = {
     "hot": "one hot expert",
     "one": "all rows on the same experts",
 }
-_CLOCKS = {"wall": "wall clock", "device": "device clock"}
+_CLOCKS = {"wall": "wall clock", "device": "device clock", "graph": "a CUDA graph's replay"}
 
 
 @dataclass(frozen=True)

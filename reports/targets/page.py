@@ -11,16 +11,18 @@ from reports.numbers.stats import Estimate
 from reports.output import blocks, markdown
 from reports.output.blocks import Column, Table
 from reports.reading.files import Content
-from reports.records.record import Status
-from reports.records.timing import Timing, TimingRun
+from reports.reading.load import Case
+from reports.records.record import CaseRecord, Status
+from reports.records.timing import TimingRun
 from reports.records.validated import check_version, validated
 from reports.speed.tables import Reason
+from reports.targets.run import Run, record_of
 from reports.targets.targets import Finding, Number, Target, Verdict, evaluate
 
 KIND = {
     "measured": f"Measured; every number is a ratio of medians within one interleaved group, with a {units.INTERVAL}.",
     "rehearsal": "A rehearsal on a CPU at reduced size: it shows that the script works and says nothing of any target. "
-    "Graph rows are plain calls here.",
+    "Rows that name a graph are plain calls here.",
     "predicted": "Predicted, nothing here was measured: times come from the cost model and from the simple models "
     "named below.",
 }
@@ -51,17 +53,17 @@ def parsed(source: Path, content: Content) -> TimingRun:
     return validated(TimingRun, content, source, "the run of targets")
 
 
-def section(run: TimingRun) -> TargetsSection:
+def section(run: Run) -> TargetsSection:
     """Return what a run says of each target, every number behind it, and what has no time."""
     findings = evaluate(run)
     versions = run.environment.get("versions")
     facts = {name: value for name, value in run.environment.items() if value and name != "versions"}
     facts |= versions if isinstance(versions, dict) else {}
-    untimed = sum(not case.timed for case in run.timings)
+    untimed = sum(not isinstance(entry, Case) for entry in run.entries)
     return TargetsSection(
         kind=KIND[run.kind],
         facts="; ".join(f"{name} {value}" for name, value in facts.items()),
-        notes=run.notes,
+        notes=list(run.notes),
         verdicts=Table(
             f"Each target, by the worst of its numbers, {run.kind}",
             tuple(Column(title, numeric) for title, numeric in _VERDICTS.items()),
@@ -72,22 +74,22 @@ def section(run: TimingRun) -> TargetsSection:
             tuple(Column(title, numeric) for title, numeric in _NUMBERS.items()),
             tuple(_number_row(finding, number, run) for finding in findings for number in finding.numbers),
         ),
-        untimed=f"{untimed} of {len(run.timings)} cases",
+        untimed=f"{untimed} of {len(run.entries)} cases",
         reasons=_reasons(run),
     )
 
 
-def findings(runs: Sequence[TimingRun]) -> list[blocks.Finding]:
+def findings(runs: Sequence[Run]) -> list[blocks.Finding]:
     """Return how many targets are met in each run, for the top of a report."""
     return [blocks.Finding("targets", "Targets of the kernels", [_sentence(run) for run in runs])] if runs else []
 
 
-def render(run: TimingRun) -> str:
+def render(run: Run) -> str:
     """Return a run as a Markdown page of its own."""
     return markdown.render({"targets": [section(run)]}, "targets_page.md")
 
 
-def summary(run: TimingRun) -> str:
+def summary(run: Run) -> str:
     """Return the verdicts as plain lines, for a terminal."""
     lines = [KIND[run.kind]]
     for finding in evaluate(run):
@@ -114,7 +116,7 @@ _VERDICTS = {
 _NUMBERS = {"target": False, "dtype, caches": False, "group": False, "number": True, "interval": True, "verdict": False}
 
 
-def _sentence(run: TimingRun) -> str:
+def _sentence(run: Run) -> str:
     verdicts = [finding.verdict for finding in evaluate(run)]
     told = [f"{count} {verdict}" for verdict in Verdict if (count := verdicts.count(verdict))]
     kind = {
@@ -125,7 +127,7 @@ def _sentence(run: TimingRun) -> str:
     return f"{kind[run.kind]} {units.plural(len(verdicts), 'target')}: {units.listing(told)}."
 
 
-def _verdict_row(finding: Finding, run: TimingRun) -> tuple[str, ...]:
+def _verdict_row(finding: Finding, run: Run) -> tuple[str, ...]:
     target, worst = finding.target, finding.worst
     return (
         target.name,
@@ -139,32 +141,36 @@ def _verdict_row(finding: Finding, run: TimingRun) -> tuple[str, ...]:
     )
 
 
-def _number_row(finding: Finding, number: Number, run: TimingRun) -> tuple[str, ...]:
+def _number_row(finding: Finding, number: Number, run: Run) -> tuple[str, ...]:
     target = finding.target
     value = _value(target, number, run) or number.missing
     verdict = _verdict(number.verdict, run)
     return (target.name, _setting(finding), number.label, value, _interval(target, number.value), verdict)
 
 
-def _reasons(run: TimingRun) -> list[Reason]:
-    """Return why cases have no time, each reason once with the groups and peers that it holds for."""
-    cases: dict[tuple[str, str], dict[str, None]] = {}
-    for case in run.timings:
-        if not case.timed:
-            cases.setdefault((case.status, case.reason), {})[f"{case.group} {case.peer}{_seen(case)}"] = None
-    return [Reason(Status(status), reason, tuple(names)) for (status, reason), names in cases.items()]
+def _reasons(run: Run) -> list[Reason]:
+    """Return why cases have no time, each reason once with the groups and forms that it holds for."""
+    cases: dict[tuple[Status, str], dict[str, None]] = {}
+    for name, entries in run.groups.items():
+        for record in map(record_of, entries):
+            if record.status is not Status.MEASURED:
+                head = "dense " if record.head == "dense" else ""
+                told = f"{name} {head}{record.form}{_seen(record)}"
+                cases.setdefault((record.status, record.reason), {})[told] = None
+    return [Reason(status, reason, tuple(names)) for (status, reason), names in cases.items()]
 
 
-def _seen(case: Timing) -> str:
+def _seen(record: CaseRecord) -> str:
     """Return the deviation of a case that has no time though it was right."""
-    return f" (error {case.error:.1e})" if case.error is not None and case.status is not Status.WRONG else ""
+    right = record.error is not None and record.status is not Status.WRONG
+    return f" (error {record.error:.1e})" if right else ""
 
 
 def _setting(finding: Finding) -> str:
     return ", ".join(filter(None, (finding.dtype, finding.cache)))
 
 
-def _value(target: Target, number: Number | None, run: TimingRun) -> str:
+def _value(target: Target, number: Number | None, run: Run) -> str:
     if number is None or number.value is None:
         return ""
     marked = " predicted" if run.kind == "predicted" else ""
@@ -189,7 +195,7 @@ def _figure(target: Target, value: float) -> str:
     return f"{100 * value:.1f} %" if target.percent else f"{value:.2f}"
 
 
-def _verdict(verdict: Verdict, run: TimingRun) -> str:
+def _verdict(verdict: Verdict, run: Run) -> str:
     if run.kind == "rehearsal":
         return "none, a rehearsal"
     if verdict is Verdict.NOT_MEASURED and run.kind == "predicted":
