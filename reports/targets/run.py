@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from reports.errors import ReportError
 from reports.reading.load import Case, Entry, Results
 from reports.records.record import CaseRecord, Status
 from reports.records.timing import Kind, Timing, TimingRun
+from reports.records.visible import brief
 
 SUITES: Mapping[str, Kind] = {"targets": "measured", "targets-rehearsal": "rehearsal"}
 _FACTS = ("device_name", "cpu", "threads", "driver", "commit", "dirty")
 _FORMS = {"dense": "eager", "compile_dense": "compile_max", "compile_masked": "compile_max"}
 """What older files call otherwise than by `triton` in the place of `ours`."""
-_SIZES = re.compile(r"(\S+): D (\d+), H (\d+), E (\d+), k (\d+), C (\d+), (\w+)")
+_SIZES = re.compile(r"(\S+): D (\d{1,9}), H (\d{1,9}), E (\d{1,9}), k (\d{1,9}), C (\d{1,9}), (\w+)")
 
 
 @dataclass(frozen=True)
@@ -80,21 +83,29 @@ def _sizes(record: CaseRecord) -> str:
 
 
 def _of_timings(file: TimingRun) -> Run:
-    """Return the run of an older file, whose cases have the names and sizes that it gives."""
+    """Return the run of an older file, whose cases have the names and sizes that it gives.
+
+    Raises `ReportError` for a case that can be none.
+    """
     sizes = {match[1]: match for note in file.notes if (match := _SIZES.match(note))}
     groups: dict[str, list[Entry]] = {}
     for timing in file.timings:
-        groups.setdefault(timing.group, []).append(_entry(timing, file, sizes.get(timing.layer)))
+        try:
+            entry = _entry(timing, sizes.get(timing.layer))
+        except ValidationError:
+            group = brief(timing.group)
+            raise ReportError(f"a run of targets has a broken case in the group {group}: measure it again.") from None
+        groups.setdefault(timing.group, []).append(entry)
     return Run(file.kind, file.environment, file.notes, groups)
 
 
-def _entry(timing: Timing, file: TimingRun, sizes: re.Match[str] | None) -> Entry:
+def _entry(timing: Timing, sizes: re.Match[str] | None) -> Entry:
     D, H, E, k, C = (int(size) for size in sizes.groups()[1:6]) if sizes else (0, 0, 1, 0, 0)
     dense = timing.peer in ("dense", "compile_dense")
     head = "dense" if dense else "sparse"
     predicted = timing.status == "predicted"
     record = CaseRecord(
-        case_id="-".join((timing.group, *timing.key[1:])),
+        case_id="-".join((timing.group, timing.routing, timing.peer, timing.clock, timing.cache)),
         group_id=timing.group_id or timing.group,
         suite="targets",
         status=Status.MEASURED if predicted else Status(timing.status),
@@ -125,7 +136,7 @@ def _entry(timing: Timing, file: TimingRun, sizes: re.Match[str] | None) -> Entr
         tolerance=timing.tolerance,
         blocks=timing.blocks,
         measured_at=timing.measured_at,
-        device_name=str(file.environment.get("device_name", file.environment.get("predicted_for", ""))),
+        device_name="",
         cpu="",
         threads=0,
     )
