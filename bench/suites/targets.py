@@ -115,9 +115,9 @@ def rehearsal() -> list[Contest]:
     fp32, views = torch.float32, REHEARSED_VIEWS
     return [
         Contest(PAPER, 4, fp32, HEAD + CEILINGS, ("eager",), views=views),
-        Contest(OLMOE, 16, fp32, LARGE + OPTIONAL, skewed=SKEWED, views=views, shrink=32),
+        Contest(OLMOE, 8, fp32, LARGE + OPTIONAL, skewed=SKEWED, views=views, shrink=32),
         Contest(OLMOE, 4, fp32, FEW_ROWS, views=views, shrink=32),
-        Contest(PAPER, 16, fp32, ("triton", "masked", *COMPILED), ("eager", "compile_max"), views=views),
+        Contest(PAPER, 2, fp32, ("triton", "masked", *COMPILED), ("eager", "compile_max"), views=views),
     ]
 
 
