@@ -52,6 +52,7 @@ from reports.speed.roofline_section import roofline_section
 from reports.speed.routing_section import routing_section
 from reports.speed.speedup_section import speedup_section
 from reports.targets.page import targets_section
+from reports.targets.run import runs
 from reports.training import studies
 from reports.training.beside_section import beside_section
 from reports.training.policies_section import policies_section
@@ -135,7 +136,7 @@ def _sections(
         policies_section(given.studies.policies),
         sharpness_section(given.studies.sharpness),
         beside_section(trained, given.studies.sharpness, given.results.records) if paper else None,
-        targets_section(given.targets),
+        targets_section(runs(given.results, given.targets)),
         efficiency_section(analysis),
         classifier_section(analysis),
         cold_section(analysis),

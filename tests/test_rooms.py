@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "bench.commands": {"bench", "kernels", "models", "reports"},
 }
 FOLDERS = {
-    "bench": ("timing", "forms", "subjects", "correctness", "profile", "cases", "suites", "targets", "commands"),
+    "bench": ("timing", "forms", "subjects", "correctness", "profile", "cases", "suites", "commands"),
     "kernels": ("launch", "problem", "cost", "ops", "paths", "choice", "call"),
     "models": ("data", "routing", "heads", "classifier", "training", "policies", "sharpness", "zoo"),
     "reports": (
@@ -30,7 +30,7 @@ FOLDERS = {
     ),
 }  # fmt: skip
 """The folders of each room; one imports only those before it."""
-MOST_FILES = 24  # 16 once the peers are forms
+MOST_FILES = 16
 """Files of a folder beyond which a reader no longer finds one by its name."""
 
 

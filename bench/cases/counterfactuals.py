@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from bench.cases.case import Case
 from bench.cases.operators import count_operators
 from bench.cases.prepare import Prepared
 from bench.errors import told
 from bench.forms import form
 from bench.forms.steps import Steps
 from bench.profile.stage_times import stage_times
-from bench.subjects.workloads import Case
 from bench.timing.clock import Call
-from bench.timing.stopwatch import captured, nothing, waits_for_device
+from bench.timing.graphs import captured, nothing, waits_for_device
 from reports.records.record import Step
 
 
@@ -39,7 +40,7 @@ def split(case: Case, whole: Prepared, features: Tensor) -> Split:
     On a GPU they are replays of CUDA graphs, and so are the whole call and an empty kernel, if nothing in them waits
     for the device; otherwise all stay calls.
     """
-    chosen, device = form(case.form), case.shape.device
+    chosen, device, whole_call = form(case.form), case.shape.device, partial(whole.run, features)
     head = case.subject.on(device, case.shape.dtype).head
     try:
         with torch.inference_mode():
@@ -47,9 +48,9 @@ def split(case: Case, whole: Prepared, features: Tensor) -> Split:
         calls: dict[Step, Call] = {name: _silent(step) for name, step in steps.items()}
         operators = {name: count_operators(call) for name, call in calls.items()}
         if calls:
-            operators[""] = count_operators(whole.call)
+            operators[""] = count_operators(whole_call)
         captures = device.type == "cuda" and chosen.memory_seen  # another engine's work is in no graph of torch
-        graphs = _graphs({**calls, "graph": whole.call, "replay": _nothing}) if captures else None
+        graphs = _graphs({**calls, "graph": whole_call, "replay": _nothing}) if captures else None
     except Exception as error:
         _note(whole, "steps", error)
         return Split()

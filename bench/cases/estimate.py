@@ -4,32 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bench.cases.case import Case
+from bench.cases.prepare import REFERENCE_FLOPS
 from bench.forms import form
-from bench.subjects.workloads import Case, dtype_name
+from bench.subjects.workloads import dtype_name
 from bench.timing.sampling import LEAST_BLOCKS
-from models.heads.cost import flops
+from models.heads.cost import flops, parameters
 from reports.records.record import Ceilings
 
 STEPS = 4
 """Steps of a form that can be split, about."""
 OFTEN = 2.0
 """Times its arithmetic at peak that a long call usually takes."""
+REFERENCE_RATE, CONVERTED = 2e10, 2e8
+"""Operations of the reference in a second, and numbers that are made, moved to the host or widened in one."""
 
 
-def estimated_seconds(groups: Sequence[Sequence[Case]], seconds: float, ceilings: Sequence[Ceilings]) -> float:
-    """Return about how many seconds measuring `groups` takes with `seconds` of sampling per case."""
+def estimated_seconds(
+    groups: Sequence[Sequence[Case]], seconds: float, ceilings: Sequence[Ceilings], *, steps: bool = True
+) -> float:
+    """Return about how many seconds measuring `groups` takes with `seconds` of sampling per case or step."""
     peaks: dict[str, float] = {found.dtype: found.flops_per_s for found in ceilings}
-    return sum(_seconds(case, seconds, peaks) for group in groups for case in group)
+    return sum(_group_seconds(group, seconds, peaks, steps) for group in groups)
 
 
-def _seconds(case: Case, seconds: float, peaks: Mapping[str, float]) -> float:
+def _group_seconds(group: Sequence[Case], seconds: float, peaks: Mapping[str, float], steps: bool) -> float:
+    possible = [case for case in group if not _refused(case)]
+    prepared = {(case.subject, case.form, case.shape.skew): form(case.form).setup for case in possible}
+    inputs = {(case.subject, case.shape.skew): _input_seconds(case) for case in possible}
+    sampled = sum(_sampled_seconds(case, seconds, peaks, steps) for case in possible)
+    return sum(prepared.values()) + sum(inputs.values()) + sampled
+
+
+def _refused(case: Case) -> bool:
+    """Return whether nothing of a case will be timed."""
+    chosen, shape = form(case.form), case.shape
+    refused = chosen.unavailable(case.subject.head.config, shape.device, shape.dtype) or chosen.untimeable(shape.device)
+    return refused is not None
+
+
+def _input_seconds(case: Case) -> float:
+    """Return about how long it takes to make the rows of a head alone and their float64 reference."""
+    shape, config = case.shape, case.subject.head.config
+    reference = min(REFERENCE_FLOPS, flops(config, shape.rows).total) / REFERENCE_RATE
+    return reference + (parameters(config) + shape.rows * config.features) / CONVERTED
+
+
+def _sampled_seconds(case: Case, seconds: float, peaks: Mapping[str, float], steps: bool) -> float:
     chosen, shape, config = form(case.form), case.shape, case.subject.head.config
-    if chosen.unavailable(config, shape.device, shape.dtype) or chosen.untimeable(shape.device):
-        return 0.0
-    split = chosen.steps is not None and shape.part == "head" and shape.cache == "warm"
-    steps = STEPS if split else 0
+    split = steps and chosen.steps is not None and shape.part == "head" and shape.cache == "warm"
     operations = flops(config, shape.rows).total
     if shape.part == "classifier":
         operations += case.subject.backbone_flops * shape.rows
     call = OFTEN * operations / peaks[dtype_name(shape.dtype)]
-    return chosen.setup + (1 + steps) * max(seconds, (LEAST_BLOCKS + 2) * call)
+    return (1 + STEPS * split) * max(seconds, (LEAST_BLOCKS + 2) * call)

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 
 import torch
 
+from bench.cases.case import Case, Shape
 from bench.cases.measure import measure_group
 from bench.cases.result import Outcome
-from bench.subjects.workloads import Case, Shape, load_subjects
-from bench.timing.clock import ClockName
+from bench.subjects.workloads import load_subjects
 from bench.timing.sampling import Progress
 from models.device import device_name
 from models.policies.results import PolicyResults
 from reports.records.policy_study import Latency
-from reports.records.record import Status
+from reports.records.record import ClockName, Status
 
 SUITE = "policies"
 CLOCK: ClockName = "wall"

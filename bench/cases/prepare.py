@@ -1,4 +1,4 @@
-"""Preparing a case: the rows it gets, its form made ready, its logits held to the float64 reference.
+"""Preparing a case: the rows it gets, its form made ready, its outputs held to the float64 reference.
 
 Letters: N rows, D input width, E experts, C output width.
 """
@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from bench.cases.case import Case, Part, Shape
 from bench.cases.unmeasurable import UnmeasurableError, unmeasurable
 from bench.correctness.equivalence import deviation, head_reference
 from bench.correctness.reference import Reference
 from bench.forms import Form, Runner, form
 from bench.subjects.skew import unsteerable
-from bench.subjects.workloads import Case, Part, Shape, Subject, input_rows, working_set
+from bench.subjects.workloads import Subject, input_rows, working_set
 from bench.timing import environment
-from bench.timing.clock import Call, synchronise
+from bench.timing.clock import synchronise
+from bench.timing.graphs import Graph, captured, waits_for_device
 from bench.timing.memory import peak_memory
 from models.classifier.classifier import Classifier
 from models.heads.cost import flops
@@ -35,13 +38,19 @@ MEMORY_SHARE = 0.6
 """Share of the free memory that a case may be expected to take."""
 REFERENCE_FLOPS, LEAST_CHECKED = 2e10, 16
 """Operations of the float64 reference beyond which it computes a sample of the rows, of so many at least."""
+MOST_COMPARED = 2**22
+"""Values compared at most, of an output that is not the head's."""
+CHECKED_FLOPS = 10**6
+"""Operations of a call up to which a form that is never timed here, for an interpreter runs it, is checked."""
+
+Check = Callable[[object], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Input:
-    """What the measured part takes, features or images, the features behind it, and the logits they must give.
+    """What the measured part takes, features or images, the features behind it, and the outputs they must give.
 
-    These are known of the `checked` rows (n,), or of all N where that is None.
+    These are known of the `checked` rows (n,), or of all N if that is None.
     """
 
     x: Tensor
@@ -52,16 +61,18 @@ class Input:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A runner found right, the call that is timed, and what its record says.
+    """A runner found right, and what its record says.
 
-    `spent` is the seconds of its preparation; `before`, untimed, precedes every timed call where it is given.
+    `run` maps rows as `Input.x` has them to outputs, and is what is timed. `check` returns the fields of the
+    equivalence gate for an output, or raises `UnmeasurableError` for a wrong one. `spent` is the seconds of the
+    preparation.
     """
 
     runner: Runner
-    call: Call
+    run: Callable[[Tensor], Tensor]
+    check: Check
     fields: dict[str, Any]
     spent: float
-    before: Call | None = None
 
 
 def inputs(subject: Subject, shape: Shape, seed: int) -> Input:
@@ -78,7 +89,7 @@ def inputs(subject: Subject, shape: Shape, seed: int) -> Input:
     with _failures(), torch.inference_mode():
         model = subject.on(shape.device, shape.dtype)
         if shape.part == "head":
-            features = x = input_rows(subject, shape, seed).to(shape.device, shape.dtype)
+            features = x = input_rows(subject, shape.rows, shape.skew, seed).to(shape.device, shape.dtype)
         else:
             images = torch.rand(shape.rows, *subject.images.shape, generator=torch.Generator().manual_seed(seed))
             x = images.to(shape.device, shape.dtype)
@@ -98,39 +109,78 @@ def _checked(head: Head, features: Tensor) -> Tensor | None:
     rows = int(REFERENCE_FLOPS / max(1, flops(config, 1).total))
     if config.batch_coupled or rows >= N:
         return None
-    chosen: Tensor = torch.linspace(0, N - 1, max(LEAST_CHECKED, rows), device=features.device).long().unique()
-    return chosen
+    return _spread(N, max(LEAST_CHECKED, rows), features.device)
+
+
+def check_possible(case: Case, deadline: float = math.inf) -> None:
+    """Raise `UnmeasurableError` for a form that cannot run here, or not be ready by `deadline` of `time.monotonic`.
+
+    A form that is never timed here is checked all the same, if the case is small.
+    """
+    chosen, shape, config = form(case.form), case.shape, case.subject.head.config
+    if reason := chosen.unavailable(config, shape.device, shape.dtype):
+        raise UnmeasurableError(Status.UNAVAILABLE, reason)
+    if (reason := chosen.untimeable(shape.device)) and flops(config, shape.rows).total > CHECKED_FLOPS:
+        raise UnmeasurableError(Status.UNAVAILABLE, reason)
+    if time.monotonic() + chosen.setup > deadline:
+        raise UnmeasurableError(Status.SKIPPED, f"no time left for the {chosen.setup:.0f} s that preparing it may take")
 
 
 def prepare(case: Case, given: Input, *, memory: bool) -> Prepared:
-    """Return a case made ready: available, prepared, equal to the reference, with `memory` its peak known.
+    """Return a possible case made ready: prepared, equal to the reference, with `memory` its peak known.
 
-    Raises `UnmeasurableError` where it cannot be.
+    Raises `UnmeasurableError` if it cannot be.
     """
     chosen, shape = form(case.form), case.shape
     model = case.subject.on(shape.device, shape.dtype)
     head: Head = model.head
-    reason = chosen.unavailable(head.config, shape.device, shape.dtype) or chosen.untimeable(shape.device)
-    if reason is not None:
-        raise UnmeasurableError(Status.UNAVAILABLE, reason)
     with _failures(), torch.inference_mode():
         start = time.perf_counter()
         runner, reused_s = _runner(case.subject, chosen, head, given.features)
-        call = partial(call_of(runner, model, shape.part), given.x)
-        logits = call()
-        synchronise(shape.device)
+        run = call_of(runner, model, shape.part)
         spent = time.perf_counter() - start
+        _poison(head, given.features)
+        start = time.perf_counter()
+        output = run(given.x)
+        synchronise(shape.device)
+        spent += time.perf_counter() - start
         rows_per_expert = _rows_per_expert(head, given.features)
+        check = _check(chosen, head, given)
         fields: dict[str, Any] = {
             "cold_start": spent + reused_s,
             "runs_on": runner.runs_on,
             "rows_per_expert": rows_per_expert,
-            **_check(logits, given),
+            **check(output),
             **(runner.work(rows_per_expert) if runner.work and shape.part == "head" else {}),
         }
+        if reason := chosen.untimeable(shape.device):
+            raise UnmeasurableError(Status.UNAVAILABLE, reason, **fields)
         if memory and chosen.memory_seen:
-            fields["peak_memory"] = peak_memory(call, shape.device)
-        return Prepared(runner, call, fields, spent)
+            fields["peak_memory"] = peak_memory(partial(run, given.x), shape.device)
+        return Prepared(runner, run, check, fields, spent)
+
+
+def replay_of(case: Case, prepared: Prepared, x: Tensor) -> Graph:
+    """Return a call on x captured in a CUDA graph, its replay over poisoned memory found right.
+
+    Raises `UnmeasurableError` if there is none: on a device without graphs, for a form that no graph can hold.
+    """
+    chosen, device = form(case.form), case.shape.device
+    if device.type != "cuda":
+        raise UnmeasurableError(Status.UNAVAILABLE, f"the clock graph needs a CUDA device, and this is a {device.type}")
+    if not (chosen.capturable and chosen.memory_seen):  # another engine's work is in no graph of torch
+        raise UnmeasurableError(Status.UNAVAILABLE, f"no CUDA graph can hold form {chosen.name}")
+    call = partial(prepared.run, x)
+    with _failures(), torch.inference_mode():
+        if waits_for_device(call):
+            raise UnmeasurableError(
+                Status.UNAVAILABLE, f"no CUDA graph can hold form {chosen.name}: its call waits for the device"
+            )
+        graph = captured(call)
+        if isinstance(graph.output, Tensor):
+            graph.output.fill_(math.nan)
+        prepared.check(graph())
+        return graph
 
 
 def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tuple[Runner, float]:
@@ -143,6 +193,11 @@ def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tup
     if chosen.reusable:
         subject.runners[key] = runner, time.perf_counter() - start + runner.reused_s
     return runner, runner.reused_s
+
+
+def _poison(head: Head, features: Tensor) -> None:
+    """Leave NaN in the free memory that outputs for features (N, D) are likely to get: what is not written shows."""
+    features.new_full((len(features), head.config.classes), math.nan)
 
 
 @contextmanager
@@ -169,14 +224,39 @@ def call_of(runner: Runner, model: Classifier, part: Part) -> Callable[[Tensor],
     return classify
 
 
-def _check(logits: Tensor, given: Input) -> dict[str, Any]:
-    """Return the fields of the equivalence gate; raises `UnmeasurableError` for wrong logits."""
-    features = given.features
-    if given.checked is not None:
-        logits, features = logits[given.checked], features[given.checked]
-    found = deviation(logits, given.expected, features)
+def _check(chosen: Form, head: Head, given: Input) -> Check:
+    """Return the check of a form's outputs: those of the head, those that the form says it computes, or none at all."""
+    if chosen.computes == "nothing":
+        return lambda output: {}
+    expected, features, checked = given.expected, given.features, given.checked
+    if chosen.expected is not None:
+        wanted = chosen.expected(head, features)
+        checked = _spread(len(wanted), max(1, MOST_COMPARED // max(1, wanted[:1].numel())), wanted.device)
+        wanted = wanted if checked is None else wanted[checked]
+        expected = Reference(wanted.double().cpu().numpy(), np.zeros(len(wanted), dtype=bool))
+    elif checked is not None:
+        features = features[checked]
+
+    def check(output: object) -> dict[str, Any]:
+        assert isinstance(output, Tensor)
+        return _gate(output if checked is None else output[checked], expected, features, checked)
+
+    return check
+
+
+def _spread(rows: int, most: int, device: torch.device) -> Tensor | None:
+    """Return `most` of so many rows, evenly spread, or None for all if there are no more."""
+    if rows <= most:
+        return None
+    places: Tensor = torch.linspace(0, rows - 1, most, device=device).long().unique()
+    return places
+
+
+def _gate(outputs: Tensor, expected: Reference, features: Tensor, checked: Tensor | None) -> dict[str, Any]:
+    """Return the fields of the equivalence gate; raises `UnmeasurableError` for wrong outputs."""
+    found = deviation(outputs, expected, features)
     fields = {
-        "checked_rows": None if given.checked is None else len(given.checked),
+        "checked_rows": None if checked is None else len(checked),
         "error": found.error if math.isfinite(found.error) else None,
         "tolerance": found.tolerance,
         "ambiguous_rows": found.ambiguous_rows,
@@ -184,7 +264,7 @@ def _check(logits: Tensor, given: Input) -> dict[str, Any]:
     if found.acceptable:
         return fields
     reason = (
-        f"logits deviate by {found.error:.2g} where {found.tolerance:.2g} is allowed, "
+        f"outputs deviate by {found.error:.2g} where {found.tolerance:.2g} is allowed, "
         f"with {found.ambiguous_rows} of {found.rows} rows too close to call"
     )
     raise UnmeasurableError(Status.WRONG, reason, **fields)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bench.subjects.workloads import Case, dtype_name
+from bench.cases.case import Case
+from bench.forms import form
+from bench.subjects.workloads import dtype_name
 from models.heads.cost import flops, least_bytes, parameters
 from reports.records.record import CaseRecord, Step
 
@@ -32,6 +34,7 @@ def _identity(case: Case) -> dict[str, Any]:
         "head": config.kind,
         "policy": config.policy or "",
         "form": case.form,
+        "computes": form(case.form).computes,
         "part": shape.part,
         "backbone": subject.model.config.backbone.name,
         "rows": shape.rows,
@@ -52,23 +55,23 @@ def _identity(case: Case) -> dict[str, Any]:
 
 
 def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, Any]:
-    """Return the counted cost of the part measured, with the most assignments there can be where none were counted."""
+    """Return the counted cost of what is measured, with the most assignments there can be if none were counted."""
     subject, shape, config = case.subject, case.shape, case.subject.head.config
     assignments = None if rows_per_expert is None else sum(rows_per_expert)
     distinct_experts = None if rows_per_expert is None else sum(count > 0 for count in rows_per_expert)
-    head_flops = flops(config, shape.rows, assignments).total
     load = {
         "assignments": assignments,
         "distinct_experts": distinct_experts,
         "load_cv": None if rows_per_expert is None else _cv(rows_per_expert),
+        "parameters": parameters(config),
     }
+    if work := form(case.form).work:
+        operations, moved = work(config, shape.rows, shape.dtype, shape.device, distinct_experts)
+        return {**load, "flops": operations, "least_bytes": moved}
+    head_flops = flops(config, shape.rows, assignments).total
     if shape.part == "head":
-        return {
-            **load,
-            "parameters": parameters(config),
-            "flops": head_flops,
-            "least_bytes": least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts),
-        }
+        moved = least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts)
+        return {**load, "flops": head_flops, "least_bytes": moved}
     return {
         **load,
         "parameters": sum(value.numel() for value in subject.model.parameters()),

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import torch
 
+from bench.cases.case import Case
 from bench.cases.result import ResultFile
 from bench.errors import BenchError
 from bench.forms import form
-from bench.subjects.workloads import Case, Subject
+from bench.subjects.workloads import Subject
 from bench.timing.environment import versions
 from models.device import device_name
 from reports.records.record import CaseRecord, Status

@@ -21,15 +21,17 @@ from time import perf_counter
 
 import torch
 
+from bench.cases.case import Shape
 from bench.errors import BenchError
 from bench.forms import form
-from bench.subjects.workloads import Shape, Subject, input_rows, load_subjects
+from bench.subjects.workloads import Subject, input_rows, load_subjects
 from bench.timing import environment
-from bench.timing.clock import Call, ClockName, clocks, synchronise
+from bench.timing.clock import Call, clocks, synchronise
 from bench.timing.precision import exact_float32
 from bench.timing.sampling import Progress, Sampled, Timed, sample
 from models import zoo
 from models.device import device_name
+from reports.records.record import ClockName
 from reports.records.self_test import SelfComparison, SelfTest
 
 ROWS = (32, 128, 512, 2048)
@@ -153,7 +155,7 @@ def _codes(subjects: Sequence[Subject], shape: Shape, seed: int) -> list[_Code]:
     codes = []
     for subject in subjects:
         head = subject.on(shape.device, shape.dtype).head
-        x = input_rows(subject, shape, seed).to(shape.device, shape.dtype)
+        x = input_rows(subject, shape.rows, None, seed).to(shape.device, shape.dtype)
         for name in FORMS:
             chosen = form(name)
             refused = chosen.unavailable(head.config, shape.device, shape.dtype) or chosen.untimeable(shape.device)

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from bench.cases.case import Case
     from bench.cases.measure import Measured
     from bench.cases.result import Outcome
-    from bench.subjects.workloads import Case, Subject, Suite
+    from bench.subjects.workloads import Subject
+    from bench.suites.suite import Suite
     from reports.records.record import Ceilings
 
 OUT = Path("runs/result.json")
@@ -85,7 +87,7 @@ def bench(
     shape, so an interrupted run loses at most one.
     """
     from bench.errors import BenchError
-    from bench.subjects.workloads import adapted, chosen_forms, suite_named
+    from bench.suites.suite import adapted, chosen_forms, suite_named
 
     if suite == MAP_SUITE:
         raise BenchError("the break-even map is no suite of `moegap bench`; use `moegap map`")
@@ -102,7 +104,7 @@ def _measure_suite(
     """Measure what the result lacks of a suite, `seconds` per case."""
     from bench.cases.measure import measure_group
     from bench.cases.resume import missing_cases
-    from bench.subjects.workloads import groups
+    from bench.suites.suite import groups
 
     measure = partial(measure_group, suite=suite.name, seconds=seconds, seed=seed)
     batches = iter(_batches(suite, checkpoints, run.device, run.dtypes))
@@ -123,7 +125,7 @@ def _batches(
     suite: Suite, checkpoints: Sequence[Path], device: torch.device, dtypes: Sequence[torch.dtype]
 ) -> Iterable[tuple[list[Subject], Sequence[torch.dtype]]]:
     """Return the subjects that are in memory at a time, with the dtypes they are measured in."""
-    from bench.subjects.workloads import chosen_subjects
+    from bench.suites.suite import chosen_subjects
 
     if suite.heads != "public" or checkpoints:
         return [(chosen_subjects(suite, checkpoints), dtypes)]

@@ -49,7 +49,7 @@ def break_even_map(
     The map covers heads of many widths, experts E and experts per row k. The rows are found by bisection: each
     measurement decides the next. The result is written after every shape, so an interrupted run loses at most one.
     """
-    from bench.subjects.workloads import chosen_forms
+    from bench.suites.suite import chosen_forms
 
     forms = chosen_forms(form or ())
     with measurement(out, resume, device, dtype or (), threads, minutes) as run:
@@ -59,11 +59,11 @@ def break_even_map(
 def _measure_map(quick: bool, forms: list[str], seconds: float | None, seed: int, run: Measurement) -> None:
     """Measure what the result lacks of the map."""
     from bench.cases.resume import check_conditions
-    from bench.suites.break_even import scale_grid
-    from bench.suites.scale import measure_scale
+    from bench.suites.break_even import map_grid
+    from bench.suites.map import measure_map
 
     check_conditions(run.result, run.device)
-    grid = scale_grid(quick=quick, device=run.device.type)
+    grid = map_grid(quick=quick, device=run.device.type)
     run.bar.console.print(
         f"{len(grid.cells)} sparse heads of {len(grid.layers)} layers against dense ones, by bisection"
         + (f"; this takes at most {grid.most_seconds / 60:.0f} min" if grid.most_seconds else ""),
@@ -71,7 +71,7 @@ def _measure_map(quick: bool, forms: list[str], seconds: float | None, seed: int
     )
     run.measure_ceilings(run.dtypes)
     task = run.bar.add_task("break-even map", total=1.0)
-    measure_scale(
+    measure_map(
         grid,
         forms,
         run.device,

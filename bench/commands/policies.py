@@ -107,7 +107,7 @@ def policies(
     After Ctrl-C or a crash the same command continues; more seeds and policies may be added.
     """
     from bench.errors import BenchError
-    from bench.subjects.workloads import chosen_forms
+    from bench.suites.suite import chosen_forms
     from bench.timing.precision import exact_float32
     from models.classifier.checkpoint import load
     from models.policies.contenders import contenders

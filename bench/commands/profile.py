@@ -26,7 +26,8 @@ from bench.commands.shared import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.subjects.workloads import Shape, Subject
+    from bench.cases.case import Shape
+    from bench.subjects.workloads import Subject
     from reports.output.blocks import Table
     from reports.records.profile import LeftOut, Profile
 
@@ -61,9 +62,10 @@ def profile(
 
     Profiling slows every call: the table shows where the time goes, `moegap bench` measures how long a call takes.
     """
+    from bench.cases.case import Shape
     from bench.errors import BenchError
     from bench.profile.file import NAME
-    from bench.subjects.workloads import Shape, load_subjects, resolve_dtype
+    from bench.subjects.workloads import load_subjects, resolve_dtype
     from bench.timing import environment
     from bench.timing.precision import exact_float32
     from models.device import device_name, pick_device
@@ -135,7 +137,8 @@ def _passes(
     from bench.forms import form
     from bench.profile.file import form_profile
     from bench.profile.trace import profile_form
-    from bench.subjects.workloads import chosen_forms, dtype_name, feature_rows
+    from bench.subjects.workloads import dtype_name, feature_rows
+    from bench.suites.suite import chosen_forms
     from reports.records.profile import LeftOut
 
     kinds = (False, True) if graph else (False,)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, always, torch_runner
-from bench.timing.stopwatch import nothing
+from bench.timing.graphs import nothing
 from models.heads.heads import Head, HeadConfig
 
 COPIED = {"cuda": 2**30, "cpu": 2**23}

@@ -23,7 +23,7 @@ from bench.forms import Form, Runner
 from bench.forms.stages import CALL, named_stages
 from bench.profile.breakdown import Breakdown, breakdown
 from bench.timing.clock import synchronise
-from bench.timing.stopwatch import captured, waits_for_device
+from bench.timing.graphs import captured, waits_for_device
 from models.heads.heads import Head
 from reports.records.profile import Operator
 

@@ -1,4 +1,4 @@
-"""What is measured: the heads, their input rows, and the suites of shapes.
+"""What is measured: the heads, and their input rows.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -6,8 +6,8 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, k exper
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,19 +17,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.errors import BenchError
-from bench.forms import Runner, default_forms, form
-from bench.subjects.skew import SKEWS, Skew, skewed_rows
-from bench.timing.clock import ClockName, clocks
-from models import zoo
+from bench.forms import Runner
+from bench.subjects.skew import Skew, skewed_rows
 from models.classifier.checkpoint import load
 from models.classifier.classifier import Classifier
 from models.config import PAPER_CLASSES, PAPER_FEATURES, BackboneConfig, InputConfig, ModelConfig, head_config
 from models.heads.heads import HEAD_KINDS, Head
 from models.heads.sparse import SparseMoEHead
-from reports.records.record import Cache
 
-Part = Literal["head", "classifier"]
-Heads = Literal["zoo", "paper", "public"]
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -78,154 +73,6 @@ class Subject:
     def _elsewhere(self, device: torch.device, dtype: torch.dtype) -> bool:
         here = torch.empty(0, device=device).device  # with its index, as parameters have it
         return any((value.device, value.dtype) != (here, dtype) for value in self.model.parameters())
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What all cases measured together share; `skew` is None for real rows, or drawn ones where there are none."""
-
-    part: Part
-    rows: int
-    dtype: torch.dtype
-    device: torch.device
-    skew: Skew | None = None
-    cache: Cache = "warm"
-
-    def __str__(self) -> str:
-        made = f"-{self.skew}" if self.skew else ""
-        cold = "-cold" if self.cache == "cold" else ""
-        return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}{made}{cold}"
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A head in a form at a shape, seen by a clock."""
-
-    subject: Subject
-    form: str
-    shape: Shape
-    clock: ClockName
-
-    @property
-    def id(self) -> str:
-        """The case's name in a result: checkpoint, head, form, shape and clock."""
-        return f"{self.subject.name}-{self.subject.head.config.kind}-{self.form}-{self.shape}-{self.clock}"
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A named set of shapes, and how long its sampling may go on.
-
-    Where no checkpoints are named it measures those of the zoo, the paper's heads, untrained, or the expert layers of
-    public models (`bench.subjects.public_layers`). Heads alone are measured at `head_rows`, there also on rows made for
-    each of `skews`, and at `cold_rows` with cold caches. `forms` are those it takes where none are asked for, all
-    without any.
-    """
-
-    name: str
-    summary: str
-    head_rows: tuple[int, ...]
-    seconds_per_case: float
-    heads: Heads = "zoo"
-    classifier_rows: tuple[int, ...] = ()
-    classifier_forms: tuple[str, ...] = ()
-    skews: tuple[Skew, ...] = ()
-    cold_rows: tuple[int, ...] = ()
-    forms: tuple[str, ...] = ()
-
-
-SUITES = {
-    suite.name: suite
-    for suite in (
-        Suite("demo", "a first answer in a few minutes", (1, 32, 256, 2048, 8192), 0.5, cold_rows=(256,)),
-        Suite(
-            "paper",
-            "batch 256, the head alone and the whole classifier, with the columns of the paper's efficiency table",
-            (256,),
-            2.0,
-            heads="paper",
-            classifier_rows=(256,),
-            classifier_forms=("eager",),
-            cold_rows=(256,),
-        ),
-        Suite("batch", "1 to 65,536 rows", (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536), 0.4),
-        Suite("routing", "every way of spreading rows over experts", (256, 4096), 0.5, skews=SKEWS[1:]),
-        Suite(
-            "models",
-            "expert layers of public models, without the forms that unroll a hundred experts",
-            (16, 1024),
-            0.5,
-            heads="public",
-            forms=("loop", "eager", "grouped_mm", "triton"),
-        ),
-    )
-}
-
-
-def suite_named(name: str) -> Suite:
-    """Return the suite `name`, or raise `BenchError` naming those there are."""
-    try:
-        return SUITES[name]
-    except KeyError:
-        raise BenchError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}") from None
-
-
-def adapted(suite: Suite, rows: Sequence[int], skews: Sequence[str], cold: bool) -> Suite:
-    """Return `suite` at other `rows` of heads alone, where any are given, with more routings, and `cold` at all rows.
-
-    Raises `BenchError` for an unknown routing.
-    """
-    for name in skews:
-        if name not in SKEWS:
-            raise BenchError(f"unknown routing {name!r}; choose one of {', '.join(SKEWS)}")
-    head_rows = tuple(dict.fromkeys(rows)) or suite.head_rows
-    return replace(
-        suite,
-        head_rows=head_rows,
-        skews=tuple(skew for skew in SKEWS if skew in suite.skews or skew in skews),
-        cold_rows=head_rows if cold else suite.cold_rows,
-    )
-
-
-def groups(
-    suite: Suite,
-    subjects: Sequence[Subject],
-    form_names: Sequence[str],
-    device: torch.device,
-    dtypes: Sequence[torch.dtype],
-) -> Iterator[list[Case]]:
-    """Yield the suite's cases, those measured interleaved together, small shapes first."""
-    for dtype in dtypes:
-        for shape in _shapes(suite, device, dtype):
-            names = [name for name in form_names if shape.part == "head" or name in suite.classifier_forms]
-            yield [
-                Case(subject, name, shape, clock) for subject in subjects for name in names for clock in clocks(device)
-            ]
-
-
-def _shapes(suite: Suite, device: torch.device, dtype: torch.dtype) -> Iterator[Shape]:
-    for rows in suite.head_rows:
-        yield Shape("head", rows, dtype, device)
-        if rows in suite.cold_rows:
-            yield Shape("head", rows, dtype, device, cache="cold")
-        yield from (Shape("head", rows, dtype, device, skew) for skew in suite.skews)
-    for rows in suite.classifier_rows:
-        yield Shape("classifier", rows, dtype, device)
-
-
-def chosen_forms(names: Sequence[str], suite: Suite | None = None) -> list[str]:
-    """Return `names`, without any those of `suite` or the default ones; raises `BenchError` for an unknown one."""
-    return [form(name).name for name in dict.fromkeys(names)] or list(suite.forms if suite else ()) or default_forms()
-
-
-def chosen_subjects(suite: Suite, checkpoints: Sequence[Path]) -> list[Subject]:
-    """Return the trained models of `checkpoints`, or what `suite` measures where none are named.
-
-    Raises what `load_subjects` raises.
-    """
-    if checkpoints:
-        return load_subjects(checkpoints)
-    return load_subjects(zoo.checkpoints()) if suite.heads == "zoo" else preset_subjects()
 
 
 def load_subjects(checkpoints: Iterable[Path]) -> list[Subject]:
@@ -279,14 +126,14 @@ def feature_rows(features: Tensor | None, width: int, rows: int, seed: int = 0) 
     return features[torch.randint(len(features), (rows,), generator=generator)]
 
 
-def input_rows(subject: Subject, shape: Shape, seed: int) -> Tensor:
-    """Return the features (N, D), float32 on the CPU, on which `subject` is measured at `shape`.
+def input_rows(subject: Subject, rows: int, skew: Skew | None, seed: int) -> Tensor:
+    """Return the features (N, D), float32 on the CPU, on which `subject` is measured at N = `rows`.
 
-    Raises `BenchError` where rows cannot be made that route as the shape asks.
+    Raises `BenchError` where rows cannot be made that route as `skew` asks.
     """
-    if shape.skew and isinstance(subject.head, SparseMoEHead):
-        return skewed_rows(subject.head, shape.skew, shape.rows, seed)
-    return feature_rows(subject.features, subject.head.config.features, shape.rows, seed)
+    if skew and isinstance(subject.head, SparseMoEHead):
+        return skewed_rows(subject.head, skew, rows, seed)
+    return feature_rows(subject.features, subject.head.config.features, rows, seed)
 
 
 def chosen_dtypes(names: Sequence[str]) -> list[torch.dtype]:

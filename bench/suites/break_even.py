@@ -32,7 +32,7 @@ CLASSES = 10
 
 
 @dataclass(frozen=True, order=True)
-class Layer:
+class Sizes:
     """The sizes that a dense head and its sparse rivals share; the dense one is E H wide."""
 
     features: int
@@ -52,7 +52,7 @@ class Layer:
 class Cell:
     """A sparse head of the map: its layer, and k experts per row."""
 
-    layer: Layer
+    layer: Sizes
     k: int
 
 
@@ -121,17 +121,17 @@ class Grid:
     left_out: Mapping[str, str] = field(default_factory=dict)
     most_experts: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
-    def rows(self, layer: Layer) -> tuple[int, ...]:
+    def rows(self, layer: Sizes) -> tuple[int, ...]:
         """Return the numbers of rows at which a layer may be measured: powers of two, fewest first, at least 1."""
         powers = (2**power for power in range(int(log2(MOST_ROWS)) + 1))
         return tuple(rows for rows in powers if rows == 1 or rows * layer.dense_flops <= self.most_flops)
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[Sizes, ...]:
         """The layers of all cells."""
         return tuple(dict.fromkeys(cell.layer for cell in self.cells))
 
-    def of(self, layer: Layer) -> tuple[Cell, ...]:
+    def of(self, layer: Sizes) -> tuple[Cell, ...]:
         """Return the cells of a layer, which are measured together, against one dense head."""
         return tuple(cell for cell in self.cells if cell.layer == layer)
 
@@ -143,8 +143,8 @@ class Grid:
         return why if experts > most else ""
 
 
-def scale_grid(*, quick: bool, device: str) -> Grid:
-    """Return the grid of the suite `scale` for a `device` type, cpu or cuda.
+def map_grid(*, quick: bool, device: str) -> Grid:
+    """Return the grid of a map for a `device` type, cpu or cuda.
 
     On a CPU a call is bounded by its operations; a GPU goes up to 65,536 rows, or to what its memory holds. The quick
     grid takes two cores ten minutes at most.
@@ -170,7 +170,7 @@ def scale_grid(*, quick: bool, device: str) -> Grid:
 
 def _cells(widths: Sequence[int], experts: Sequence[int], ks: Sequence[int], hidden: int = 64) -> tuple[Cell, ...]:
     return tuple(
-        Cell(Layer(features, hidden, number), k) for features, number, k in product(widths, experts, ks) if k <= number
+        Cell(Sizes(features, hidden, number), k) for features, number, k in product(widths, experts, ks) if k <= number
     )
 
 

@@ -9,7 +9,8 @@ import statistics
 
 import torch
 
-from bench.timing.clock import ClockName, timed
+from bench.timing.clock import timed
+from reports.records.record import ClockName
 
 SIZES = {"cpu": (512, 256), "cuda": (2048, 2048)}
 """(N, D) for which a product and an elementwise pass take a few tenths of a millisecond, on two cores or on a GPU."""

@@ -10,7 +10,7 @@ Letters: M rows, K inner width, N columns of a product.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,17 +19,14 @@ import torch
 from bench.errors import BenchError
 from bench.timing import environment
 from bench.timing.caches import last_cache
-from bench.timing.clock import Call, synchronise, timed
+from bench.timing.clock import Call, samples, synchronise, timed
+from bench.timing.graphs import captured
 from bench.timing.precision import exact_float32
-from bench.timing.stopwatch import Call as Replay
-from bench.timing.stopwatch import captured, samples
-from reports.records.record import Ceilings, Copy
+from bench.timing.sampling import Progress
+from reports.records.record import Ceilings, ClockName, Copy
 
-Sizes = tuple[int, int, int]
-Progress = Callable[[float], None]
-"""Called with the share that is done, 0 to 1."""
-
-PRODUCTS: dict[str, tuple[Sizes, ...]] = {
+ProductSize = tuple[int, int, int]
+PRODUCTS: dict[str, tuple[ProductSize, ...]] = {
     "cpu": (
         (256, 256, 256),
         (512, 512, 512),
@@ -110,13 +107,14 @@ def _least(batches: Sequence[_Batch], device: torch.device, seconds: float) -> t
     A short batch is timed more often, since it may fall between two disturbances that a long one cannot escape. On a
     GPU a batch is captured as a graph and timed between events, so that the host has no part in it.
     """
-    runs: list[Replay] = [captured(batch).replay for batch in batches] if device.type == "cuda" else list(batches)
+    clock: ClockName = "graph" if device.type == "cuda" else "wall"
+    runs: list[Call] = [captured(batch).replay for batch in batches] if clock == "graph" else list(batches)
     quickest, rounds, end = [float("inf")] * len(runs), 0, time.perf_counter() + seconds
     while rounds < ROUNDS or time.perf_counter() < end:
         longest = max(quickest)
         for number, run in enumerate(runs):
             tries = max(1, min(MOST_TRIES, int(longest / quickest[number]))) if rounds else 1
-            quickest[number] = min(quickest[number], *samples([run], "graph", "warm", device, tries))
+            quickest[number] = min(quickest[number], *samples(run, clock, device, tries).seconds)
         rounds += 1
     return [taken / batch.repeats for taken, batch in zip(quickest, batches, strict=True)], rounds
 
@@ -131,7 +129,7 @@ def _best_product(device: torch.device, dtype: torch.dtype, seconds: float) -> t
     return rates[best], " x ".join(map(str, sizes[best])), rounds
 
 
-def _affordable(device: torch.device, dtype: torch.dtype, seconds: float) -> Iterator[tuple[Sizes, Call]]:
+def _affordable(device: torch.device, dtype: torch.dtype, seconds: float) -> Iterator[tuple[ProductSize, Call]]:
     """Yield products, warmed up, that fit into the memory and can each be timed `ROUNDS` times within `seconds`.
 
     How long one takes is guessed from the one before with the second matrix stored alike, which may matter tenfold; of
@@ -157,7 +155,7 @@ def _affordable(device: torch.device, dtype: torch.dtype, seconds: float) -> Ite
             yield size, call
 
 
-def _product(size: Sizes, by_columns: bool, device: torch.device, dtype: torch.dtype) -> Call:
+def _product(size: ProductSize, by_columns: bool, device: torch.device, dtype: torch.dtype) -> Call:
     M, K, N = size
     draw = torch.Generator(device).manual_seed(0)
     x = torch.randn(M, K, dtype=dtype, device=device, generator=draw)
@@ -168,12 +166,12 @@ def _product(size: Sizes, by_columns: bool, device: torch.device, dtype: torch.d
     return lambda: torch.mm(x, w, out=out)
 
 
-def _flops(size: Sizes) -> int:
+def _flops(size: ProductSize) -> int:
     M, K, N = size
     return 2 * M * K * N
 
 
-def _bytes(size: Sizes, dtype: torch.dtype) -> int:
+def _bytes(size: ProductSize, dtype: torch.dtype) -> int:
     M, K, N = size
     return (M * K + K * N + M * N) * dtype.itemsize
 
@@ -268,7 +266,7 @@ def _on_gpu(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[d
     `operator` is what the host needs to send one, without waiting. `graph_replay` is what one more replay adds to many
     in a row, by the device's clock: whichever of host and device is the slower.
     """
-    from bench.timing.stopwatch import nothing
+    from bench.timing.graphs import nothing
 
     one = torch.ones(1, dtype=dtype, device=device)
 

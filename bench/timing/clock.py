@@ -1,47 +1,101 @@
-"""Clocks: how one call is timed, in seconds."""
+"""Clocks: how calls are timed, in seconds.
+
+Replays of a CUDA graph are sent in a burst without a wait between them, each after work that keeps the device busy
+until the host has sent what is timed; otherwise the events would count the host's time. With warm caches that work is
+the same replay and a pause. With cold ones it is the eviction, a write larger than the L2 cache: what then makes room
+for the timed call must first be written back, as after any other work.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import NamedTuple
 
 import torch
 
-ClockName = Literal["wall", "device"]
+from reports.records.record import ClockName
+
 Call = Callable[[], object]
+
+PAUSE_CYCLES = 80_000
+"""About 45 microseconds, longer than the host needs to send two events and a graph."""
+
+
+class Samples(NamedTuple):
+    """The seconds of some calls, in the order taken, and what the last one returned."""
+
+    seconds: list[float]
+    output: object
 
 
 def clocks(device: torch.device) -> tuple[ClockName, ...]:
-    """Return the clocks that `device` offers: `wall` everywhere, `device` on a GPU."""
+    """Return the clocks that can time any call on `device`: `wall` everywhere, `device` on a GPU."""
     return ("wall", "device") if device.type == "cuda" else ("wall",)
 
 
-def timed(call: Call, clock: ClockName, device: torch.device) -> float:
-    """Return the seconds that one `call` takes on `clock`.
+def samples(
+    call: Call, clock: ClockName, device: torch.device, number: int, before: Callable[[], object] | None = None
+) -> Samples:
+    """Time `number` calls on `clock`, each after an untimed `before` if that is given.
 
     `wall` is what the caller waits, from before the call until its result is there. `device` is the time between two
-    events on the GPU's stream around the call, gaps in which the GPU waits for the host included.
+    events on the GPU's stream around the call, gaps in which the GPU waits for the host included. `graph` is the time
+    between two events around the replay of a CUDA graph, which `call` must be.
     """
-    return _device(call) if clock == "device" else _wall(call, device)
+    if clock == "graph":
+        return _replays(call, device, number, before)
+    time_one = _device if clock == "device" else _wall
+    seconds: list[float] = []
+    output: object = None
+    for _ in range(number):
+        output = None  # its memory is free again for the next call
+        if before:
+            before()
+        taken, output = time_one(call, device)
+        seconds.append(taken)
+    return Samples(seconds, output)
 
 
-def _wall(call: Call, device: torch.device) -> float:
+def timed(call: Call, clock: ClockName, device: torch.device) -> float:
+    """Return the seconds that one `call` takes on `clock`."""
+    return samples(call, clock, device, 1).seconds[0]
+
+
+def _wall(call: Call, device: torch.device) -> tuple[float, object]:
     synchronise(device)
     start = time.perf_counter()
-    call()
+    output = call()
     synchronise(device)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, output
 
 
-def _device(call: Call) -> float:
+def _device(call: Call, device: torch.device) -> tuple[float, object]:
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
+    synchronise(device)
     start.record()
-    call()
+    output = call()
     end.record()
     end.synchronize()
-    return float(start.elapsed_time(end)) / 1e3
+    return float(start.elapsed_time(end)) / 1e3, output
+
+
+def _replays(replay: Call, device: torch.device, number: int, before: Callable[[], object] | None) -> Samples:
+    pairs = []
+    output: object = None
+    for _ in range(number):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        if before:
+            before()
+        else:
+            replay()
+            torch.cuda._sleep(PAUSE_CYCLES)
+        start.record()
+        output = replay()
+        end.record()
+        pairs.append((start, end))
+    synchronise(device)
+    return Samples([float(start.elapsed_time(end)) / 1e3 for start, end in pairs], output)
 
 
 def synchronise(device: torch.device) -> None:

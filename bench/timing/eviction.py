@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from bench.errors import BenchError
 from bench.timing.caches import last_cache
+from bench.timing.clock import Call
 
 SHARE = 2
 """Times the last cache that is rewritten."""
@@ -40,29 +41,29 @@ class ColdCaches:
 
 
 class Rotation:
-    """Copies of the same rows, used in turn, so that a call never finds those of the call before.
+    """One call on copies of the same rows in turn, so that it never finds those of the call before in a cache.
 
-    `turn` goes on to the next copy and is for before a call, `now` is the copy that a call is given; `uses` counts
-    these. Raises `BenchError` where two copies share memory.
+    `turn` goes on to the next copy and is for before a call; `uses` counts the calls of each. `prepare` makes the call
+    of one copy. Raises `BenchError` if two copies share memory.
     """
 
-    def __init__(self, copies: Sequence[Tensor]) -> None:
+    def __init__(self, copies: Sequence[Tensor], prepare: Callable[[Tensor], Call]) -> None:
         if len({copy.data_ptr() for copy in copies if copy.numel()}) < sum(copy.numel() > 0 for copy in copies):
             raise BenchError("rotated rows share memory, so a call would find those of the call before; clone them")
-        self._copies = list(copies)
+        self._calls = [prepare(copy) for copy in copies]
         self.uses = [0] * len(copies)
         self._turn = 0
 
     def turn(self) -> None:
         """Go on to the next copy."""
-        self._turn = (self._turn + 1) % len(self._copies)
+        self._turn = (self._turn + 1) % len(self._calls)
 
-    def now(self) -> Tensor:
-        """Return the copy whose turn it is, for one call."""
+    def call(self) -> object:
+        """Call on the copy whose turn it is."""
         self.uses[self._turn] += 1
-        return self._copies[self._turn]
+        return self._calls[self._turn]()
 
     def check(self) -> None:
-        """Raise `BenchError` unless calls were given all copies equally often, the last round apart."""
+        """Raise `BenchError` unless all copies were called on equally often, the last round apart."""
         if max(self.uses) - min(self.uses) > 1:
             raise BenchError(f"the copies of the rows were used {self.uses} times instead of in turn; measure again")

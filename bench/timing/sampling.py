@@ -14,9 +14,10 @@ import torch
 from bench.errors import told
 from bench.timing.anchor import Anchor
 from bench.timing.blocks import block_medians, median_interval
-from bench.timing.clock import Call, ClockName, timed
+from bench.timing.clock import Call, samples
 from bench.timing.disturbance import Disturbances, quiet
 from bench.timing.gpu_watch import GpuWatch
+from reports.records.record import ClockName
 
 MOST_BLOCKS, LEAST_BLOCKS = 30, 8
 MOST_CALLS = 25
@@ -37,8 +38,9 @@ Progress = Callable[[float], None]
 class Timed:
     """A call ready to be timed, and its samples in seconds so far, each with the block in which it was taken.
 
-    `before`, untimed, precedes every sample where it is given: with it caches are made cold. `quickest` is the least
-    time of a call so far, `cost` that of a call with what precedes it.
+    `before`, untimed, precedes every sample if it is given: with it caches are made cold. On the clock `graph` the call
+    is the replay of a CUDA graph. `cost` is the least time of a call so far with what precedes it, `output` what the
+    last timed call returned.
     """
 
     call: Call
@@ -47,8 +49,8 @@ class Timed:
     before: Call | None = None
     samples: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
-    quickest: float = float("inf")
     cost: float = float("inf")
+    output: object = None
     failure: str = ""
 
 
@@ -120,11 +122,10 @@ def is_narrow(samples: Sequence[float], blocks: Sequence[int]) -> bool:
 
 def _warm_up(item: Timed, seconds: float) -> None:
     """Call the item a few times, or once if that takes longer than `seconds`."""
-    start = time.perf_counter()
     try:
         for _ in range(WARM_UP_CALLS):
-            _once(item)
-            if time.perf_counter() - start > seconds and item.quickest > seconds:
+            _take(item, 1)
+            if item.cost > seconds:
                 break
     except Exception as error:
         item.failure = told(error)
@@ -133,28 +134,33 @@ def _warm_up(item: Timed, seconds: float) -> None:
 def _take_block(item: Timed, block: int, seconds: float, watch: Disturbances) -> None:
     """Time as many calls as fit into `seconds`, of some after an untimed one that brings their data into the caches.
 
-    What fits is told by the least cost of all calls so far, not of the few that warmed up: disturbed there, one of two
+    What fits is told by the least cost so far, not by that of the few calls that warmed up: disturbed there, one of two
     equal items would get fewer calls in every block, and the median of a block's first 3 calls is not that of 20.
     """
     watch.reset()
+    item.output = None
     calls = max(1, min(MOST_CALLS, int(seconds / max(item.cost, 1e-7))))
     try:
         if calls >= WARMED and not item.before:
             item.call()
-        for _ in range(calls):
-            item.samples.append(_once(item))
-            item.blocks.append(block)
+        item.samples += _take(item, calls)
+        item.blocks += [block] * calls
     except Exception as error:
         item.failure = told(error)
     item.failure = item.failure or watch.found()
 
 
-def _once(item: Timed) -> float:
-    """Return the seconds of one call."""
-    start = time.perf_counter()
-    if item.before:
-        item.before()
-    taken = timed(item.call, item.clock, item.device)
-    item.quickest = min(item.quickest, taken)
-    item.cost = min(item.cost, time.perf_counter() - start)
+def _take(item: Timed, calls: int) -> list[float]:
+    """Return the seconds of each of `calls`, and keep what the last one returned.
+
+    Replays of a graph are sent together, other calls one by one, each with its own cost.
+    """
+    together = calls if item.clock == "graph" else 1
+    taken: list[float] = []
+    while len(taken) < calls:
+        start = time.perf_counter()
+        item.output = None  # its memory is free again for the next call
+        seconds, item.output = samples(item.call, item.clock, item.device, together, item.before)
+        item.cost = min(item.cost, (time.perf_counter() - start) / together)
+        taken += seconds
     return taken

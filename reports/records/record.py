@@ -50,7 +50,9 @@ NotNegative = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=300, pattern=r"^\P{C}*$")]  # of characters that can be seen
 Id = Annotated[str, Field(max_length=1_000, pattern=r"^\P{C}*$")]
 Step = Literal["", "balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph", "replay"]
-Routing = Literal["features", "noise", "balanced", "uniform", "zipf1", "zipf2", "hot", "one"]
+ClockName = Literal["wall", "device", "graph"]
+"""A call as its caller waits, events on the GPU, events around the replay of a CUDA graph that holds the call."""
+RowSource = Literal["features", "noise", "balanced", "uniform", "zipf1", "zipf2", "hot", "one"]
 Cache = Literal["warm", "cold"]
 
 
@@ -84,6 +86,7 @@ class CaseRecord(BaseModel):
     head: Literal["dense", "soft", "sparse"]
     policy: Name = ""  # by which a sparse head routes; "" for other heads, and in results of top_k heads from before it
     form: Name
+    computes: Literal["head", "products", "nothing"] = "head"  # "products": of the experts alone; "nothing": an anchor
     step: Step = ""  # "" for the whole call
     part: Literal["head", "classifier"]  # the head alone, or backbone and head
     backbone: Name
@@ -98,14 +101,14 @@ class CaseRecord(BaseModel):
     shrunk: str = ""  # by which factor its widths were divided to fit this machine, in words; "" for none
     dtype: Literal["float32", "float16", "bfloat16"]
     device: Literal["cpu", "cuda"]
-    clock: Literal["wall", "device"]
+    clock: ClockName
     cache: Cache = "warm"  # "cold": what the call reads was driven from the caches before every sample
 
     # Where the rows come from: "features" (real ones, kept with the checkpoint), "noise" (drawn), or rows made so that
-    # the gate sends as many to each expert ("balanced"), to experts drawn evenly ("uniform") or by 1 / rank or
-    # 1 / rank^2 ("zipf1", "zipf2"), to one expert and others in turn ("hot"), or all to the same k experts ("one");
-    # dense and soft heads measured beside such a sparse head say the same and keep their own rows.
-    routing: Routing
+    # the gate sends them to all experts in turn ("balanced"), to experts drawn evenly ("uniform") or by 1 / rank or
+    # 1 / rank^2 ("zipf1", "zipf2"), to one expert and others in turn ("hot"), or to the same k experts ("one"); dense
+    # and soft heads measured beside such a sparse head say the same and keep their own rows.
+    routing: RowSource
     rows_per_expert: list[Count] = []  # (E,) assignments of these N rows; empty for dense
     load_cv: NotNegative | None = None  # of it: standard deviation / mean
     distinct_experts: Count | None = None  # of it: how many serve any row

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from reports.records.document import Document, Facts
 from reports.records.fields import Count, Name, Schema
-from reports.records.record import SHORTEST, Block, Seconds
+from reports.records.record import SHORTEST, Block, ClockName, Seconds
 
 Samples = Annotated[tuple[Seconds, ...], Field(max_length=100_000)]
 Blocks = Annotated[tuple[Block, ...], Field(max_length=100_000)]
@@ -21,7 +21,7 @@ class SelfComparison(Schema):
     head: Name
     form: Name
     rows: Count
-    clock: Literal["wall", "device"]
+    clock: ClockName
     stopped_by: str
     samples_a: Samples
     blocks_a: Blocks

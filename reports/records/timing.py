@@ -1,8 +1,7 @@
-"""The record of a timing run: what each case of one MoE layer took, or why it has no time. Flat and versioned.
+"""Files of targets from before these were results like any other: what each case took, or why it has no time.
 
 A case is one peer (a way of computing the layer, or an anchor to compare with) on one layer, number of rows, dtype
-and routing, seen by one clock with warm or cold caches. The file holds every planned case from the start, so that
-what was not measured is seen to be missing. Nothing here is derived: ratios and verdicts are computed from it.
+and routing, seen by one clock with warm or cold caches. `reports.targets.run` makes ordinary cases of them.
 """
 
 from __future__ import annotations
@@ -14,10 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reports.records.record import SHORTEST, Block, Count, NotNegative, Seconds, Status
 
 Kind = Literal["measured", "rehearsal", "predicted"]
-Clock = Literal["graph", "call"]
-Cache = Literal["warm", "cold"]
-Routing = Literal["balanced", "zipf", "hot"]
-Key = tuple[str, Routing, str, Clock, Cache]
 
 
 class Timing(BaseModel):
@@ -44,10 +39,10 @@ class Timing(BaseModel):
     rows: Count
     rows_per_expert: NotNegative
     dtype: Literal["float32", "float16", "bfloat16"]
-    routing: Routing
+    routing: Literal["balanced", "zipf", "hot"]
     peer: str
-    clock: Clock
-    cache: Cache
+    clock: Literal["graph", "call"]
+    cache: Literal["warm", "cold"]
     status: Status | Literal["predicted"]
     reason: str = ""
     samples: list[Annotated[Seconds, Field(ge=SHORTEST)]] = []
@@ -67,16 +62,6 @@ class Timing(BaseModel):
         if len(self.samples) != len(self.blocks) or self.timed != bool(self.samples):
             raise ValueError("a case with a time, and no other, has samples, each with its block")
         return self
-
-    @property
-    def key(self) -> Key:
-        """What tells this case from all others of a run."""
-        return (self.group, self.routing, self.peer, self.clock, self.cache)
-
-    @property
-    def contest(self) -> tuple[Routing, str]:
-        """Routing and peer: what is prepared once for all clocks."""
-        return (self.routing, self.peer)
 
     @property
     def timed(self) -> bool:

@@ -163,8 +163,9 @@ class Analysis:
     labels: Mapping[Head, str]
 
     def cases(self, setting: Setting) -> list[Case]:
-        """Return the measured cases of a setting with at least one row, by head and form, fewest rows first."""
-        chosen = [case for case in self.results.cases if Setting.of(case.record) == setting and case.record.rows]
+        """Return the measured heads of a setting with at least one row, by head and form, fewest rows first."""
+        heads = [case for case in _heads(self.results) if case.record.rows]
+        chosen = [case for case in heads if Setting.of(case.record) == setting]
         return sorted(chosen, key=lambda case: (KINDS.index(case.record.head), case.record.form, case.record.rows))
 
     @property
@@ -216,10 +217,15 @@ def analyse(results: Results) -> Analysis:
         results=results,
         latencies={case: stats.median(case.samples, case.blocks) for case in results.cases},
         floors=floors,
-        speedups=tuple(_speedups(results.cases, floors)),
-        settings=tuple(sorted({Setting.of(case.record) for case in results.cases}, key=Setting.rank)),
+        speedups=tuple(_speedups(_heads(results), floors)),
+        settings=tuple(sorted({Setting.of(case.record) for case in _heads(results)}, key=Setting.rank)),
         labels=labels(Head.of(record) for record in results.records),
     )
+
+
+def _heads(results: Results) -> list[Case]:
+    """Return the measured cases that compute a head: neither its products alone nor an anchor beside it."""
+    return [case for case in results.cases if case.record.computes == "head"]
 
 
 def labels(heads: Iterable[Head]) -> dict[Head, str]:

@@ -9,20 +9,21 @@ from reports.numbers import units
 from reports.numbers.stats import Estimate
 from reports.output import markdown
 from reports.output.blocks import Block, Column, Details, Items, PageOnly, Reason, Section, Table, Text
-from reports.records.record import Status
-from reports.records.timing import Timing, TimingRun
+from reports.reading.load import Case
+from reports.records.record import CaseRecord, Status
+from reports.targets.run import Run, record_of
 from reports.targets.targets import Finding, Number, Target, Verdict, evaluate
 
 KIND = {
     "measured": f"Measured; every number is a ratio of medians within one interleaved group, with a {units.INTERVAL}.",
     "rehearsal": "A rehearsal on a CPU at reduced size: it shows that the script works and says nothing of any target. "
-    "Graph rows are plain calls here.",
+    "Rows that name a graph are plain calls here.",
     "predicted": "Predicted, nothing here was measured: times come from the cost model and from the simple models "
     "named below.",
 }
 
 
-def targets_section(runs: Sequence[TimingRun]) -> Section | None:
+def targets_section(runs: Sequence[Run]) -> Section | None:
     """Return what each run says of each target, every number behind it, and what has no time; None without runs."""
     if not runs:
         return None
@@ -37,13 +38,13 @@ def targets_section(runs: Sequence[TimingRun]) -> Section | None:
     )
 
 
-def render(run: TimingRun) -> str:
+def render(run: Run) -> str:
     """Return a run as a Markdown page of its own."""
     section = targets_section([run])
     return markdown.rendered(section, whole=True) if section else ""
 
 
-def _blocks(run: TimingRun) -> list[Block]:
+def _blocks(run: Run) -> list[Block]:
     findings = evaluate(run)
     versions = run.environment.get("versions")
     facts = {name: value for name, value in run.environment.items() if value and name != "versions"}
@@ -58,18 +59,18 @@ def _blocks(run: TimingRun) -> list[Block]:
         tuple(Column(title, numeric) for title, numeric in _NUMBERS.items()),
         tuple(_number_row(finding, number, run) for finding in findings for number in finding.numbers),
     )
-    untimed = sum(not case.timed for case in run.timings)
-    without = Details(f"Without a time: {untimed} of {len(run.timings)} cases", _reasons(run))
+    untimed = sum(not isinstance(entry, Case) for entry in run.entries)
+    without = Details(f"Without a time: {untimed} of {len(run.entries)} cases", _reasons(run))
     return [
         Text(KIND[run.kind]),
         Text("; ".join(f"{name} {value}" for name, value in facts.items()), "note"),
         verdicts,
-        Details("What was assumed", [Items(run.notes)]),
+        Details("What was assumed", [Items(list(run.notes))]),
         PageOnly([Details("Every number", [replace(numbers, titled=False)]), *([without] if untimed else [])]),
     ]
 
 
-def summary(run: TimingRun) -> str:
+def summary(run: Run) -> str:
     """Return the verdicts as plain lines, for a terminal."""
     lines = [KIND[run.kind]]
     for finding in evaluate(run):
@@ -96,7 +97,7 @@ _VERDICTS = {
 _NUMBERS = {"target": False, "dtype, caches": False, "group": False, "number": True, "interval": True, "verdict": False}
 
 
-def _sentence(run: TimingRun) -> str:
+def _sentence(run: Run) -> str:
     verdicts = [finding.verdict for finding in evaluate(run)]
     told = [f"{count} {verdict}" for verdict in Verdict if (count := verdicts.count(verdict))]
     kind = {
@@ -107,7 +108,7 @@ def _sentence(run: TimingRun) -> str:
     return f"{kind[run.kind]} {units.plural(len(verdicts), 'target')}: {units.listing(told)}."
 
 
-def _verdict_row(finding: Finding, run: TimingRun) -> tuple[str, ...]:
+def _verdict_row(finding: Finding, run: Run) -> tuple[str, ...]:
     target, worst = finding.target, finding.worst
     return (
         target.name,
@@ -121,32 +122,36 @@ def _verdict_row(finding: Finding, run: TimingRun) -> tuple[str, ...]:
     )
 
 
-def _number_row(finding: Finding, number: Number, run: TimingRun) -> tuple[str, ...]:
+def _number_row(finding: Finding, number: Number, run: Run) -> tuple[str, ...]:
     target = finding.target
     value = _value(target, number, run) or number.missing
     verdict = _verdict(number.verdict, run)
     return (target.name, _setting(finding), number.label, value, _interval(target, number.value), verdict)
 
 
-def _reasons(run: TimingRun) -> list[Reason]:
-    """Return why cases have no time, each reason once with the groups and peers that it holds for."""
-    cases: dict[tuple[str, str], dict[str, None]] = {}
-    for case in run.timings:
-        if not case.timed:
-            cases.setdefault((case.status, case.reason), {})[f"{case.group} {case.peer}{_seen(case)}"] = None
-    return [Reason(Status(status), reason, tuple(names)) for (status, reason), names in cases.items()]
+def _reasons(run: Run) -> list[Reason]:
+    """Return why cases have no time, each reason once with the groups and forms that it holds for."""
+    cases: dict[tuple[Status, str], dict[str, None]] = {}
+    for name, entries in run.groups.items():
+        for record in map(record_of, entries):
+            if record.status is not Status.MEASURED:
+                head = "dense " if record.head == "dense" else ""
+                told = f"{name} {head}{record.form}{_seen(record)}"
+                cases.setdefault((record.status, record.reason), {})[told] = None
+    return [Reason(status, reason, tuple(names)) for (status, reason), names in cases.items()]
 
 
-def _seen(case: Timing) -> str:
+def _seen(record: CaseRecord) -> str:
     """Return the deviation of a case that has no time though it was right."""
-    return f" (error {case.error:.1e})" if case.error is not None and case.status is not Status.WRONG else ""
+    right = record.error is not None and record.status is not Status.WRONG
+    return f" (error {record.error:.1e})" if right else ""
 
 
 def _setting(finding: Finding) -> str:
     return ", ".join(filter(None, (finding.dtype, finding.cache)))
 
 
-def _value(target: Target, number: Number | None, run: TimingRun) -> str:
+def _value(target: Target, number: Number | None, run: Run) -> str:
     if number is None or number.value is None:
         return ""
     marked = " predicted" if run.kind == "predicted" else ""
@@ -171,7 +176,7 @@ def _figure(target: Target, value: float) -> str:
     return f"{100 * value:.1f} %" if target.percent else f"{value:.2f}"
 
 
-def _verdict(verdict: Verdict, run: TimingRun) -> str:
+def _verdict(verdict: Verdict, run: Run) -> str:
     if run.kind == "rehearsal":
         return "none, a rehearsal"
     if verdict is Verdict.NOT_MEASURED and run.kind == "predicted":

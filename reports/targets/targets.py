@@ -1,4 +1,4 @@
-"""The targets of the kernels, as data, and what a timing run says about each: pure functions of its cases.
+"""The targets of the kernels, as data, and what a run says about each: pure functions of its cases.
 
 Every number is shift + scale x median(over) / median(under) of two cases measured in the same interleaved group, with
 a bootstrap interval over their shared blocks. A target holds where all of its numbers do, by the worse end of each
@@ -9,19 +9,23 @@ Letters: N rows, E experts, k experts per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 import numpy as np
 
 from reports.numbers.stats import Estimate, ratio_of_medians
-from reports.records.timing import Cache, Clock, Timing, TimingRun
+from reports.reading.load import Case, Entry
+from reports.records.record import Cache, CaseRecord
+from reports.targets.run import Run, layer_of, record_of
 
 HEAD = "paper"
-SPARSE = ("ours", "ours_fused", "ours_grouped", "grouped_mm", "masked", "compile_grouped_mm", "compile_masked")
-DENSE = ("dense", "compile_dense")
+SPARSE = (
+    "triton", "triton_fused", "triton_grouped", "grouped_mm", "eager", "masked", "compile_grouped_mm", "compile_max",
+)  # fmt: skip
+DENSE = ("eager", "compile_max")
 ATTAINED = 0.9
 """Share of the attainable speed-up that goes beyond what was asked."""
 
@@ -43,8 +47,8 @@ class Pair:
     """
 
     label: str
-    over: Timing | None
-    under: Timing | None
+    over: Entry | None
+    under: Entry | None
     scale: float = 1.0
     shift: float = 0.0
     beyond: float | None = None
@@ -59,7 +63,7 @@ class Target:
     sense: Literal["at most", "at least"]
     reach: float
     beyond: float
-    pairs: Callable[[Groups, Cache], Iterator[Pair]]
+    pairs: Callable[[Contests, Cache], Iterator[Pair]]
     percent: bool = False
     caches: tuple[Cache, ...] = ("warm", "cold")
 
@@ -100,159 +104,180 @@ class Finding:
         return sum(number.value is not None for number in self.numbers)
 
 
-Group = dict[tuple[str, str, Clock, Cache], Timing]
-"""The cases of one group by routing, peer, clock and cache."""
+@dataclass(frozen=True)
+class Contest:
+    """The cases of one layer, N and dtype by head, form, routing, clock and cache; `record` is the first one's."""
+
+    name: str
+    record: CaseRecord
+    entries: Mapping[tuple[str, str, str, str, str], Entry]
+    replay: str
+    """The clock that stands for graphs: in a rehearsal, which has none, it is the wall clock."""
+
+    @classmethod
+    def of(cls, name: str, entries: Sequence[Entry], replay: str) -> Contest:
+        """Return the contest of these `entries`, of which there is one at least."""
+        found: dict[tuple[str, str, str, str, str], Entry] = {}
+        for entry in entries:
+            record = record_of(entry)
+            found[record.head, record.form, record.routing, record.clock, record.cache] = entry
+        return cls(name, record_of(entries[0]), found, replay)
+
+    def get(
+        self, form: str, cache: Cache, clock: str = "graph", *, head: str = "sparse", routing: str = "balanced"
+    ) -> Entry | None:
+        """Return a case, or None if it was not planned."""
+        return self.entries.get((head, form, routing, self.replay if clock == "graph" else clock, cache))
+
+    def timed(self, form: str, cache: Cache, *, head: str = "sparse") -> Case | None:
+        """Return a case in a graph, or None if it has no time."""
+        entry = self.get(form, cache, head=head)
+        return entry if isinstance(entry, Case) else None
 
 
 @dataclass(frozen=True)
-class Groups:
-    """The cases of a run in one dtype, by group, and what it measured of the machine."""
+class Contests:
+    """The contests of a run in one dtype, and the anchors that it has once for all."""
 
-    groups: dict[str, Group]
-    copies: dict[Cache, Timing] = field(default_factory=dict)
-    peaks: dict[Cache, Timing] = field(default_factory=dict)
+    contests: Sequence[Contest]
 
-    @classmethod
-    def of(cls, timings: Sequence[Timing]) -> Groups:
-        """Return `timings` by group; of several copies and peaks the first counts."""
-        groups = cls({})
-        for case in timings:
-            groups.groups.setdefault(case.group, {})[(case.routing, case.peer, case.clock, case.cache)] = case
-            ceilings = {"copy": groups.copies, "peak": groups.peaks}.get(case.peer)
-            if ceilings is not None and case.timed and case.clock == "graph":
-                ceilings.setdefault(case.cache, case)
-        return groups
+    def where(self, wanted: Callable[[CaseRecord], bool]) -> Iterator[Contest]:
+        """Yield the contests whose cases are `wanted`."""
+        return (contest for contest in self.contests if wanted(contest.record))
 
-    def where(self, wanted: Callable[[Timing], bool]) -> Iterator[tuple[str, Group]]:
-        """Yield the groups whose cases are `wanted`, by name."""
-        for name, group in self.groups.items():
-            if wanted(next(iter(group.values()))):
-                yield name, group
+    def first(self, form: str, cache: Cache) -> Case | None:
+        """Return the first case of a form, an anchor, in any contest."""
+        found = (contest.timed(form, cache) for contest in self.contests)
+        return next((case for case in found if case is not None), None)
 
 
 def _ratio(
-    wanted: Callable[[Timing], bool], over: str, under: str, clock: Clock = "graph"
-) -> Callable[[Groups, Cache], Iterator[Pair]]:
-    """Return the pairs time of `over` / time of `under` in every group that has both planned."""
+    wanted: Callable[[CaseRecord], bool], over: str, under: str, clock: str = "graph"
+) -> Callable[[Contests, Cache], Iterator[Pair]]:
+    """Return the pairs time of `over` / time of `under` in every contest that has both planned."""
 
-    def pairs(groups: Groups, cache: Cache) -> Iterator[Pair]:
-        for name, group in groups.where(wanted):
-            found = [group.get(("balanced", peer, clock, cache)) for peer in (over, under)]
+    def pairs(contests: Contests, cache: Cache) -> Iterator[Pair]:
+        for contest in contests.where(wanted):
+            found = [contest.get(form, cache, clock) for form in (over, under)]
             if None not in found:
-                yield Pair(name, found[0], found[1])
+                yield Pair(contest.name, found[0], found[1])
 
     return pairs
 
 
-def _head(case: Timing) -> bool:
-    return case.layer == HEAD
+def _head(record: CaseRecord) -> bool:
+    return layer_of(record) == HEAD
 
 
-def _few_rows_of_head(case: Timing) -> bool:
-    return case.layer == HEAD and case.rows <= 1024
+def _few_rows_of_head(record: CaseRecord) -> bool:
+    return _head(record) and record.rows <= 1024
 
 
-def _large(case: Timing) -> bool:
-    return case.layer != HEAD
+def _large(record: CaseRecord) -> bool:
+    return not _head(record)
 
 
-def _many_rows_per_expert(case: Timing) -> bool:
-    return _large(case) and case.rows_per_expert >= 512
+def _many_rows_per_expert(record: CaseRecord) -> bool:
+    return _large(record) and record.rows * record.k >= 512 * record.experts
 
 
-def _many_rows(case: Timing) -> bool:
-    return _large(case) and case.rows >= 8192
+def _many_rows(record: CaseRecord) -> bool:
+    return _large(record) and record.rows >= 8192
 
 
-def _eight_thousand_rows(case: Timing) -> bool:
-    return _large(case) and case.rows == 8192
+def _eight_thousand_rows(record: CaseRecord) -> bool:
+    return _large(record) and record.rows == 8192
 
 
-def _e128(case: Timing) -> bool:
-    return case.layer == "e128"
+def _e128(record: CaseRecord) -> bool:
+    return (record.features, record.hidden, record.experts, record.k) == (2048, 768, 128, 8)
 
 
-def _best(group: Group, peers: Sequence[str], cache: Cache) -> Timing | None:
-    """Return the peer's case with the least median in a graph."""
-    cases = (group.get(("balanced", peer, "graph", cache)) for peer in peers)
-    timed = [case for case in cases if case is not None and case.timed]
+def _best(contest: Contest, forms: Sequence[str], cache: Cache, head: str) -> Case | None:
+    """Return the case of a head with the least median in a graph."""
+    cases = (contest.timed(form, cache, head=head) for form in forms)
+    timed = [case for case in cases if case is not None]
     return min(timed, key=lambda case: float(np.median(case.samples)), default=None)
 
 
-def _best_sparse_to_dense(groups: Groups, cache: Cache) -> Iterator[Pair]:
-    for name, group in groups.where(_head):
-        if ("balanced", "dense", "graph", cache) not in group:
+def _best_sparse_to_dense(contests: Contests, cache: Cache) -> Iterator[Pair]:
+    for contest in contests.where(_head):
+        if contest.get("eager", cache, head="dense") is None:
             continue
-        sparse, dense = _best(group, SPARSE, cache), _best(group, DENSE, cache)
+        sparse, dense = _best(contest, SPARSE, cache, "sparse"), _best(contest, DENSE, cache, "dense")
         if sparse is None or dense is None:
-            yield Pair(name, None, None, missing="no time of a sparse or of a dense form")
+            yield Pair(contest.name, None, None, missing="no time of a sparse or of a dense form")
             continue
-        attainable = _attainable(groups, group, group.get(("balanced", "ours", "graph", cache)), dense, cache)
+        attainable = _attainable(contests, contest, dense, cache)
         beyond = None if attainable is None else min(1.0, 1 / (ATTAINED * attainable))
-        yield Pair(f"{name}: {sparse.peer} / {dense.peer}", sparse, dense, beyond=beyond)
+        label = f"{contest.name}: {sparse.record.form} / dense {dense.record.form}"
+        yield Pair(label, sparse, dense, beyond=beyond)
 
 
-def _attainable(groups: Groups, group: Group, sparse: Timing | None, dense: Timing, cache: Cache) -> float | None:
-    """Return floor(dense) / floor(sparse) on the ceilings of the run, or None where one was not measured."""
-    empty = group.get(("balanced", "empty", "graph", cache))
-    copy, peak = groups.copies.get(cache), groups.peaks.get(cache)
-    if sparse is None or empty is None or not empty.timed or copy is None or peak is None:
+def _attainable(contests: Contests, contest: Contest, dense: Case, cache: Cache) -> float | None:
+    """Return floor(dense) / floor(sparse) on the anchors of the run, or None if one was not measured."""
+    sparse = contest.get("triton", cache)
+    empty, copy, peak = contest.timed("empty", cache), contests.first("copy", cache), contests.first("peak", cache)
+    if sparse is None or empty is None or copy is None or peak is None:
         return None
-    if not (copy.least_bytes and peak.flops):
+    if not (copy.record.least_bytes and peak.record.flops):
         return None
     launch = float(np.median(empty.samples))
-    bandwidth = copy.least_bytes / float(np.median(copy.samples))
-    rate = peak.flops / float(np.median(peak.samples))
-    floors = [max(case.flops / rate, case.least_bytes / bandwidth) + launch for case in (dense, sparse)]
+    bandwidth = copy.record.least_bytes / float(np.median(copy.samples))
+    rate = peak.record.flops / float(np.median(peak.samples))
+    floors = [
+        max(record.flops / rate, (record.least_bytes or 0) / bandwidth) + launch
+        for record in (dense.record, record_of(sparse))
+    ]
     return floors[0] / floors[1]
 
 
-def _bandwidth(groups: Groups, cache: Cache) -> Iterator[Pair]:
-    for name, group in groups.where(lambda case: _large(case) and case.rows <= 256):
-        copy, ours = (group.get(("balanced", peer, "graph", cache)) for peer in ("copy", "ours"))
-        if copy is not None and ours is not None and copy.least_bytes:
-            yield Pair(name, copy, ours, scale=ours.least_bytes / copy.least_bytes)
+def _bandwidth(contests: Contests, cache: Cache) -> Iterator[Pair]:
+    for contest in contests.where(lambda record: _large(record) and record.rows <= 256):
+        copy, ours = (contest.get(form, cache) for form in ("copy", "triton"))
+        if copy is not None and ours is not None and (copied := record_of(copy).least_bytes):
+            yield Pair(contest.name, copy, ours, scale=(record_of(ours).least_bytes or 0) / copied)
 
 
-def _skew(groups: Groups, cache: Cache) -> Iterator[Pair]:
-    for name, group in groups.where(lambda case: True):
-        for routing in ("zipf", "hot"):
-            skewed = group.get((routing, "ours", "graph", cache))
+def _skew(contests: Contests, cache: Cache) -> Iterator[Pair]:
+    for contest in contests.contests:
+        for routing, name in (("zipf1", "zipf"), ("hot", "hot")):
+            skewed = contest.get("triton", cache, routing=routing)
             if skewed is not None:
-                yield Pair(f"{name}: {routing}", skewed, group.get(("balanced", "ours", "graph", cache)))
+                yield Pair(f"{contest.name}: {name}", skewed, contest.get("triton", cache))
 
 
-def _besides_products(groups: Groups, cache: Cache) -> Iterator[Pair]:
-    for name, group in groups.where(_eight_thousand_rows):
-        products, ours = (group.get(("balanced", peer, "graph", cache)) for peer in ("ours_products", "ours"))
+def _besides_products(contests: Contests, cache: Cache) -> Iterator[Pair]:
+    for contest in contests.where(_eight_thousand_rows):
+        products, ours = (contest.get(form, cache) for form in ("triton_products", "triton"))
         if products is not None and ours is not None:
-            yield Pair(name, products, ours, scale=-1.0, shift=1.0)
+            yield Pair(contest.name, products, ours, scale=-1.0, shift=1.0)
 
 
 TARGETS = (
     Target(
         "paper's head, N <= 1024, graph: fused / empty launch", "at most", 3.0, 2.0,
-        _ratio(_few_rows_of_head, "ours_fused", "empty"),
+        _ratio(_few_rows_of_head, "triton_fused", "empty"),
     ),
     Target("paper's head, N 1 to 65,536, graph: best sparse / best dense", "at most", 1.0, 1.0, _best_sparse_to_dense),
     Target(
         "paper's head, call: per-expert loop / ours", "at least", 10.0, 25.0,
-        _ratio(_head, "loop", "ours", "call"), caches=("warm",),
+        _ratio(_head, "loop", "triton", "wall"), caches=("warm",),
     ),
     Target(
-        "paper's head, graph: grouped_mm pipeline / ours", "at least", 3.0, 6.0, _ratio(_head, "grouped_mm", "ours")
+        "paper's head, graph: grouped_mm pipeline / ours", "at least", 3.0, 6.0, _ratio(_head, "grouped_mm", "triton")
     ),
     Target(
         "large layers, 512 rows per expert or more, graph: cuBLAS at equal operations / grouped products",
-        "at least", 0.80, 0.92, _ratio(_many_rows_per_expert, "cublas", "ours_products"),
+        "at least", 0.80, 0.92, _ratio(_many_rows_per_expert, "cublas", "triton_products"),
     ),
     Target(
         "large layers, N >= 8192, graph: cuBLAS at equal operations / whole layer", "at least", 0.70, 0.88,
-        _ratio(_many_rows, "cublas", "ours"),
+        _ratio(_many_rows, "cublas", "triton"),
     ),
     Target(
         "E 128, D 2048, H 768, k 8, swiglu, call: Liger / ours, routing given", "at least", 1.2, 1.6,
-        _ratio(_e128, "liger", "ours_given", "call"), caches=("warm",),
+        _ratio(_e128, "liger", "triton_given", "wall"), caches=("warm",),
     ),
     Target(
         "large layers, N <= 256, graph: share of the copy's bandwidth", "at least", 0.65, 0.85, _bandwidth, percent=True
@@ -266,20 +291,23 @@ TARGETS = (
 """In the order of the issue that set them."""
 
 
-def evaluate(run: TimingRun) -> list[Finding]:
+def evaluate(run: Run) -> list[Finding]:
     """Return what `run` says of every target, for each dtype and state of the caches that it was asked in."""
-    dtypes = dict.fromkeys(case.dtype for case in run.timings)
-    groups = {dtype: Groups.of([case for case in run.timings if case.dtype == dtype]) for dtype in dtypes}
+    graphs = any(record_of(entry).clock == "graph" for entry in run.entries)
+    by_dtype: dict[str, list[Contest]] = {}
+    for name, entries in run.groups.items():
+        contest = Contest.of(name, entries, "graph" if graphs else "wall")
+        by_dtype.setdefault(contest.record.dtype, []).append(contest)
     findings: list[Finding] = []
     for target in TARGETS:
         for cache in target.caches:
-            found = [_finding(target, cache, dtype, groups[dtype]) for dtype in dtypes]
+            found = [_finding(target, cache, dtype, Contests(contests)) for dtype, contests in by_dtype.items()]
             findings += [finding for finding in found if finding.numbers] or [Finding(target, cache, "", ())]
     return findings
 
 
-def _finding(target: Target, cache: Cache, dtype: str, groups: Groups) -> Finding:
-    numbers = [_number(target, pair) for pair in target.pairs(groups, cache)]
+def _finding(target: Target, cache: Cache, dtype: str, contests: Contests) -> Finding:
+    numbers = [_number(target, pair) for pair in target.pairs(contests, cache)]
     return Finding(target, cache, dtype, tuple(sorted(numbers, key=lambda number: _rank(target, number))))
 
 
@@ -294,20 +322,13 @@ def _rank(target: Target, number: Number) -> tuple[int, float]:
 def _number(target: Target, pair: Pair) -> Number:
     beyond = target.beyond if pair.beyond is None else pair.beyond
     over, under = pair.over, pair.under
-    lacking = [case for case in (over, under) if case is None or not case.timed]
-    if over is None or under is None or lacking:
-        missing = pair.missing or "; ".join(f"{case.peer}: {case.reason}" for case in lacking if case is not None)
+    if not (isinstance(over, Case) and isinstance(under, Case)):
+        lacking = [entry for entry in (over, under) if isinstance(entry, CaseRecord)]
+        missing = pair.missing or "; ".join(f"{record.form}: {record.reason}" for record in lacking)
         return Number(pair.label, None, Verdict.NOT_MEASURED, beyond, missing or "not planned")
-    value = _shifted(_estimate(over, under), pair.scale, pair.shift)
+    ratio = ratio_of_medians(over.samples, over.blocks, under.samples, under.blocks, over.interleaved_with(under))
+    value = _shifted(ratio, pair.scale, pair.shift)
     return Number(pair.label, value, _verdict(target, value, beyond), beyond)
-
-
-def _estimate(over: Timing, under: Timing) -> Estimate:
-    """Return median(over) / median(under) with its interval."""
-    numerator, denominator = (np.array(case.samples) for case in (over, under))
-    blocks = [np.array(case.blocks, dtype=np.int64) for case in (over, under)]
-    interleaved = over.group_id == under.group_id
-    return ratio_of_medians(numerator, blocks[0], denominator, blocks[1], interleaved)
 
 
 def _shifted(ratio: Estimate, scale: float, shift: float) -> Estimate:

@@ -10,7 +10,8 @@ import typer
 
 from bench.cli import COMMANDS, app
 from bench.forms import forms
-from bench.subjects.workloads import DTYPES, SUITES
+from bench.subjects.workloads import DTYPES
+from bench.suites.suite import SUITES
 from models.device import DEVICES
 
 PARSED = typer.main.get_command(app).commands  # type: ignore[attr-defined]

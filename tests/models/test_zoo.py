@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.subjects.workloads import chosen_subjects, suite_named
+from bench.suites.suite import chosen_subjects, suite_named
 from models.classifier import checkpoint
 from models.training.study import FILE, run_study, study_configs
 from models.zoo import PRESET, ZOO, checkpoints

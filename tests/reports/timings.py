@@ -1,4 +1,4 @@
-"""Fabricated cases of a timing run, of planted durations."""
+"""Fabricated cases of an older file of timings, of planted durations."""
 
 import numpy as np
 

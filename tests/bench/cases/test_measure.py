@@ -1,17 +1,24 @@
 """Measuring a group: the gate before the clock, interleaving, and what becomes of a case that has no time."""
 
+import time
 from dataclasses import replace
+from statistics import median
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from bench.cases import counterfactuals, measure, prepare
+from bench.cases.case import Case, Shape
 from bench.cases.measure import measure_group
+from bench.cases.unmeasurable import UnmeasurableError
 from bench.errors import BenchError, UnavailableError
 from bench.forms import forms
 from bench.forms.form import Form, Runner
-from bench.subjects.workloads import Case, Shape, Subject
+from bench.subjects import public_layers
+from bench.subjects.workloads import Subject
 from bench.timing import environment
+from bench.timing.graphs import Graph
 from bench.timing.sampling import LEAST_BLOCKS
 from models.classifier.classifier import Classifier
 from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
@@ -74,6 +81,7 @@ def test_samples_come_in_blocks_of_all_forms():
         lambda head, x: head(x)[:-1],
         lambda head, x: torch.where(torch.arange(len(x))[:, None] == 2, torch.nan, head(x)),
         lambda head, x: torch.zeros(len(x), 3),
+        lambda head, x: torch.empty(len(x), 3),
     ],
 )
 def test_wrong_logits_get_no_time(monkeypatch, mutant):
@@ -83,6 +91,146 @@ def test_wrong_logits_get_no_time(monkeypatch, mutant):
     assert found["mutant"].samples == ()
     assert "deviate" in found["mutant"].record.reason
     assert found["loop"].record.status is Status.MEASURED
+
+
+def test_what_turns_wrong_while_it_is_timed_gets_no_time(monkeypatch):
+    calls = []
+
+    def decaying(head, x):
+        calls.append(1)
+        return head(x) * (1 if len(calls) < 9 else 1.01)
+
+    with_form(monkeypatch, "decaying", decaying)
+    found = run(group([subject()], ["decaying", "loop"]))
+    assert found["decaying"].record.status is Status.WRONG
+    assert found["decaying"].record.reason.startswith("after the timing, outputs deviate")
+    assert found["decaying"].samples == ()
+    assert found["loop"].record.status is Status.MEASURED
+
+
+def test_what_is_not_the_heads_output_is_held_to_what_the_form_computes(monkeypatch):
+    def doubled(head, x):
+        return 2 * head(x).double()
+
+    options = {"computes": "products", "expected": doubled, "work": lambda *a: (12, 34)}
+    with_form(monkeypatch, "doubled", lambda head, x: 2 * head(x), **options)
+    with_form(monkeypatch, "tripled", lambda head, x: 3 * head(x), **options)
+    with_form(monkeypatch, "anchor", lambda head, x: x[:1], computes="nothing")
+    found = run(group([subject()], ["doubled", "tripled", "anchor"]))
+    record = found["doubled"].record
+    assert (record.status, record.computes, record.flops, record.least_bytes) == (Status.MEASURED, "products", 12, 34)
+    assert record.error <= record.tolerance
+    assert found["tripled"].record.status is Status.WRONG
+    anchor = found["anchor"].record
+    assert (anchor.status, anchor.computes, anchor.error) == (Status.MEASURED, "nothing", None)
+
+
+def test_many_values_that_are_not_the_heads_output_are_compared_in_part(monkeypatch):
+    monkeypatch.setattr(prepare, "MOST_COMPARED", 12)
+    options = {"computes": "products", "expected": lambda head, x: head(x).double()}
+    with_form(monkeypatch, "right", lambda head, x: head(x), **options)
+    with_form(monkeypatch, "wrong", lambda head, x: head(x) * 1.01, **options)
+    found = run(group([subject()], ["right", "wrong"], rows=50))
+    assert (found["right"].record.status, found["right"].record.checked_rows) == (Status.MEASURED, 4)
+    assert found["wrong"].record.status is Status.WRONG
+
+
+def test_caches_and_routings_of_a_form_are_sampled_in_the_same_blocks():
+    shape = Shape("head", 5, torch.float32, CPU)
+    shapes = [replace(shape, skew=skew, cache=cache) for skew in ("balanced", "hot") for cache in ("warm", "cold")]
+    one = subject()
+    cases = [Case(one, "loop", each, "wall") for each in shapes]
+    measured = measure_group(cases, "demo", 0.01, 0, lambda share: None, steps=False, traces=False)
+    records = [outcome.record for outcome in measured.outcomes]
+    assert {record.status for record in records} == {Status.MEASURED}
+    assert {(record.routing, record.cache) for record in records} == {(each.skew, each.cache) for each in shapes}
+    assert len({tuple(sorted(set(record.blocks))) for record in records}) == 1
+    assert all(record.rows_per_expert[0] == 5 for record in records if record.routing == "hot")
+
+
+def test_a_graph_on_a_device_without_graphs_is_unavailable_and_the_other_clock_is_measured():
+    cases = group([subject()], ["loop"])
+    cases += [replace(case, clock="graph") for case in cases]
+    measured = measure_group(cases, "demo", 0.01, 0, lambda share: None, steps=False, traces=False)
+    found = {outcome.record.clock: outcome for outcome in measured.outcomes}
+    assert found["wall"].record.status is Status.MEASURED
+    assert found["graph"].record.status is Status.UNAVAILABLE
+    assert found["graph"].samples == ()
+    assert "needs a CUDA device" in found["graph"].record.reason
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Stand in for a GPU's graphs: a capture that keeps the call's output, and replays that write it again."""
+
+    def captured(call):
+        output = call()
+        right = output.clone()
+        return Graph(SimpleNamespace(replay=lambda: output.copy_(right)), output)
+
+    monkeypatch.setattr(prepare, "waits_for_device", lambda call: False)
+    monkeypatch.setattr(prepare, "captured", captured)
+    return captured
+
+
+def replayed(form):
+    """The replay of a case as a GPU would have it, prepared on a CPU."""
+    (case,) = group([subject()], [form])
+    given = prepare.inputs(case.subject, case.shape, 0)
+    ready = prepare.prepare(case, given, memory=False)
+    there = replace(case, shape=replace(case.shape, device=torch.device("cuda")), clock="graph")
+    return prepare.replay_of(there, ready, given.x), ready
+
+
+@pytest.mark.usefixtures("graphs")
+def test_a_replay_gives_what_the_call_gives():
+    graph, ready = replayed("eager")
+    with torch.inference_mode():
+        assert ready.check(graph())["error"] < 1e-5
+
+
+def test_a_replay_that_does_not_write_its_output_is_wrong(monkeypatch, graphs):
+    monkeypatch.setattr(prepare, "captured", lambda call: replace(graphs(call), graph=SimpleNamespace(replay=int)))
+    with pytest.raises(UnmeasurableError) as error:
+        replayed("eager")
+    assert error.value.fields["status"] is Status.WRONG
+
+
+@pytest.mark.usefixtures("graphs")
+@pytest.mark.parametrize("change", [{"capturable": False}, {"memory_seen": False}])
+def test_a_form_that_no_graph_can_hold_says_so(monkeypatch, change):
+    with_form(monkeypatch, "waiting", lambda head, x: head(x), **change)
+    with pytest.raises(UnmeasurableError, match="no CUDA graph can hold form waiting") as error:
+        replayed("waiting")
+    assert error.value.fields["status"] is Status.UNAVAILABLE
+
+
+@pytest.mark.usefixtures("graphs")
+def test_a_call_that_waits_for_the_device_is_unavailable_in_a_graph(monkeypatch):
+    monkeypatch.setattr(prepare, "waits_for_device", lambda call: True)
+    with pytest.raises(UnmeasurableError, match="its call waits for the device") as error:
+        replayed("eager")
+    assert error.value.fields["status"] is Status.UNAVAILABLE
+
+
+def test_a_form_that_would_not_be_ready_in_time_is_left_out(monkeypatch):
+    with_form(monkeypatch, "slow", lambda head, x: head(x), setup=1000.0)
+    found = run(group([subject()], ["slow", "eager"]), deadline=time.monotonic() + 100)
+    assert found["slow"].record.status is Status.SKIPPED
+    assert "1000 s" in found["slow"].record.reason
+    assert found["eager"].record.status is Status.MEASURED
+
+
+def test_a_form_that_is_never_timed_is_checked_if_it_is_small(monkeypatch):
+    for name, factor in (("shown", 1.0), ("mutant", 1.01)):
+        with_form(monkeypatch, name, lambda head, x, by=factor: by * head(x), untimeable=lambda device: "for show only")
+    found = run(group([subject()], ["shown", "mutant"]))
+    shown = found["shown"].record
+    assert (shown.status, shown.reason) == (Status.UNAVAILABLE, "for show only")
+    assert shown.error <= shown.tolerance
+    assert found["mutant"].record.status is Status.WRONG
+    monkeypatch.setattr(prepare, "CHECKED_FLOPS", 0)
+    assert run(group([subject()], ["mutant"]))["mutant"].record.reason == "for show only"
 
 
 def test_a_form_that_raises_fails_alone(monkeypatch):
@@ -265,3 +413,25 @@ def test_a_runner_bound_to_its_rows_is_prepared_again(monkeypatch, reusable):
     for seed in (0, 1):
         run(group([one], ["counted"]), seed=seed)
     assert len(prepared) == (1 if reusable else 2)
+
+
+@pytest.mark.gpu
+def test_a_group_on_a_gpu():
+    device = torch.device("cuda")
+    sparse, dense = next(public_layers.subjects(device, torch.bfloat16, 1, ["paper"]))
+    forms = ("empty", "copy", "triton", "triton_fused", "triton_grouped", "grouped_mm", "masked")
+    names = [*((sparse, form) for form in forms), (dense, "eager")]
+    shapes = [Shape("head", 256, torch.bfloat16, device, "balanced", cache) for cache in ("warm", "cold")]
+    cases = [Case(one, form, shape, "graph") for one, form in names for shape in shapes]
+    cases += [Case(one, form, shapes[0], "wall") for one, form in names]
+    cases.append(Case(sparse, "loop", shapes[0], "graph"))
+    measured = measure_group(cases, "targets", 0.05, 0, lambda share: None, steps=False, traces=False)
+    records = [(outcome.record, outcome) for outcome in measured.outcomes]
+    found = {(record.form, record.clock, record.cache): outcome for record, outcome in records}
+    assert found.pop(("loop", "graph", "warm")).record.status is Status.UNAVAILABLE
+    assert {outcome.record.status: outcome.record.reason for outcome in found.values()} == {Status.MEASURED: ""}
+    middle = {key: median(outcome.samples) for key, outcome in found.items()}
+    assert all(1e-6 < middle[form, "graph", "warm"] < 1e-3 for form in (*forms[2:], "eager"))
+    assert middle["empty", "graph", "warm"] < 8e-6
+    assert middle["empty", "graph", "warm"] < middle["empty", "wall", "warm"]
+    assert middle["eager", "graph", "warm"] < middle["eager", "graph", "cold"]

@@ -43,6 +43,12 @@ def test_one_hot_expert_is_in_every_row_and_the_others_are_even():
     assert float(found[1:].max() - found[1:].min()) <= 1
 
 
+def test_balanced_rows_differ_by_one_at_most():
+    found = load("balanced", rows=37, E=8, k=3)
+    assert found.sum() == 111
+    assert float(found.max() - found.min()) <= 1
+
+
 def test_all_rows_go_to_the_same_experts():
     assert load("one").tolist() == [4000, 4000, 0, 0, 0, 0, 0, 0]
 

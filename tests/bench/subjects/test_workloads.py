@@ -4,17 +4,8 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.subjects.workloads import (
-    SUITES,
-    chosen_forms,
-    feature_rows,
-    groups,
-    load_subjects,
-    preset_subjects,
-    resolve_dtype,
-    suite_named,
-    working_set,
-)
+from bench.subjects.workloads import feature_rows, load_subjects, preset_subjects, resolve_dtype, working_set
+from bench.suites.suite import SUITES, chosen_forms, groups, suite_named
 from models.heads import cost
 
 CPU = torch.device("cpu")

@@ -17,14 +17,14 @@ from bench.suites.break_even import (
     MOST_UNCLEAR,
     Cell,
     Grid,
-    Layer,
     Probe,
     Side,
+    Sizes,
     expected_probes,
     expected_rows,
+    map_grid,
     next_probes,
     next_rows,
-    scale_grid,
 )
 
 F, S, U, A = Side.FASTER, Side.SLOWER, Side.UNCLEAR, Side.ABSENT
@@ -234,7 +234,7 @@ def answered(grid: Grid, truth: Callable[[Cell, int], Side]) -> dict[Cell, dict[
 @settings(max_examples=20)
 @given(st.integers(0, 2**32))
 def test_every_cell_of_a_grid_gets_its_crossing(seed):
-    grid = scale_grid(quick=True, device="cpu")
+    grid = map_grid(quick=True, device="cpu")
     rng = random.Random(seed)
     first = {cell: rng.choice(grid.rows(cell.layer)[1:]) for cell in grid.cells}
     known = answered(grid, lambda cell, rows: crossing_at(first[cell])(rows))
@@ -247,7 +247,7 @@ def test_every_cell_of_a_grid_gets_its_crossing(seed):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_grid_has_the_cells_it_should_and_rows_within_its_bounds(quick, device):
-    grid = scale_grid(quick=quick, device=device)
+    grid = map_grid(quick=quick, device=device)
     assert len(set(grid.cells)) == len(grid.cells)
     assert all(cell.k <= cell.layer.experts for cell in grid.cells)
     for layer in grid.layers:
@@ -259,14 +259,14 @@ def test_a_grid_has_the_cells_it_should_and_rows_within_its_bounds(quick, device
 
 
 def test_a_layer_too_large_for_any_bound_is_still_measured_at_one_row():
-    assert Grid((), seconds=1, most_flops=1).rows(Layer(512, 64, 8)) == (1,)
+    assert Grid((), seconds=1, most_flops=1).rows(Sizes(512, 64, 8)) == (1,)
 
 
 def test_the_quick_grid_says_what_it_leaves_out():
-    grid = scale_grid(quick=True, device="cpu")
+    grid = map_grid(quick=True, device="cpu")
     assert "compile" in grid.left_out
     assert grid.excluded("compile", 1)
     assert "export" in grid.excluded("onnxruntime", 64)
     assert not grid.excluded("onnxruntime", 16)
     assert not grid.excluded("onnxruntime", 1)
-    assert not scale_grid(quick=False, device="cpu").excluded("compile", 64)
+    assert not map_grid(quick=False, device="cpu").excluded("compile", 64)

@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.timing import ceilings, environment
 from bench.timing.caches import last_cache
 from bench.timing.ceilings import ROUNDS, measure_ceilings, working_sets
+from bench.timing.clock import Samples
 
 CPU = torch.device("cpu")
 LAUNCH = 1e-6
@@ -50,8 +51,8 @@ class Machine:
             self.now += (self.now - start) * self.rng.uniform(0.1, 2)
         return self.now - start
 
-    def samples(self, calls, clock, cache, device, number):
-        return [self.timed(calls[turn % len(calls)], clock, device) for turn in range(number)]
+    def samples(self, call, clock, device, number):
+        return Samples([self.timed(call, clock, device) for _ in range(number)], None)
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_what_one_more_launch_takes_is_free_of_what_a_graph_takes(simulated, mon
         return SimpleNamespace(replay=replay)
 
     kernel = type("Kernel", (), {"__getitem__": lambda self, grid: lambda x: machine.work(LAUNCH)()})()
-    monkeypatch.setattr("bench.timing.stopwatch.nothing", kernel)
+    monkeypatch.setattr("bench.timing.graphs.nothing", kernel)
     monkeypatch.setattr(ceilings, "captured", captured)
     monkeypatch.setattr(torch, "add", lambda *arguments: host())
     found, taken = ceilings._on_gpu(CPU, torch.bfloat16, 0.1)

@@ -1,11 +1,15 @@
 """Clocks against a call of known length."""
 
 import time
+from statistics import median
 
 import pytest
 import torch
 
-from bench.timing.clock import clocks, timed
+from bench.timing import clock
+from bench.timing.clock import clocks, samples, timed
+from bench.timing.eviction import ColdCaches
+from bench.timing.graphs import captured, nothing
 
 CPU = torch.device("cpu")
 
@@ -17,6 +21,57 @@ def test_wall_sees_the_whole_call():
 
 def test_a_cpu_has_the_wall_clock_only():
     assert clocks(CPU) == ("wall",)
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """Stand in for a GPU: what is sent to it in order, and events that lie one second apart from each to the next."""
+    sent = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = len(sent)
+            sent.append("event")
+
+        def elapsed_time(self, other):
+            return 1e3 * (other.at - self.at)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: sent.append("pause"))
+    monkeypatch.setattr(clock, "synchronise", lambda device: sent.append("wait"))
+    return sent
+
+
+def replay(sent):
+    def call():
+        sent.append("replay")
+        return len(sent)
+
+    return call
+
+
+def test_warm_replays_come_in_a_burst_each_after_one_more_and_a_pause(events):
+    found = samples(replay(events), "graph", torch.device("cuda"), 3)
+    assert events == ["replay", "pause", "event", "replay", "event"] * 3 + ["wait"]
+    assert found == ([2.0] * 3, 14)
+
+
+def test_cold_replays_come_each_after_the_eviction_alone(events):
+    found = samples(replay(events), "graph", torch.device("cuda"), 3, lambda: events.append("evict"))
+    assert events == ["evict", "event", "replay", "event"] * 3 + ["wait"]
+    assert found.seconds == [2.0] * 3
+
+
+@pytest.mark.parametrize("name", ["wall", "device"])
+def test_other_clocks_wait_for_every_call_and_what_comes_before_is_not_timed(name, monkeypatch):
+    order = []
+    monkeypatch.setattr(clock, "_device", lambda call, device: (order.append("start"), call(), order.append("end"))[:2])
+    monkeypatch.setattr(clock, "_wall", clock._device)
+    samples(lambda: order.append("call"), name, CPU, 2, lambda: order.append("before"))
+    assert order == ["before", "start", "call", "end"] * 2
 
 
 @pytest.mark.gpu
@@ -33,3 +88,19 @@ def test_both_clocks_see_the_work_on_a_gpu():
     on_device, wall = (min(timed(work, clock, device) for _ in range(5)) for clock in ("device", "wall"))
     assert on_device > 20 * 2 * 4096**3 / 1e15
     assert wall == pytest.approx(on_device, rel=0.1)
+
+
+@pytest.mark.gpu
+def test_a_replay_takes_no_host_time_and_cold_is_slower():
+    device = torch.device("cuda", 0)
+    one, w = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for size in (1, 1024))
+    x = torch.randn(64, 1024, device=device, dtype=torch.bfloat16)
+    empty, product = captured(lambda: nothing[(1,)](one)), captured(lambda: torch.mm(x, w))
+    caches = ColdCaches(device)
+
+    def middle(call, clock, before=None):
+        return median(samples(call, clock, device, 40, before).seconds)
+
+    assert 1e-7 < middle(empty, "graph") < 8e-6
+    assert middle(empty, "graph") < middle(empty, "wall")
+    assert middle(product, "graph") < middle(product, "graph", caches.evict)

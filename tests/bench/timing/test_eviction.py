@@ -84,11 +84,11 @@ def test_a_read_after_an_eviction_is_slower_than_one_after_a_read():
 @given(copies=st.integers(1, 7), uses=st.integers(0, 40))
 def test_copies_come_in_turn(copies, uses):
     xs = [torch.full((2, 3), float(number)) for number in range(copies)]
-    rotation = Rotation(xs)
+    rotation = Rotation(xs, lambda x: lambda: int(x[0, 0]))
     given_out = []
     for _ in range(uses):
         rotation.turn()
-        given_out.append(int(rotation.now()[0, 0]))
+        given_out.append(rotation.call())
     assert given_out == [number % copies for number in range(1, uses + 1)]
     assert rotation.uses == [given_out.count(number) for number in range(copies)]
     rotation.check()
@@ -96,7 +96,7 @@ def test_copies_come_in_turn(copies, uses):
 
 @given(uses=st.lists(st.integers(0, 6), min_size=1, max_size=5))
 def test_only_use_in_turn_passes(uses):
-    rotation = Rotation([torch.zeros(1) for _ in uses])
+    rotation = Rotation([torch.zeros(1) for _ in uses], lambda x: x.sum)
     rotation.uses = list(uses)
     if max(uses) - min(uses) <= 1:
         rotation.check()
@@ -106,9 +106,9 @@ def test_only_use_in_turn_passes(uses):
 
 
 def test_calls_without_a_turn_between_them_are_found_out():
-    rotation = Rotation([torch.zeros(1), torch.zeros(1)])
+    rotation = Rotation([torch.zeros(1), torch.zeros(1)], lambda x: x.sum)
     for _ in range(3):
-        rotation.now()
+        rotation.call()
     with pytest.raises(BenchError, match="instead of in turn"):
         rotation.check()
 
@@ -116,8 +116,8 @@ def test_calls_without_a_turn_between_them_are_found_out():
 def test_copies_that_share_memory_are_refused():
     x = torch.zeros(3)
     with pytest.raises(BenchError, match="share memory"):
-        Rotation([x, x])
-    Rotation([torch.zeros(0, 4), torch.zeros(0, 4)])
+        Rotation([x, x], lambda x: x.sum)
+    Rotation([torch.zeros(0, 4), torch.zeros(0, 4)], lambda x: x.sum)
 
 
 @pytest.mark.gpu

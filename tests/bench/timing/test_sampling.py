@@ -3,12 +3,14 @@
 import gc
 import random
 import time
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 from bench.timing import sampling
+from bench.timing.clock import Samples
 from bench.timing.sampling import LEAST_BLOCKS, MOST_BLOCKS, NARROW, Timed, is_narrow, sample
 
 CPU = torch.device("cpu")
@@ -20,6 +22,14 @@ def nothing(share):
 
 def timed(call=lambda: None, **more):
     return Timed(call, "wall", CPU, **more)
+
+
+def taking(monkeypatch, seconds):
+    """Let every call take `seconds(call)` on the clock."""
+    monkeypatch.setattr(
+        sampling, "samples",
+        lambda call, clock, device, number, before: Samples([seconds(call) for _ in range(number)], None),
+    )  # fmt: skip
 
 
 def test_every_block_times_every_item_in_a_random_order():
@@ -36,11 +46,11 @@ def test_every_block_times_every_item_in_a_random_order():
 
 def test_a_steady_item_stops_by_its_interval_and_a_restless_one_by_time_or_blocks(monkeypatch):
     times = iter(np.random.default_rng(0).lognormal(0, 0.5, 100_000))
-    monkeypatch.setattr(sampling, "timed", lambda call, clock, device: 1e-3)
+    taking(monkeypatch, lambda call: 1e-3)
     steady = timed()
     assert sample([steady], 60, random.Random(0), nothing).stopped_by == "interval"
     assert len(set(steady.blocks)) == LEAST_BLOCKS
-    monkeypatch.setattr(sampling, "timed", lambda call, clock, device: 1e-3 * next(times))
+    taking(monkeypatch, lambda call: 1e-3 * next(times))
     restless = timed()
     assert sample([restless], 60, random.Random(0), nothing).stopped_by == "blocks"
     assert len(set(restless.blocks)) == MOST_BLOCKS
@@ -50,7 +60,7 @@ def test_a_steady_item_stops_by_its_interval_and_a_restless_one_by_time_or_block
 def test_one_restless_item_keeps_all_going(monkeypatch):
     noise = iter(np.random.default_rng(0).lognormal(0, 0.5, 100_000))
     steady, restless = timed(lambda: 1.0), timed(lambda: float(next(noise)))
-    monkeypatch.setattr(sampling, "timed", lambda call, clock, device: 1e-3 * call())
+    taking(monkeypatch, lambda call: 1e-3 * call())
     assert sample([steady, restless], 60, random.Random(0), nothing).stopped_by == "blocks"
     assert set(steady.blocks) == set(restless.blocks)
 
@@ -120,6 +130,22 @@ def test_what_comes_before_a_sample_is_not_timed(monkeypatch):
     assert order[0] == "before"
     assert order[::2] == ["before"] * (len(order) // 2)
     assert order[1::2] == ["call"] * (len(order) // 2)
+
+
+def test_the_output_of_the_last_timed_call_is_kept_and_no_earlier_one():
+    alive = []
+
+    def call():
+        gone = [reference for reference in alive if reference() is None]
+        assert len(gone) == len(alive)
+        output = torch.ones(3)
+        alive.append(weakref.ref(output))
+        return output
+
+    item = timed(call)
+    sample([item], 0.01, random.Random(0), nothing)
+    assert item.failure == ""
+    assert item.output is alive[-1]()
 
 
 def test_nothing_to_sample_is_no_error():

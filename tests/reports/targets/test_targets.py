@@ -4,7 +4,7 @@ import pytest
 
 from reports.targets.page import render, summary
 from reports.targets.targets import TARGETS, Verdict, evaluate
-from tests.reports.timings import case, run
+from tests.reports.targets.fabricated import case, run
 
 FUSED, BEST, EAGER, GROUPED_MM, PRODUCTS, WHOLE, LIGER, BANDWIDTH, SKEW, BESIDES = TARGETS
 
@@ -24,7 +24,7 @@ def finding(target, *cases, cache="warm"):
     ],
 )
 def test_at_most(ratio, verdict):
-    found = finding(FUSED, case("g", "ours_fused", ratio * 3e-6, noise=0.01), case("g", "empty", 3e-6, noise=0.01))
+    found = finding(FUSED, case("g", "triton_fused", ratio * 3e-6, noise=0.01), case("g", "empty", 3e-6, noise=0.01))
     assert found.verdict is verdict
     assert found.worst.value.value == pytest.approx(ratio, rel=0.02)
     assert found.worst.value.low < found.worst.value.high
@@ -32,7 +32,7 @@ def test_at_most(ratio, verdict):
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(30, Verdict.BEYOND), (15, Verdict.REACHED), (9, Verdict.MISSED)])
 def test_at_least(ratio, verdict):
-    loop, ours = case("g", "loop", ratio * 1e-4, clock="call"), case("g", "ours", 1e-4, clock="call")
+    loop, ours = case("g", "loop", ratio * 1e-4, clock="wall"), case("g", "triton", 1e-4, clock="wall")
     assert finding(EAGER, loop, ours).verdict is verdict
 
 
@@ -41,7 +41,7 @@ def test_the_worst_number_decides_and_stands_first():
         entry
         for rows, ratio in ((1, 1.5), (16, 2.7), (64, 4.0), (256, 1.9))
         for entry in (
-            case(f"n{rows}", "ours_fused", ratio * 3e-6, rows=rows),
+            case(f"n{rows}", "triton_fused", ratio * 3e-6, rows=rows),
             case(f"n{rows}", "empty", 3e-6, rows=rows),
         )
     ]
@@ -52,12 +52,12 @@ def test_the_worst_number_decides_and_stands_first():
 
 
 def test_what_was_not_measured_is_no_success():
-    planned = (case("g", "ours_fused"), case("g", "empty", 3e-6))
+    planned = (case("g", "triton_fused"), case("g", "empty", 3e-6))
     found = finding(FUSED, *planned)
     assert (found.verdict, found.measured) == (Verdict.NOT_MEASURED, 0)
-    assert "ours_fused: no time left" in found.numbers[0].missing
+    assert "triton_fused: no time left" in found.numbers[0].missing
     assert finding(FUSED).verdict is Verdict.NOT_MEASURED
-    both = finding(FUSED, *planned, case("h", "ours_fused", 4e-6), case("h", "empty", 3e-6))
+    both = finding(FUSED, *planned, case("h", "triton_fused", 4e-6), case("h", "empty", 3e-6))
     assert (both.verdict, both.measured, len(both.numbers)) == (Verdict.BEYOND, 1, 2)
 
 
@@ -65,7 +65,7 @@ def test_cold_caches_are_judged_apart():
     cases = [
         entry
         for cache, ratio in (("warm", 1.5), ("cold", 5.0))
-        for entry in (case("g", "ours_fused", ratio * 3e-6, cache=cache), case("g", "empty", 3e-6, cache=cache))
+        for entry in (case("g", "triton_fused", ratio * 3e-6, cache=cache), case("g", "empty", 3e-6, cache=cache))
     ]
     assert finding(FUSED, *cases).verdict is Verdict.BEYOND
     assert finding(FUSED, *cases, cache="cold").verdict is Verdict.MISSED
@@ -77,13 +77,14 @@ def head(sparse, dense, *, flops=(0, 0), empty=1e-6):
         case("g", "copy", 1e-3, least_bytes=3 * 10**9),
         case("g", "peak", 1e-3, flops=10**12),
     ]
-    peers = {"ours": (sparse, flops[0]), "grouped_mm": (2 * sparse, 0), "dense": (dense, flops[1])}
-    return [*anchors, *(case("g", name, time, flops=count) for name, (time, count) in peers.items())]
+    forms = {"triton": (sparse, flops[0]), "grouped_mm": (2 * sparse, 0)}
+    rival = case("g", "eager", dense, head="dense", flops=flops[1])
+    return [*anchors, *(case("g", name, time, flops=count) for name, (time, count) in forms.items()), rival]
 
 
 def test_the_best_forms_are_compared_and_more_is_asked_where_more_is_attainable():
     found = finding(BEST, *head(1.0e-4, 1.6e-4))
-    assert found.worst.label == "g: ours / dense"
+    assert found.worst.label == "g: triton / dense eager"
     assert found.worst.beyond == 1.0  # bound by one launch each, nothing is attainable
     assert found.verdict is Verdict.BEYOND
     costly = head(1.0e-4, 1.6e-4, flops=(20 * 10**9, 80 * 10**9))  # 20 against 80 us at peak, and 1 us for a launch
@@ -93,7 +94,7 @@ def test_the_best_forms_are_compared_and_more_is_asked_where_more_is_attainable(
 
 
 def test_without_ceilings_no_more_than_the_reach_is_asked():
-    found = finding(BEST, case("g", "ours", 1e-4), case("g", "dense", 2e-4))
+    found = finding(BEST, case("g", "triton", 1e-4), case("g", "eager", 2e-4, head="dense"))
     assert (found.worst.beyond, found.verdict) == (1.0, Verdict.BEYOND)
 
 
@@ -102,7 +103,7 @@ def large(peer, seconds, **more):
 
 
 def test_the_share_of_the_products_and_of_all_else():
-    cases = [large("ours", 2e-3), large("ours_products", 1.8e-3), large("cublas", 1.7e-3)]
+    cases = [large("triton", 2e-3), large("triton_products", 1.8e-3), large("cublas", 1.7e-3)]
     assert finding(PRODUCTS, *cases).worst.value.value == pytest.approx(1.7 / 1.8, rel=0.01)
     assert finding(PRODUCTS, *cases).verdict is Verdict.BEYOND
     assert finding(WHOLE, *cases).verdict is Verdict.REACHED
@@ -113,7 +114,7 @@ def test_the_share_of_the_products_and_of_all_else():
 
 
 def test_bandwidth_is_the_share_of_the_copy():
-    ours = large("ours", 1e-3, rows=128, least_bytes=24 * 10**8)
+    ours = large("triton", 1e-3, rows=128, least_bytes=24 * 10**8)
     copy = large("copy", 2e-3, rows=128, least_bytes=6 * 10**9)
     found = finding(BANDWIDTH, ours, copy)  # 2.4 of 3 TB/s
     assert found.worst.value.value == pytest.approx(0.8, rel=0.01)
@@ -121,16 +122,16 @@ def test_bandwidth_is_the_share_of_the_copy():
 
 
 def test_skew_and_liger():
-    cases = [large("ours", 1e-3), large("ours", 1.05e-3, routing="zipf"), large("ours", 1.2e-3, routing="hot")]
+    cases = [large("triton", 1e-3), large("triton", 1.05e-3, routing="zipf1"), large("triton", 1.2e-3, routing="hot")]
     found = finding(SKEW, *cases)
     assert [number.label for number in found.numbers] == ["l: hot", "l: zipf"]
     assert found.verdict is Verdict.REACHED
-    pair = [large("liger", 2e-3, clock="call"), large("ours_given", 1e-3, clock="call")]
+    pair = [large("liger", 2e-3, clock="wall"), large("triton_given", 1e-3, clock="wall")]
     assert finding(LIGER, *pair).verdict is Verdict.BEYOND
 
 
 def test_the_page_shows_numbers_reasons_and_what_kind_they_are():
-    cases = (case("g", "ours_fused", 4e-6), case("g", "empty", 3e-6), case("h", "liger", reason="not | installed"))
+    cases = (case("g", "triton_fused", 4e-6), case("g", "empty", 3e-6), case("h", "liger", reason="not | installed"))
     page = render(run(*cases))
     assert "| beyond | 1 of 1 |" in page
     assert "liger" in page
@@ -145,3 +146,13 @@ def test_the_page_shows_numbers_reasons_and_what_kind_they_are():
     assert "beyond |" not in rehearsed.replace("| reach | beyond |", "")
     assert "none, a rehearsal" in rehearsed
     assert "paper's head, N <= 1024" in summary(run(*cases))
+
+
+def test_a_rehearsal_has_no_graphs_so_the_wall_clock_stands_for_them():
+    cases = (case("g", "triton_fused", 4e-6, clock="wall"), case("g", "empty", 3e-6, clock="wall"))
+    (found,) = [
+        each for each in evaluate(run(*cases, kind="rehearsal")) if each.target is FUSED and each.cache == "warm"
+    ]
+    assert found.worst.value.value == pytest.approx(4 / 3, rel=0.01)
+    with_graph = run(*cases, case("g", "triton", 1e-6))
+    assert next(each for each in evaluate(with_graph) if each.target is FUSED).verdict is Verdict.NOT_MEASURED

@@ -1,4 +1,6 @@
-"""The suite `scale`: dense and sparse heads of many sizes, at the rows that `bench.suites.break_even` asks for.
+"""The suite `map`: dense and sparse heads of many sizes, at the rows that `bench.suites.break_even` asks for.
+
+It chooses its next case by what it found. In a result it is called `scale`, as in older ones.
 
 Letters: D input width, H hidden width of one expert, E experts, k experts per row, N rows.
 """
@@ -14,20 +16,20 @@ from statistics import median
 
 import torch
 
+from bench.cases.case import Case, Shape
 from bench.cases.measure import measure_group
 from bench.cases.record import case_record
 from bench.cases.result import Outcome, ResultFile
 from bench.errors import BenchError
-from bench.subjects.workloads import Case, Shape, Subject, dtype_name
-from bench.suites.break_even import CLASSES, Cell, Grid, Known, Layer, Probe, expected_probes, next_probes
+from bench.subjects.workloads import Subject, dtype_name
+from bench.suites.break_even import CLASSES, Cell, Grid, Known, Probe, Sizes, expected_probes, next_probes
 from bench.timing import environment
 from bench.timing.blocks import block_medians
-from bench.timing.clock import ClockName
 from bench.timing.sampling import Progress
 from models.classifier.classifier import Classifier
 from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
 from models.heads.heads import HeadConfig, equal_capacity
-from reports.records.record import Status
+from reports.records.record import ClockName, Status
 
 SUITE = "scale"
 DECIDING: ClockName = "wall"
@@ -35,7 +37,7 @@ DECIDING: ClockName = "wall"
 TIME_IS_UP = "the time for the map was up; go on with --resume"
 
 
-def measure_scale(
+def measure_map(
     grid: Grid,
     forms: Sequence[str],
     device: torch.device,
@@ -74,7 +76,7 @@ def _advance(progress: Callable[[str, float], None], name: str, done: float, sha
     progress(name, min(1.0, done + share * part))
 
 
-def scale_subjects(cells: Sequence[Cell], seed: int = 0) -> list[Subject]:
+def map_subjects(cells: Sequence[Cell], seed: int = 0) -> list[Subject]:
     """Return the dense head of the layer that all `cells` share, then the sparse head of each, with seeded weights.
 
     The dense head is E H wide: as many expert parameters. All take features as they are.
@@ -85,13 +87,13 @@ def scale_subjects(cells: Sequence[Cell], seed: int = 0) -> list[Subject]:
     return [_subject(name, config, seed) for name, config in zip(names, configs, strict=True)]
 
 
-def known_probes(grid: Grid, outcomes: Iterable[Outcome], tried: Iterable[tuple[Layer, int]] = ()) -> Known:
+def known_probes(grid: Grid, outcomes: Iterable[Outcome], tried: Iterable[tuple[Sizes, int]] = ()) -> Known:
     """Return what `outcomes`, of one dtype, device and clock, say about the cells of `grid`.
 
     A layer's rows are known where any case of them was measured, or where they were `tried` in vain.
     """
     names = {_name(cell.layer, k): cell.layer for cell in grid.cells for k in (None, cell.k)}
-    places: dict[tuple[Layer, int], list[Outcome]] = {place: [] for place in tried}
+    places: dict[tuple[Sizes, int], list[Outcome]] = {place: [] for place in tried}
     for outcome in outcomes:
         record = outcome.record
         if record.status is Status.MEASURED and record.checkpoint in names:
@@ -113,10 +115,10 @@ class _Search:
     dtype: torch.dtype
     seconds: float
     seed: int
-    _tried: set[tuple[Layer, int]] = field(default_factory=set)
-    _subjects: dict[Layer, list[Subject]] = field(default_factory=dict)
+    _tried: set[tuple[Sizes, int]] = field(default_factory=set)
+    _subjects: dict[Sizes, list[Subject]] = field(default_factory=dict)
 
-    def next_places(self, result: ResultFile) -> list[tuple[Layer, int]]:
+    def next_places(self, result: ResultFile) -> list[tuple[Sizes, int]]:
         """Return the layers and rows to measure next."""
         wanted = next_probes(self.grid, self._known(result))
         return list(dict.fromkeys((cell.layer, rows) for cell, rows in wanted))
@@ -126,7 +128,7 @@ class _Search:
         expected = expected_probes(self.grid, self._known(result))
         return sum(max(expected[cell] for cell in self.grid.of(layer)) for layer in self.grid.layers)
 
-    def measure(self, layer: Layer, rows: int, result: ResultFile, progress: Progress) -> str:
+    def measure(self, layer: Sizes, rows: int, result: ResultFile, progress: Progress) -> str:
         """Measure all cells of a layer at `rows` into `result`, and return what was found, in words.
 
         The cases that the grid leaves out become skipped ones, with its reasons.
@@ -141,7 +143,7 @@ class _Search:
         known = known_probes(self.grid, self._own(found.outcomes), [(layer, rows)])
         return ", ".join(f"k {cell.k} {_told(known[cell][rows])}" for cell in self.grid.of(layer))
 
-    def skipped(self, layer: Layer, rows: int) -> list[Outcome]:
+    def skipped(self, layer: Sizes, rows: int) -> list[Outcome]:
         """Return the cases of a layer at `rows` as those for which time did not suffice."""
         group_id = uuid.uuid4().hex[:12]
         return [self._skipped(case, TIME_IS_UP, group_id) for case in self._cases(layer, rows)[0]]
@@ -158,10 +160,10 @@ class _Search:
             if (outcome.record.suite, outcome.record.device, outcome.record.dtype, outcome.record.clock) == own
         ]
 
-    def _cases(self, layer: Layer, rows: int) -> tuple[list[Case], list[tuple[Case, str]]]:
+    def _cases(self, layer: Sizes, rows: int) -> tuple[list[Case], list[tuple[Case, str]]]:
         """Return the cases of a layer at `rows`, and those that the grid leaves out with the reason."""
         if layer not in self._subjects:
-            self._subjects[layer] = scale_subjects(self.grid.of(layer), self.seed)
+            self._subjects[layer] = map_subjects(self.grid.of(layer), self.seed)
         shape = Shape("head", rows, self.dtype, self.device)
         cases: list[Case] = []
         excluded: list[tuple[Case, str]] = []
@@ -192,13 +194,13 @@ def _subject(name: str, config: HeadConfig, seed: int) -> Subject:
     return Subject(name, model.eval().requires_grad_(False), images, "initialised")
 
 
-def _name(layer: Layer, k: int | None = None) -> str:
+def _name(layer: Sizes, k: int | None = None) -> str:
     """Return what the dense head of a layer is called, or the sparse one with k experts per row."""
     name = f"scale-d{layer.features}-h{layer.hidden}-e{layer.experts}"
     return name if k is None else f"{name}-k{k}"
 
 
-def _fastest(outcomes: Iterable[Outcome], layer: Layer, k: int | None = None) -> dict[int, float]:
+def _fastest(outcomes: Iterable[Outcome], layer: Sizes, k: int | None = None) -> dict[int, float]:
     """Return the median of each block of the fastest form of one head of a layer, empty where none was measured."""
     own = [outcome for outcome in outcomes if outcome.record.checkpoint == _name(layer, k)]
     if not own:

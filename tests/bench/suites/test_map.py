@@ -1,4 +1,4 @@
-"""The suite `scale`: simulated machines are searched into a result, interrupted, late, too small; and a real one."""
+"""The suite `map`: simulated machines are searched into a result, interrupted, late, too small; and a real one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.cases.measure import Measured
 from bench.cases.record import case_record
 from bench.cases.result import Outcome, ResultFile
 from bench.errors import BenchError
-from bench.suites import scale
-from bench.suites.break_even import Cell, Grid, Layer, Side, next_probes, sides_of
-from bench.suites.scale import TIME_IS_UP, known_probes, measure_scale, scale_subjects
+from bench.suites import map as break_even_map
+from bench.suites.break_even import Cell, Grid, Side, Sizes, next_probes, sides_of
+from bench.suites.map import TIME_IS_UP, known_probes, map_subjects, measure_map
 from models.heads.cost import parameters
 from models.heads.dense import DenseHead
 from reports.break_even.map import maps
@@ -23,7 +23,7 @@ from reports.records.record import Group, Status
 from reports.speed.analysis import analyse
 
 CPU = torch.device("cpu")
-SMALL, LARGE = Layer(16, 8, 4), Layer(16, 8, 16)
+SMALL, LARGE = Sizes(16, 8, 4), Sizes(16, 8, 16)
 CELLS = (Cell(SMALL, 1), Cell(SMALL, 2), Cell(LARGE, 1))
 BREAK_EVEN = {CELLS[0]: 8, CELLS[1]: 64, CELLS[2]: 2}
 GRID = Grid(CELLS, seconds=0.01, most_flops=256 * LARGE.dense_flops, left_out={"compile": "it takes long"},
@@ -54,13 +54,13 @@ class Machine:
         return Measured([self.outcome(case, suite, name) for case in cases], group)
 
     def outcome(self, case, suite, name):
-        fields = {"group_id": name, "suite": suite, **scale.environment.snapshot(CPU)}
+        fields = {"group_id": name, "suite": suite, **break_even_map.environment.snapshot(CPU)}
         if case.shape.rows > self.most_rows:
             return Outcome(case_record(case, fields, status=Status.SKIPPED, reason="too little memory"))
         config = case.subject.head.config
         seconds = case.shape.rows * (1e-6 if case.form == "eager" else 3e-6)
         if not isinstance(case.subject.head, DenseHead):
-            cell = Cell(Layer(config.features, config.hidden, config.experts), config.k)
+            cell = Cell(Sizes(config.features, config.hidden, config.experts), config.k)
             seconds *= 0.5 if case.shape.rows >= BREAK_EVEN[cell] else 2.0
         samples = tuple(seconds * (1 + 0.001 * (place % 5)) for place in range(16))
         blocks = [place // 2 for place in range(16)]
@@ -72,11 +72,11 @@ def run(monkeypatch, tmp_path):
     """Return a function that searches GRID on a machine, going on with the result of the last call."""
 
     def search(machine, forms=FORMS, dtypes=(torch.float32,), name="result.json", **options):
-        monkeypatch.setattr(scale, "measure_group", machine.measure_group)
+        monkeypatch.setattr(break_even_map, "measure_group", machine.measure_group)
         result = ResultFile.resume(tmp_path / name)
         told, shares = [], []
         try:
-            measure_scale(
+            measure_map(
                 GRID, forms, CPU, dtypes, 0.01, 0, result, lambda words, share: shares.append(share), tell=told.append,
                 **options,
             )  # fmt: skip
@@ -129,7 +129,7 @@ def test_a_result_is_a_map(run):
     result, _ = run(Machine())
     (drawn,) = maps(analyse(load([result.path])))
     found = {
-        Cell(Layer(line.facet.features, line.facet.hidden, line.experts), line.facet.k): line for line in drawn.lines
+        Cell(Sizes(line.facet.features, line.facet.hidden, line.experts), line.facet.k): line for line in drawn.lines
     }
     assert {cell: (line.crossings[0].low, line.crossings[0].high) for cell, line in found.items()} == brackets(result)
     assert all(
@@ -165,7 +165,7 @@ def test_no_probe_begins_after_the_deadline_and_what_is_lacking_is_said(run):
 
 def test_the_deadline_comes_in_the_middle(run, monkeypatch):
     clock = iter(range(100))
-    monkeypatch.setattr(scale.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(break_even_map.time, "monotonic", lambda: next(clock))
     machine = Machine()
     result, _ = run(machine, deadline=5)
     assert len(machine.measured) == 5
@@ -198,7 +198,7 @@ def test_each_dtype_has_a_search_of_its_own(run):
 def test_the_wall_clock_decides_and_other_suites_are_not_mixed_in(run):
     result, _ = run(Machine())
     outcomes = result.outcomes()
-    search = scale._Search(GRID, FORMS, CPU, torch.float32, 0.01, 0)
+    search = break_even_map._Search(GRID, FORMS, CPU, torch.float32, 0.01, 0)
     assert search._own(outcomes) == outcomes
     for change in ({"clock": "device"}, {"suite": "demo"}, {"dtype": "bfloat16"}, {"device": "cuda"}):
         assert search._own([Outcome(o.record.model_copy(update=change), o.samples) for o in outcomes]) == []
@@ -210,7 +210,7 @@ def test_a_map_of_no_form_is_refused(run):
 
 
 def test_subjects_are_equal_in_expert_parameters_and_take_features_as_they_are():
-    dense, one, two = scale_subjects((Cell(SMALL, 1), Cell(SMALL, 2)))
+    dense, one, two = map_subjects((Cell(SMALL, 1), Cell(SMALL, 2)))
     gates = 2 * (SMALL.features + 1) * SMALL.experts
     biases = (SMALL.experts - 1) * 10  # one output bias per expert
     for sparse in (one, two):
@@ -218,15 +218,15 @@ def test_subjects_are_equal_in_expert_parameters_and_take_features_as_they_are()
     assert (one.head.config.k, two.head.config.k) == (1, 2)
     x = torch.randn(3, 16)
     assert torch.equal(dense.model.features(x.view(3, 1, 1, 16)), x)
-    assert torch.equal(one.head.w1, scale_subjects((Cell(SMALL, 1),))[1].head.w1)
-    assert not torch.equal(one.head.w1, scale_subjects((Cell(SMALL, 1),), seed=1)[1].head.w1)
+    assert torch.equal(one.head.w1, map_subjects((Cell(SMALL, 1),))[1].head.w1)
+    assert not torch.equal(one.head.w1, map_subjects((Cell(SMALL, 1),), seed=1)[1].head.w1)
     assert {subject.weights for subject in (dense, one, two)} == {"initialised"}
 
 
 def test_a_real_search_of_a_tiny_grid(tmp_path):
     grid = Grid((Cell(SMALL, 1), Cell(SMALL, 2)), seconds=0.01, most_flops=8 * SMALL.dense_flops)
     result = ResultFile.create(tmp_path / "result.json")
-    measure_scale(grid, ["loop", "eager"], CPU, [torch.float32], 0.01, 0, result, lambda words, share: None)
+    measure_map(grid, ["loop", "eager"], CPU, [torch.float32], 0.01, 0, result, lambda words, share: None)
     known = known_probes(grid, result.outcomes())
     assert next_probes(grid, known) == []
     assert all({1, 8} <= probes.keys() for probes in known.values())

@@ -1,0 +1,46 @@
+"""What is measured: a subject in a form at a shape, seen by a clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from bench.subjects.skew import Skew
+from bench.subjects.workloads import Subject, dtype_name
+from reports.records.record import Cache, ClockName
+
+Part = Literal["head", "classifier"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What cases share that are compared; `skew` is None for real rows, or drawn ones where there are none."""
+
+    part: Part
+    rows: int
+    dtype: torch.dtype
+    device: torch.device
+    skew: Skew | None = None
+    cache: Cache = "warm"
+
+    def __str__(self) -> str:
+        made = f"-{self.skew}" if self.skew else ""
+        cold = "-cold" if self.cache == "cold" else ""
+        return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}{made}{cold}"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A head in a form at a shape, seen by a clock."""
+
+    subject: Subject
+    form: str
+    shape: Shape
+    clock: ClockName
+
+    @property
+    def id(self) -> str:
+        """The case's name in a result: checkpoint, head, form, shape and clock."""
+        return f"{self.subject.name}-{self.subject.head.config.kind}-{self.form}-{self.shape}-{self.clock}"

@@ -1,0 +1,232 @@
+"""The suite `targets`: our kernels beside their peers on the paper's head and on large layers.
+
+What is asked of the kernels are thresholds on ratios of these cases, which `reports.targets` reads from the result. The
+most telling contest comes first, so that a run which is short of time leaves out what says least.
+
+Letters: N rows, E experts, k experts per row.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from bench.cases.case import Case, Shape
+from bench.cases.estimate import estimated_seconds
+from bench.cases.measure import measure_group
+from bench.cases.record import case_record
+from bench.cases.result import Outcome, ResultFile
+from bench.cases.resume import check_conditions
+from bench.errors import BenchError
+from bench.subjects import public_layers
+from bench.subjects.skew import Skew
+from bench.subjects.workloads import Subject, dtype_name
+from bench.timing import environment
+from bench.timing.ceilings import measure_ceilings
+from reports.records.record import Cache, Ceilings, ClockName, Status
+
+SUITE, REHEARSAL = "targets", "targets-rehearsal"
+PAPER, OLMOE, MIXTRAL, E128, DEEPSEEK = "paper", "olmoe-1b-7b", "mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3-rank"
+
+HEAD_FP32 = ("empty", "triton", "triton_fused", "triton_grouped", "loop", "eager", "masked")
+HEAD = (*HEAD_FP32, "grouped_mm")
+CEILINGS = ("copy", "peak")
+COMPILED = ("compile_grouped_mm", "compile_max")
+LARGE = ("empty", "triton", "triton_products", "cublas", "grouped_mm")
+FEW_ROWS = ("empty", "copy", "triton", "triton_grouped", "grouped_mm")
+OPTIONAL = ("triton_given", "liger", "moe_ops")
+SKEWED = ("triton", "triton_products")
+
+View = tuple[ClockName, Cache]
+VIEWS: tuple[View, ...] = (("graph", "warm"), ("graph", "cold"), ("wall", "warm"))
+REHEARSED_VIEWS: tuple[View, ...] = (("wall", "warm"), ("wall", "cold"))
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Cases measured interleaved: `forms` of the sparse head of a layer at N rows, the experts' rows balanced.
+
+    `dense` are the forms of the dense head beside it, `skewed` those of the sparse head that are also measured on other
+    routings. The widths of a public layer are divided by `shrink`.
+    """
+
+    layer: str
+    rows: int
+    dtype: torch.dtype
+    forms: tuple[str, ...]
+    dense: tuple[str, ...] = ()
+    skewed: tuple[str, ...] = ()
+    views: tuple[View, ...] = VIEWS
+    shrink: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.layer}, {self.rows:,} rows, {dtype_name(self.dtype)}"
+
+    def cases(self, subjects: Sequence[Subject], device: torch.device) -> list[Case]:
+        """Return the cases on the sparse and the dense subject of the layer."""
+        sparse, dense = subjects
+        named: list[tuple[Subject, Skew, tuple[str, ...]]] = [
+            (sparse, "balanced", self.forms),
+            (dense, "balanced", self.dense),
+            (sparse, "zipf1", self.skewed),
+            (sparse, "hot", self.skewed),
+        ]
+        return [
+            Case(subject, name, Shape("head", self.rows, self.dtype, device, skew, caches), clock)
+            for subject, skew, names in named
+            for name in names
+            for clock, caches in self.views
+        ]
+
+
+def plan() -> list[Contest]:
+    """Return the contests of a run on a GPU, the most important first."""
+    bf16, fp32 = torch.bfloat16, torch.float32
+    eager = ("eager",)
+    compiled = ("eager", "compile_max")
+    return [
+        Contest(PAPER, 256, bf16, HEAD + CEILINGS, eager),
+        Contest(E128, 8192, bf16, (*LARGE, *OPTIONAL, "peak"), skewed=SKEWED),
+        Contest(E128, 128, bf16, FEW_ROWS + OPTIONAL),
+        *(Contest(PAPER, rows, bf16, HEAD, eager) for rows in (65536, 1, 1024, 16, 64, 4096, 16384)),
+        Contest(OLMOE, 8192, bf16, LARGE, skewed=SKEWED),
+        Contest(MIXTRAL, 8192, bf16, LARGE),
+        Contest(PAPER, 256, bf16, HEAD + CEILINGS + COMPILED, compiled),
+        Contest(E128, 8192, bf16, (*LARGE, *OPTIONAL, "peak", "compile_grouped_mm"), skewed=SKEWED),
+        Contest(DEEPSEEK, 64, bf16, FEW_ROWS),
+        Contest(PAPER, 1024, fp32, HEAD_FP32 + CEILINGS, eager),
+        *(Contest(PAPER, rows, fp32, HEAD_FP32, eager) for rows in (1, 65536, 64, 16384)),
+        Contest(E128, 32768, bf16, (*LARGE, *OPTIONAL)),
+        Contest(DEEPSEEK, 8192, bf16, LARGE),
+        Contest(MIXTRAL, 64, bf16, FEW_ROWS),
+        Contest(PAPER, 65536, bf16, HEAD + COMPILED, compiled),
+    ]
+
+
+def rehearsal() -> list[Contest]:
+    """Return small contests that a CPU gets through in seconds, with every kind of case that it can have."""
+    fp32, views = torch.float32, REHEARSED_VIEWS
+    return [
+        Contest(PAPER, 4, fp32, HEAD + CEILINGS, ("eager",), views=views),
+        Contest(OLMOE, 8, fp32, LARGE + OPTIONAL, skewed=SKEWED, views=views, shrink=32),
+        Contest(OLMOE, 4, fp32, FEW_ROWS, views=views, shrink=32),
+        Contest(PAPER, 2, fp32, ("triton", "masked", *COMPILED), ("eager", "compile_max"), views=views),
+    ]
+
+
+def measure_targets(
+    contests: Sequence[Contest],
+    suite: str,
+    device: torch.device,
+    result: ResultFile,
+    seconds: float,
+    seed: int,
+    deadline: float,
+    progress: Callable[[str, float], None],
+    tell: Callable[[str], None],
+) -> None:
+    """Measure what `result` lacks of the contests, each as a whole, since only what was measured together is compared.
+
+    `seconds` is the sampling time per case. A contest that is not expected to end before `deadline`, a moment of
+    `time.monotonic`, becomes skipped cases that say so and that the next run tries again. `progress` is called with
+    what is measured in words and the share of it that is done, `tell` with a line on each contest. Raises `BenchError`
+    if `result` was measured under other conditions or at another commit.
+    """
+    check_conditions(result, device)
+    _check_same_run(result, suite)
+    gc.freeze()  # what is imported stays; collecting between contests need not look at it
+    ceilings: dict[torch.dtype, Ceilings] = {}
+    for contest, cases in _open(contests, result, device):
+        late = "no time left" if time.monotonic() >= deadline else ""
+        if not late and contest.dtype not in ceilings:
+            ceilings[contest.dtype] = measure_ceilings(device, contest.dtype)
+            result.add_ceilings(ceilings[contest.dtype])
+        if not late:
+            expected = estimated_seconds([cases], seconds, list(ceilings.values()), steps=False)
+            left = deadline - time.monotonic()
+            late = f"no time left: about {expected:.0f} s needed, {max(left, 0):.0f} s left" if expected > left else ""
+        if late:
+            result.add(_skipped(cases, result, suite, late))
+            tell(f"{contest}: {late}")
+            continue
+        start = time.monotonic()
+        outcomes, group = measure_group(
+            cases, suite, seconds, seed, partial(progress, str(contest)), steps=False, traces=False, deadline=deadline
+        )
+        if _timed(outcomes) >= _timed(_known(result, cases)):
+            result.add(outcomes, group)
+        taken = time.monotonic() - start
+        tell(f"{contest}: {_timed(outcomes)} of {len(outcomes)} cases timed in {taken:.1f} s")
+        for subject in {case.subject for case in cases}:
+            subject.runners.clear()  # no contest is like another
+        del cases, subject  # so that no two large layers are in memory at a time
+
+
+def _open(
+    contests: Sequence[Contest], result: ResultFile, device: torch.device
+) -> Iterator[tuple[Contest, list[Case]]]:
+    """Yield the contests with a case that another try may bring, those never measured first, one layer in memory."""
+    statuses = {record.case_id: record.status for record in result.cases()}
+    tried: list[Contest] = []
+    for contest in contests:
+        _free_memory(device)
+        cases = contest.cases(_subjects(contest, device), device)
+        found = [statuses.get(case.id) for case in cases]
+        if not any(found):
+            yield contest, cases
+        elif any(status in (None, Status.SKIPPED, Status.FAILED) for status in found):
+            tried.append(contest)
+        del cases
+    for contest in tried:
+        _free_memory(device)
+        yield contest, contest.cases(_subjects(contest, device), device)
+
+
+def _free_memory(device: torch.device) -> None:
+    """Give back what the last contest held."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _subjects(contest: Contest, device: torch.device) -> list[Subject]:
+    """Return the sparse and the dense head of a contest's layer."""
+    return next(public_layers.subjects(device, contest.dtype, contest.shrink, [contest.layer]))
+
+
+def _known(result: ResultFile, cases: Sequence[Case]) -> list[Outcome]:
+    """Return what `result` has of `cases` with a time."""
+    ids = {case.id for case in cases}
+    return [outcome for outcome in result.outcomes() if outcome.record.case_id in ids]
+
+
+def _timed(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome.record.status is Status.MEASURED for outcome in outcomes)
+
+
+def _skipped(cases: Sequence[Case], result: ResultFile, suite: str, reason: str) -> list[Outcome]:
+    """Return those of `cases` that have no time as cases for which time did not suffice."""
+    timed = {outcome.record.case_id for outcome in _known(result, cases)}
+    fields = {"group_id": uuid.uuid4().hex[:12], "suite": suite, **environment.snapshot(cases[0].shape.device)}
+    return [
+        Outcome(case_record(case, fields, status=Status.SKIPPED, reason=reason))
+        for case in cases
+        if case.id not in timed
+    ]
+
+
+def _check_same_run(result: ResultFile, suite: str) -> None:
+    """Raise `BenchError` if `result` is of another suite, or was measured at another commit of the kernels."""
+    now = {"suite": suite, **environment.commit()}
+    for record in result.cases():
+        then = {"suite": record.suite, "commit": record.commit, "dirty": record.dirty}
+        if change := next((name for name in then if then[name] != now[name]), None):
+            raise BenchError(
+                f"{result.path} was measured with {change} {then[change]}, not {now[change]}; choose another --out"
+            )

@@ -1,1 +1,0 @@
-"""Our kernels beside their peers, and which targets they meet."""

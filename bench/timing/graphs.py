@@ -1,0 +1,70 @@
+"""CUDA graphs of calls: what can be captured, and how it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from bench.timing.clock import Call
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A call captured in a CUDA graph, with the output that every replay overwrites."""
+
+    graph: torch.cuda.CUDAGraph
+    output: Tensor | None
+
+    def __call__(self) -> Tensor | None:
+        """Replay, and return the output."""
+        self.graph.replay()
+        return self.output
+
+    @property
+    def replay(self) -> Call:
+        """The replay alone; if nothing else is kept, the memory of the output is free for the next graph."""
+        return self.graph.replay
+
+
+@cache
+def _pool() -> Any:
+    """Return the memory that all graphs share: what one graph keeps only while it runs, the next one uses again."""
+    return torch.cuda.graph_pool_handle()
+
+
+def waits_for_device(call: Callable[[], object]) -> bool:
+    """Return whether `call` waits for the device, so that no CUDA graph can hold it."""
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    except RuntimeError:
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
+    return False
+
+
+def captured(call: Callable[[], Tensor | None]) -> Graph:
+    """Return `call`, warmed up on a side stream, as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=_pool()):
+        output = call()
+    return Graph(graph, output)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def nothing(x) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - a Triton argument has no Python type
+    """Do nothing."""
