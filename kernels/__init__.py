@@ -1,1 +1,1 @@
-"""Triton kernels of the sparse head, each beside its plain-PyTorch reference."""
+"""A Mixture of Experts in Triton kernels, each beside its reference in plain PyTorch."""

@@ -1,9 +1,9 @@
 """What the compiler makes of every kernel, without a GPU: `python -m kernels.inspect [--target sm_90] [--json PATH]`.
 
-Records the launches of `moe` under every option that `kernels.choice.choice` reaches for the layers below, compiles
+It records the launches of `moe` under every option that `kernels.choice.choice` can pick for the layers below, compiles
 each ahead of time for every target, and reports registers, spills, shared memory, the tensor-core instruction, and how
-rows are read. Exit status 1 if anything spills, exceeds the target's shared memory, misses the target's tensor core or
-fails to compile.
+memory is read. The exit status is 1 if anything spills, needs too much shared memory, misses the target's tensor core
+or fails to compile.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -42,16 +42,16 @@ from kernels.problem.problem import Problem
 from kernels.problem.routes import SOURCES
 
 TARGETS: dict[str, Machine] = {"sm_80": A100, "sm_90": H100, "sm_100": B200}
-"""The machine for which options are chosen, by compilation target."""
+"""The machine whose options are compiled for each target."""
 
 TENSOR_CORES = {"wgmma": "wgmma.mma_async", "tcgen05": "tcgen05.mma", "mma": "mma.sync"}
-"""Name of each tensor-core instruction and how it reads in PTX."""
+"""The tensor-core instructions and their names in PTX."""
 
 FASTEST = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05"}
 """The fastest tensor-core instruction of each target."""
 
 COPIES = {"tma": "cp.async.bulk.tensor", "cp.async": "cp.async.c"}
-"""Asynchronous copies to shared memory, and how they read in PTX: by descriptor, or 4 to 16 bytes by a thread."""
+"""Asynchronous copies to shared memory and their names in PTX: whole tiles by descriptor, or 4 to 16 bytes a thread."""
 
 DTYPES = {
     torch.float32: "fp32",
@@ -76,16 +76,22 @@ LAYERS = (
     replace(PAPER, E=512, k=512),
     replace(PAPER, E=512, k=8, dtype=torch.float32),
 )
-"""The paper's head and as a soft mixture, odd widths, layers of language models, and many experts.
+"""The paper's head, sparse and soft, odd widths, layers of language models, and many experts.
 
-fp16 and bf16 take the same options and give the same code, so a configuration is compiled in one of them. Of the
-activations, gelu needs the most registers.
+fp16 and bf16 take the same options and give the same code, so a configuration is compiled in only one of them. Most
+layers use gelu, which needs more registers than the other activations.
 """
+
+SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks", "group"}
+"""Constants that change a kernel's numbers but not its code."""
+
+FEW_EXPERTS = ("_grouped_gemm_kernel",)
+"""Kernels in which the number of experts only changes how a program looks up its expert."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One kernel specialised as a launch would specialise it, and the target to compile it for."""
+    """One kernel, specialised as a launch specialises it, and the target to compile it for."""
 
     module: str
     kernel: str
@@ -96,6 +102,28 @@ class Job:
     stages: int
     target: str
 
+    @property
+    def configuration(self) -> str:
+        """What decides the code: tiles, switches, warps and stages, without sizes and strides."""
+        left_out = SIZES | {"block_e"} if self.kernel in FEW_EXPERTS else SIZES
+        shown = [
+            f"{name}={value}"
+            for name, value in self.constants
+            if value is not None and not name.startswith("stride_") and name not in left_out
+        ]
+        return " ".join([*shown, f"warps={self.warps}", f"stages={self.stages}"])
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the kernel's first tensor."""
+        first = next(kind for _, kind in self.signature if kind.startswith(("*", "tensordesc")))
+        return re.split(r"[*<\[]", first)[1]
+
+    @property
+    def rows_aligned(self) -> bool:
+        """Whether every stride that is not 1 is a multiple of 16 elements."""
+        return all(name in self.aligned for name, kind in self.signature if "stride" in name and kind != "constexpr")
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -103,10 +131,11 @@ class Compiled:
 
     Attributes:
         aligned: Whether every row of every tensor starts at a multiple of 16 elements.
-        products: Whether the kernel multiplies 16-bit matrices, which the target's fastest tensor core should do.
+        products: Whether the kernel multiplies 16-bit matrices, which belongs on the target's fastest tensor core.
         tensor_cores: The tensor-core instructions in the code, or "none".
         copies: The asynchronous copies in the code, or "none".
-        widest_load: Bytes that one thread reads at once at most.
+        widest_load: The most bytes that one thread reads at once.
+        error: Why it did not compile, or None.
     """
 
     kernel: str
@@ -126,7 +155,7 @@ class Compiled:
 
     @property
     def good(self) -> bool:
-        """Whether it compiled, nothing spills, shared memory suffices, and 16-bit products are on the right unit."""
+        """Whether it compiled, spills nothing, fits shared memory, and multiplies 16-bit matrices on the right unit."""
         if self.error or self.shared_bytes is None or self.shared_limit is None:
             return False
         right_unit = not self.products or self.target == "sm_100" or self.tensor_cores == FASTEST[self.target]
@@ -147,17 +176,8 @@ def launches(problem: Problem, options: Options) -> list[Launch]:
     return records
 
 
-def recorded(target: str) -> Iterator[Launch]:
-    """Yield the launches of every layer under every option that is chosen for it on the target's machine."""
-    machine = TARGETS[target]
-    with assuming(machine):
-        for layer in LAYERS:
-            for N, options in reachable(layer, machine):
-                yield from launches(replace(layer, N=N, M=N * layer.k), options)
-
-
 def specialise(launch: Launch, target: str) -> Job:
-    """Return the job of a launch, with what Triton reads off arguments: type, value 1, divisibility by 16."""
+    """Return the job of a launch, with what Triton reads off its arguments: type, value 1, divisibility by 16."""
     signature: list[tuple[str, str]] = []
     constants: list[tuple[str, Any]] = []
     aligned: list[str] = []
@@ -193,27 +213,22 @@ def specialise(launch: Launch, target: str) -> Job:
 
 
 def inspect(job: Job) -> Compiled:
-    """Compile one job and return what came out; a failure to compile is a row with an error."""
-    row: dict[str, Any] = {
-        "kernel": job.kernel,
-        "configuration": _configuration(job),
-        "dtype": _dtype(job),
-        "target": job.target,
-    }
+    """Compile one job and return the result; a failure to compile is a row with an error."""
+    row = Compiled(job.kernel, job.configuration, job.dtype, job.target)
     try:
         compiled = _compile(job)
     except Exception as error:  # whatever the compiler raises belongs in the table
-        return Compiled(**row, error=f"{type(error).__name__}: {error}".splitlines()[0])
-    registers, stack = _resources(compiled.asm["cubin"])
+        return replace(row, error=f"{type(error).__name__}: {error}".splitlines()[0])
+    registers, spill_bytes = _registers_and_spills(compiled.asm["cubin"])
     ptx = compiled.asm["ptx"]
-    return Compiled(
-        **row,
+    return replace(
+        row,
         registers=registers,
-        spill_bytes=stack if stack and _spills(compiled.asm["cubin"]) else 0,
+        spill_bytes=spill_bytes,
         shared_bytes=compiled.metadata.shared,
         shared_limit=TARGETS[job.target].shared_bytes,
-        aligned=_aligned(job),
-        products="tt.dot" in compiled.asm["ttir"] and row["dtype"] in ("fp16", "bf16"),
+        aligned=job.rows_aligned,
+        products="tt.dot" in compiled.asm["ttir"] and job.dtype in ("fp16", "bf16"),
         tensor_cores=_named(TENSOR_CORES, ptx),
         copies=_named(COPIES, ptx),
         widest_load=_widest_load(ptx),
@@ -225,7 +240,7 @@ def _named(names: dict[str, str], ptx: str) -> str:
 
 
 def _widest_load(ptx: str) -> int:
-    """Return the bytes of the widest read of global memory by a thread, to registers or to shared memory."""
+    """Return the most bytes that a thread reads from global memory at once, to registers or to shared memory."""
     loads = re.findall(r"ld\.global\S*?(?:\.v(\d))?\.[bufs](\d+)", ptx)
     copied = re.findall(r"cp\.async\.c[ag]\.shared\.global[^;]*\], *(?:0x)?([0-9a-f]+)", ptx)
     sizes = [int(count or 1) * int(bits) // 8 for count, bits in loads]
@@ -246,68 +261,39 @@ def _compile(job: Job) -> Any:
     return triton.compile(source, target=target, options=options)
 
 
-def _resources(cubin: bytes) -> tuple[int, int]:
-    """Return registers and bytes of stack and local memory per thread, which hold what spills."""
-    text = _dump(cubin, "-res-usage")
-    usage = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
-    return usage["REG"], usage["STACK"] + usage["LOCAL"]
+def _registers_and_spills(cubin: bytes) -> tuple[int, int]:
+    """Return the registers of a thread and the bytes it spills: a stack that the code leaves alone is no spill."""
 
+    def dump(what: str) -> str:
+        command = [triton.knobs.nvidia.cuobjdump.path, what, file.name]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - Triton's tool
 
-def _spills(cubin: bytes) -> bool:
-    """Return whether the machine code uses local memory: a stack may be reserved and left alone."""
-    return re.search(r"\b(STL|LDL)\b", _dump(cubin, "-sass")) is not None
-
-
-def _dump(cubin: bytes, what: str) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, what, file.name]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - our own command
-
-
-SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks", "group"}
-"""Constants that a kernel is specialised for and that choose no other code."""
-
-FEW_EXPERTS = ("_grouped_gemm_kernel",)
-"""Kernels in which the number of experts decides only how a program finds its expert."""
-
-
-def _configuration(job: Job) -> str:
-    """Return what decides the code of a job: tiles, switches, warps and stages, without sizes and strides."""
-    left_out = SIZES | {"block_e"} if job.kernel in FEW_EXPERTS else SIZES
-    shown = [
-        f"{name}={value}"
-        for name, value in job.constants
-        if value is not None and not name.startswith("stride_") and name not in left_out
-    ]
-    return " ".join([*shown, f"warps={job.warps}", f"stages={job.stages}"])
-
-
-def _aligned(job: Job) -> bool:
-    """Return whether every stride that is not 1 is a multiple of 16 elements."""
-    return all(name in job.aligned for name, kind in job.signature if "stride" in name and kind != "constexpr")
-
-
-def _dtype(job: Job) -> str:
-    """Return the dtype of the kernel's first tensor."""
-    first = next(kind for _, kind in job.signature if kind.startswith(("*", "tensordesc")))
-    return re.split(r"[*<\[]", first)[1]
+        usage = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", dump("-res-usage"))}
+        stack = usage["STACK"] + usage["LOCAL"]
+        used = stack > 0 and re.search(r"\b(STL|LDL)\b", dump("-sass"))  # instructions on local memory
+    return usage["REG"], stack if used else 0
 
 
 def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
     """Return one job for each kernel, configuration, width of values, target and alignment among all launches."""
     distinct: dict[tuple[object, ...], Job] = {}
     for target in targets:
-        for launch in recorded(target):
-            job = specialise(launch, target)
-            width = {"fp16": "half", "bf16": "half"}.get(_dtype(job), _dtype(job))
-            distinct.setdefault((job.kernel, _configuration(job), width, target, _aligned(job)), job)
+        machine = TARGETS[target]
+        with assuming(machine):
+            for layer in LAYERS:
+                for N, options in reachable(layer, machine):
+                    for launch in launches(replace(layer, N=N, M=N * layer.k), options):
+                        job = specialise(launch, target)
+                        width = "half" if job.dtype in ("fp16", "bf16") else job.dtype
+                        distinct.setdefault((job.kernel, job.configuration, width, target, job.rows_aligned), job)
     return list(distinct.values())
 
 
 def inspect_all(targets: Sequence[str]) -> list[Compiled]:
-    """Return the rows of every job for `targets`, compiled in two processes; progress goes to standard error."""
+    """Compile every job for `targets` in two processes and return the rows; progress goes to standard error."""
     todo = jobs(targets)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         results = pool.map(inspect, todo)
@@ -321,7 +307,7 @@ COLUMNS = (
 
 
 def cells(row: Compiled) -> list[str]:
-    """Return the cells of a row of the table, an error in place of what it prevented."""
+    """Return the cells of a row of the table; an error takes the place of the numbers."""
     identity = [row.kernel.strip("_").removesuffix("_kernel"), row.configuration, row.dtype, row.target]
     if row.error is not None:
         return [*identity, row.error]
@@ -330,7 +316,7 @@ def cells(row: Compiled) -> list[str]:
 
 
 def table(rows: Sequence[Compiled]) -> Table:
-    """Return `rows` as a table, the wrong ones in red."""
+    """Return `rows` as a table with the bad ones in red."""
     view = Table(*COLUMNS, title="Kernels compiled ahead of time")
     for row in rows:
         view.add_row(*cells(row), style=None if row.good else "bold red")
@@ -347,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compile, print and save; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m kernels.inspect", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
-    parser.add_argument("--target", action="append", choices=list(TARGETS), help="may be repeated; by default all")
+    parser.add_argument("--target", action="append", choices=list(TARGETS), help="repeat for several; default: all")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     chosen = parser.parse_args(arguments)
     path: Path | None = chosen.json

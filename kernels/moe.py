@@ -1,4 +1,4 @@
-"""The operation of this room: features and a routing to the outputs of a mixture of experts.
+"""The operation of this room: a mixture of experts, from features and a routing to outputs.
 
 N rows, D input width, H hidden width of one expert, E experts, C output width.
 """
@@ -26,16 +26,16 @@ def moe(
     """Return, for each row, the weighted sum of its experts' outputs: (N, C) in the dtype of `x`.
 
     Args:
-        x: (N, D) fp32, fp16 or bf16; N may be 0. Any strides, as for all others.
+        x: (N, D) fp32, fp16 or bf16; N may be 0. All tensors may have any strides.
         routing: A `Gate` to apply, ids and weights of `TopK` experts per row, or a `Flat` list of assignments.
-        experts: Their weights and activation, in the dtype of `x`.
-        precision: How fp32 operands are multiplied if no `options` say it: "ieee", or rounded to "tf32".
-        options: Path and tiles; by default those tuned for the device, else the cost model's (`kernels.choice`).
+        experts: Weights and activation of the experts, in the dtype of `x`.
+        precision: How fp32 operands are multiplied: "ieee", or rounded to "tf32". If set, `options` decide.
+        options: Path and tiles; by default those tuned for the device, or else the cost model's (`kernels.choice`).
 
-    Sums are fp32. Inference only; autocast casts nothing, so `x` and the weights must share a dtype there too. Never
-    waits for the device, so a CUDA graph of it may be replayed with other values and other routing; repeated runs are
-    bit-identical. Inside, it is the operator `moegap::moe`: it lives in torch.compile(fullgraph=True), and torch's
-    flop counter knows it.
+    Sums are fp32. For inference only. Autocast casts nothing here, so `x` and the weights must share a dtype under it
+    too. The call never waits for the device, so a CUDA graph of it may be replayed with other values and other routing,
+    and repeated runs agree to the bit. It is the torch operator `moegap::moe`, so it works in
+    torch.compile(fullgraph=True), and torch's flop counter knows it.
 
     Raises:
         ValueError: An argument has the wrong shape, dtype, range or device, or needs a gradient.
@@ -46,7 +46,7 @@ def moe(
 
 
 def moe_reference(x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
-    """Return what `moe` does, expert by expert in plain PyTorch on any device; fp64 operands stay fp64."""
+    """Return the result of `moe`, expert by expert in plain PyTorch on any device; fp64 operands stay fp64."""
     rows, ids, weights = _assignments(x, routing)  # (M,) each
     w1, b1, w2, b2 = experts.w1, experts.b1, experts.w2, experts.b2
     exact = torch.promote_types(x.dtype, torch.float32)

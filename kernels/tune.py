@@ -1,8 +1,9 @@
 """Time the candidates on this GPU and keep the fastest: `python -m kernels.tune [--layers NAME ...] [--minutes 5]`.
 
-For each layer and number of rows: the dozen options of least estimated time, each checked against the reference, then
-replayed as CUDA graphs in blocks of random order; the median of each decides. The file is written after every case, and
-a run that finds it measures only what is missing. `--list` shows the candidates and their estimates without a GPU.
+For each layer and number of rows it takes the dozen options of least estimated time, checks each against the reference,
+replays them as CUDA graphs in blocks of random order, and keeps the one with the least median. It writes the file after
+every case, and a later run measures only what is missing. `--list` shows the candidates and their estimates, without a
+GPU.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -38,7 +39,6 @@ from kernels.choice.tuning import (
     Tuned,
     layer_of,
     load,
-    merged,
     path_of,
     save,
 )
@@ -57,25 +57,25 @@ LAYERS: dict[str, Problem] = {
     "olmoe": replace(LANGUAGE, H=1024, E=64),
     "mixtral": replace(LANGUAGE, D=4096, H=14336, E=8, C=4096, k=2),
 }
-"""The layers that are timed unless others are named: the paper's head, and language models of many or few experts."""
+"""The layers timed by default: the paper's head, and language models of many or few experts."""
 
 ROWS = (1, 64, 1024, 16384, 8, 256, 4096, 65536, 4, 16, 32, 128, 512, 2048, 8192, 32768, 2)
-"""N in the order in which they are timed: coarse first, since the minutes may end before all are."""
+"""The N to time, in this order: a coarse ladder first, since the minutes may end before the rest."""
 
 Name = TypeVar("Name")
 
 MOST_BYTES = 16 * 2**30
-"""A case whose tensors need more is left out."""
+"""A case whose tensors need more memory is left out."""
 
 CANDIDATES = 12
 BLOCKS = 15
 CALLS = 10
-"""Calls in one graph: enough that the start of a replay does not count."""
+"""Calls in one graph: enough to hide the start of a replay."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One layer at one N, with the options to compare, those of least estimated time first."""
+    """One layer at one N, with the options to compare, the least estimated time first."""
 
     name: str
     problem: Problem
@@ -83,7 +83,7 @@ class Trial:
 
 
 def trials(layers: dict[str, Problem], machine: Machine) -> Iterator[Trial]:
-    """Yield the cases of all layers, every layer at one N before the next."""
+    """Yield the cases of all layers: all layers at one N, then at the next."""
     for N in ROWS:
         for name, layer in layers.items():
             problem = replace(layer, N=N, M=N * layer.k)
@@ -134,7 +134,7 @@ def listing(cases: Iterator[Trial], machine: Machine) -> Table:
 
 
 def tensors(problem: Problem, device: torch.device) -> tuple[Tensor, Gate, Experts]:
-    """Return seeded random arguments of `kernels.moe.moe`, activations and outputs of the order of 1."""
+    """Return seeded random arguments of `kernels.moe.moe` whose activations and outputs are of the order of 1."""
     generator = torch.Generator(device).manual_seed(0)
     N, D, H, E, C = problem.N, problem.D, problem.H, problem.E, problem.C
 
@@ -148,7 +148,7 @@ def tensors(problem: Problem, device: torch.device) -> tuple[Tensor, Gate, Exper
 
 
 def measure(case: Trial, device: torch.device, console: Console) -> Entry | None:
-    """Return the fastest of the candidates that compute the right thing, None if none does."""
+    """Return the fastest of the candidates that agree with the reference, or None if none does."""
     problem = case.problem
     arguments = tensors(problem, device)
     expected = moe_reference(*arguments).float()
@@ -172,7 +172,7 @@ def measure(case: Trial, device: torch.device, console: Console) -> Entry | None
 
 
 def right(got: Tensor, expected: Tensor, problem: Problem) -> bool:
-    """Return whether a result is the reference's, up to the rounding of its dtype."""
+    """Return whether a result agrees with the reference up to the rounding of its dtype."""
     most = 2e-2 if problem.element_size == 2 else 5e-3 if problem.precision == "tf32" else 1e-4
     return bool((got.float() - expected).norm() <= most * expected.norm())
 
@@ -197,7 +197,7 @@ def event_seconds(replay: Callable[[], None]) -> float:
 
 
 def timed(replays: dict[Name, Callable[[], None]], clock: Callable[[Callable[[], None]], float]) -> dict[Name, float]:
-    """Return the median seconds of each, timed once per block in an order drawn anew; the first block only warms up."""
+    """Return the median seconds of each replay: each block times all in a new random order, the first only warms up."""
     order = random.Random(0)
     samples: dict[Name, list[float]] = {name: [] for name in replays}
     for block in range(BLOCKS + 1):
@@ -209,7 +209,7 @@ def timed(replays: dict[Name, Callable[[], None]], clock: Callable[[Callable[[],
 
 
 def machine_numbers(device: torch.device) -> dict[str, float]:
-    """Return the numbers of a `Machine` that take a moment to measure: an empty launch, and a copy of 1 GiB."""
+    """Return the numbers of a `Machine` that are quick to measure: an empty launch, and a copy of 1 GiB."""
     small = torch.zeros(1, device=device)
     source = torch.zeros(2**30, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
@@ -218,11 +218,15 @@ def machine_numbers(device: torch.device) -> dict[str, float]:
 
 
 def tune(layers: dict[str, Problem], path: Path, minutes: float, console: Console) -> None:
-    """Time every case that `path` does not hold yet, as far as the minutes allow, and keep the results there."""
+    """Time the cases that `path` does not hold yet until the minutes are over, and keep the results there."""
     device = torch.device("cuda", torch.cuda.current_device())
     name = torch.cuda.get_device_name(device)
     machine = machine_of(device)
-    contents = load(path, name) if path.exists() else _new(name, device)
+    if path.exists():
+        contents = load(path, name)
+    else:
+        date, numbers = datetime.now(UTC).date().isoformat(), machine_numbers(device)
+        contents = Tuned(name, VERSION, torch.__version__, date, samples=BLOCKS, machine=numbers)
     done = {(entry.layer, entry.N) for entry in contents.entries}
     missing = [case for case in trials(layers, machine) if (layer_of(case.problem), case.problem.N) not in done]
     deadline = time.monotonic() + 60 * minutes
@@ -230,30 +234,27 @@ def tune(layers: dict[str, Problem], path: Path, minutes: float, console: Consol
         task = progress.add_task("cases", total=len(missing))
         for case in missing:
             if time.monotonic() > deadline:
-                console.print(f"{minutes:g} minutes are over; run again to go on where this stopped.")
+                console.print(f"{minutes:g} minutes are over; run the same command again to continue.")
                 return
             progress.update(task, description=f"{case.name}, N = {case.problem.N}")
             entry = measure(case, device, console)
             if entry is None:
-                console.print(f"{case.name} with N = {case.problem.N}: no candidate computes what the reference does.")
+                console.print(f"{case.name} with N = {case.problem.N}: no candidate agrees with the reference.")
             else:
-                contents = replace(contents, entries=merged(contents.entries, entry))
+                contents = replace(contents, entries=(*contents.entries, entry))
                 save(path, contents)
             progress.advance(task)
 
 
-def _new(name: str, device: torch.device) -> Tuned:
-    date, machine = datetime.now(UTC).date().isoformat(), machine_numbers(device)
-    return Tuned(name, triton=VERSION, torch=torch.__version__, date=date, samples=BLOCKS, machine=machine)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Time or list; return the exit status: 2 if nothing can be timed or a name is wrong."""
+    """Time or list; return the exit status, which is 2 if nothing can be timed or a name is wrong."""
     parser = argparse.ArgumentParser(prog="python -m kernels.tune", description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", nargs="*", default=[], metavar="NAME", help="names of layers, or one .json file")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="the file to write; by default the device's in tuned/")
-    parser.add_argument("--minutes", type=float, default=5, help="no case starts after them")
-    parser.add_argument("--list", action="store_true", help="only list the candidates and their estimated times")
+    parser.add_argument(
+        "--layers", nargs="*", default=[], metavar="NAME", help="names of layers, or one .json file; default: all"
+    )
+    parser.add_argument("--out", type=Path, metavar="PATH", help="write this file; default: the device's in tuned/")
+    parser.add_argument("--minutes", type=float, default=5, help="start no case after this time (default: %(default)s)")
+    parser.add_argument("--list", action="store_true", help="only list candidates and estimated times")
     args = parser.parse_args(arguments)
     errors = Console(stderr=True)
     try:
@@ -266,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(width=None if sys.stdout.isatty() else 200).print(listing(trials(layers, machine), machine))
         return 0
     if not torch.cuda.is_available():
-        errors.print("kernels.tune times kernels on a GPU, and here is no CUDA device; --list needs none.")
+        errors.print("kernels.tune times kernels on a GPU, but there is no CUDA device; --list needs none.")
         return 2
     if triton.knobs.runtime.interpret:
         errors.print("kernels.tune times compiled kernels, so run it with TRITON_INTERPRET unset.")

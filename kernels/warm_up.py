@@ -1,4 +1,4 @@
-"""Compiling ahead of use, so that no call of `moe` in a server's hot path waits for the compiler."""
+"""Compile before use, so that no call of `moe` in a server waits for the compiler."""
 
 from bisect import bisect_left
 from dataclasses import replace
@@ -18,10 +18,10 @@ from kernels.problem.routes import RoutingSource
 def warm_up(
     x: Tensor, routing: RoutingSource, experts: Experts, *, precision: Precision = "ieee", most_rows: int = 65536
 ) -> int:
-    """Run the example once with all options that `moe` may choose for up to `most_rows` rows; return their number.
+    """Run an example once with each of the options that `moe` may choose for up to `most_rows` rows; return their number.
 
-    The arguments are those of `kernels.moe.moe`, with a few rows and laid out as later calls will be: code depends on
-    dtypes, widths and whether strides and addresses are multiples of 16, and not on N.
+    The arguments are those of `kernels.moe.moe`, with a few rows and the layout of later calls: the code depends on
+    dtypes, widths and whether strides and addresses are multiples of 16, but not on N.
 
     Raises:
         ValueError: As `moe`, or `x` has no rows.
@@ -30,7 +30,7 @@ def warm_up(
         raise ValueError("warm_up needs an example with at least one row")
     with torch.no_grad():
         problem = problem_of(x, routing, experts, precision)
-        each = 1 if problem.routing == "flat" else problem.k  # a flat list is chosen for by its length
+        each = 1 if problem.routing == "flat" else problem.k  # the options of a flat list depend on its length
         sizes = LADDER[: bisect_left(LADDER, most_rows * problem.k // each) + 1]
         reached = {options_for(replace(problem, N=N, M=N * each), x.device): None for N in sizes}
         for options in reached:

@@ -1,1 +1,1 @@
-"""One call: its arguments checked and named, and the torch operator that runs it."""
+"""One call: it checks and names its arguments, and runs as a torch operator."""

@@ -1,4 +1,4 @@
-"""From the arguments of a call to its problem: check them, and name their sizes.
+"""From the arguments of a call to its problem: check them and name their sizes.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
@@ -18,16 +18,18 @@ from kernels.problem.routes import RoutingSource
 @remembered
 def problem_of(x: Tensor, routing: RoutingSource, experts: Experts, precision: Precision) -> Problem:
     """Return the sizes of a call whose arguments are right, or raise ValueError."""
-    weights = experts.tensors()
-    given = {name: tensor for name, tensor in routing.tensors().items() if tensor is not None}
-    require_device(x=x, **given, **weights)
-    require_dtype(*FLOATS, x=x, **weights)
+    require_device(x=x, **routing.tensors(), **experts.tensors())
+    require_dtype(*FLOATS, x=x, **experts.tensors())
     check_activation(experts.activation)
     require_precision(precision)
     wide = "H" if halves(experts.activation) == 1 else "2H"
-    letters = {"w2": "E H C", "w1": f"E D {wide}", "b1": f"E {wide}", "b2": "E C"}  # w2 first: it binds H
-    shapes = {name: (weights[name], dimensions) for name, dimensions in letters.items() if name in weights}
-    sizes = bind_shapes(x=(x, "N D"), **shapes)
+    sizes = bind_shapes(
+        x=(x, "N D"),
+        w2=(experts.w2, "E H C"),  # before w1: it says what H is
+        w1=(experts.w1, f"E D {wide}"),
+        b1=(experts.b1, f"E {wide}"),
+        b2=(experts.b2, "E C"),
+    )
     N, D, E, H, C = (sizes[letter] for letter in "NDEHC")
     if E > MOST_EXPERTS:
         raise ValueError(f"w1 may have at most {MOST_EXPERTS} experts, not {E}")

@@ -1,7 +1,7 @@
 """The torch operator `moegap::moe`: how compiled graphs and torch's flop counter see the operation.
 
-An operator takes tensors, numbers and strings, so routing, experts and options travel in parts and are put together
-inside.
+An operator takes only tensors, numbers and strings, so routing, experts and options are taken apart to call it and put
+together inside.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
@@ -34,11 +34,11 @@ NO_SETTINGS: dict[str, Any] = {
     "weights_over": "selected",
     "ordered": False,
 }
-"""What stands for the settings of a routing that has none, in the operator's order."""
+"""The settings of a routing that has none, in the order of the operator."""
 
 
 def call(x: Tensor, routing: RoutingSource, experts: Experts, precision: Precision, options: Options | None) -> Tensor:
-    """Return what the operator makes of these arguments of `kernels.moe.moe`."""
+    """Call the operator with these arguments of `kernels.moe.moe`."""
     settings = NO_SETTINGS | {name: getattr(routing, name) for name in routing.settings}
     out: Tensor = torch.ops.moegap.moe.default(
         x,
@@ -80,7 +80,7 @@ def _moe(
 
 
 def run(x: Tensor, routing: RoutingSource, experts: Experts, precision: Precision, options: Options | None) -> Tensor:
-    """Check the arguments and return what `kernels.moe.moe` does, under `options` or those chosen for the device."""
+    """Check the arguments and run `options`, or those chosen for the device; return the outputs (N, C)."""
     problem = problem_of(x, routing, experts, precision)
     if problem.N == 0 or problem.M == 0:
         return x.new_zeros(problem.N, problem.C)
@@ -99,7 +99,7 @@ def _fake(x: Tensor, *others: Any) -> Tensor:
 
 @register_flop_formula(torch.ops.moegap.moe)
 def _flops(x_shape: torch.Size, kind: str, routing: list[Any], k: int, *others: Any, out_shape: torch.Size) -> int:
-    """Return the operations of the products that are needed: the gate's and the chosen experts', no padding."""
+    """Return the operations of the gate and of the chosen experts, without padding."""
     w1_shape, w2_shape = others[4], others[6]
     (N, D), (E, H, C) = x_shape, w2_shape
     M: int = N * k if kind == "gate" else torch.Size(routing[0]).numel()

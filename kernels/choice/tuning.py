@@ -1,8 +1,8 @@
-"""Options that were timed on this device, if there are any; else those that the cost model chooses.
+"""The options of a call: those timed on this device if there are any, else the choice of the cost model.
 
-A file `tuned/<device>-triton-<version>.json`, made by `python -m kernels.tune`, holds
+`python -m kernels.tune` writes a file `tuned/<device>-triton-<version>.json` with
 
-    device, triton, torch, date    where, with what and when it was measured
+    device, triton, torch, date    the device, versions and day of the measurement
     samples                        graph replays behind each median
     machine                        measured numbers of the device, by their names in `kernels.cost.machine.Machine`
     entries                        for each layer and N: sizes, options and their median seconds
@@ -14,7 +14,6 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +29,7 @@ from kernels.paths.paths import decode
 from kernels.problem.problem import Problem
 
 PAPER = Problem(N=1, D=512, H=64, E=8, C=10, k=2, M=2, dtype=torch.bfloat16, activation="gelu", described=(True, False))
-"""The head of arXiv 2601.15021 at one row; rows of w2 are too narrow for a descriptor."""
+"""The head of arXiv 2601.15021 at one row; the rows of w2 are too narrow for a descriptor."""
 
 LANGUAGE = Problem(N=1, D=2048, H=768, E=128, C=2048, k=8, M=8, dtype=torch.bfloat16, activation="swiglu")
 """A layer of Qwen3-30B-A3B at one row."""
@@ -38,12 +37,12 @@ LANGUAGE = Problem(N=1, D=2048, H=768, E=128, C=2048, k=8, M=8, dtype=torch.bflo
 FOLDER = Path(__file__).with_name("tuned")
 
 VERSION = ".".join(triton.__version__.split(".")[:2])
-"""Triton's version, as far as it decides what code a kernel becomes."""
+"""Triton's version without the patch, which does not change the code of a kernel."""
 
 
 @dataclass(frozen=True)
 class LayerKey:
-    """What a timed call and another one must have in common for its options to serve; `dtype` as in "bfloat16"."""
+    """What a call must share with a timed one to use its options; `dtype` as in "bfloat16"."""
 
     D: int
     H: int
@@ -67,7 +66,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was measured on one device with one version of Triton."""
+    """The measurements on one device with one version of Triton."""
 
     device: str
     triton: str
@@ -79,14 +78,14 @@ class Tuned:
 
 
 def options_for(problem: Problem, device: torch.device) -> Options:
-    """Return the options of a call on `device`: those timed there, else the cost model's choice."""
+    """Return the options of a call on `device`: those timed there, or else the cost model's choice."""
     return tuned(problem, device) or choose(problem, machine_of(device))
 
 
 def tuned(problem: Problem, device: torch.device) -> Options | None:
     """Return the options timed for this layer at the N nearest by ratio, or None.
 
-    A CUDA device without a file is warned of once.
+    A CUDA device without a file gets one warning.
     """
     if device.type != "cuda" or triton.knobs.runtime.interpret:
         return None
@@ -103,15 +102,13 @@ def _tuned(problem: Problem, name: str) -> Options | None:
     if problem.routing == "flat":
         return None
     entries = [entry for entry in _entries(name) if entry.layer == layer_of(problem)]
-    if not entries:
-        return None
-    options = min(entries, key=lambda entry: abs(math.log(entry.N / problem.N))).options
-    return options if options.possible(problem) else None
+    nearest = min(entries, key=lambda entry: abs(math.log(entry.N / problem.N)), default=None)
+    return nearest.options if nearest and nearest.options.possible(problem) else None
 
 
 @lru_cache
 def _entries(name: str) -> tuple[Entry, ...]:
-    """Return what was timed on a device, or warn and return nothing if there is no good file."""
+    """Return the entries of a device, or warn and return none if it has no good file."""
     path = path_of(name)
     if not path.exists():
         warnings.warn(
@@ -128,14 +125,14 @@ def _entries(name: str) -> tuple[Entry, ...]:
         return ()
 
 
-def path_of(name: str, folder: Path | None = None) -> Path:
-    """Return the file of a device by its name and this version of Triton, by default in this room's folder."""
+def path_of(name: str) -> Path:
+    """Return the file of a device with this version of Triton."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return (folder or FOLDER) / f"{slug}-triton-{VERSION}.json"
+    return FOLDER / f"{slug}-triton-{VERSION}.json"
 
 
 def layer_of(problem: Problem) -> LayerKey:
-    """Return what a call has in common with all others of its layer."""
+    """Return what a call shares with all others of its layer."""
     sizes = {name: getattr(problem, name) for name in ("D", "H", "E", "C", "k", "activation", "precision")}
     return LayerKey(**sizes, dtype=str(problem.dtype).removeprefix("torch."))
 
@@ -144,7 +141,7 @@ def load(path: Path, name: str) -> Tuned:
     """Return the contents of the file of the device `name`.
 
     Raises:
-        ValueError: It is no JSON, not of the form above, or of another device or version; the message says so.
+        ValueError: The file is no JSON, not of the form above, or of another device or version.
     """
     try:
         values = json.loads(path.read_text())
@@ -166,13 +163,8 @@ def _entry(values: dict[str, Any]) -> Entry:
 
 
 def save(path: Path, contents: Tuned) -> None:
-    """Write a file in one step, so that nobody ever reads half of it."""
+    """Write a file in one step, so that nobody reads half of it."""
     entries = [{**asdict(entry), "options": json.loads(entry.options.code)} for entry in contents.entries]
     part = path.with_suffix(".part")
     part.write_text(json.dumps({**asdict(contents), "entries": entries}, indent=1) + "\n")
     part.replace(path)
-
-
-def merged(entries: Iterable[Entry], new: Entry) -> tuple[Entry, ...]:
-    """Return the entries with `new` in place of an older one of the same layer and N."""
-    return (*(entry for entry in entries if (entry.layer, entry.N) != (new.layer, new.N)), new)

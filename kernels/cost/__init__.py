@@ -1,1 +1,1 @@
-"""What a launch costs: what it does, what the GPU offers, and the seconds that follow."""
+"""What a launch costs: its work, the numbers of the GPU, and the seconds that follow from both."""

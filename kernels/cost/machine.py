@@ -1,12 +1,12 @@
-"""What a GPU offers, in numbers: what turns the work of a launch into seconds.
+"""The numbers of a GPU that turn the work of a launch into seconds.
 
-Sources. H100 SXM: matrix product in bf16 and copy measured once, with torch 2.11 (8192^3 on random data, 798 TFLOP/s;
-3.0 TB/s read and written); multiprocessors, shared memory, L2 size and fp32 from the data sheet. Those two figures are
-0.81 and 0.90 of the data sheet's, so where nothing is measured (tf32, and the other machines) the data sheet's rates
-are taken times these shares. L2: 5120 bytes per clock as NVIDIA gives for the A100, at the boost clock of the machine;
-the same per multiprocessor for the B200. One multiprocessor's part: its 64 bytes per clock, times 0.7. Seconds of a
-launch and of a wait (some 270 clocks of latency, as much again for the program's own steps): estimates, the same for
-all; `python -m kernels.tune` measures the launch.
+Sources. The H100 SXM was measured once, with torch 2.11: 798 TFLOP/s in a bf16 product of 8192^3 on random data, and
+3.0 TB/s read and written in a copy. Its multiprocessors, shared memory, L2 size and fp32 rate are the data sheet's. The
+two measured rates are 0.81 and 0.90 of the data sheet's, so tf32 and the other machines, which nobody measured, get the
+data sheet's rates times these shares. L2: NVIDIA's 5120 bytes per clock of the A100, at the boost clock of the machine;
+for the B200 the same per multiprocessor. One multiprocessor reads 64 bytes per clock from L2, times 0.7. The seconds of
+a launch and of a wait (some 270 clocks of latency, and as many for the steps of the program) are estimates, the same
+for all machines; `python -m kernels.tune` measures the launch.
 """
 
 import re
@@ -24,9 +24,9 @@ class Machine:
     """One GPU.
 
     Attributes:
-        name: As in the name that CUDA gives it.
+        name: A word of the name that CUDA gives it.
         capability: Compute capability times 10: 90 for sm_90.
-        multiprocessors: How many there are.
+        multiprocessors: Their number.
         shared_bytes: The most shared memory of one program.
         l2_bytes: Size of the L2 cache.
         dram_rate: Bytes per second, read and written.
@@ -36,7 +36,7 @@ class Machine:
         tf32_rate: FLOP/s of tf32 on tensor cores.
         fp32_rate: FLOP/s of fp32 without tensor cores.
         launch_seconds: From one launch in a CUDA graph to the next, if both are empty.
-        wait_seconds: From a load to the next step that depends on its value, answered by L2.
+        wait_seconds: From a load that L2 answers to the next step that needs its value.
     """
 
     name: str
@@ -69,7 +69,7 @@ H100 = Machine(
 )
 
 H200 = replace(H100, name="H200", dram_rate=4.3e12)
-"""The data sheet's 4.8 TB/s; everything else is an H100."""
+"""An H100 with the 4.8 TB/s of its data sheet."""
 
 A100 = Machine(
     name="A100",
@@ -108,7 +108,7 @@ _assumed: ContextVar[Machine | None] = ContextVar("assumed", default=None)
 
 @contextmanager
 def assuming(machine: Machine) -> Iterator[None]:
-    """Let every device count as `machine` inside, for inspection ahead of time and for tests."""
+    """Treat every device as `machine` inside, to compile ahead of time and for tests."""
     token = _assumed.set(machine)
     try:
         yield
@@ -117,9 +117,9 @@ def assuming(machine: Machine) -> Iterator[None]:
 
 
 def machine_of(device: torch.device) -> Machine:
-    """Return the machine of a CUDA device, known or scaled from the nearest known one; for any other device the H100.
+    """Return the machine of a CUDA device, known or scaled from the nearest known one; for other devices the H100.
 
-    Asks for properties once per device, which does not wait for it.
+    It asks CUDA once per device, and does not wait for the device.
     """
     assumed = _assumed.get()
     if assumed is not None:
@@ -142,7 +142,7 @@ def _machine(index: int) -> Machine:
 
 
 def derived(name: str, *, capability: int, multiprocessors: int, l2_bytes: int, shared_bytes: int) -> Machine:
-    """Return the known machine that `name` has as a word, or the nearest below, scaled by multiprocessors."""
+    """Return the known machine that `name` contains as a word, or else the nearest one scaled by multiprocessors."""
     words = re.findall(r"\w+", name)
     distance = {
         known: (known.name not in words, known.capability > capability, abs(capability - known.capability))

@@ -1,4 +1,4 @@
-"""From what launches do to the seconds that they take on a machine.
+"""From the work of launches to the seconds that they take on a machine.
 
 A call takes the sum, over its launches, of
 
@@ -10,20 +10,19 @@ A call takes the sum, over its launches, of
 
 with, for each launch (`kernels.cost.work` says what counts):
 
-    touched    bytes of different values; missing is the share that the L2 cache does not still hold from the call
-               before: all when cold, else 1 - L2 size / touched bytes of the whole call, at least 0
+    touched    bytes of different values; missing is the share of them that the L2 cache lost since the last call:
+               all if cold, else 1 - L2 size / touched bytes of the whole call, at least 0
     asked      bytes that programs read and write
     F, B       FLOPs and bytes of one program
     rounds     programs over multiprocessors, rounded up: a last round takes as long as a full one
-    waves      programs over those that the device holds at once, as shared memory, registers and threads allow, rounded
-               up; a persistent product has one program per multiprocessor, which starts a tile while it ends another,
-               so that its `start` counts once
-    share      of the FLOP rate that a tile of r rows and c columns lets a multiprocessor reach, 1 / (1 + 16/r + 16/c),
-               an estimate: the smaller the tile, the more operands each FLOP takes from shared memory; half of it
-               without tensor cores
-    wait       of one dependent read, longer by the share that is missing
+    waves      programs over those that shared memory, registers and threads let the device hold at once, rounded up; a
+               persistent product has one program per multiprocessor, which starts a tile while it ends another, so
+               its `start` counts once
+    share      of the FLOP rate that a tile of r rows and c columns can reach, estimated as 1 / (1 + 16/r + 16/c),
+               because a smaller tile reads more operands from shared memory per FLOP; half of it without tensor cores
+    wait       seconds of one dependent read, times 1 + missing
 
-The rates stand in `kernels.cost.machine`.
+`kernels.cost.machine` has the rates.
 """
 
 from collections.abc import Sequence
@@ -34,14 +33,14 @@ from kernels.launch.integers import cdiv
 
 
 def total_seconds(works: Sequence[LaunchWork], machine: Machine, *, cold: bool = False) -> float:
-    """Return the seconds of one call in a CUDA graph; `cold` if nothing is in the L2 cache before."""
+    """Return the seconds of one call in a CUDA graph; `cold` if the L2 cache is empty before."""
     touched = sum(work.touched for work in works)
     missing = 1.0 if cold else max(0.0, 1 - machine.l2_bytes / max(touched, 1))
     return sum(seconds(work, machine, missing) for work in works)
 
 
 def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
-    """Return the seconds of one launch if `missing` of what it touches is not in the L2 cache."""
+    """Return the seconds of one launch if the share `missing` of what it touches is not in the L2 cache."""
     asked = work.read + work.written
     rounds = cdiv(work.programs, machine.multiprocessors)
     waves = cdiv(rounds, held_at_once(work, machine))
@@ -56,7 +55,7 @@ def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
 
 
 def rate(work: LaunchWork, machine: Machine) -> float:
-    """Return the FLOP/s of what multiplies."""
+    """Return the FLOP/s of the unit that multiplies."""
     return {"half": machine.half_rate, "tf32": machine.tf32_rate, "fp32": machine.fp32_rate}[work.unit]
 
 

@@ -1,11 +1,11 @@
-"""What one launch does: programs, FLOPs, bytes. Each kernel's stands beside what launches it, and must be kept true.
+"""The work of one launch: programs, FLOPs, bytes. Each kernel counts its work beside its launch; tests hold it true.
 
-FLOPs are those that dots execute, 2 per multiply-add, whatever they multiply: unused rows of a tile, columns and
-experts beyond the last. Bytes are those of values that programs ask for: a value that two programs read counts twice,
-whichever memory answers. Masked-out values do not count, nor do the integers of the dispatch that tell a program
-where its rows lie, except in the dispatch itself.
+FLOPs are all that dots execute, 2 per multiply-add, including unused rows of a tile and columns and experts beyond the
+last. Bytes are those of the values that programs ask for: a value that two programs read counts twice, whichever memory
+answers. Masked-out values do not count. The integers of the dispatch that tell a program where its rows are count only
+in the dispatch itself.
 
-Every assignment is taken to have an expert, the gate's weights to have the dtype of x, and both biases to be there.
+The counts assume that every assignment has an expert, that the gate has the dtype of x, and that no bias is missing.
 
 E experts, M assignments.
 """
@@ -20,7 +20,7 @@ from kernels.launch.launch import Stage
 from kernels.problem.problem import Problem
 
 Unit = Literal["half", "tf32", "fp32"]
-"""What multiplies: tensor cores on 16 bits or on tf32, or fp32 without tensor cores."""
+"""The unit that multiplies: tensor cores on 16 bits or on tf32, or fp32 without tensor cores."""
 
 Histogram = tuple[tuple[int, int], ...]
 """How many experts have how many rows, as (rows, experts) pairs; unused experts are left out."""
@@ -28,24 +28,24 @@ Histogram = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class LaunchWork:
-    """What one launch does, in sums over its programs unless said otherwise.
+    """The work of one launch: sums over its programs unless they are said to be of one program.
 
     Attributes:
         stage: The part of the operation.
         kernel: Name of the Triton function, or of the torch operator.
-        programs: Programs that have work; the grid may have more, which find none and end.
+        programs: Programs with work; the grid may have more, which end at once.
         flops: Executed.
         read: Bytes asked for.
         written: Bytes written.
-        touched: Bytes of different values among them: what must come from memory or go there at least.
-        unit: What multiplies.
+        touched: Bytes of different values among them: the least that must come from memory or go there.
+        unit: The unit that multiplies.
         tile: Rows and columns of a program's dot, as the tensor core sees them; (0, 0) without one.
-        start: Reads before and after the loop of one program that each wait for the one before.
-        fillings: How often its loop waits for memory: a pipelined one once per filling of its stages.
+        start: Reads of one program outside its loop that each wait for the one before.
+        fillings: How often the loop of one program waits for memory: once for each filling of its stages.
         warps: Warps of a program.
-        held: fp32 values that a program accumulates in registers.
-        shared: Bytes of shared memory that the operands of a program take.
-        persistent: Whether a program starts one tile while it ends another.
+        held: fp32 values that one program accumulates in registers.
+        shared: Bytes of shared memory that the operands of one program take.
+        persistent: Whether one program starts a tile while it ends another.
     """
 
     stage: Stage
@@ -66,19 +66,19 @@ class LaunchWork:
 
 
 def balanced(problem: Problem) -> Histogram:
-    """Return the rows of the experts in use when M assignments are spread as evenly as can be."""
+    """Return the rows of the experts in use if the M assignments are spread as evenly as they can be."""
     least, more = divmod(problem.M, problem.E)
     return tuple(pair for pair in ((least + 1, more), (least, problem.E - more)) if all(pair))
 
 
 def histogram(rows_per_expert: Iterable[int]) -> Histogram:
-    """Return the histogram of given numbers of rows, largest first."""
+    """Return the histogram of the rows of each expert, largest first."""
     rows = sorted((rows for rows in rows_per_expert if rows), reverse=True)
     return tuple((size, rows.count(size)) for size in dict.fromkeys(rows))
 
 
 def unit_of(dtype: torch.dtype, precision: str) -> Unit:
-    """Return what multiplies operands of `dtype`."""
+    """Return the unit that multiplies operands of `dtype`."""
     if dtype.itemsize == 2:
         return "half"
     return "tf32" if precision == "tf32" else "fp32"

@@ -1,4 +1,4 @@
-"""Checks of tensor arguments, remembered by layout; a failure is one sentence that names the tensor."""
+"""Checks of tensor arguments, remembered by layout. A failure is one sentence that names the tensor."""
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -11,10 +11,10 @@ from torch import Tensor
 from kernels.launch.launch import runs_anywhere
 
 ALIGNMENT = 16
-"""Bytes. Whether an address is a multiple of it may decide how memory is read."""
+"""Bytes. Memory may be read in another way if an address is a multiple of it."""
 
 MOST_REMEMBERED = 4096
-"""Calls that one check remembers; one more makes it forget them all."""
+"""Calls that one check remembers; with one more it forgets them all."""
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 """Dtypes of features and weights."""
@@ -24,9 +24,9 @@ Result = TypeVar("Result")
 
 
 def remembered(check: Callable[[*Arguments], Result]) -> Callable[[*Arguments], Result]:
-    """Let `check`, which looks at no values of tensors, run once for all calls whose tensors have the same layout.
+    """Let `check` run only once for all calls whose tensors have the same layout; it must not read their values.
 
-    Its arguments are tensors, dataclasses of tensors, and what can be a key. A result is remembered, an error is not.
+    Its arguments are tensors, dataclasses of tensors, and hashable values. A result is remembered, an error is not.
     """
     known: dict[tuple[Any, ...], Result] = {}
 
@@ -46,7 +46,7 @@ def remembered(check: Callable[[*Arguments], Result]) -> Callable[[*Arguments], 
 
 
 def _layout(value: Any) -> Any:
-    """Return all that a check may look at in one argument, as a key."""
+    """Return what a check may look at in one argument, as a key."""
     if isinstance(value, Tensor):
         return value.shape, value.stride(), value.dtype, value.device, value.data_ptr() % ALIGNMENT
     if is_dataclass(value):
@@ -54,17 +54,20 @@ def _layout(value: Any) -> Any:
     return value
 
 
-def bind_shapes(**tensors: tuple[Tensor, str]) -> dict[str, int]:
-    """Return the size of every dimension letter, given each tensor with its letters, such as "E D H".
+def bind_shapes(**tensors: tuple[Tensor | None, str]) -> dict[str, int]:
+    """Return the size of every dimension letter of tensors that come with their letters, such as "E D H".
 
-    A number before a letter multiplies it: "2H" is twice H, which a tensor before it binds.
+    A number before a letter multiplies it: "2H" is twice H, and an earlier tensor must say what H is. A tensor that is
+    None is left out.
 
     Raises:
-        ValueError: A tensor has another number of dimensions, a letter has two sizes, or one is 0 that is
-            none of N, M and B.
+        ValueError: A tensor has another number of dimensions, a letter has two sizes, or a size other than N, M and B
+            is 0.
     """
     sizes: dict[str, int] = {}
     for name, (tensor, text) in tensors.items():
+        if tensor is None:
+            continue
         letters, shape = _split(text), tensor.shape
         known = [_size(letter, sizes) for letter in letters]
         if len(shape) != len(letters) or not all(map(_fits, letters, known, shape)):
@@ -81,7 +84,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _size(letter: str, sizes: dict[str, int]) -> int | None:
-    """Return the size that `letter`, such as "H" or "2H", must have, or None while it is free."""
+    """Return the size that `letter`, such as "H" or "2H", must have, or None if it may still be anything."""
     if letter in sizes or len(letter) == 1:
         return sizes.get(letter)
     size = sizes.get(letter[-1])
@@ -93,9 +96,9 @@ def _fits(letter: str, known: int | None, size: int) -> bool:
     return size == known or (known is None and (size > 0 or letter in "NMB"))
 
 
-def require_dtype(*dtypes: torch.dtype, **tensors: Tensor) -> None:
-    """Raise ValueError unless each of `tensors` has one of `dtypes`, the same for all."""
-    (first, leader), *others = tensors.items()
+def require_dtype(*dtypes: torch.dtype, **tensors: Tensor | None) -> None:
+    """Raise ValueError unless all `tensors` that are not None have the same one of `dtypes`; the first is a tensor."""
+    (first, leader), *others = [(name, tensor) for name, tensor in tensors.items() if tensor is not None]
     if leader.dtype not in dtypes:
         raise ValueError(f"{first} must be {' or '.join(map(str, dtypes))}, not {leader.dtype}")
     for name, tensor in others:

@@ -1,4 +1,4 @@
-"""Tensor descriptors: tiles that the device copies on its own, with zeros for what lies beyond a dimension.
+"""Tensor descriptors: the device copies whole tiles, with zeros beyond the end of a dimension.
 
 E experts, D input and H output width of a product.
 """
@@ -10,13 +10,13 @@ from kernels.launch.checks import ALIGNMENT
 
 
 def _strides(tensor: Tensor) -> list[int]:
-    """Return the strides, with an aligned one where a dimension of size 1 makes it meaningless."""
+    """Return the strides, with an aligned one for each dimension of size 1, whose stride means nothing."""
     pairs = zip(tensor.shape[:-1], tensor.stride()[:-1], strict=True)
     return [stride if size > 1 else ALIGNMENT for size, stride in pairs] + [tensor.stride(-1)]
 
 
 def describable(tensor: Tensor, halves: int = 1) -> bool:
-    """Return whether strides and address allow a descriptor: rows of neighbours, apart and aligned.
+    """Return whether strides and address allow a descriptor: contiguous rows that do not overlap and are aligned.
 
     With two halves, the second half of a row must be aligned too.
     """
@@ -30,7 +30,7 @@ def describe(name: str, tensor: Tensor, block: list[int], halves: int = 1) -> Te
     """Return the descriptor of `tensor` in tiles of `block`; no size may be 0.
 
     Raises:
-        ValueError: `tensor` is not describable; `name` says which it is.
+        ValueError: `tensor` is not describable; the message calls it `name`.
     """
     if not describable(tensor, halves):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Starting a Triton kernel, or recording the launch instead, for inspection ahead of time."""
+"""Start a Triton kernel, or record the launch instead, to compile it ahead of time."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +16,7 @@ Stage = Literal["route", "dispatch", "experts", "combine", "fused"]
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel start: its part, the Triton function, its grid, its arguments by name, and how it is compiled."""
+    """One start of a kernel: its stage, Triton function, grid, arguments by name, warps and stages of its loop."""
 
     stage: Stage
     kernel: Any
@@ -32,7 +32,7 @@ _name_stage: Callable[[str], AbstractContextManager[object]] = nullcontext
 
 @contextmanager
 def recording() -> Iterator[list[Launch]]:
-    """Collect the launches made inside in the list given and run none; tensors may be on the meta device."""
+    """Yield a list that collects the launches made inside; none runs, so tensors may be on the meta device."""
     records: list[Launch] = []
     token = _records.set(records)
     try:
@@ -58,7 +58,8 @@ def launch(
 ) -> None:
     """Run `kernel` on the device of its tensors, or record it inside `recording`.
 
-    Multiply and add are fused: Triton 3.10 stops doing so by default, which halves fp32 products.
+    Multiply and add are fused on request: from Triton 3.10 on they are not by default, and fp32 products take twice
+    the time.
     """
     records = _records.get()
     if records is not None:
@@ -72,18 +73,16 @@ def launch(
 
 
 def runs_anywhere() -> bool:
-    """Return whether launches need no GPU now: they are recorded, or interpreted."""
+    """Return whether launches need no GPU, because they are recorded or interpreted."""
     return _records.get() is not None or bool(triton.knobs.runtime.interpret)
 
 
-def require_device(**tensors: Tensor) -> None:
-    """Raise ValueError unless all `tensors` share one device on which a kernel can run now."""
-    devices = {tensor.device for tensor in tensors.values()}
-    if len(devices) > 1:
-        placed = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
+def require_device(**tensors: Tensor | None) -> None:
+    """Raise ValueError unless all `tensors` that are not None share one device on which a kernel can run now."""
+    devices = {name: tensor.device for name, tensor in tensors.items() if tensor is not None}
+    if len(set(devices.values())) > 1:
+        placed = ", ".join(f"{name} on {device}" for name, device in devices.items())
         raise ValueError(f"all tensors must be on one device, but found {placed}")
-    if not runs_anywhere() and devices.pop().type != "cuda":
-        name, tensor = next(iter(tensors.items()))
-        raise ValueError(
-            f"{name} is on {tensor.device}: Triton needs CUDA tensors, or TRITON_INTERPRET=1 from the start"
-        )
+    name, device = next(iter(devices.items()))
+    if not runs_anywhere() and device.type != "cuda":
+        raise ValueError(f"{name} is on {device}: Triton needs CUDA tensors, or TRITON_INTERPRET=1 from the start")

@@ -1,9 +1,9 @@
-"""Tickets: programs that each computed part of a sum find out which of them comes last and adds the parts up.
+"""Tickets: programs that share a sum find out which of them finishes last and has to add up the parts.
 
-Each such sum has a counter that is 0 between launches: every program takes a ticket once its part is stored, and
-the last one adds up in a fixed order, so the result does not depend on which came last, and sets the counter back.
-Launches that may run at the same time never share a counter: each stream has counters of its own, and so has each
-launch captured in a CUDA graph, since the graph may be replayed beside anything.
+Each shared sum has a counter that is 0 between launches. Every program stores its part and then takes a ticket. The
+last one adds up the parts in a fixed order, so the result does not depend on which program that is, and resets the
+counter. Launches that may run at the same time never share a counter: each stream has its counters, and so has each
+launch captured in a CUDA graph, because the graph may be replayed beside anything.
 """
 
 import threading
@@ -16,20 +16,20 @@ import triton.language as tl
 from torch import Tensor
 
 MOST = 2**14
-"""One launch may have this many shared sums at most."""
+"""The most shared sums of one launch."""
 
 RESERVE = 2**20
-"""Counters that captured launches of one device share out; a captured launch keeps its own for good."""
+"""Counters set aside for the captured launches of one device; a captured launch keeps the ones it takes."""
 
 LINE = 32
-"""Counters of one line of the L2 cache; those of a launch start at such a line, as aligned as all others."""
+"""Counters of one line of the L2 cache; the counters of every launch start at such a line."""
 
 
 @triton.jit
 def take_ticket(counter, programs: tl.constexpr) -> tl.tensor:
-    """Return whether this program is the last of `programs` to come here, after setting the counter back to 0.
+    """Return whether this program is the last of `programs` to come here; the last one resets the counter to 0.
 
-    What any of them stored before is visible to the last one, which must read it with cache_modifier=".cg".
+    The last one sees everything that the others stored before, if it reads with cache_modifier=".cg".
     """
     tl.debug_barrier()
     last = tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu") == programs - 1
@@ -40,14 +40,14 @@ def take_ticket(counter, programs: tl.constexpr) -> tl.tensor:
 
 @dataclass
 class _Reserve:
-    """Counters that captured launches take their own from."""
+    """The counters that captured launches take theirs from."""
 
     zeros: Tensor  # (RESERVE,) int32
     taken: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, number: int) -> Tensor | None:
-        """Return `number` counters that nobody else has, or None when too few are left."""
+        """Return `number` counters that no other launch has, or None if too few are left."""
         number = -(-number // LINE) * LINE
         with self.lock:
             if self.taken + number > RESERVE:
@@ -63,11 +63,11 @@ _reserves: dict[torch.device, _Reserve] = {}
 def counters(number: int, device: torch.device) -> Tensor:
     """Return at least `number` int32 counters, all 0, for one launch on the current stream of `device`.
 
-    A launch captured in a CUDA graph has counters of its own; if nothing ran on the device before the capture, or
-    the reserve is used up, the graph itself sets them to 0 in each replay.
+    A launch captured in a CUDA graph gets counters that no other launch has. If nothing ran on the device before the
+    capture, or the reserve is used up, the graph itself sets them to 0 in each replay.
 
     Raises:
-        ValueError: More than MOST are asked for.
+        ValueError: `number` is above MOST.
     """
     if number > MOST:
         raise ValueError(f"one launch may have at most {MOST} split sums, not {number}: use larger tiles")
@@ -86,9 +86,9 @@ def counters(number: int, device: torch.device) -> Tensor:
 
 
 def _lasting_zeros(number: int, device: torch.device) -> Tensor:
-    """Return `number` counters, all 0 before the current stream goes on, in memory that no graph's pool owns.
+    """Return `number` counters in memory that belongs to no graph's pool, all 0 before the current stream goes on.
 
-    torch sends what a thread allocates while it warms up a graph to the graph's pool, so another thread allocates.
+    While a thread warms up a graph, torch serves its allocations from the graph's pool, so another thread allocates.
     """
     with ThreadPoolExecutor(1) as other:
         zeros = other.submit(lambda: torch.zeros(number, dtype=torch.int32, device=device)).result()

@@ -1,4 +1,4 @@
-"""Combine: the weighted sum of each row's expert outputs, gathered from their slots without atomics.
+"""Combine: the weighted sum of each row's expert outputs, read from their slots without atomics.
 
 N rows, k experts per row, M assignments, C output width, S parts whose sum is an output.
 """
@@ -15,12 +15,12 @@ from kernels.launch.launch import launch, require_device
 from kernels.problem.problem import Problem
 
 TILE = 1024
-"""Outputs of one program: 16 bytes for each thread in a 16-bit dtype."""
+"""Outputs of one program: 16 bytes a thread in a 16-bit dtype."""
 
 
 @triton.jit
 def _load_assignment(weights, slots, m, used):
-    """Return weights, 0 for none, and slots, negative for none, of assignments m where `used`."""
+    """Return the weights and slots of the assignments m that are `used`; without one they are 0 and negative."""
     slot = tl.load(slots + m, mask=used, other=-1).to(tl.int64)
     weight = tl.load(weights + m, mask=used, other=0.0).to(tl.float32)
     return tl.where(slot >= 0, weight, 0.0), slot
@@ -28,7 +28,7 @@ def _load_assignment(weights, slots, m, used):
 
 @triton.jit
 def _load_output(y, slot, c, M, C, stride_ym, stride_yc, S: tl.constexpr):
-    """Return the outputs of slots, 0 for negative ones, (block_n, block_c)."""
+    """Return the outputs of the slots (block_n, block_c), 0 for a negative slot."""
     y += slot[:, None] * stride_ym + c.to(tl.int64)[None, :] * stride_yc
     inside = (slot >= 0)[:, None] & (c < C)[None, :]
     total = tl.load(y, mask=inside, other=0.0).to(tl.float32)
@@ -63,12 +63,12 @@ def _combine_kernel(
     if starts is None:
         end = tl.where(used, n * k + k, 0)
         for first in range(0, k, unroll):
-            found: tl.tuple = ()  # all slots are asked for before any output is
+            loaded: tl.tuple = ()  # first ask for all slots, then for the outputs
             for j in tl.static_range(unroll):
                 m = n * k + first + j
-                found += (_load_assignment(weights, slots, m, m < end),)
+                loaded += (_load_assignment(weights, slots, m, m < end),)
             for j in tl.static_range(unroll):
-                weight, slot = found[j]
+                weight, slot = loaded[j]
                 total += weight[:, None] * _load_output(y, slot, c, M, C, stride_ym, stride_yc, S)
     else:
         begin = tl.load(starts + n, mask=used, other=0).to(tl.int64)
@@ -97,20 +97,20 @@ def combine(
     order: Tensor | None = None,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return for each row the sum over its assignments m of weights[m] y[slots[m]], (N, C).
+    """Return, for each row, the sum of weights[m] y[slots[m]] over its assignments m, (N, C).
 
     Args:
         y: Outputs in slot order, (M, C), or (S, M, C) for S parts that are added first. Any strides, but parts that are
             not contiguous are copied.
         weights: (M,), any floating dtype.
-        slots: (M,) int32, below M, or negative for no output. Not checked: that would wait.
+        slots: (M,) int32, below M, or negative for no output. Not checked, since that would wait for the device.
         rows: N.
-        k: With it, the assignments of row n are n k to n k + k - 1.
-        starts: Without k, they are order[starts[n]] to order[starts[n + 1] - 1], as `row_order` gives; (N + 1,) int32.
-        order: (M,) int32 or int64; None if each assignment is at its place already.
+        k: If set, row n has the assignments n k to n k + k - 1.
+        starts: Otherwise row n has order[starts[n]] to order[starts[n + 1] - 1]; (N + 1,) int32, see `row_order`.
+        order: (M,) int32 or int64; None if the assignments are in the order of their rows already.
         out_dtype: Dtype of the result, by default that of `y`.
 
-    The sum is fp32, in that order; a row without assignments gives 0.
+    The sum is fp32, in the order of the assignments; a row without any gives 0.
 
     Raises:
         ValueError: An argument has the wrong shape, dtype or device.
@@ -150,12 +150,12 @@ def combine(
 
 
 def row_order(rows: Tensor, N: int, *, ordered: bool) -> tuple[Tensor, Tensor | None]:
-    """Return starts (N + 1,) int32 and order (M,), None if `ordered`, that list the assignments of each of N rows.
+    """Return starts (N + 1,) int32 and order (M,) that list the assignments of each row; no order if `ordered`.
 
     Args:
         rows: Row of each assignment, (M,) int32 or int64, 0 to N - 1.
         N: Number of rows.
-        ordered: Whether `rows` never falls.
+        ordered: Whether `rows` never decrease.
     """
     order = None
     if not ordered:
@@ -165,7 +165,7 @@ def row_order(rows: Tensor, N: int, *, ordered: bool) -> tuple[Tensor, Tensor | 
 
 
 def combine_work(problem: Problem, splits: int, y_size: int) -> LaunchWork:
-    """Return the work of `combine` on `splits` parts of values of `y_size` bytes."""
+    """Return the work of `combine` on `splits` parts whose values have `y_size` bytes."""
     N, C, M = problem.N, problem.C, problem.M
     block_c = min(next_power_of_2(C), TILE // 2)
     wide = cdiv(C, block_c)
@@ -185,9 +185,9 @@ def combine_work(problem: Problem, splits: int, y_size: int) -> LaunchWork:
 
 
 def row_order_work(problem: Problem) -> tuple[LaunchWork, ...]:
-    """Return the work of `row_order` on int32 rows in any order: torch operators, one launch each.
+    """Return the work of `row_order` on unordered int32 rows: one launch for each torch operator.
 
-    Large sorts take torch several launches.
+    In truth torch needs more than one launch for a large sort.
     """
     M, every = problem.M, problem.N + 1
     search = 4 * every * (1 + (M + 1).bit_length())
@@ -241,14 +241,13 @@ def _check(
     order: Tensor | None,
 ) -> None:
     """Raise ValueError unless these can be arguments of `combine`."""
-    given = {name: tensor for name, tensor in (("starts", starts), ("order", order)) if tensor is not None}
-    require_device(y=parts, weights=weights, slots=slots, **given)
+    require_device(y=parts, weights=weights, slots=slots, starts=starts, order=order)
     require_dtype(*FLOATS, y=parts)
     require_dtype(torch.float64, *FLOATS, weights=weights)
     require_dtype(torch.int32, slots=slots)
     M = bind_shapes(slots=(slots, "M"), weights=(weights, "M"), y=(parts, "S M C"))["M"]
     if (k is None) == (starts is None):
-        raise ValueError("the assignments of a row must be given by k or by starts, and not by both")
+        raise ValueError("pass the assignments of a row by k or by starts, and not by both")
     if k is not None and (order is not None or rows * k != M):
         raise ValueError(f"with k there must be N k = {rows * k} assignments, not {M}, and no order")
     if starts is not None:
@@ -257,4 +256,4 @@ def _check(
             raise ValueError(f"starts must have the shape (N + 1 = {rows + 1}), not {tuple(starts.shape)}")
     if order is not None:
         require_dtype(torch.int32, torch.int64, order=order)
-        bind_shapes(slots=(slots, "M"), order=(order, "M"))
+    bind_shapes(slots=(slots, "M"), order=(order, "M"))

@@ -1,4 +1,4 @@
-"""Dispatch: the experts of assignments to expert-contiguous slots, by a stable counting sort without host sync.
+"""Dispatch: a stable counting sort of the assignments into slots by expert, which never waits for the device.
 
 N rows, E experts, k experts per row, M assignments, B blocks of consecutive assignments. Slot s is place s in the
 order by expert, then by assignment.
@@ -20,25 +20,26 @@ from kernels.problem.options import Router
 from kernels.problem.problem import Problem
 
 MOST_ASSIGNMENTS = 2**30
-"""Slots are int32; half the range leaves room for the last block."""
+"""Slots are int32; half their range leaves room for the last block."""
 
 COUNTED = 512
-"""Assignments of a block that `count` makes."""
+"""Assignments of a block of `count`."""
 
 PLACED = 128
-"""Assignments that a program of `dispatch` places at once, each compared with all before it."""
+"""Assignments that a program of `dispatch` places at once, by comparing each with all before it."""
 
 
 @dataclass(frozen=True)
 class Dispatch:
-    """Where each assignment's row lies when rows are sorted by expert, and the row tiles of that order.
+    """The place of each assignment when they are sorted by expert, and the row tiles of that order.
 
-    A tile is `tile_rows` consecutive slots of one expert, fewer at its end. Expert e owns slots offsets[e] to
-    offsets[e + 1] and tiles tile_starts[e] to tile_starts[e + 1]; slots from offsets[E] on belong to none.
+    A tile is `tile_rows` consecutive slots of one expert; its last tile may be shorter. Expert e owns the slots from
+    offsets[e] to offsets[e + 1] and the tiles from tile_starts[e] to tile_starts[e + 1]. Slots from offsets[E] on
+    belong to no expert.
     """
 
     rows: Tensor  # (M,) int32, source row of each slot
-    slots: Tensor  # (M,) int32, slot of each assignment, -1 for one to no expert
+    slots: Tensor  # (M,) int32, slot of each assignment, -1 if it has no expert
     offsets: Tensor  # (E + 1,) int32
     tile_starts: Tensor  # (E + 1,) int32
     tile_rows: int
@@ -50,14 +51,14 @@ class Dispatch:
 
     @property
     def most_tiles(self) -> int:
-        """Number of tiles of the worst routing, known without reading the device."""
+        """The most tiles that any routing of M assignments has; the host knows it without asking the device."""
         M = self.rows.shape[0]
         return min(M, M // self.tile_rows + self.experts)
 
 
 @triton.jit
 def _load_experts(ids, m, end, E):
-    """Return the experts of assignments m below `end`, 0 for none, and whether there is one."""
+    """Return the experts of assignments m below `end`, 0 if there is none, and whether there is one."""
     expert = tl.load(ids + m, mask=m < end, other=-1)
     there = (expert >= 0) & (expert < E)
     return tl.where(there, expert, 0).to(tl.int32), there
@@ -73,7 +74,7 @@ def _count_kernel(ids, counts, M, E, block: tl.constexpr, block_e: tl.constexpr)
 
 @triton.jit
 def _sum_counts(counts, first, B, E, block_b: tl.constexpr, block_e: tl.constexpr):
-    """Return the assignments to each expert in all B blocks, and in those before block `first`, (block_e,)."""
+    """Return each expert's assignments in all B blocks, and in the blocks before `first`, (block_e,) each."""
     e = tl.arange(0, block_e)
     total = tl.zeros((block_b, block_e), tl.int32)
     before = tl.zeros((block_b, block_e), tl.int32)
@@ -107,7 +108,7 @@ def _dispatch_kernel(
     block_b: tl.constexpr,
     block_e: tl.constexpr,
 ):
-    """Place the assignments of `blocks` blocks; the first program stores the offsets too."""
+    """Place the assignments of `blocks` blocks; the first program also stores the offsets."""
     e = tl.arange(0, block_e)
     first = tl.program_id(0) * blocks
     total, before = _sum_counts(counts, first, B, E, block_b, block_e)
@@ -137,10 +138,10 @@ def _dispatch_kernel(
 
 
 def count(ids: Tensor, experts: int) -> tuple[Tensor, int]:
-    """Return how often each expert occurs in each block of ids (M,), (B, E) int32, and the length of a block.
+    """Return how often each expert occurs in each block of ids (M,) as (B, E) int32, and the length of a block.
 
     Args:
-        ids: int32 or int64; what is not within 0 to experts - 1 is not counted.
+        ids: int32 or int64; only those from 0 to experts - 1 are counted.
         experts: E.
 
     Raises:
@@ -162,12 +163,12 @@ def dispatch(
     """Return the dispatch of ids (M,), in one launch.
 
     Args:
-        ids: Expert of each assignment, int32 or int64; one that is not within 0 to E - 1 gets no slot.
+        ids: Expert of each assignment, int32 or int64; one outside 0 to E - 1 gets no slot.
         counts: (B, E) int32, contiguous: how often expert e occurs in block b.
-        block: Assignments of a block; the last may have fewer.
+        block: Assignments of a block; the last may be shorter.
         tile_rows: Slots of a tile.
-        k: With it, the row of assignment m is m // k.
-        rows: Without k, the row of each assignment, (M,) int32 or int64.
+        k: If set, the row of assignment m is m // k.
+        rows: Otherwise the row of each assignment, (M,) int32 or int64.
 
     Raises:
         ValueError: An argument has the wrong shape, dtype or device, or there are 2^30 assignments or more.
@@ -214,7 +215,7 @@ def dispatch(
 
 @remembered
 def _length(ids: Tensor) -> int:
-    """Return M once the argument of `count` is checked."""
+    """Check the argument of `count` and return M."""
     require_device(ids=ids)
     require_dtype(torch.int32, torch.int64, ids=ids)
     return bind_shapes(ids=(ids, "M"))["M"]
@@ -222,17 +223,16 @@ def _length(ids: Tensor) -> int:
 
 @remembered
 def _sizes(ids: Tensor, counts: Tensor, block: int, k: int | None, rows: Tensor | None) -> tuple[int, int, int]:
-    """Return M, B and E once the arguments of `dispatch` are checked."""
-    given = {} if rows is None else {"rows": rows}
-    require_device(ids=ids, counts=counts, **given)
+    """Check the arguments of `dispatch` and return M, B and E."""
+    require_device(ids=ids, counts=counts, rows=rows)
     require_dtype(torch.int32, torch.int64, ids=ids)
     require_dtype(torch.int32, counts=counts)
     M, B, E = bind_shapes(ids=(ids, "M"), counts=(counts, "B E")).values()
     if (k is None) == (rows is None):
-        raise ValueError("the rows of the assignments must be given by k or by rows, and not by both")
+        raise ValueError("pass the rows of the assignments by k or by rows, and not by both")
     if rows is not None:
         require_dtype(torch.int32, torch.int64, rows=rows)
-        bind_shapes(ids=(ids, "M"), rows=(rows, "M"))
+    bind_shapes(ids=(ids, "M"), rows=(rows, "M"))
     if M >= MOST_ASSIGNMENTS:
         raise ValueError(f"M = {M} assignments are too many: at most {MOST_ASSIGNMENTS - 1}")
     if cdiv(M, block) != B:
@@ -241,12 +241,12 @@ def _sizes(ids: Tensor, counts: Tensor, block: int, k: int | None, rows: Tensor 
 
 
 def _block_e(E: int) -> int:
-    """Return the places for E experts: a power of two, and one warp or more."""
+    """Return a width for E experts: a power of two, and at least one warp."""
     return max(32, next_power_of_2(E))
 
 
 def most_programs(B: int, E: int) -> int:
-    """Return a number of programs that fills a GPU, or fewer if each would read many counts."""
+    """Return the most programs that pay: enough to fill a GPU, but few if each must read many counts."""
     return max(128, 2**23 // (B * E))
 
 
@@ -264,7 +264,7 @@ def dispatch_work(problem: Problem, router: Router) -> LaunchWork:
     B = cdiv(M, block)
     blocks = cdiv(B, most_programs(B, E))
     programs = cdiv(B, blocks)
-    ids = (8 if problem.routing == "flat" else 4) * M  # the list's rows too
+    ids = (8 if problem.routing == "flat" else 4) * M  # a flat list's rows too
     written = 8 * M + 8 * (E + 1)
     return LaunchWork(
         stage="dispatch",
@@ -281,7 +281,7 @@ def dispatch_work(problem: Problem, router: Router) -> LaunchWork:
 def dispatch_reference(
     ids: Tensor, experts: int, *, tile_rows: int, k: int | None = None, rows: Tensor | None = None
 ) -> Dispatch:
-    """Return what `dispatch` does, by a stable sort; rows of slots that belong to no expert are 0."""
+    """Return the result of `dispatch` by a stable sort; slots that belong to no expert have row 0."""
     M = ids.shape[0]
     there = (ids >= 0) & (ids < experts)
     order = torch.argsort(torch.where(there, ids, experts), stable=True)  # (M,) assignment of each slot

@@ -1,4 +1,4 @@
-"""What the fused kernels share: their arguments, and the sum of what several programs computed of one result.
+"""What the fused kernels share: their arguments, and how programs that share a sum add up their parts.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -18,10 +18,10 @@ from kernels.problem.problem import Problem
 from kernels.problem.routes import Gate, RoutingSource, TopK
 
 MOST_PARTS = 2**16 - 1
-"""CUDA allows no more programs along the axis of a grid that counts the parts of a sum."""
+"""CUDA allows no more programs along the axis of the grid that counts the parts of a sum."""
 
 MOST_COLUMNS = 128
-"""Output columns of one program: beyond, the hidden values are computed again for other columns."""
+"""The most output columns of one program; wider outputs compute the hidden values again for each such part."""
 
 STRIDES = {
     name: tuple(f"stride_{name}_{letter}" for letter in letters)
@@ -37,20 +37,20 @@ STRIDES = {
         "b2": "ec",
     }.items()
 }
-"""What the kernels call the strides of each tensor: by its name and the letter of the dimension."""
+"""The kernels' names for the strides of each tensor: its name and the letter of the dimension."""
 
 
 @triton.jit
 def store_sum(out, scratch, counter, part, total, place, inside, size, parts: tl.constexpr) -> None:
-    """Store the sum of `parts` programs' totals, added in the order of their parts by the last to come here.
+    """Store the sum of the totals of `parts` programs; the last one to finish adds them in the order of their parts.
 
     Args:
         out: Result, `size` elements.
         scratch: fp32, parts x size elements; None for one part.
-        counter: Counter of this sum, 0 before and after; not used for one part.
+        counter: Counter of this sum, 0 before and after; None for one part.
         part: Number of this program, 0 to parts - 1.
         total: What this program computed, an fp32 tile.
-        place: Where its elements stand in `out`, int64, the same in all parts.
+        place: Places of its elements in `out`, int64, the same in all parts.
         inside: Which of them exist.
         size: Elements of `out`, int64.
         parts: Programs that share this sum.
@@ -68,15 +68,15 @@ def store_sum(out, scratch, counter, part, total, place, inside, size, parts: tl
 
 
 def sliced(H: int, hidden: int, slices: int) -> tuple[int, int]:
-    """Return how many programs really share the hidden columns of an expert, and the blocks of each."""
+    """Return how many programs end up sharing the hidden columns of an expert, and the blocks of each."""
     blocks = cdiv(cdiv(H, hidden), slices)
     return cdiv(cdiv(H, hidden), blocks), blocks
 
 
 def fused_arguments(x: Tensor, routing: RoutingSource, experts: Experts, *, parts: int, sums: int) -> dict[str, Any]:
-    """Return the arguments that both fused kernels take, the result `out` (N, C) among them.
+    """Return the arguments that both fused kernels take, with the result `out` (N, C) among them.
 
-    Each of `sums` sums is shared by `parts` programs.
+    `parts` programs share each of `sums` sums.
 
     Raises:
         ValueError: There are more parts than MOST_PARTS, or more shared sums than tickets.
@@ -84,13 +84,13 @@ def fused_arguments(x: Tensor, routing: RoutingSource, experts: Experts, *, part
     if parts > MOST_PARTS:
         raise ValueError(f"at most {MOST_PARTS} programs may share a sum, not {parts}: use fewer slices")
     gate = routing if isinstance(routing, Gate) else None
-    given = routing if isinstance(routing, TopK) else None
+    top_k = routing if isinstance(routing, TopK) else None
     tensors = {
         "x": x,
         "gate": gate.weight if gate else None,
         "gate_bias": gate.bias if gate else None,
-        "ids": given.ids if given else None,
-        "weights": given.weights if given else None,
+        "ids": top_k.ids if top_k else None,
+        "weights": top_k.weights if top_k else None,
         "w1": experts.w1,
         "b1": experts.b1,
         "w2": experts.w2,
@@ -130,7 +130,7 @@ def experts_per_row(routing: RoutingSource) -> int:
 
 
 def touched_bytes(problem: Problem) -> int:
-    """Return the bytes of different values that a fused launch reads and writes, most experts in use."""
+    """Return the bytes of different values that a fused launch touches if it uses as many experts as it can."""
     N, D, H, E, C = problem.N, problem.D, problem.H, problem.E, problem.C
     used = min(E, N * problem.k)
     values = N * (D + C) + used * ((D + 1) * H * problem.halves + (H + 1) * C)
@@ -140,5 +140,5 @@ def touched_bytes(problem: Problem) -> int:
 
 
 def most_rows(problem: Problem, parts: int, tile_rows: int) -> float:
-    """Return the largest N for which there are tickets, if `parts` programs share the sum of a tile of rows."""
+    """Return the largest N with a ticket for each sum, if `parts` programs share the sum of a tile of rows."""
     return math.inf if parts == 1 else MOST // cdiv(problem.C, MOST_COLUMNS) * tile_rows

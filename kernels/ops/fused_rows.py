@@ -1,8 +1,8 @@
 """Fused rows: gate, both products and the weighted sum in one launch, a program for each expert of each row.
 
-Few rows of many experts read little more than the weights they use this way. Each program applies the whole gate
-itself, takes the j-th of the chosen experts in the order of id, and runs it, or a slice of its
-hidden columns, by multiplying and adding vectors: with one row there is nothing for a tensor core to do.
+With few rows and many experts, little more than the weights in use is read. Each program applies the whole gate
+itself, takes the j-th chosen expert in the order of id, and runs it, or a slice of its hidden columns, by multiplying
+and adding vectors: a single row gives a tensor core nothing to do.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -17,7 +17,7 @@ from kernels.problem.activation import activate, swiglu
 
 @triton.jit
 def _products(x, w, w_is, stride_x_d, stride_w_d, D: tl.constexpr, depth: tl.constexpr):
-    """Return the products of one row x and the columns to which w (columns,) points, of those that exist."""
+    """Return the products of one row x and the columns that w (columns,) points to, 0 for columns that do not exist."""
     total = tl.zeros((depth, w.shape[0]), tl.float32)
     for done in range(0, D, depth):
         d = done + tl.arange(0, depth).to(tl.int64)
@@ -30,13 +30,13 @@ def _products(x, w, w_is, stride_x_d, stride_w_d, D: tl.constexpr, depth: tl.con
 
 @triton.jit
 def _nth(chosen, e, j):
-    """Return the e that is chosen and has j chosen before it."""
-    found = tl.min(tl.where(chosen, e, chosen.shape[1]))
+    """Return the chosen e that has j chosen ones before it."""
+    nth = tl.min(tl.where(chosen, e, chosen.shape[1]))
     step = 0
     while step < j:
-        found = tl.min(tl.where(chosen & (e > found), e, chosen.shape[1]))
+        nth = tl.min(tl.where(chosen & (e > nth), e, chosen.shape[1]))
         step += 1
-    return found
+    return nth
 
 
 @triton.jit(do_not_specialize=["N"])
@@ -115,7 +115,7 @@ def _fused_rows_kernel(
         weight = tl.sum(tl.where(e[None, :] == mine, e_weights, 0.0))
 
     used = (expert >= 0) & (expert < E)
-    expert = tl.where(used, expert, 0)  # for none the first is read, and dropped
+    expert = tl.where(used, expert, 0)  # without an expert, read the first and drop it
     total = tl.zeros((block_h, block_c), tl.float32)
     for block in range(blocks):
         h = (part % slices * blocks + block) * block_h + tl.arange(0, block_h).to(tl.int64)

@@ -1,9 +1,9 @@
 """Fused tiles: gate, both products and the weighted sum for a tile of rows in one launch, without a dispatch.
 
-Each program runs some experts, or a slice of their hidden columns, for all rows of its tile, and drops what a row did
-not choose. It applies the whole gate itself, in the loop that reads x for its first expert.
+Each program runs some experts, or a slice of their hidden columns, for all rows of its tile, and drops the outputs that
+a row did not choose. It applies the whole gate itself, in the loop that reads x for its first expert.
 
-A tile of few rows is computed transposed, rows last, so that they are the narrow side of the tensor core's product.
+A tile of few rows is computed transposed, with rows last: they become the narrow side of the tensor core's product.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -18,7 +18,7 @@ from kernels.problem.activation import activate, swiglu
 
 @triton.jit
 def _product(rows, w, total, rows_axis: tl.constexpr, precision: tl.constexpr):
-    """Return total + rows w, where `rows` and `total` have their rows along rows_axis."""
+    """Return total + rows w; `rows` and `total` have their rows along rows_axis."""
     left = rows if rows_axis == 0 else tl.trans(w)
     right = w if rows_axis == 0 else rows
     return tl.dot(left, right, total, input_precision=precision)
@@ -50,9 +50,9 @@ def _expert(
     precision: tl.constexpr,
     rows_axis: tl.constexpr,
 ):
-    """Return the scores of all experts, and what `hidden` columns from first_h on add to this expert's outputs.
+    """Return the scores of all experts, and the share of `hidden` columns from first_h on in this expert's outputs.
 
-    Both are fp32, (block_n, block_e) and (block_n, block_c), or transposed for rows_axis 1; scores without a gate
+    Both are fp32, (block_n, block_e) and (block_n, block_c), or transposed for rows_axis 1; without a gate the scores
     are 0. Each tensor comes with its strides; `x` points to the rows, (block_n, 1).
     """
     x, stride_x_d = x
@@ -111,7 +111,7 @@ def _expert(
 
 @triton.jit
 def _weighted(y, ids, weights, expert, rows_axis: tl.constexpr):
-    """Return y times this expert's weight of each row, and 0 in rows that do not use it, whatever y is there."""
+    """Return y times each row's weight of this expert, and 0 in rows that do not use it, even if y is NaN there."""
     here = ids == expert  # (block_n, width)
     weight = tl.sum(tl.where(here, weights, 0.0), axis=1)
     used = tl.max(here.to(tl.int32), axis=1) > 0

@@ -1,8 +1,8 @@
 """Grouped GEMM: one product per expert, over the tiles of a dispatch, in one launch.
 
 N rows, M assignments, E experts; D input width and H output width of this product, the first or the second.
-The weights are H wide, or 2H for swiglu: gate before up. `blocks` column blocks make the width of the result, `parts`
-the depth of its sums.
+The weights are H wide, or 2H for swiglu: gate, then up. The result is `blocks` column blocks wide, and `parts` programs
+share the depth of a sum.
 """
 
 from typing import Any, Literal
@@ -26,12 +26,12 @@ from kernels.problem.problem import Problem
 Which = Literal["first", "second"]
 
 BEYOND = tl.constexpr(2**31 - 1)
-"""Starts after that of any tile."""
+"""A start beyond that of any tile."""
 
 
 @triton.jit
 def place(unit, tiles, blocks, group: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """Return part, row tile and column block of a unit: `group` tiles take all columns, then the next do."""
+    """Return part, row tile and column block of a unit: `group` tiles take all columns before the next ones do."""
     part = unit // (tiles * blocks)
     unit = unit % (tiles * blocks)
     width = group * blocks
@@ -44,7 +44,7 @@ def place(unit, tiles, blocks, group: tl.constexpr) -> tuple[tl.tensor, tl.tenso
 def find(
     tile, offsets, tile_starts, E, tile_rows: tl.constexpr, block_e: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """Return the expert of a row tile, the tile's first slot, and the slot after the expert's last."""
+    """Return the expert of a row tile, the first slot of the tile, and the slot after the last of the expert."""
     e = tl.arange(0, block_e)
     starts = tl.load(tile_starts + 1 + e, mask=e < E, other=BEYOND)
     expert = tl.sum((starts <= tile).to(tl.int32))  # experts whose tiles all come before
@@ -54,7 +54,7 @@ def find(
 
 @triton.jit
 def _finish(total, bias, inside, swapped: tl.constexpr):
-    """Return the sums as (tile_rows, columns), plus the bias where it is inside."""
+    """Return the sums as (tile_rows, columns), plus the bias in the columns that are `inside`."""
     if swapped:
         total = tl.trans(total)
     if bias is not None:
@@ -173,24 +173,24 @@ def grouped_gemm(
 ) -> Tensor:
     """Return activation(a w_e + bias_e) for the rows of each expert e, (M, H) in slot order.
 
-    Slots that no expert owns are left as they are. With `options.splits` S above 1: S partial sums (S, M, H) in
-    fp32, the bias in the first.
+    Slots that no expert owns are not written. If `options.splits` is S > 1, the result is S partial sums (S, M, H) in
+    fp32, and the first of them has the bias.
 
     Args:
-        a: With `gather`, rows (N, D) to be read by dispatch.rows; without, (M, D), by slot. Any strides.
+        a: With `gather`, rows (N, D) that dispatch.rows indexes; without, (M, D) in slot order. Any strides.
         w: (E, D, H), or (E, D, 2H) for swiglu, dtype of `a`, any strides.
         bias: (E, H), or (E, 2H) for swiglu, dtype of `a`, any strides; or None.
         dispatch: Which slots belong to which expert.
         gather: Whether `a` is read by row or by slot.
         activation: Applied to the fp32 sum; None for none.
-        options: Tile sizes; the tile rows come from `dispatch`.
+        options: Tile sizes; their rows come from `dispatch`.
         precision: How fp32 operands are multiplied; sums are fp32.
         out_dtype: Dtype of the result, by default that of `a`; partial sums are fp32.
-        programs: Programs of a persistent product, by default one for each multiprocessor.
+        programs: Programs of a persistent product; by default one for each multiprocessor.
 
     Raises:
-        ValueError: An argument has the wrong shape, dtype or device, partial sums are to be activated, or weights
-            that `options` wants described are not describable.
+        ValueError: An argument has the wrong shape, dtype or device, an activation is asked of partial sums, or
+            `options` wants descriptors of weights that cannot have any.
     """
     M, D, E, H = _sizes(a, w, bias, dispatch.rows, dispatch.experts, gather, activation)
     if options.splits > 1 and activation is not None:
@@ -199,7 +199,7 @@ def grouped_gemm(
     out = torch.empty(shape, dtype=torch.float32 if options.splits > 1 else out_dtype or a.dtype, device=a.device)
     if M == 0:
         return out
-    row = a.stride(0) if M > 1 else D  # the stride of a single row means nothing: code must not depend on M
+    row = a.stride(0) if M > 1 else D  # a single row has no stride: code must not depend on M
     row_aligned = row * a.element_size() % ALIGNMENT == 0
     described_rows = options.described and not gather and row_aligned and describable(a)
     strides = ("stride_am", "stride_ad", "stride_we", "stride_wd", "stride_wh", "stride_be", "stride_bh")
@@ -249,14 +249,14 @@ def _sizes(
     gather: bool,
     activation: Activation | None,
 ) -> tuple[int, int, int, int]:
-    """Return M, D, E, H once the arguments are checked."""
-    biases = {} if bias is None else {"bias": bias}
-    require_device(a=a, w=w, rows=rows, **biases)
-    require_dtype(*FLOATS, a=a, w=w, **biases)
+    """Check the arguments and return M, D, E and H."""
+    require_device(a=a, w=w, rows=rows, bias=bias)
+    require_dtype(*FLOATS, a=a, w=w, bias=bias)
     check_activation(activation)
     width = "2H" if halves(activation) == 2 else "H"
-    shapes = {"rows": (rows, "M"), "a": (a, "N D" if gather else "M D"), "w": (w, f"E D {width}")}
-    sizes = bind_shapes(**shapes, **{name: (tensor, f"E {width}") for name, tensor in biases.items()})
+    sizes = bind_shapes(
+        rows=(rows, "M"), a=(a, "N D" if gather else "M D"), w=(w, f"E D {width}"), bias=(bias, f"E {width}")
+    )
     if sizes["E"] != experts:
         raise ValueError(f"w must have the E = {experts} experts of the dispatch, not {sizes['E']}")
     if sizes[width] % halves(activation):
@@ -274,7 +274,7 @@ def grouped_gemm_work(
     precision: Precision,
     out_size: int,
 ) -> LaunchWork:
-    """Return the work of `grouped_gemm` as the first or the second product, whose values have `out_size` bytes."""
+    """Return the work of `grouped_gemm` as the first or the second product; its values have `out_size` bytes."""
     deep, wide, halves = product_sizes(problem, which)
     size, splits = problem.element_size, options.splits
     tiles = sum(cdiv(count, tile_rows) * number for count, number in experts)
@@ -303,12 +303,12 @@ def grouped_gemm_work(
 
 
 def product_sizes(problem: Problem, which: Which) -> tuple[int, int, int]:
-    """Return the depth of a product, its width, and the column blocks of weights that make one of its values."""
+    """Return the depth of a product, its width, and how many columns of weights make one of its values."""
     return (problem.D, problem.H, problem.halves) if which == "first" else (problem.H, problem.C, 1)
 
 
 def shared_bytes(options: Product, tile_rows: int, halves: int, size: int) -> int:
-    """Return the shared memory of a program: its operands, and its last tile if it starts another beside it."""
+    """Return the shared bytes of a program: its operands, and if it is persistent the tile that it still stores."""
     operands = (tile_rows + options.columns * halves) * options.depth * options.stages
     return (operands + options.persistent * tile_rows * options.columns) * size
 
@@ -323,7 +323,7 @@ def grouped_gemm_reference(
     activation: Activation | None,
     out_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Return what `grouped_gemm` does in one part, expert by expert, 0 in slots that no expert owns.
+    """Return the result of `grouped_gemm` in one part, expert by expert, with 0 in slots that no expert owns.
 
     Sums are fp32, or fp64 for fp64 operands.
     """

@@ -1,14 +1,14 @@
-"""Ranking: what kernels that route rows have in common, from scores to the chosen experts and their weights.
+"""Ranking: from scores to the chosen experts and their weights, for every kernel that routes rows.
 
-N rows, E experts, k experts per row. Scores z are fp32 tiles (block_n, block_e) with block_e >= E columns; what
-stands in the columns from E on does not matter.
+N rows, E experts, k experts per row. Scores z are fp32 tiles (block_n, block_e) with block_e >= E columns; the values
+in the columns from E on do not matter.
 """
 
 import triton
 import triton.language as tl
 
 TAKEN = tl.constexpr(-(2**31))
-"""A key below that of every score."""
+"""A key below those of all scores."""
 
 LEAST = tl.constexpr(2.0**-126)
 """The least fp32 whose inverse is finite."""
@@ -27,7 +27,7 @@ def standardise(z, real, E: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def rank(z) -> tl.tensor:
-    """Return int32 keys above TAKEN in the order of z, NaN largest."""
+    """Return int32 keys above TAKEN that rank as z does, with NaN on top."""
     bits = tl.where(z == 0.0, 0.0, z).to(tl.int32, bitcast=True)  # -0 equals +0
     key = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     return tl.where(z != z, 0x7FFFFFFF, key)
@@ -35,13 +35,13 @@ def rank(z) -> tl.tensor:
 
 @triton.jit
 def unrank(key) -> tl.tensor:
-    """Return the fp32 scores that `rank` made into these keys."""
+    """Return the fp32 scores of keys that `rank` made."""
     return tl.where(key < 0, key ^ 0x7FFFFFFF, key).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def _take_best(key, e):
-    """Return each row's largest key, its lowest place, and the keys without it."""
+    """Return each row's largest key, its first place, and the keys without it."""
     best, place = tl.max(key, axis=1, return_indices=True, return_indices_tie_break_left=True)
     return best, place, tl.where(e[None, :] == place[:, None], TAKEN, key)
 
@@ -50,8 +50,8 @@ def _take_best(key, e):
 def top_k(z, e, real, k: tl.constexpr, block_k: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Return ids (int32) and scores (fp32) of each row's k best real columns, best first, and which columns they are.
 
-    Ids and scores are (block_n, block_k) and hold 0 from place k on; the columns are (block_n, block_e). Equal scores
-    rank by lowest id, NaN above every number.
+    Ids and scores are (block_n, block_k) and hold 0 from place k on; the columns are (block_n, block_e). Of equal
+    scores the lowest id comes first, and NaN ranks above every number.
     """
     j = tl.arange(0, block_k)[None, :]
     key = tl.where(real, rank(z), TAKEN)  # (block_n, block_e)
@@ -91,7 +91,7 @@ def gate_matrix(
         e: tl.arange(0, block_e).
         real: (e < E)[None, :].
         E: Experts.
-        k: Experts per row; with k = E all are chosen and no selection is made.
+        k: Experts per row; with k = E nothing is selected, since all are chosen.
         temperature: Divides the scores in the softmax.
         standardised: Whether `standardise` is applied first.
         over_all: Whether the softmax is over all E, not only the chosen.

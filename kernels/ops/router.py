@@ -1,4 +1,4 @@
-"""Router: features to the k experts of each row, their weights, and how often each expert was chosen, in one launch.
+"""Router: finds the k experts of each row, their weights, and how often each expert was chosen, in one launch.
 
 N rows, D input width, E experts, k experts per row, B blocks of rows.
 """
@@ -22,15 +22,15 @@ from kernels.problem.routes import Gate, check_gate
 
 @dataclass(frozen=True)
 class Routed:
-    """The experts of each row, and their counts by block of consecutive assignments, as `ops.dispatch` wants them.
+    """The experts of each row, and how often each occurs in every block of assignments, as `ops.dispatch` needs it.
 
     Assignment m is place m % k of row m // k.
     """
 
-    ids: Tensor  # (N, k) int32, best first; with k = E in the order of id
+    ids: Tensor  # (N, k) int32, best first; if k = E, in the order of id
     weights: Tensor  # (N, k) fp32
     counts: Tensor  # (B, E) int32, assignments to e in block b
-    block: int  # assignments of a block, fewer in the last
+    block: int  # assignments of a block; the last may be shorter
 
 
 @triton.jit
@@ -49,7 +49,7 @@ def _scores(
     steps: tl.constexpr,
     swapped: tl.constexpr,
 ):
-    """Return rows n of x times rows e of weight over `steps` steps of the depth from `first` on, (block_n, block_e)."""
+    """Return rows n of x times rows e of weight, (block_n, block_e), over `steps` steps of depth from `first` on."""
     d = first + tl.arange(0, depth)
     x += n[:, None] * stride_xn + d.to(tl.int64)[None, :] * stride_xd
     weight += e.to(tl.int64)[:, None] * stride_we + d.to(tl.int64)[None, :] * stride_wd
@@ -83,7 +83,7 @@ def _select(
     over_all: tl.constexpr,
     block_k: tl.constexpr,
 ):
-    """Store ids and weights of the rows n where `used`, and their counts, from scores (block_n, block_e)."""
+    """Store ids, weights and counts of the rows n that are `used`, from their scores (block_n, block_e)."""
     e = tl.arange(0, z.shape[1])
     real = (e < E)[None, :]
     if k == E:
@@ -166,9 +166,9 @@ def _route_kernel(
 
 
 def route(x: Tensor, gate: Gate, options: Router) -> Routed:
-    """Return the k best of E experts of each row of x (N, D), any strides, by the scores of `gate`.
+    """Return the k best of E experts of each row of x (N, D) by the scores of `gate`; any strides.
 
-    Sums are fp32, and so is the product if the gate's weights are.
+    Sums are fp32, and so is the product if the gate's weights are fp32.
 
     Raises:
         ValueError: An argument has the wrong shape, dtype, range or device.
@@ -252,7 +252,7 @@ def route_work(problem: Problem, options: Router) -> LaunchWork:
 
 
 def route_reference(x: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
-    """Return the ids and weights of `route`; sums are fp32, or fp64 for fp64 features, and so are the weights."""
+    """Return the ids and weights of `route`; sums and weights are fp32, or fp64 for fp64 features."""
     exact = torch.promote_types(x.dtype, torch.float32)
     z = x.to(exact) @ gate.weight.to(exact).t()  # (N, E)
     if gate.bias is not None:
@@ -272,7 +272,7 @@ def route_reference(x: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:
 
 
 def _standardise_reference(z: Tensor) -> Tensor:
-    """Return what `kernels.ops.ranking.standardise` does to z (N, E)."""
+    """Return the result of `kernels.ops.ranking.standardise` for z (N, E)."""
     c = z - z.mean(dim=1, keepdim=True)
     largest = c.abs().amax(dim=1, keepdim=True)
     c = c / torch.where(largest > 0, largest, 1)

@@ -1,1 +1,1 @@
-"""The ways of executing a call, one a file: its kernels in order, its work, and the tiles worth a look."""
+"""The ways to run a call, one path a file: its kernels in order, its work, and the tiles to try."""

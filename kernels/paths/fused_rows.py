@@ -1,4 +1,4 @@
-"""The path of fused rows: one launch, a program for each expert of each row.
+"""The path of fused rows: one launch, with a program for each expert of each row.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -32,7 +32,7 @@ from kernels.problem.routes import RoutingSource
 
 @dataclass(frozen=True)
 class FusedRows(Options):
-    """One launch, in which a program runs one expert of one row, or a part of it; fp32 is never rounded to tf32.
+    """One launch; each program runs one expert of one row, or a part of it, and never rounds fp32 to tf32.
 
     Attributes:
         slices: Programs that share the hidden columns of an expert.
@@ -53,7 +53,7 @@ class FusedRows(Options):
 
     @classmethod
     def candidates(cls, problem: Problem, machine: Machine, each: int) -> Iterator["FusedRows"]:
-        """Yield what may be quick for a few rows: experts whole, or in slices."""
+        """Yield options that may be quick for a few rows: whole experts, or slices of them."""
         if problem.routing == "flat" or problem.N > 64:
             return
         for hidden, depth, warps in ((32, 256, 4), (16, 512, 4)) + ((64, 128, 8),) * (not ragged(problem)):
@@ -66,8 +66,8 @@ class FusedRows(Options):
         """Return the outputs (N, C).
 
         Raises:
-            ValueError: The routing is a flat list, too many programs share a sum, or there are more shared sums than
-                tickets.
+            ValueError: The routing is a flat list, too many programs share a sum, or more sums are shared than there
+                are tickets.
         """
         N = x.shape[0]
         E, H, C = experts.w2.shape
@@ -90,7 +90,7 @@ class FusedRows(Options):
         return out
 
     def launch_works(self, problem: Problem, experts: Histogram) -> tuple[LaunchWork, ...]:
-        """Return the work of the launch; what it multiplies without a dot counts as if with one."""
+        """Return the work of the launch; its products of vectors count as if they were dots."""
         N, D, H, E, C, k, size = (*problem.sizes, problem.element_size)
         gated, halves, hidden = problem.routing == "gate", problem.halves, self.hidden
         slices, blocks = sliced(H, hidden, self.slices)
@@ -120,5 +120,5 @@ class FusedRows(Options):
         return (work,)
 
     def most_rows(self, problem: Problem) -> float:
-        """Return the largest N for which there are tickets."""
+        """Return the largest N that has a ticket for each sum."""
         return most_rows(problem, problem.k * sliced(problem.H, self.hidden, self.slices)[0], 1)

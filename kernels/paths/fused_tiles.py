@@ -1,4 +1,4 @@
-"""The path of fused tiles: one launch, some experts or a part of one for a tile of rows.
+"""The path of fused tiles: one launch; each program runs some experts, or a part of one, for a tile of rows.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -22,18 +22,18 @@ from kernels.problem.problem import Problem
 from kernels.problem.routes import Gate, RoutingSource
 
 NARROW = 64
-"""Rows below which a 16-bit tile is computed transposed, and the fewest columns it has then: those of one wgmma."""
+"""A 16-bit tile of fewer rows is computed transposed, with at least this many columns: those of one wgmma."""
 
 
 @dataclass(frozen=True)
 class FusedTiles(Options):
-    """One launch, in which a program runs `experts` experts, or a part of one, for a tile of rows.
+    """One launch; each program runs `experts` experts, or a part of one, for a tile of rows.
 
-    Every expert runs for every row of a tile in which some row uses it.
+    If one row of a tile uses an expert, the expert runs for all rows of the tile.
 
     Attributes:
-        tile_rows: Rows of a tile; 16 and 32 are the narrow side of a transposed product.
-        experts: Experts of one program, one after the other; the E / experts programs of a tile add up their sums.
+        tile_rows: Rows of a tile; tiles of 16 or 32 rows are the narrow side of a transposed product.
+        experts: Experts that one program runs in turn; the E / experts programs of a tile add up their sums.
         slices: Programs that share the hidden columns of an expert.
         hidden: Hidden columns computed at once.
         depth: Input columns read per step.
@@ -60,7 +60,7 @@ class FusedTiles(Options):
 
     @classmethod
     def candidates(cls, problem: Problem, machine: Machine, each: int) -> Iterator["FusedTiles"]:
-        """Yield what may be quick: some experts whole in a program, or a part of one."""
+        """Yield options that may be quick: programs that run whole experts, or a part of one."""
         if problem.routing == "flat" or problem.C > MOST_COLUMNS:
             return
         filled = max(16, next_power_of_2(problem.N))
@@ -94,8 +94,8 @@ class FusedTiles(Options):
         """Return the outputs (N, C).
 
         Raises:
-            ValueError: The routing is a flat list, too many programs share a sum, or there are more shared sums than
-                tickets.
+            ValueError: The routing is a flat list, too many programs share a sum, or more sums are shared than there
+                are tickets.
         """
         E, H, C = experts.w2.shape
         narrow = x.dtype.itemsize == 2 and self.tile_rows < NARROW
@@ -136,7 +136,7 @@ class FusedTiles(Options):
         parts, steps = groups * slices, cdiv(D, self.depth)
         used = min(E, min(rows, N) * k)
         gates = parts if gated else 0
-        idle = gates * (E - used) // E  # with a gate each program runs its first expert, used or not
+        idle = gates * (E - used) // E  # with a gate, each program runs its first expert even if no row uses it
         items, columns = used * cdiv(H, self.hidden) + idle, used * H + idle * min(self.hidden, H)
         expert = steps * self.depth * block_h * halves + block_h * block_c
         gate = steps * self.depth * block_e
@@ -163,7 +163,7 @@ class FusedTiles(Options):
         return (work,)
 
     def most_rows(self, problem: Problem) -> float:
-        """Return the largest N for which there are tickets."""
+        """Return the largest N that has a ticket for each sum."""
         parts = cdiv(problem.E, self.experts) * sliced(problem.H, self.hidden, self.slices)[0]
         return most_rows(problem, parts, self.tile_rows)
 
@@ -171,7 +171,7 @@ class FusedTiles(Options):
 def _depth_warps_stages(
     problem: Problem, machine: Machine, tile_rows: int, hidden: int, items: int
 ) -> tuple[int, int, int] | None:
-    """Return depth, warps and stages of a program that runs `items` blocks of hidden columns; None if it spills."""
+    """Return depth, warps and stages of a program that runs `items` blocks of hidden columns, or None if it spills."""
     wide = problem.E > 16 or problem.C > 64
     most = 128 if unit(problem) == "half" and problem.halves == 1 else 64
     if unit(problem) == "fp32" and wide:

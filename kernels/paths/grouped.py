@@ -1,4 +1,4 @@
-"""The grouped path: the rows of each expert side by side, and one launch for each step.
+"""The grouped path: sort rows by expert, and run each step in a launch of its own.
 
 Five launches with a gate: router, dispatch, two grouped products, combine.
 
@@ -31,7 +31,7 @@ from kernels.problem.problem import Problem
 from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
 
 EXACT_COLUMNS = 128
-"""Up to this C the experts' outputs stay fp32 until they are combined; beyond, that would cost bandwidth."""
+"""Up to this C the experts' outputs stay fp32 until they are combined; wider ones would cost too much bandwidth."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Grouped(Options):
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Grouped":
-        """Return the options whose fields have these `values`."""
+        """Return the options with these `values` of their fields, as read from JSON."""
         parts = {"router": Router, "first": Product, "second": Product}
         return cls(**{name: parts[name](**value) if name in parts else value for name, value in values.items()})
 
     @classmethod
     def candidates(cls, problem: Problem, machine: Machine, each: int) -> Iterator["Grouped"]:
-        """Yield, per tile height, the combinations of the `each` quickest of each part: launches add up."""
+        """Yield, for each tile height, all combinations of the `each` quickest options of each launch: times add up."""
 
         def best(paths: Iterable["Grouped"]) -> list["Grouped"]:
             return nsmallest(each, paths, key=lambda path: path.seconds(problem, machine))
@@ -140,17 +140,17 @@ class Grouped(Options):
         )
 
     def most_rows(self, problem: Problem) -> float:
-        """Return the largest N for which there are tickets: programs may share the depth of the gate."""
+        """Return the largest N that has a ticket for each sum, since programs may share the depth of the gate."""
         return math.inf if self.router.splits == 1 else MOST * self.router.tile_rows
 
     def possible(self, problem: Problem) -> bool:
-        """Return whether the number of rows and the strides of a call allow these options."""
+        """Return whether the rows and strides of a call allow these options."""
         needed = zip((self.first, self.second), problem.described, strict=True)
         allowed = all(described or not part.described for part, described in needed)
         return allowed and super().possible(problem)
 
     def suitable(self, problem: Problem) -> bool:
-        """Return whether the height of the tiles is one of those worth a look."""
+        """Return whether the problem would try this height of tiles."""
         return self.tile_rows in heights(problem)
 
 

@@ -1,4 +1,4 @@
-"""Which tiles of the grouped path are worth a look: those that compile without spills, of a height that rows fill.
+"""The tiles that the grouped path tries: they compile without spills, and rows fill their height.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
@@ -16,13 +16,13 @@ from kernels.problem.options import Product, Router
 from kernels.problem.problem import Problem
 
 MOST_SPLITS = 8
-"""Programs that share one sum at most: beyond, adding up costs more than it hides."""
+"""The most programs that share one sum: with more, adding up costs more than it hides."""
 
 
 def heights(problem: Problem) -> list[int]:
-    """Return the tile heights worth a look, tallest first: a quarter to twice of what the rows of an expert fill.
+    """Return the tile heights to try, tallest first: from a quarter to twice the rows of an expert.
 
-    Twice costs little where reading weights takes the time, and serves an expert that has more rows than the others.
+    Twice as tall costs little if reading weights takes the time, and suits an expert with more rows than the others.
     """
     tallest = 64 if unit(problem) == "fp32" or ragged(problem) else 128
     filled = min(max(16, next_power_of_2(max(rows for rows, _ in balanced(problem)))), tallest)
@@ -30,9 +30,9 @@ def heights(problem: Problem) -> list[int]:
 
 
 def routers(problem: Problem, machine: Machine) -> Iterator[Router]:
-    """Yield what may apply the gate: few rows share its depth among programs, many rows take taller tiles.
+    """Yield options of the gate: for few rows programs share its depth, for many rows tiles are taller.
 
-    Tall tiles also leave the dispatch fewer counts to read. The scores of a tile must fit its registers.
+    Tall tiles also leave fewer counts for the dispatch to read. The scores of a tile must fit its registers.
     """
     E, half = problem.E, problem.element_size == 2
     if problem.routing != "gate":
@@ -56,14 +56,14 @@ def routers(problem: Problem, machine: Machine) -> Iterator[Router]:
 
 
 def products(problem: Problem, machine: Machine, which: Which, tile_rows: int) -> Iterator[Product]:
-    """Yield what may compute one of the two products in tiles of `tile_rows` rows."""
+    """Yield options of one of the two products in tiles of `tile_rows` rows."""
     halves = problem.halves if which == "first" else 1
     for part in _products(problem, machine, which, tile_rows):
         yield from staged(part, machine, lambda options: shared_bytes(options, tile_rows, halves, problem.element_size))
 
 
 def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) -> Iterator[Product]:
-    """Yield the same for any size of shared memory."""
+    """Yield the same options, but regardless of the size of the shared memory."""
     first = which == "first"
     deep, wide, halves = product_sizes(problem, which)
     activation = problem.activation if first else None

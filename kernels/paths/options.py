@@ -1,6 +1,6 @@
-"""What every path is: a dataclass of its tiles that knows how to run a call, and what that does on a GPU.
+"""A path: a dataclass of tiles that knows how to run a call and how much work that is on a GPU.
 
-A path that is added is a subclass in a file of its own, and its name in `kernels.paths.paths`.
+To add a path, write a subclass in a file of its own and list its name in `kernels.paths.paths`.
 
 N rows, D input width, E experts, k experts per row, C output width, M assignments.
 """
@@ -26,7 +26,7 @@ class Options(ABC):
     """A path and the tiles, warps and stages of its kernels; subclasses are frozen dataclasses.
 
     Attributes:
-        code: The options as text, made once so that a compiled graph can hold it.
+        code: The options as text, made once, so that a compiled graph can hold them.
     """
 
     code: str
@@ -37,41 +37,41 @@ class Options(ABC):
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Options":
-        """Return the options whose fields have these `values`, as JSON holds them."""
+        """Return the options with these `values` of their fields, as read from JSON."""
         return cls(**values)
 
     @classmethod
     @abstractmethod
     def candidates(cls, problem: Problem, machine: Machine, each: int) -> Iterator["Options"]:
-        """Yield the options worth a look; of parts that can be chosen one by one, combine the `each` best."""
+        """Yield the options to try; if parts can be chosen one by one, combine the `each` best of each part."""
 
     @abstractmethod
     def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
-        """Return what `kernels.moe.moe` does, (N, C) in the dtype of `x`; no argument is checked, N and M are not 0."""
+        """Return the outputs (N, C) in the dtype of `x`; N and M must not be 0, and no argument is checked."""
 
     @abstractmethod
     def launch_works(self, problem: Problem, experts: Histogram) -> tuple[LaunchWork, ...]:
-        """Return what each launch does, in order, if the experts have these numbers of rows."""
+        """Return the work of each launch, in order, if the experts have these numbers of rows."""
 
     def most_rows(self, problem: Problem) -> float:
-        """Return the largest N for which these options can be used; programs that share a sum need a ticket for it."""
+        """Return the largest N that these options allow; programs that share a sum need a ticket for it."""
         return math.inf
 
     def possible(self, problem: Problem) -> bool:
-        """Return whether the number of rows and the strides of a call allow these options."""
+        """Return whether the rows and strides of a call allow these options."""
         return self.most_rows(problem) >= problem.N
 
     def suitable(self, problem: Problem) -> bool:
-        """Return whether tiles chosen for more rows may still be worth a look."""
+        """Return whether these options, chosen for more rows, are still worth trying."""
         return True
 
     def works(self, problem: Problem, rows_per_expert: Iterable[int] | None = None) -> tuple[LaunchWork, ...]:
-        """Return what each launch of a call does, in order; without rows or assignments nothing is launched.
+        """Return the work of each launch of a call, in order; without rows or assignments there is none.
 
         Args:
             problem: Sizes of the call.
-            rows_per_expert: Assignments of each expert, M together; by default as even as can be. The fused paths take
-                the rows of a tile to use as many experts as they can.
+            rows_per_expert: Assignments of each expert, M together; by default as even as can be. The fused paths
+                assume that the rows of a tile use as many experts as they can.
         """
         experts = balanced(problem) if rows_per_expert is None else histogram(rows_per_expert)
         if sum(rows * number for rows, number in experts) != problem.M:

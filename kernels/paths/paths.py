@@ -1,4 +1,4 @@
-"""The list of all paths; of two that are estimated to be equally fast, the first is taken."""
+"""The list of all paths. If two are estimated to be equally fast, the first one is chosen."""
 
 import json
 from functools import lru_cache

@@ -1,1 +1,1 @@
-"""What a call computes and how it is executed, in sizes and options."""
+"""What a call is: its experts, routing and sizes, and the options of the kernels that run it."""

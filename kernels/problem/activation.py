@@ -16,13 +16,13 @@ Activation = Literal["relu", "gelu", "silu", "swiglu"]
 
 
 def halves(name: str | None) -> int:
-    """Return how many column blocks of H make one hidden value: 2 for swiglu, gate before up, else 1."""
+    """Return how many columns of w1 make one hidden value: 2 for swiglu, its gate half before its up half, else 1."""
     return 2 if name == "swiglu" else 1
 
 
 @triton.jit
 def activate(x, name: tl.constexpr) -> tl.tensor:
-    """Return activation `name` of an fp32 tile, x itself for None; NaN stays NaN, gelu is the exact form."""
+    """Return activation `name` of an fp32 tile, or x itself for None; NaN stays NaN, and gelu is exact."""
     if name == "relu":
         x = tl.where(x < 0.0, 0.0, x)
     elif name == "gelu":
@@ -52,7 +52,7 @@ _REFERENCES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activate_reference(x: Tensor, name: str | None) -> Tensor:
-    """Return activation `name`, or none for None, of x (..., H), or (..., 2H) for swiglu: (..., H)."""
+    """Return activation `name` of x, or x for None: (..., H) from (..., H), or from (..., 2H) for swiglu."""
     return x if name is None else _REFERENCES[name](x)
 
 

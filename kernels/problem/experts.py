@@ -10,18 +10,18 @@ from torch import Tensor
 from kernels.problem.activation import Activation
 
 MOST_EXPERTS = 512
-"""The gate ranks all scores of a row in the registers of one program."""
+"""One program ranks all scores of a row in its registers."""
 
 
 @dataclass(frozen=True)
 class Experts:
-    """E experts, of which expert e computes activation(x w1_e + b1_e) w2_e + b2_e.
+    """E experts; expert e computes activation(x w1_e + b1_e) w2_e + b2_e.
 
-    For "swiglu" the first H columns of w1 are the gate of the others:
+    For "swiglu" the first H columns of w1 gate the other H:
     silu(x w1_e[:, :H] + b1_e[:H]) * (x w1_e[:, H:] + b1_e[H:]).
 
     Attributes:
-        w1: (E, D, H), or (E, D, 2H) for "swiglu"; any strides, as the next three.
+        w1: (E, D, H), or (E, D, 2H) for "swiglu". All four may have any strides.
         b1: (E, H), or (E, 2H) for "swiglu", or None.
         w2: (E, H, C).
         b2: (E, C) or None.
@@ -34,7 +34,6 @@ class Experts:
     b2: Tensor | None
     activation: Activation
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors there are, each under the name that error messages use."""
-        named = {"w1": self.w1, "b1": self.b1, "w2": self.w2, "b2": self.b2}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
+    def tensors(self) -> dict[str, Tensor | None]:
+        """Return the tensors, each under the name that error messages use."""
+        return {"w1": self.w1, "b1": self.b1, "w2": self.w2, "b2": self.b2}

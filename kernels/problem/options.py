@@ -1,4 +1,4 @@
-"""Tiles, warps and stages of the kernels that a path is made of, and what any of them may be.
+"""Tiles, warps and stages of the kernels that make up a path, and their limits.
 
 Every field has a meaning by itself, so that a test can force any of them.
 """
@@ -20,11 +20,11 @@ class Product:
         warps: Warps per program.
         stages: Steps whose operands are in shared memory at once.
         group: Row tiles that share the weights in L2 before the next columns are taken.
-        swapped: Whether the transposed product is computed, so that 16 or 32 rows are the narrow side of a wgmma.
-        described: Whether the weights are read through tensor descriptors, which needs sm_90 and strides that allow it.
-        persistent: Whether one program per place on the device takes tile after tile.
-        splits: Programs that share the depth of one tile. The combine adds their sums, so only the second product may
-            have more than 1.
+        swapped: Whether to compute the transposed product, so that 16 or 32 rows are the narrow side of a wgmma.
+        described: Whether to read the weights through tensor descriptors; needs sm_90 and strides that allow it.
+        persistent: Whether each multiprocessor runs one program, which takes tile after tile.
+        splits: Programs that share the depth of one tile. The combine adds their sums, so the first product must have
+            1.
     """
 
     columns: int
@@ -46,7 +46,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Router:
-    """The gate product and the selection: one program, or `splits` that share the depth, for a tile of rows."""
+    """The gate product and the selection: for each tile of rows, `splits` programs share the depth."""
 
     tile_rows: int
     depth: int

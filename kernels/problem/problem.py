@@ -1,4 +1,4 @@
-"""What one call computes, in sizes alone: all that its cost and the choice of a path depend on.
+"""The sizes of one call: its cost and the choice of a path depend on nothing else.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
@@ -19,10 +19,10 @@ class Problem:
     """Sizes of one call of `kernels.moe.moe`.
 
     Attributes:
-        routing: Whether a gate is applied, ids (N, k) are given, or a flat list of assignments.
-        k: Experts per row; for a flat list the mean, rounded up, at least 1.
+        routing: A gate, ids (N, k), or a flat list of assignments.
+        k: Experts per row; for a flat list the mean, rounded up, and at least 1.
         M: Assignments: N k, or the length of the flat list.
-        precision: How fp32 operands are multiplied; without meaning for fp16 and bf16.
+        precision: How fp32 operands are multiplied; it says nothing about fp16 and bf16.
         described: Whether the strides of w1 and of w2 allow tensor descriptors.
     """
 

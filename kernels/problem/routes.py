@@ -1,4 +1,4 @@
-"""What a caller may give as routing: a gate to apply, k experts per row, or a list of assignments.
+"""The routings that a caller may pass: a gate to apply, k experts per row, or a list of assignments.
 
 N rows, D input width, E experts, k experts per row, M assignments of a row to an expert.
 """
@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -24,11 +24,11 @@ INTEGERS = (torch.int32, torch.int64)
 """Dtypes of ids and rows."""
 
 NewTensor = Callable[..., Tensor]
-"""Makes a tensor of a shape, and of a dtype if not that of the features."""
+"""Makes a tensor from its shape, in the dtype of the features or in another one that it is asked for."""
 
 
 class RoutingSource(ABC):
-    """Where the routing of a call comes from: a dataclass of tensors, and of the settings named in `settings`."""
+    """Where the routing of a call comes from: a dataclass of tensors and of the settings that `settings` names."""
 
     kind: ClassVar[RoutingKind]
     settings: ClassVar[tuple[str, ...]] = ()
@@ -49,7 +49,7 @@ class RoutingSource(ABC):
 
 @dataclass(frozen=True)
 class Gate(RoutingSource):
-    """Scores x weight^T + bias, of which each row takes its k best, weighted by a softmax.
+    """Scores x weight^T + bias; each row takes its k best experts, weighted by a softmax.
 
     With k = E this is the soft mixture: every expert, weighted by the softmax over all.
 
@@ -58,10 +58,10 @@ class Gate(RoutingSource):
         bias: (E,) of the same dtype, or None.
         k: Experts per row, 1 to E.
         temperature: Divides the scores in the softmax; above 0 and finite.
-        standardise: Shift and scale each row's scores to mean 0 and standard deviation 1 (n - 1) first.
-        weights_over: Softmax over the "selected" k, or over "all" E and not renormalised.
+        standardise: First shift and scale each row's scores to mean 0 and standard deviation 1 (n - 1).
+        weights_over: Softmax over the "selected" k, or over "all" E without renormalising.
 
-    Equal scores rank by lowest id and NaN above every number, so a row always has k distinct ids in range.
+    Of equal scores the lowest id wins, and NaN ranks above every number, so a row always has k distinct ids in range.
     """
 
     kind = "gate"
@@ -132,11 +132,11 @@ class Flat(RoutingSource):
     """Any number of experts for each row, none included: one assignment after another.
 
     Attributes:
-        rows: (M,) int32 or int64, 0 to N - 1. Not checked: that would wait.
-        experts: (M,) of the dtype of rows, 0 to E - 1; any other number means none: a list of fixed length may end in
-            such.
+        rows: (M,) int32 or int64, 0 to N - 1. Not checked, since that would wait for the device.
+        experts: (M,) of the dtype of rows, 0 to E - 1; any other number means none, so that a list of fixed length can
+            be filled up.
         weights: (M,), any floating dtype.
-        ordered: Whether `rows` never falls; if not, they are sorted first.
+        ordered: Whether `rows` never decrease; if not, they are sorted first.
     """
 
     kind = "flat"
@@ -175,16 +175,13 @@ def check_gate(x: Tensor, gate: Gate) -> tuple[int, int, int]:
     """Return N, D and E of features and a gate that fit each other.
 
     Raises:
-        ValueError: They have the wrong shape, dtype or device, or the gate a setting out of range.
+        ValueError: They have the wrong shape, dtype or device, or a setting of the gate is out of range.
     """
-    given = {name: tensor for name, tensor in gate.tensors().items() if tensor is not None}
-    require_device(x=x, **given)
+    tensors = gate.tensors()
+    require_device(x=x, **tensors)
     require_dtype(*FLOATS, x=x)
-    for name, tensor in given.items():
-        require_dtype(*dict.fromkeys((x.dtype, torch.float32)), **{name: tensor})
-    require_dtype(gate.weight.dtype, **given)
-    letters = {"gate.weight": "E D", "gate.bias": "E"}
-    shapes: dict[str, Any] = {name: (tensor, letters[name]) for name, tensor in given.items()}
+    require_dtype(*dict.fromkeys((x.dtype, torch.float32)), **tensors)
+    shapes = {"gate.weight": (gate.weight, "E D"), "gate.bias": (gate.bias, "E")}
     N, D, E = bind_shapes(x=(x, "N D"), **shapes).values()
     if E > MOST_EXPERTS:
         raise ValueError(f"E must be at most {MOST_EXPERTS}, not {E}")

@@ -13,7 +13,7 @@ import triton
 
 from kernels.choice import tuning
 from kernels.choice.choice import choose
-from kernels.choice.tuning import VERSION, Entry, Tuned, layer_of, load, merged, options_for, path_of, save, tuned
+from kernels.choice.tuning import VERSION, Entry, Tuned, layer_of, load, options_for, path_of, save, tuned
 from kernels.cost.machine import B200, H100, assuming
 from kernels.paths.fused_rows import FusedRows
 from kernels.paths.fused_tiles import FusedTiles
@@ -154,14 +154,6 @@ def test_nothing_is_said_without_a_real_gpu(where: str, monkeypatch: pytest.Monk
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert tuned(PAPER, torch.device("cuda" if where == "interpreter" else where)) is None
-
-
-def test_a_new_entry_takes_the_place_of_the_old() -> None:
-    new = replace(CONTENTS.entries[1], options=ROWS)
-    found = merged(CONTENTS.entries, new)
-    assert len(found) == 3
-    assert new in found
-    assert CONTENTS.entries[1] not in found
 
 
 def test_every_shipped_file_is_good() -> None:

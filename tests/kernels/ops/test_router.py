@@ -254,7 +254,7 @@ def test_a_wrong_count_is_seen() -> None:
         ({"weight": torch.zeros(5, 4).half()}, "gate.weight must be torch.float32, not torch.float16"),
         ({"weight": torch.zeros(513, 4), "bias": None}, "E must be at most 512, not 513"),
         ({"bias": torch.zeros(4)}, r"gate.bias must have the shape \(E = 5\), not \(4,\)"),
-        ({"bias": torch.zeros(5).half()}, "gate.bias must be torch.float32, not torch.float16"),
+        ({"bias": torch.zeros(5).half()}, "gate.bias must have the dtype of gate.weight, torch.float32, not"),
         (
             {"x": torch.zeros(3, 4).half(), "weight": torch.zeros(5, 4).half()},
             "gate.bias must have the dtype of gate.weight, torch.float16",
