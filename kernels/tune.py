@@ -249,9 +249,7 @@ def tune(layers: dict[str, Problem], path: Path, minutes: float, console: Consol
 def main(arguments: Sequence[str] | None = None) -> int:
     """Time or list; return the exit status, which is 2 if nothing can be timed or a name is wrong."""
     parser = argparse.ArgumentParser(prog="python -m kernels.tune", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--layers", nargs="*", default=[], metavar="NAME", help="names of layers, or one .json file; default: all"
-    )
+    parser.add_argument("--layers", nargs="*", default=[], metavar="NAME", help="layers, or a .json file; default: all")
     parser.add_argument("--out", type=Path, metavar="PATH", help="write this file; default: the device's in tuned/")
     parser.add_argument("--minutes", type=float, default=5, help="start no case after this time (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="only list candidates and estimated times")

@@ -18,7 +18,7 @@ from kernels.problem.routes import RoutingSource
 def warm_up(
     x: Tensor, routing: RoutingSource, experts: Experts, *, precision: Precision = "ieee", most_rows: int = 65536
 ) -> int:
-    """Run an example once with each of the options that `moe` may choose for up to `most_rows` rows; return their number.
+    """Run an example once with all options that `moe` may choose for up to `most_rows` rows; return their number.
 
     The arguments are those of `kernels.moe.moe`, with a few rows and the layout of later calls: the code depends on
     dtypes, widths and whether strides and addresses are multiples of 16, but not on N.
