@@ -1,4 +1,4 @@
-"""Calls of the whole operation: how to make them, spoil them and judge what came out.
+"""Calls of the whole operation: how to make them, spoil them and judge their outputs.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
@@ -44,7 +44,7 @@ class Call:
     activation: str = "relu"
 
     def run(self, function: Callable[..., Tensor], **options: Any) -> Tensor:
-        """Return what `function`, which has the arguments of `moe`, makes of this call."""
+        """Return the outputs of `function`, which takes the arguments of `moe`, for this call."""
         return function(self.x, self.routing, self.experts, **options)
 
     @property
@@ -53,10 +53,10 @@ class Call:
         return Experts(self.w1, self.b1, self.w2, self.b2, self.activation)  # type: ignore[arg-type]
 
     def but(self, **changes: Any) -> "Call":
-        """Return this call with some arguments replaced; a change of the routing's own is taken there."""
-        own = {field.name for field in fields(self.routing)}
-        inner = {name: value for name, value in changes.items() if name in own}
-        outer = {name: value for name, value in changes.items() if name not in own}
+        """Return this call with some of its arguments, or some fields of its routing, replaced."""
+        names = {field.name for field in fields(self.routing)}
+        inner = {name: value for name, value in changes.items() if name in names}
+        outer = {name: value for name, value in changes.items() if name not in names}
         return replace(self, routing=replace(outer.pop("routing", self.routing), **inner), **outer)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Call":
@@ -69,7 +69,7 @@ class Call:
         return replace(self, routing=replace(self.routing, **changed(self.routing)), **changed(self))
 
     def rows(self, keep: Tensor) -> "Call":
-        """Return this call for the rows `keep` (indices or a mask) alone, in that order; not for a flat routing."""
+        """Return this call for only the rows `keep` (indices or a mask), in that order; not for a flat routing."""
         if isinstance(self.routing, TopK):
             routing = TopK(self.routing.ids[keep], self.routing.weights[keep])
             return replace(self, x=self.x[keep], routing=routing)
@@ -88,11 +88,11 @@ class Call:
                 yield n, int(ids[n, j]), float(weights[n, j])
 
     def outputs(self) -> np.ndarray:
-        """Return what `moe` is to return, (N, C), in float64."""
+        """Return the right outputs (N, C), in float64."""
         return self._combined(lambda a: a, ACTIVATIONS[self.activation])
 
     def magnitudes(self) -> np.ndarray:
-        """Return the outputs (N, C) of the operands' absolute values, with which rounding errors scale."""
+        """Return the outputs (N, C) of the operands' absolute values; rounding errors scale with them."""
         wide = ACTIVATIONS[self.activation] is ACTIVATIONS["swiglu"]
         return self._combined(np.abs, _product_of_halves if wide else lambda h: h)
 
@@ -163,7 +163,7 @@ def new_call(
 
 
 def padded(call: Call) -> Call:
-    """Return `call` with the same values apart, amid NaN, misaligned or shared."""
+    """Return `call` with the same values spread out among NaN, misaligned or shared."""
     N, D = call.x.shape
     E, H, C = call.w2.shape
     apart = torch.full((2 * N, D + 5), float("nan"), dtype=call.x.dtype)
@@ -211,10 +211,10 @@ MUTANTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "second bias forgotten": lambda _: {"b2": None},
     "another activation": lambda _: {"activation": "silu"},
 }
-"""Changes of a call with E = 4, k = 2 and a gate that must be seen in what comes out."""
+"""Changes of a call with E = 4, k = 2 and a gate; each must show in the outputs."""
 
 
 def assert_right(got: Tensor, call: Call) -> None:
-    """Fail unless `got` is what `moe` is to return for `call`."""
+    """Fail unless `got` are the right outputs of `call`."""
     assert got.dtype == call.x.dtype
     assert_close(got, call.outputs(), call.magnitudes(), call.x.dtype)

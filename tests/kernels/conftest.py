@@ -1,4 +1,4 @@
-"""What every kernel test runs under."""
+"""Fixtures of every kernel test."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from triton.runtime import interpreter
 
 @pytest.fixture(autouse=True)
 def poisoned_memory() -> Iterator[None]:
-    """Fill what torch.empty returns with NaN or the largest integer: a place never written is seen."""
+    """Fill what torch.empty returns with NaN or the largest integer, so that a place never written shows."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)

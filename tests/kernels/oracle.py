@@ -61,7 +61,7 @@ def allowance(magnitudes: np.ndarray, dtype: torch.dtype) -> np.ndarray:
 
 
 def assert_close(got: Tensor, expected: np.ndarray, magnitudes: np.ndarray, dtype: torch.dtype) -> None:
-    """Fail unless `got` is within `allowance` of `expected` everywhere, and NaN where that is."""
+    """Fail unless `got` is within `allowance` of `expected` everywhere, and NaN only if `expected` is NaN too."""
     assert got.shape == expected.shape
     error = np.abs(exact(got) - expected)
     wrong = ~((error <= allowance(magnitudes, dtype)) | (np.isnan(exact(got)) & np.isnan(expected)))

@@ -28,13 +28,13 @@ CPU = torch.device("cpu")
 
 
 def test_every_layer_is_timed_at_one_number_of_rows_before_the_next() -> None:
-    found = list(trials({name: LAYERS[name] for name in ("paper", "e128")}, H100))
-    assert [(case.problem.N, case.name) for case in found] == [(N, name) for N in ROWS for name in ("paper", "e128")]
-    for case in found:
+    cases = list(trials({name: LAYERS[name] for name in ("paper", "e128")}, H100))
+    assert [(case.problem.N, case.name) for case in cases] == [(N, name) for N in ROWS for name in ("paper", "e128")]
+    for case in cases:
         assert 1 < len(case.candidates) <= CANDIDATES
         assert len(set(case.candidates)) == len(case.candidates)
         assert case.problem.N * case.problem.k == case.problem.M
-    assert any(isinstance(options, Grouped) for case in found for options in case.candidates)
+    assert any(isinstance(options, Grouped) for case in cases for options in case.candidates)
 
 
 def test_what_does_not_fit_is_left_out() -> None:

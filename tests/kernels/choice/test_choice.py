@@ -120,8 +120,8 @@ def test_something_fits_the_least_shared_memory(name: str) -> None:
 @pytest.mark.parametrize("layer", [replace(PAPER, E=512, k=512, H=8192), replace(PAPER, H=2**21, k=1)])
 def test_no_grid_is_too_long(layer: Problem) -> None:
     problem = at(layer, 2)
-    found = [options for options in options_of(problem, H100) if isinstance(options, FusedTiles | FusedRows)]
-    longest = {launch.grid[1] for options in found for launch in launches(problem, options)}
+    fused = [options for options in options_of(problem, H100) if isinstance(options, FusedTiles | FusedRows)]
+    longest = {launch.grid[1] for options in fused for launch in launches(problem, options)}
     assert 2**14 < max(longest) < 2**16
 
 
@@ -179,7 +179,7 @@ def test_a_cached_choice_takes_microseconds() -> None:
     assert min(timeit.repeat(lambda: choose(problem, H100), number=1000, repeat=5)) < 20e-3
 
 
-def test_more_rows_never_promise_to_be_much_faster() -> None:
+def test_more_rows_are_never_estimated_to_be_much_faster() -> None:
     for name in ("paper", "language", "odd"):
         times = [choose(at(LAYERS[name], N), H100).seconds(at(LAYERS[name], N), H100) for N in LADDER]
         for fewer, more in pairwise(times):

@@ -1,4 +1,4 @@
-"""Tuned options: where a file's entries serve, and what happens without a good file."""
+"""Tuned options: which calls use the entries of a file, and what happens without a good file."""
 
 import json
 import warnings
@@ -146,14 +146,14 @@ def test_what_is_no_such_json_is_warned_of(device: Path, text: str) -> None:
         assert tuned(at(1), CUDA) is None
 
 
-@pytest.mark.parametrize("where", ["cpu", "meta", "interpreter"])
-def test_nothing_is_said_without_a_real_gpu(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if where == "interpreter":
+@pytest.mark.parametrize("place", ["cpu", "meta", "interpreter"])
+def test_nothing_is_said_without_a_real_gpu(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if place == "interpreter":
         monkeypatch.setenv("TRITON_INTERPRET", "1")
         assert triton.knobs.runtime.interpret
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert tuned(PAPER, torch.device("cuda" if where == "interpreter" else where)) is None
+        assert tuned(PAPER, torch.device("cuda" if place == "interpreter" else place)) is None
 
 
 def test_every_shipped_file_is_good() -> None:

@@ -19,7 +19,7 @@ def _last_kernel(counter, seen, programs: tl.constexpr):
 
 
 def last(counter: Tensor, sums: int, programs: int) -> Tensor:
-    """Return which of the programs of each sum was told to be the last, (sums, programs)."""
+    """Return which program of each sum the ticket calls the last, (sums, programs)."""
     seen = torch.empty(sums, programs, dtype=torch.int32)
     launch("combine", _last_kernel, (sums, programs), {"counter": counter, "seen": seen, "programs": programs})
     return seen

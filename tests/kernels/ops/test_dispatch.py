@@ -14,22 +14,22 @@ from torch import Tensor
 from kernels.ops.dispatch import COUNTED, PLACED, Dispatch, count, dispatch, dispatch_reference, most_programs
 
 
-def check(found: Dispatch, ids: Tensor, experts: int, rows: Tensor) -> None:
-    """Fail unless `found` sorts the assignments stably by expert, cuts experts into tiles and names their rows."""
+def check(result: Dispatch, ids: Tensor, experts: int, rows: Tensor) -> None:
+    """Fail unless `result` sorts the assignments stably by expert, cuts experts into tiles and names their rows."""
     flat = ids.numpy()
     there = (flat >= 0) & (flat < experts)
     order = [m for m in np.argsort(flat, kind="stable") if there[m]]
     used = len(order)
-    np.testing.assert_array_equal(found.rows[:used], rows.numpy()[order])
-    np.testing.assert_array_equal(found.slots.numpy()[order], np.arange(used))
-    np.testing.assert_array_equal(found.slots.numpy()[~there], -1)
+    np.testing.assert_array_equal(result.rows[:used], rows.numpy()[order])
+    np.testing.assert_array_equal(result.slots.numpy()[order], np.arange(used))
+    np.testing.assert_array_equal(result.slots.numpy()[~there], -1)
     counts = [int((flat == e).sum()) for e in range(experts)]
-    np.testing.assert_array_equal(found.offsets, np.cumsum([0, *counts]))
-    tiles = [-(-number // found.tile_rows) for number in counts]
-    np.testing.assert_array_equal(found.tile_starts, np.cumsum([0, *tiles]))
-    assert found.experts == experts
-    assert sum(tiles) <= found.most_tiles
-    for field in (found.rows, found.slots, found.offsets, found.tile_starts):
+    np.testing.assert_array_equal(result.offsets, np.cumsum([0, *counts]))
+    tiles = [-(-number // result.tile_rows) for number in counts]
+    np.testing.assert_array_equal(result.tile_starts, np.cumsum([0, *tiles]))
+    assert result.experts == experts
+    assert sum(tiles) <= result.most_tiles
+    for field in (result.rows, result.slots, result.offsets, result.tile_starts):
         assert field.dtype == torch.int32
 
 
@@ -137,21 +137,21 @@ def test_any_strides() -> None:
 
 
 def test_every_slot_lies_in_one_tile() -> None:
-    found = by_count(random_ids(150, 2, 5), 5, tile_rows=16, k=2)
+    result = by_count(random_ids(150, 2, 5), 5, tile_rows=16, k=2)
     covered: list[int] = []
     for e in range(5):
-        for tile in range(int(found.tile_starts[e]), int(found.tile_starts[e + 1])):
-            begin = int(found.offsets[e]) + (tile - int(found.tile_starts[e])) * 16
-            covered += range(begin, min(begin + 16, int(found.offsets[e + 1])))
+        for tile in range(int(result.tile_starts[e]), int(result.tile_starts[e + 1])):
+            begin = int(result.offsets[e]) + (tile - int(result.tile_starts[e])) * 16
+            covered += range(begin, min(begin + 16, int(result.offsets[e + 1])))
     assert covered == list(range(300))
 
 
 @pytest.mark.parametrize(("M", "tiles"), [(0, 0), (1, 1), (5, 5), (16, 9), (160, 18)])
 def test_most_tiles_is_a_bound_that_a_routing_reaches(M: int, tiles: int) -> None:
     ids = torch.arange(M, dtype=torch.int32).clamp(max=7)  # one row each, the rest on the last expert
-    found = by_count(ids, 8, tile_rows=16, k=1)
-    assert found.most_tiles == tiles
-    assert int(found.tile_starts[-1]) <= tiles
+    result = by_count(ids, 8, tile_rows=16, k=1)
+    assert result.most_tiles == tiles
+    assert int(result.tile_starts[-1]) <= tiles
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -178,17 +178,17 @@ def test_any_count(data: st.DataObject, M: int, E: int) -> None:
 def test_a_wrong_dispatch_is_seen() -> None:
     ids = random_ids(33, 2, 8)
     rows = top_k_rows(ids, 2)
-    found = by_count(ids, 8, tile_rows=16, k=2)
-    check(found, ids, 8, rows)
-    swapped = found.slots.clone()
+    result = by_count(ids, 8, tile_rows=16, k=2)
+    check(result, ids, 8, rows)
+    swapped = result.slots.clone()
     pair = (ids == 3).nonzero()[:2, 0]
     swapped[pair] = swapped[pair.flip(0)]
     for mutant in (
-        replace(found, slots=swapped),
-        replace(found, rows=found.rows.flip(0)),
-        replace(found, offsets=found.offsets - 1),
-        replace(found, tile_starts=found.tile_starts + 1),
-        replace(found, tile_rows=8),
+        replace(result, slots=swapped),
+        replace(result, rows=result.rows.flip(0)),
+        replace(result, offsets=result.offsets - 1),
+        replace(result, tile_starts=result.tile_starts + 1),
+        replace(result, tile_rows=8),
     ):
         with pytest.raises(AssertionError):
             check(mutant, ids, 8, rows)

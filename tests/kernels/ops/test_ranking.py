@@ -1,4 +1,4 @@
-"""The device functions that rank scores, run by a small kernel of their own, against float64 oracles."""
+"""The device functions that rank scores, run by a small test kernel, against float64 oracles."""
 
 import numpy as np
 import pytest

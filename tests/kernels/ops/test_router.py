@@ -133,8 +133,8 @@ def test_nan_and_infinity_give_k_experts_in_range(scores: list[float], k: int) -
     gate = Gate(torch.zeros(5, 3), torch.tensor(scores), k)
     ids = torch.sort(gate.bias, descending=True, stable=True).indices[:k] if k < 5 else torch.arange(5)
     routed = route(x, gate, SMALL)
-    for found, weights in ((routed.ids, routed.weights), route_reference(x, gate)):
-        assert found.tolist() == [ids.tolist()]
+    for chosen, weights in ((routed.ids, routed.weights), route_reference(x, gate)):
+        assert chosen.tolist() == [ids.tolist()]
         assert weights.isnan().all()
     assert routed.counts.tolist() == [[int(e in ids) for e in range(5)]]
 

@@ -138,13 +138,13 @@ def test_any_strides_of_ids_and_gate(cut: str) -> None:
 
 @on_few_cuts
 def test_repeats_to_the_bit_and_leaves_counters_at_0(cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = torch.zeros(100, dtype=torch.int32)
-    monkeypatch.setattr(kernels.ops.fused, "counters", lambda number, device: own)
+    zeros = torch.zeros(100, dtype=torch.int32)
+    monkeypatch.setattr(kernels.ops.fused, "counters", lambda number, device: zeros)
     call = new_call(17, 16, 40, 2, 6, torch.float16, k=1)
     whole = solve(call, cut)
-    assert not own.any()
+    assert not zeros.any()
     one = solve(call.rows(torch.tensor([16])), cut)
-    assert not own.any()
+    assert not zeros.any()
     assert torch.equal(solve(call, cut), whole)
     torch.testing.assert_close(one, whole[16:], rtol=1e-3, atol=1e-3)
 

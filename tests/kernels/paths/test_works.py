@@ -38,7 +38,7 @@ PATHS: dict[str, Options] = {
 CALLS = {
     # N, D, H, E, C, kind, k, activation, dtype
     "gate": (20, 33, 24, 4, 5, "gate", 4, "swiglu", torch.float16),
-    "given": (20, 32, 40, 4, 9, "top_k", 4, "relu", torch.float32),
+    "top_k": (20, 32, 40, 4, 9, "top_k", 4, "relu", torch.float32),
 }
 
 
@@ -66,21 +66,21 @@ def test_works_are_what_the_kernels_do(name: str, which: str) -> None:
         rows[expert] += 1
     works = options.works(problem_of(call, kind, k), rows)
     read, written = sum(work.read for work in works), sum(work.written for work in works)
-    with counting() as found:
+    with counting() as counted:
         call.run(options.run)
     if isinstance(options, FusedRows):  # vectors are multiplied without a dot; so are the weights of the experts
-        assert flops(works) <= 2 * found.multiplications <= 1.2 * flops(works)
+        assert flops(works) <= 2 * counted.multiplications <= 1.2 * flops(works)
     else:
-        assert flops(works) == found.dots
+        assert flops(works) == counted.dots
     if isinstance(options, Grouped):
         integers = sum(work.read for work in works if work.stage == "dispatch")
-        assert read - integers == found.read["f"]
+        assert read - integers == counted.read["f"]
     else:
-        assert read == sum(found.read.values())
-    tickets = 0 if isinstance(options, Grouped) else found.written["i"]
+        assert read == sum(counted.read.values())
+    tickets = 0 if isinstance(options, Grouped) else counted.written["i"]
     if isinstance(options, Grouped) and options.router.splits > 1 and kind == "gate":
         tickets = 4 * works[0].programs // options.router.splits
-    assert written == sum(found.written.values()) - tickets
+    assert written == sum(counted.written.values()) - tickets
 
 
 @pytest.mark.parametrize("kind", ["gate", "top_k", "flat"])
@@ -110,12 +110,12 @@ def test_the_bytes_of_the_dispatch(M: int) -> None:
     ids = torch.arange(M, dtype=torch.int32) % 5
     problem = Problem(M, 8, 8, 5, 8, 1, M, torch.float32, routing="top_k")
     works = PATHS["grouped"].works(problem)
-    with counting() as found:
+    with counting() as counted:
         counts, block = count(ids, 5)
-    assert (works[0].read, works[0].written) == (found.read["i"], found.written["i"])
-    with counting() as found:
+    assert (works[0].read, works[0].written) == (counted.read["i"], counted.written["i"])
+    with counting() as counted:
         dispatch(ids, counts, block, tile_rows=16, k=1)
-    assert (works[1].read, works[1].written) == (found.read["i"], found.written["i"])
+    assert (works[1].read, works[1].written) == (counted.read["i"], counted.written["i"])
 
 
 @pytest.mark.parametrize("name", ["fused tiles", "fused rows"])
@@ -123,8 +123,8 @@ def test_a_fused_launch_touches_everything_once(name: str) -> None:
     problem = Problem(N=1, D=16, H=32, E=8, C=4, k=2, M=2, dtype=torch.bfloat16, activation="swiglu")
     weights = 2 * (16 * 64 + 64 + 32 * 4 + 4)
     assert PATHS[name].works(problem)[0].touched == 2 * (16 + 4 + weights + 8 * 16 + 8)
-    given = replace(problem, routing="top_k")
-    assert PATHS[name].works(given)[0].touched == 2 * (16 + 4 + weights) + 8 * 2
+    without_gate = replace(problem, routing="top_k")
+    assert PATHS[name].works(without_gate)[0].touched == 2 * (16 + 4 + weights) + 8 * 2
 
 
 def test_works_without_padding_are_the_products() -> None:

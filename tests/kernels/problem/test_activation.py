@@ -1,4 +1,4 @@
-"""The reference of the activation; the kernel's own is tested where it is used, in the grouped GEMM."""
+"""The reference of the activation; the kernel's activation is tested with the grouped GEMM."""
 
 import numpy as np
 import pytest
