@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from kernels.call.operator import call
+from kernels.ops.combine import combine_reference, row_order
+from kernels.ops.dispatch import dispatch_reference
+from kernels.ops.grouped_gemm import grouped_gemm_reference
 from kernels.ops.router import route_reference
 from kernels.paths.options import Options
-from kernels.problem.activation import activate_reference
 from kernels.problem.experts import Experts
 from kernels.problem.options import Precision
 from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
@@ -46,18 +48,15 @@ def moe(
 
 
 def moe_reference(x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
-    """Return the result of `moe`, expert by expert in plain PyTorch on any device; fp64 operands stay fp64."""
+    """Return the result of `moe` by the references of its steps, on any device; fp64 operands stay fp64."""
     rows, ids, weights = _assignments(x, routing)  # (M,) each
     w1, b1, w2, b2 = experts.w1, experts.b1, experts.w2, experts.b2
-    exact = torch.promote_types(x.dtype, torch.float32)
-    out = torch.zeros(x.shape[0], w2.shape[2], dtype=exact, device=x.device)
-    for e in range(w1.shape[0]):
-        (chosen,) = torch.where(ids == e)
-        mine = rows[chosen]  # (m,)
-        h = activate_reference(_linear(x[mine], w1[e], None if b1 is None else b1[e]), experts.activation)  # (m, H)
-        y = _linear(h.to(x.dtype), w2[e], None if b2 is None else b2[e])  # (m, C)
-        out.index_add_(0, mine, y * weights[chosen, None].to(exact))
-    return out.to(x.dtype)
+    N, exact = x.shape[0], torch.promote_types(x.dtype, torch.float32)
+    by_expert = dispatch_reference(ids, w1.shape[0], tile_rows=1, rows=rows)
+    hidden = grouped_gemm_reference(x, w1, b1, by_expert, gather=True, activation=experts.activation)  # (M, H)
+    y = grouped_gemm_reference(hidden, w2, b2, by_expert, gather=False, activation=None, out_dtype=exact)  # (M, C)
+    starts, order = row_order(rows, N, ordered=False)
+    return combine_reference(y, weights, by_expert.slots, rows=N, starts=starts, order=order, out_dtype=x.dtype)
 
 
 def _assignments(x: Tensor, routing: RoutingSource) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,13 +68,6 @@ def _assignments(x: Tensor, routing: RoutingSource) -> tuple[Tensor, Tensor, Ten
     assert isinstance(routing, TopK)
     rows = torch.arange(x.shape[0], device=x.device).repeat_interleave(routing.k)
     return rows, routing.ids.flatten(), routing.weights.flatten()
-
-
-def _linear(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    """Return x w + bias in fp32, or fp64 for fp64 operands."""
-    exact = torch.promote_types(x.dtype, torch.float32)
-    y = x.to(exact) @ w.to(exact)
-    return y if bias is None else y + bias.to(exact)
 
 
 def _require_no_gradient(tensors: dict[str, Tensor | None]) -> None:

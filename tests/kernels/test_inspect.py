@@ -1,9 +1,6 @@
 """What the compiler makes of the kernels for real targets, in a process without the interpreter."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +9,10 @@ import pytest
 import torch
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-import kernels
 from kernels import inspect
 from kernels.inspect import TARGETS, Compiled, Job
 from kernels.launch.launch import Launch
+from tests.kernels.compiled import run_compiled
 
 GOOD = Compiled("_k_kernel", "", "bf16", "sm_90", registers=64, spill_bytes=0, shared_bytes=10, shared_limit=10)
 KERNELS = {
@@ -34,10 +31,7 @@ MULTIPLY = {"_route_kernel", "_grouped_gemm_kernel", "_fused_tiles_kernel"}
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return the rows that `python -m kernels.inspect --json` writes."""
     path = tmp_path_factory.mktemp("inspect") / "rows.json"
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "kernels.inspect", "--json", str(path)]
-    root = Path(kernels.__file__).parents[1]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=900)
+    done = run_compiled("-m", "kernels.inspect", "--json", str(path))
     written: list[dict[str, Any]] = json.loads(path.read_text())
     assert done.returncode == 0, [row for row in written if not row["good"]]
     assert "grouped_gemm" in done.stdout

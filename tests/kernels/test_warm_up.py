@@ -1,19 +1,15 @@
 """After a warm-up no number of rows needs code that is not there yet."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-import kernels
 from kernels.call.arguments import problem_of
 from kernels.choice.tuning import options_for
 from kernels.launch.launch import recording
 from kernels.warm_up import warm_up
 from tests.kernels.calls import new_call
+from tests.kernels.compiled import run_compiled
 
 SCRIPT = """
 from dataclasses import replace
@@ -49,14 +45,11 @@ with assuming(H100):
                 assert not missing, (layer, N, missing)
 print("ready")
 """
-"""Compares what is compiled for an example of three rows with what any number of rows needs."""
+"""Compares the code compiled for an example of three rows with the code that any number of rows needs."""
 
 
 def test_no_number_of_rows_compiles_again() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-c", SCRIPT]
-    root = Path(kernels.__file__).parents[1]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    done = run_compiled("-c", SCRIPT)
     assert done.stdout == "ready\n", done.stderr[-3000:]
 
 

@@ -1,16 +1,16 @@
-"""The operation as an operator of torch: in compiled graphs, under the flop counter, on no device at all."""
+"""The operation as an operator of torch: in compiled graphs, under the flop counter, on the meta device."""
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from kernels.launch.launch import recording
 from kernels.moe import moe
-from tests.kernels.calls import KINDS, Call, assert_right, new_call
+from tests.kernels.calls import KINDS, Call, new_call
 from tests.kernels.test_moe import PATHS
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(("kind", "dynamic"), [("gate", False), *((kind, True) for kind in KINDS)])
 def test_lives_in_a_whole_compiled_graph(kind: str, dynamic: bool) -> None:
     call = new_call(6, 16, 16, 4, 5, kind=kind)
 
@@ -23,14 +23,15 @@ def test_lives_in_a_whole_compiled_graph(kind: str, dynamic: bool) -> None:
         assert torch.equal(compiled(call), 2 * call.run(moe))
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_forced_options_reach_a_compiled_graph(path: str) -> None:
-    call = new_call(6, 16, 16, 4, 5)
-    options = PATHS[path]
+def test_forced_options_reach_a_compiled_graph() -> None:
+    call, options = new_call(6, 16, 16, 4, 5), PATHS["swapped"]
     torch._dynamo.reset()
     compiled = torch.compile(lambda: call.run(moe, options=options), fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         assert torch.equal(compiled(), call.run(moe, options=options))
+        with recording() as records:
+            compiled()
+    assert [launch.arguments["swapped"] for launch in records if launch.stage == "experts"] == [True, True]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,10 +60,3 @@ def test_passes_torchs_own_check_of_an_operator() -> None:
         (*arguments, *weights),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )
-
-
-def test_right_inside_the_graph() -> None:
-    call = new_call(6, 16, 8, 4, 5)
-    torch._dynamo.reset()
-    with torch.no_grad():
-        assert_right(torch.compile(lambda: call.run(moe), fullgraph=True, backend="aot_eager")(), call)

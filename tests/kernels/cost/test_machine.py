@@ -30,14 +30,11 @@ def test_a_smaller_sibling_is_scaled() -> None:
 
 @pytest.mark.parametrize(("capability", "nearest"), [(75, A100), (86, A100), (90, H100), (103, B200), (120, B200)])
 def test_an_unknown_machine_is_like_the_nearest_capability(capability: int, nearest: Machine) -> None:
-    result = derived("Else", capability=capability, multiprocessors=10, l2_bytes=2**20, shared_bytes=99 * 1024)
-    assert (result.name, result.capability, result.l2_bytes, result.shared_bytes) == (
-        "Else",
-        capability,
-        2**20,
-        99 * 1024,
-    )
-    assert result.half_rate == pytest.approx(nearest.half_rate * 10 / nearest.multiprocessors)
+    sizes = {"capability": capability, "multiprocessors": 10, "l2_bytes": 2**20, "shared_bytes": 99 * 1024}
+    unknown = derived("Else", **sizes)
+    assert {name: getattr(unknown, name) for name in sizes} == sizes
+    assert unknown.name == "Else"
+    assert unknown.half_rate == pytest.approx(nearest.half_rate * 10 / nearest.multiprocessors)
 
 
 def test_rates_are_in_an_order_that_hardware_has() -> None:

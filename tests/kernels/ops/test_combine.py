@@ -1,9 +1,5 @@
 """Combine against a float64 sum."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import kernels
 from kernels.ops.combine import combine, combine_reference, row_order
+from tests.kernels.compiled import run_compiled
 from tests.kernels.oracle import assert_close, exact
 
 
@@ -252,8 +248,5 @@ print(sorted(set(re.findall(r"ld\\.global\\S*", ptx))), len(re.findall(r"ld\\.gl
 
 
 def test_parts_are_read_16_bytes_at_once_whatever_their_rows() -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    root = Path(kernels.__file__).parents[1]
-    command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    done = run_compiled("-c", SCRIPT)
     assert done.stdout == "['ld.global.b32', 'ld.global.v4.b32'] 8\n", done.stderr[-3000:]
