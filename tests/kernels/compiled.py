@@ -1,0 +1,15 @@
+"""Python without Triton's interpreter: kernels that are to be compiled need a process of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_compiled(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Return what `python ARGUMENTS` did at the root of the repository, with TRITON_INTERPRET unset."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
