@@ -114,7 +114,7 @@ def test_contenders_named_twice_take_part_once_and_stand_in_one_order() -> None:
         ("top_p:mass=2", "mass: Input should be less than or equal to 1"),
         ("top_p:mass=much", "mass: Input should be a valid number"),
         ("top_k:mass=0.5", "policy top_k has no setting mass"),
-        ("dense:hidden=3", "the dense head stands beside the policies and takes no settings"),
+        ("dense:hidden=3", "the dense head has no policy and takes no settings"),
     ],
 )
 def test_a_contender_that_cannot_be_is_told_in_one_sentence(spec: str, words: str) -> None:

@@ -95,7 +95,7 @@ def test_blocks_hold_what_trains_and_nothing_else():
     model = tiny.convolutional()
     blocks = network_blocks(Network(model, with_backbone=True))
     assert list(blocks) == ["all", "backbone", "gate", "experts", "expert 0", "expert 1", "expert 2"]
-    names = {piece.name for piece in blocks["all"].pieces}
+    names = {item.name for item in blocks["all"].slices}
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert names == {name for name in trained if not name.startswith("head.noise")}
     assert "backbone.0.weight" not in names
@@ -110,7 +110,7 @@ def test_values_and_gradients_are_the_models_own():
     logits = model.head(x)
     loss = nn.functional.cross_entropy(logits, y)
     weights = dict(model.named_parameters())
-    wanted = torch.autograd.grad(loss, [weights[piece.name] for piece in objective.block.pieces])
+    wanted = torch.autograd.grad(loss, [weights[item.name] for item in objective.block.slices])
     torch.testing.assert_close(gradient, torch.cat([part.flatten() for part in wanted]), rtol=1e-12, atol=1e-15)
     assert value.loss == pytest.approx(loss.item(), rel=1e-14)
     assert value.accuracy == (logits.argmax(1) == y).double().mean().item()
