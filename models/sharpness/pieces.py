@@ -241,7 +241,7 @@ class SubsetSharpness:
         return density(measures, len(whole["nodes"]) if probes == 1 else steps).model_dump()
 
     def _line(self, direction: str, extent: str) -> dict[str, Any]:
-        """Measure one line: `extent` is small (to read the curvature from the loss) or paper (the points of the paper)."""
+        """Measure one line: `extent` is small, to read the curvature from the loss, or paper, as published."""
         vector = self._direction(direction)
         curvature = self._curvature(direction, vector)
         about = {"direction": direction, "range": extent}

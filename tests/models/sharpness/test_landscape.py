@@ -83,10 +83,10 @@ def test_rerouted_rows_are_those_with_other_experts():
 def test_second_differences_are_the_curvature(name):
     model = tiny.classifier(name, activation="gelu")
     objective = tiny.objective(model, "all")
-    found = spectrum(objective.hessian(), torch.Generator(), count=1, tolerance=1e-9, least=16, most=100)
+    result = spectrum(objective.hessian(), torch.Generator(), count=1, tolerance=1e-9, least=16, most=100)
     start = objective.with_gradient(objective.weights)
-    top = second_difference(objective, found.vectors[0], found.values[0], start)
-    assert top.value == pytest.approx(found.values[0], rel=1e-3)
+    top = second_difference(objective, result.vectors[0], result.values[0], start)
+    assert top.value == pytest.approx(result.values[0], rel=1e-3)
     assert top.source == "losses"
     direction = filter_normalised(objective, torch.Generator().manual_seed(3))
     curvature = torch.dot(direction, objective.hessian() @ direction).item()
