@@ -1,4 +1,7 @@
-"""What decides a model's logits, validated: its backbone, its images and its head, and the heads' presets."""
+"""The configuration of a whole model: its images, its backbone and its head, and the presets of heads.
+
+The base of these classes and the checks are in `models.settings`.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ BackboneName = Literal["identity", "resnet18", "small", "fast"]
 class BackboneConfig(Config):
     """The network from images to features; `models.classifier.backbones` says what each is.
 
-    `width` is the number of features of `small`, the last of `widths` that of `fast`; the others have theirs from
-    the images or the paper. With `mirrored`, for `fast` alone, features in evaluation are the mean of those of an image
-    and of its mirror image.
+    `small` has `width` features, and `fast` as many as the last of `widths`; for the other two the images or the paper
+    decide. If `mirrored`, which only `fast` can be, evaluation averages the features of an image and of its mirror
+    image.
     """
 
     name: BackboneName = "identity"
@@ -34,7 +37,7 @@ class BackboneConfig(Config):
 
 
 class InputConfig(Config):
-    """The images a model takes: their shape (C, H, W), and mean and standard deviation (C,) of values in [0, 1]."""
+    """The images that a model takes: shape (C, H, W), and mean and standard deviation (C,) of values in [0, 1]."""
 
     shape: tuple[Width, Width, Width]
     mean: tuple[float, ...]
@@ -69,7 +72,7 @@ HEAD_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 def head_config(
     kind: str, preset: str = "paper", *, features: int = PAPER_FEATURES, classes: int = PAPER_CLASSES, **changes: Any
 ) -> HeadConfig:
-    """Return the head `kind` of a preset for D = `features` and C = `classes`, with single fields changed.
+    """Return the configuration of the head `kind` of a preset, with D = `features`, C = `classes` and `changes`.
 
     Raises `ConfigError` for an unknown kind, preset or field, or a value out of range.
     """

@@ -1,4 +1,4 @@
-"""Which device a model runs on, and what it is called."""
+"""The device that a model runs on, and its name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether the CPU has instructions for products in bfloat16; without them they are slow."""
+    """Return whether the CPU has instructions for products in bfloat16, which are slow without them."""
     return any({"avx512_bf16", "amx_bf16", "bf16"} & set(line.split()) for line in _cpu_info(("flags", "Features")))
 
 
@@ -43,7 +43,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _cpu_info(names: tuple[str, ...]) -> Iterator[str]:
-    """Yield what Linux says of each core under any of `names`; nothing elsewhere."""
+    """Yield what Linux says about each core under any of `names`; nothing on other systems."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.exists() else []
     return (line.partition(":")[2].strip() for line in lines if line.startswith(names))

@@ -6,4 +6,4 @@ class ModelError(Exception):
 
 
 class ResumeError(ModelError):
-    """Files of an earlier call that this one cannot go on from."""
+    """Files of an earlier call that this call cannot continue."""

@@ -1,4 +1,4 @@
-"""What a long operation tells its user: a bar while it runs on a terminal, and lines that stay."""
+"""What the user of a long operation sees: a bar while it runs on a terminal, and lines that stay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Reports to a rich console; if that is no terminal, only the lines appear."""
+    """Reports to a rich console; only the lines appear if it is no terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
@@ -27,7 +27,7 @@ class Progress:
             yield bar.track(items, total, description=description)
 
     def reach(self, done: int, total: int) -> None:
-        """Note that `done` of the `total` epochs of a training lie behind; nothing is shown."""
+        """Note that a training has done `done` of its `total` epochs; shows nothing."""
 
     def say(self, line: str) -> None:
         """Print one line that stays."""
@@ -38,41 +38,42 @@ SILENT = Progress(Console(quiet=True))
 
 
 class StudyProgress(Progress):
-    """Shows each training's own progress below that of all `runs` together."""
+    """Shows the progress of the current training below that of all `runs` trainings."""
 
     def __init__(self, progress: Progress, runs: int) -> None:
         super().__init__(progress.console)
         self.runs, self.run = runs, 0
-        self.share: float | None = None  # of the present training; unknown until it says so
-        self.begun, self.found = time.monotonic(), 0.0  # when work began, and how many runs were done before
+        self.share: float | None = None  # of the current training that is done; unknown until it says so
+        self.began = time.monotonic()
+        self.resumed = 0.0  # runs' worth of work that an earlier call had done
 
     def begin(self, name: str) -> None:
-        """Note that the next training begins, and say so."""
+        """Note and print that the next training begins."""
         self.run, self.share = self.run + 1, None
         self.say(f"{self.headline()}: {name}")
 
     def reach(self, done: int, total: int) -> None:
-        """Note how far the present training is; what it had done when it began took none of our time."""
+        """Note how far the current training is; what its first call here reports was done by an earlier call."""
         if self.share is None:
-            self.found += done / total
+            self.resumed += done / total
         self.share = done / total
 
     @property
     def reached(self) -> float:
-        """How many runs lie behind, with the present one's share."""
+        """How many runs are done, counting the done share of the current one."""
         return self.run - 1 + (self.share or 0.0)
 
     def headline(self) -> str:
-        """Return which training runs and, once that can be told, how long all that are left will take."""
+        """Return which training runs and, once that can be estimated, how long the rest will take."""
         words = f"run {self.run} of {self.runs}"
-        if (worked := self.reached - self.found) <= 0:
+        if (worked := self.reached - self.resumed) <= 0:
             return words
-        left = (time.monotonic() - self.begun) / worked * (self.runs - self.reached)
+        left = (time.monotonic() - self.began) / worked * (self.runs - self.reached)
         return f"{words}, about {duration(left)} left"
 
     @contextmanager
     def track(self, items: Iterable[T], total: int, description: str) -> Iterator[Iterable[T]]:
-        """Yield the items to iterate over, under two bars that disappear at the end or on an error."""
+        """Yield the items to iterate over, under a bar for all runs and one for these items."""
         hidden = not self.console.is_terminal
         with rich.progress.Progress(console=self.console, transient=True, disable=hidden) as bars:
             whole = bars.add_task(self.headline(), total=self.runs)
@@ -81,7 +82,7 @@ class StudyProgress(Progress):
 
 
 def duration(seconds: float) -> str:
-    """Return a time to wait in words, to the minute from two minutes on."""
+    """Return a duration in words: in seconds below two minutes, else in minutes."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

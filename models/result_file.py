@@ -1,4 +1,4 @@
-"""The JSON files that commands leave for `reports`: written in one step, with what decides times and last digits."""
+"""Writing the JSON files that `reports` reads, and describing the machine that made them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_result(path: Path, document: Document) -> None:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what decides times and last digits, as it is now."""
+    """Return what decides times and last digits: versions, machine, threads and date."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

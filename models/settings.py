@@ -1,4 +1,6 @@
-"""The base of every configuration, and what the configurations of all heads share.
+"""The base and checks of every configuration, and the settings that all heads share.
+
+`models.config` puts the configuration of a whole model together from these.
 
 Letters: D input width, H hidden width of one expert, E experts, C output width.
 """
@@ -29,9 +31,9 @@ class Config(BaseModel):
 
 
 class ExpertsConfig(Config):
-    """Two-layer perceptrons D -> H -> C, of which every head is made.
+    """Two-layer perceptrons D -> H -> C; every head is made of these.
 
-    The configuration of a head answers what differs between heads, so that nobody has to ask for its type.
+    Whatever differs between heads is a property here, so that no caller asks for the type of a configuration.
     """
 
     features: Width
@@ -43,7 +45,7 @@ class ExpertsConfig(Config):
     gated: ClassVar[bool] = True
     """Whether a gate (D -> E) weighs the experts."""
     noisy: ClassVar[bool] = False
-    """Whether a second layer (D -> E) decides the noise of a training step's routing."""
+    """Whether a second layer (D -> E) decides how much noise the routing has in training."""
     batch_coupled: ClassVar[bool] = False
     """Whether a row's experts depend on the other rows of its batch."""
 
@@ -53,7 +55,7 @@ class ExpertsConfig(Config):
         return 1
 
     def most_assignments(self, rows: int) -> int:
-        """Return the most assignments to experts that N = `rows` can have, as many as they have in most heads."""
+        """Return the most assignments that N = `rows` can have; under most heads they have exactly that many."""
         return rows * self.most_experts
 
 
@@ -65,7 +67,7 @@ class MixtureConfig(ExpertsConfig):
     temperature: Annotated[float, Field(gt=0)] = 1.0
 
     even_load: ClassVar[bool] = False
-    """Whether every expert has as many rows as any other, whatever the scores."""
+    """Whether every expert serves the same number of rows, whatever the scores."""
 
     def refusal(self, term: str) -> str | None:
         """Return why the head cannot have the balance loss `term`, or None if it can."""
@@ -80,7 +82,7 @@ class MixtureConfig(ExpertsConfig):
 
 
 def halves(activation: Activation) -> int:
-    """Return how many column blocks of H make one hidden value: 2 for swiglu, gate before value, else 1."""
+    """Return how many blocks of H columns make the hidden values: 2 for swiglu (gate, then value), else 1."""
     return 2 if activation == "swiglu" else 1
 
 
@@ -98,5 +100,5 @@ def validated(adapter: TypeAdapter[T], data: Any, what: str) -> T:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
-        given = f", not {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
-        raise ConfigError(f"{what}: {field + ': ' if field else ''}{message}{given}") from None
+        value = f", not {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
+        raise ConfigError(f"{what}: {field + ': ' if field else ''}{message}{value}") from None

@@ -1,4 +1,4 @@
-"""Writing files so that no reader, and no killed run, ever meets half of one."""
+"""Writing files in one step, so that nobody ever reads half a file, even after a killed run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from models.errors import ModelError
 
 TRAINING = "training"
-"""Folder of an unfinished training inside the folder of its checkpoint."""
+"""The folder, inside that of a checkpoint, that holds an unfinished training."""
 
 
 class StorageError(ModelError):
@@ -18,7 +18,7 @@ class StorageError(ModelError):
 
 
 def make_folder(path: Path) -> Path:
-    """Create the folder and its parents if missing, and return it."""
+    """Create the folder and its parents if they are missing, and return it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -27,7 +27,7 @@ def make_folder(path: Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step: a reader finds the old file or the whole new one."""
+    """Write `data` to `path` in one step: a reader sees the old file or the whole new one."""
     path = path.resolve()  # through a link, to the file it names
     if path.exists() and not path.is_file():
         raise StorageError(f"cannot write {path}: it is no regular file; choose another name")

@@ -26,7 +26,7 @@ class Backbone(nn.Sequential):
         self.features = features
 
     def prepare(self, images: Tensor) -> None:
-        """Set what training does not change from normalised training images (N, C, H, W); nothing by default."""
+        """Set the weights that training leaves alone from normalised training images (N, C, H, W); by default none."""
 
 
 def build_backbone(config: BackboneConfig, input_shape: tuple[int, int, int]) -> Backbone:
@@ -61,8 +61,8 @@ def resnet18(channels: int) -> Backbone:
 def small(input_shape: tuple[int, int, int], width: int) -> Backbone:
     """Return a fast network for CPUs: a 2 x 2 stem and three groups of two 3 x 3 convolutions, D = `width`.
 
-    The layout is that of airbench (Jordan 2024, arXiv 2404.00498). Each group halves the image for as long as
-    there is something to halve.
+    The layout is that of airbench (Jordan 2024, arXiv 2404.00498). Each group halves the image, as long as it has two
+    pixels along a side.
     """
     channels, *sides = input_shape
     _check_sides("small", *sides)
@@ -86,11 +86,11 @@ def _group(before: int, after: int, halve: bool) -> Iterator[nn.Module]:
 class Fast(Backbone):
     """A network that learns in few epochs: a whitening stem and three groups of two 3 x 3 convolutions.
 
-    After airbench (Jordan 2024, arXiv 2404.00498): the stem's filters are computed from the images and stay, so that
-    no gradient has to pass the first convolution after it, the dearest to pass; convolutions start as the identity
-    on their first channels; batch normalisation shifts and does not scale. If `mirrored`, the features in evaluation
-    are the mean of those of the image and of its mirror image, so that both get the same answer. D is the last of
-    `widths`. It takes images of other sizes than `input_shape` too.
+    After airbench (Jordan 2024, arXiv 2404.00498). The filters of the stem are computed from the images and stay fixed,
+    so no gradient has to pass through the first convolution after it, where it costs most. Convolutions start as the
+    identity on their first channels. Batch normalisation shifts and does not scale. If `mirrored`, evaluation averages
+    the features of an image and of its mirror image, so that both get the same answer. D is the last of `widths`.
+    Images may have other sizes than `input_shape`.
     """
 
     def __init__(self, input_shape: tuple[int, int, int], widths: tuple[int, int, int], mirrored: bool) -> None:
@@ -122,21 +122,21 @@ class Fast(Backbone):
 
 
 class _Halve(nn.MaxPool2d):
-    """A maximum over 2 x 2 pixels, or nothing if a side has no two pixels left."""
+    """A maximum over 2 x 2 pixels; does nothing if a side has a single pixel left."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if min(x.shape[-2:]) >= 2 else x
 
 
 def _identity_convolution(before: int, after: int) -> nn.Conv2d:
-    """Return a 3 x 3 convolution that hands on each of the first `before` channels; others start at random."""
+    """Return a 3 x 3 convolution whose first `before` outputs start as its inputs; the others start at random."""
     convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
     nn.init.dirac_(convolution.weight.detach()[:before])
     return convolution
 
 
 def _shift(channels: int) -> nn.BatchNorm2d:
-    """Return a batch normalisation whose scale stays 1."""
+    """Return a batch normalisation with a fixed scale of 1."""
     norm = nn.BatchNorm2d(channels)
     norm.weight.requires_grad_(False)
     return norm

@@ -4,19 +4,19 @@
     model.safetensors   the weights, float32: backbone.* and head.*
     metrics.json        history by epoch, test accuracy, how the test images were routed
     environment.json    what it was trained with
-    features.npy        up to 1,024 test images as features (n, D) float32, to route without the data; may be absent
+    features.npy        features (n, D) float32 of up to 1,024 test images, to route without the data; may be absent
     labels.npy          the classes of the same images, (n,) int64, 0 to C - 1; may be absent
 
-config.json is put in place last and removed first, so a killed write leaves no folder that loads.
+config.json is written last and removed first, so a folder that was only half written does not load.
 
 The logits (N, C) of features x (N, D) follow from model.safetensors and config.json alone. All products and sums
-are in float64; W.T is a transpose; `m` is config["model"]["head"]; x_n, s_n are rows. Write
+are in float64; W.T is a transpose; `m` is config["model"]["head"]; x_n and s_n are rows. With
 
     g       = x head.gate.weight.T + head.gate.bias                                          (N, E)
     y_e     = f(x head.w1[e] + head.b1[e]) head.w2[e] + head.b2[e]                           (N, C), for each expert e
     f       = m.activation:  relu: max(z, 0);  gelu: z (1 + erf(z / sqrt 2)) / 2;  silu: z / (1 + exp(-z));
-              swiglu: silu(z[:H]) z[H:] with H = m.hidden, of a row z of 2H values, so that w1[e] is (D, 2H) and
-              b1[e] (2H,) where they are (D, H) and (H,) with the others
+              swiglu: silu(z[:H]) z[H:] with H = m.hidden, for a row z of 2H values, so that w1[e] is (D, 2H) and
+              b1[e] (2H,); for the others they are (D, H) and (H,)
 
     dense   logits = f(x head.w1 + head.b1) head.w2 + head.b2
 
@@ -25,9 +25,10 @@ are in float64; W.T is a transpose; `m` is config["model"]["head"]; x_n, s_n are
 
     sparse  s_n    = (g_n - mean g_n) / sd g_n  if m.standardise, else g_n; mean and sd over the E scores of the row,
                      sd with divisor E - 1; s_n = 0 if all scores of the row are equal, as for E = 1
-            r_n    = s_n + head.correction  if m.bias_correction, else s_n; the best experts of a row are those with
-                     the largest r_n, of equal ones those with the lowest id
-            S_n    = the experts that serve row n, by m.policy: the formula at the head of models/routing/POLICY.py
+            r_n    = s_n + head.correction  if m.bias_correction, else s_n; the best experts of a row have the
+                     largest r_n, and the lowest ids if equal
+            S_n    = the experts that serve row n; for each m.policy the formula is at the top of its file in
+                     models/routing
             w_n    = softmax of s_n / m.temperature, over the experts in S_n if m.weights_over is "selected",
                      over all E if it is "all"
             logits = sum over e in S_n of w_n[e] y_e[n]; zero where S_n is empty
@@ -36,9 +37,9 @@ are in float64; W.T is a transpose; `m` is config["model"]["head"]; x_n, s_n are
             P      = ceil(m.capacity_factor N m.k / E), with the factor as the decimal number in config.json
 
 Under a policy with places P, S_n depends on all N rows that are computed together; under the others on x_n alone.
-head.noise.* acts in training only, as do dropouts. A whole classifier feeds x = backbone((image / 255 - mean) / std)
-with mean and std per channel from config["input"] and image in 0 to 255; backbone `identity` flattens (C, H, W) in
-that order, the others are in `models.classifier.backbones`, with batch normalisation by its stored statistics.
+head.noise.* and dropouts act in training only. In a whole classifier x = backbone((image / 255 - mean) / std), with
+mean and std per channel from config["input"] and image in 0 to 255. Backbone `identity` flattens (C, H, W) in that
+order; the others are in `models.classifier.backbones`, and their batch normalisation uses its stored statistics.
 """
 
 from __future__ import annotations
@@ -75,11 +76,11 @@ LABELS: FileName = "labels.npy"
 
 
 class CheckpointError(ModelError):
-    """A folder that is no checkpoint, or a damaged one."""
+    """A folder that is no checkpoint, or a damaged checkpoint."""
 
 
 class CheckpointConfig(Config):
-    """What config.json holds: `data` is the source's name, `training` the dumped `TrainConfig`, `sha256` by file."""
+    """What config.json holds: `data` names the source, `training` is the dumped `TrainConfig`, `sha256` is by file."""
 
     format: Literal[1] = 1
     model: ModelConfig
@@ -91,13 +92,13 @@ class CheckpointConfig(Config):
 
     @property
     def split(self) -> dict[str, Any]:
-        """How `data.load_data` set validation images aside for the training; empty if that is not known."""
+        """The arguments with which `data.load_data` set validation images aside; empty if unknown."""
         return {name: self.training[name] for name in ("val_share", "split_seed") if name in self.training}
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded checkpoint: the model in float32 on the CPU in evaluation mode.
+    """A loaded checkpoint, with the model in float32 on the CPU in evaluation mode.
 
     `features` (n, D) float32 and their classes `labels` (n,) int64 may each be None.
     """
@@ -124,11 +125,10 @@ def save(
     features: Tensor | None = None,
     labels: Tensor | None = None,
 ) -> None:
-    """Write a checkpoint into the folder `path`, over any that is there.
+    """Write a checkpoint into the folder `path`, replacing any that is there.
 
-    `features` (n, D) are those of some test images, and `labels` (n,) their classes.
-
-    Raises `StorageError` if it cannot be written.
+    `features` (n, D) are those of some test images, and `labels` (n,) their classes. Raises `StorageError` if the
+    checkpoint cannot be written.
     """
     files: dict[FileName, bytes] = {
         WEIGHTS: save_tensors({name: value.cpu().contiguous() for name, value in model.state_dict().items()}),
@@ -229,7 +229,7 @@ def _model(path: Path, config: CheckpointConfig, weights: bytes) -> Classifier:
     if names != classes:
         raise _damaged(path / CONFIG, f"names {names} classes for a head of {classes}")
     try:
-        with torch.device("meta"):  # shapes alone: nothing is drawn, and no size in a wrong config costs memory
+        with torch.device("meta"):  # shapes alone: a wrong size in the config costs no memory
             model = Classifier(config.model, config.input)
     except ConfigError as error:
         raise _damaged(path / CONFIG, f"describes no model ({error})") from None
@@ -238,15 +238,15 @@ def _model(path: Path, config: CheckpointConfig, weights: bytes) -> Classifier:
     return model.eval()
 
 
-def _check_tensors(file: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    for name in sorted(found.keys() ^ expected.keys()):
+def _check_tensors(file: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name in sorted(tensors.keys() ^ expected.keys()):
         raise _damaged(file, f"{'lacks' if name in expected else 'has an extra'} tensor {name}")
     for name, want in expected.items():
-        have = found[name]
+        have = tensors[name]
         if (have.shape, have.dtype) != (want.shape, want.dtype):
             raise _damaged(
                 file,
-                f"holds {name} as {tuple(have.shape)} {have.dtype} where {CONFIG} asks for "
+                f"holds {name} as {tuple(have.shape)} {have.dtype}, but {CONFIG} asks for "
                 f"{tuple(want.shape)} {want.dtype}",
             )
 

@@ -1,4 +1,4 @@
-"""A whole model: normalised images through a backbone and a head.
+"""A whole model: from normalised images through a backbone and a head to logits.
 
 Letters: N images, c channels, H and W their height and width, D features, C classes.
 """
@@ -34,7 +34,7 @@ class Classifier(nn.Module):
                 f"{self.backbone.features}; set the head's features to {self.backbone.features}"
             )
         self.head = build_head(config.head)
-        for name, values in (("mean", images.mean), ("std", images.std)):  # in config.json, not among the weights
+        for name, values in (("mean", images.mean), ("std", images.std)):  # config.json has them, the weights do not
             self.register_buffer(name, torch.tensor(values, device="cpu").view(-1, 1, 1), persistent=False)
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -46,11 +46,11 @@ class Classifier(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the features (N, D) of images (N, c, H, W)."""
         images = self.normalise(images)
-        x: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))  # the fast layout to convolve
+        x: Tensor = self.backbone(images.contiguous(memory_format=torch.channels_last))  # fast to convolve
         return x
 
     def routed(self, images: Tensor) -> tuple[Tensor, Routing | None]:
-        """Return the logits (N, C) of images (N, c, H, W) and the routing behind them, which a dense head has not."""
+        """Return the logits (N, C) of images (N, c, H, W) and the routing behind them, None for a dense head."""
         return self.head.routed(self.features(images))
 
     def forward(self, images: Tensor) -> Tensor:

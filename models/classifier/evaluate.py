@@ -1,4 +1,4 @@
-"""How good a classifier is on images, and how it used its experts on them.
+"""How accurate a classifier is on images, and how it uses its experts on them.
 
 Letters: N images, E experts, M assignments of an image to an expert, C classes, G groups of images.
 """
@@ -17,9 +17,9 @@ from models.data.images import LabelledImages
 from models.routing import Routing
 
 BATCH = 500
-"""Images evaluated together. If a policy couples the rows of a batch, this decides their routing too."""
+"""Images evaluated together. If a policy couples the rows of a batch, their routing depends on this."""
 IDLE_BELOW = 0.1
-"""An expert whose share is below this part of an equal share counts as idle."""
+"""An expert counts as idle if its share is below this part of an equal share."""
 
 
 @torch.inference_mode()
@@ -40,7 +40,7 @@ def evaluate(model: Classifier, part: LabelledImages) -> dict[str, Any]:
 
 
 def joined(routings: Sequence[Routing]) -> Routing:
-    """Return the routings of several batches as one of all their rows, without noise."""
+    """Return the routings of batches as one routing of all their rows, without noise."""
     starts = [0]
     for routing in routings:
         starts.append(starts[-1] + routing.scores.shape[0])
@@ -56,16 +56,20 @@ def joined(routings: Sequence[Routing]) -> Routing:
 
 
 def routing_statistics(routing: Routing, labels: Tensor, classes: int, temperature: float) -> dict[str, Any]:
-    """Return how `routing` used the experts on images of classes `labels` (N,), C = `classes` in all.
+    """Return how `routing` uses the experts on images with classes `labels` (N,), out of C = `classes`.
 
-    `load` (E,): share of the M assignments. `importance` (E,): share of the weights. `utilisation`: share of experts
-    whose importance is at least a tenth of an equal share. `gate_entropy`: mean over rows, in nats, of the entropy of
-    softmax(scores / temperature). `experts_per_row_mean` and `_std`: over rows. `load_cv`: standard deviation / mean
-    over experts of their assignments. `dropped`: share of the wanted assignments that found no place. `unserved`:
-    share of the rows that no expert serves, whose logits are zero. `class_load`
-    (C, E): share of a class's assignments that each expert serves, zeros for a class without any.
-    `class_information`: mutual information in nats between expert and class over assignments. Standard deviations
-    are of the population.
+    - `load` (E,): share of the M assignments that each expert serves
+    - `importance` (E,): share of the weights that each expert has
+    - `utilisation`: share of experts whose importance is at least a tenth of an equal share
+    - `gate_entropy`: mean over rows, in nats, of the entropy of softmax(scores / temperature)
+    - `experts_per_row_mean`, `experts_per_row_std`: over rows
+    - `load_cv`: standard deviation / mean, over experts, of their assignments
+    - `dropped`: share of the wanted assignments for which there was no place
+    - `unserved`: share of the rows without experts, whose logits are zero
+    - `class_load` (C, E): share of a class's assignments that each expert serves, zeros for a class without any
+    - `class_information`: mutual information in nats between expert and class, over assignments
+
+    Standard deviations are of the population.
     """
     rows, experts = routing.scores.shape
     counts = served(routing, labels, classes)  # (C, E)
@@ -91,9 +95,9 @@ def routing_statistics(routing: Routing, labels: Tensor, classes: int, temperatu
 
 
 def served(routing: Routing, groups: Tensor, count: int) -> Tensor:
-    """Return how many assignments of the rows of each group each expert serves, (G, E) int64.
+    """Return how many assignments each expert serves for the rows of each group, (G, E) int64.
 
-    `groups` (N,) has the group of each row, 0 to G - 1, and G = `count`: its class, or the data set it is from.
+    `groups` (N,) has the group of each row, 0 to G - 1 with G = `count`: its class, or its data set.
     """
     experts = routing.scores.shape[1]
     cells = groups.long()[routing.rows] * experts + routing.experts  # (M,)
@@ -101,7 +105,7 @@ def served(routing: Routing, groups: Tensor, count: int) -> Tensor:
 
 
 def mutual_information(counts: Tensor) -> float:
-    """Return the mutual information in nats of two things that occur together `counts` (A, B) times; 0 for none."""
+    """Return the mutual information in nats of two things that occur together `counts` (A, B) times; 0 if never."""
     joint = counts.double() / counts.sum().clamp_min(1)  # (A, B)
     a, b, both = (torch.special.entr(p).sum().item() for p in (joint.sum(dim=1), joint.sum(dim=0), joint))
-    return max(0.0, float(a + b - both))  # independent things may round to just below zero
+    return max(0.0, float(a + b - both))  # rounding can take it just below zero

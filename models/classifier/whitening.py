@@ -1,4 +1,4 @@
-"""A first convolution that sees small patches of the images with uncorrelated, equally strong values.
+"""A first convolution that whitens small patches of the images: uncorrelated values of equal variance.
 
 Letters: N images, C channels, H and W their height and width, P = 4 C values of a 2 x 2 patch.
 """
@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SIDE = 2
-"""Pixels along a patch."""
+"""Pixels along a side of a patch."""
 EPS = 0.05
-"""Added to every variance, so that a direction in which patches hardly vary is not blown up: with the 5e-4 of its
-origin the noise of compression, by which images can be told apart and not classified, is learned by heart."""
+"""Added to every variance, so that directions in which patches hardly vary are not blown up. With the 5e-4 of airbench
+the network memorises images by their compression noise, which says nothing about their class."""
 
 
 def filter_count(channels: int) -> int:
     """Return how many filters whiten patches of C = `channels`: two for each of the strongest two thirds of P.
 
-    The others say next to nothing, and a multiple of 16 of them is convolved faster.
+    The other directions carry next to nothing, and 16 filters (for three channels) convolve fast.
     """
     return 2 * math.ceil(channels * SIDE**2 * 2 / 3)
 
@@ -29,9 +29,9 @@ def filter_count(channels: int) -> int:
 def whitening_weights(images: Tensor) -> Tensor:
     """Return convolution weights (`filter_count`, C, 2, 2) float32 that whiten the patches of images (N, C, H, W).
 
-    The first half are the strongest eigenvectors of the patches' covariance, each divided by sqrt(eigenvalue + EPS);
-    the others are their negatives, since a rectifier follows (Page 2019; Jordan 2024, arXiv 2404.00498). The images
-    are of the kind that the convolution will see. Computed in float64 on the CPU.
+    The first half are the strongest eigenvectors of the covariance of the patches, each divided by
+    sqrt(eigenvalue + EPS). The second half are their negatives, since a rectifier follows (Page 2019; Jordan 2024,
+    arXiv 2404.00498). The images must be normalised as the convolution will see them. Computed in float64 on the CPU.
     """
     values = F.unfold(images.double().cpu(), SIDE)  # (N, P, patches of an image)
     variances, directions = torch.linalg.eigh(torch.cov(values.transpose(0, 1).flatten(1)))  # (P,), (P, P) by column

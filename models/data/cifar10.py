@@ -1,4 +1,4 @@
-"""CIFAR-10, downloaded once through torchvision, which verifies the checksum."""
+"""CIFAR-10, downloaded once by torchvision, which verifies the checksum."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from models.data.images import DataError, LabelledImages, Source
 from models.progress import Progress
 
-_PATIENCE = 30.0  # seconds without an answer after which a download counts as failed
+_PATIENCE = 30.0  # seconds without an answer until a download fails
 
 
 def cifar10(cache: Path, progress: Progress) -> Source:
     """Return the 50,000 training and 10,000 test images of 32 x 32 pixels, kept under `cache`.
 
-    Raises `DataError` if they can be neither found nor downloaded.
+    Raises `DataError` if they are not there and cannot be downloaded.
     """
     from torchvision.datasets import CIFAR10  # seconds to import, and absent on some machines
 
@@ -47,7 +47,7 @@ def _images(pixels: NDArray[np.uint8], labels: list[int]) -> LabelledImages:
 
 @contextmanager
 def _download_settings() -> Iterator[None]:
-    """Give up on a silent server, which torchvision waits for without end; its old pickles make NumPy 2.4 warn."""
+    """Time out on a silent server, since torchvision waits forever; hide NumPy 2.4's warning about old pickles."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_PATIENCE)
     try:

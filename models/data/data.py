@@ -1,4 +1,4 @@
-"""Data ready for training: three parts of one source and the statistics of the first.
+"""Data ready for training: three parts of one source, and the statistics of the training part.
 
 Letters: N images, C channels, H and W their height and width.
 """
@@ -20,17 +20,17 @@ from models.data.images import DataError, LabelledImages, Source
 from models.progress import SILENT, Progress
 
 CACHE = Path("runs/cache")
-"""Where downloads and decoded images are kept, below the folder that a command runs in."""
+"""Holds downloads and decoded images, below the folder in which a command runs."""
 _TEST_ORDER_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Parts to train on, to choose the best epoch by, and to report on; disjoint.
+    """Three disjoint parts: `train` to learn from, `val` to choose the best epoch, `test` to report.
 
-    `mean` and `std` (C,) are those of the training part's values in [0, 1]; `digest` changes with any image or
-    label of the training and validation parts. A mixture of sources names them in `domains`, and `domain_of_class`
-    has the place there of each class's; both are empty for a single source.
+    `mean` and `std` (C,) are those of the training part's values in [0, 1]. `digest` changes with any image or label of
+    the training and validation parts. For a mixture, `domains` names its sources, and `domain_of_class` (C,) has the
+    number of each class's domain; both are empty for a single source.
     """
 
     name: str
@@ -56,20 +56,19 @@ def load_data(
 ) -> Dataset:
     """Return the data named `source`: `digits`, `cifar10` or a folder with train/<class>/ and test/<class>/.
 
-    Several of them joined by + are a mixture (`models.data.domains`). The validation part is a random `val_share` of
-    the source's training images, drawn with `split_seed`. Raises `DataError` for an unknown, unreachable or unusable
-    source.
+    Sources joined by + are a mixture (`models.data.domains`). The validation part is a random `val_share` of the
+    training images, drawn with `split_seed`. Raises `DataError` for an unknown, unreachable or unusable source.
     """
     return split(_read(source, cache, progress), val_share, split_seed)
 
 
 def name_of(source: str) -> str:
-    """Return what the data named `source` are called: a folder by its last name, a mixture by those of its sources."""
+    """Return the name of the data `source`: of a folder its last part, of a mixture the joined names of its sources."""
     return JOIN.join(Path(name).resolve().name for name in _sources(source))
 
 
 def _sources(source: str) -> list[str]:
-    """Return the sources that a mixture joins, or the one there is: a folder may have a plus in its name."""
+    """Return the sources of a mixture, or the single source: a folder may have a plus in its name."""
     return [source] if Path(source).is_dir() else source.split(JOIN)
 
 
@@ -82,7 +81,7 @@ def _read(source: str, cache: Path, progress: Progress) -> Source:
             f"{source!r} joins sources by {JOIN}, and {unknown[0]!r} is none; choose digits, cifar10 and folders with "
             f"train/ and test/ inside and no {JOIN} in their names"
         )
-    check_names([Path(name).resolve().name for name in names])  # before anything is downloaded or decoded
+    check_names([Path(name).resolve().name for name in names])  # before any download
     return mixture([_read_one(name, cache, progress) for name in names])
 
 
@@ -106,14 +105,14 @@ def _read_one(source: str, cache: Path, progress: Progress) -> Source:
 def split(source: Source, val_share: float, seed: int) -> Dataset:
     """Return the source with `val_share` of its training images set aside for validation.
 
-    Test images come in one random order, whatever the seed: a batch of them is then like any other even if a source
-    sorts its images by class, which matters to routing policies that couple the rows of a batch.
+    Test images are shuffled, in the same order for every seed. So their batches are similar even if a source sorts its
+    images by class, which matters to routing policies that couple the rows of a batch.
     """
     total = len(source.train)
     held_out = round(total * val_share)
     if held_out < 1 or total - held_out < 2:
         raise DataError(
-            f"{source.name} has {total} training images, of which a validation share of {val_share:g} takes "
+            f"{source.name} has {total} training images, and a validation share of {val_share:g} takes "
             f"{held_out}; at least 1 must go and 2 must stay: change --val-share or add images"
         )
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
@@ -135,7 +134,7 @@ def split(source: Source, val_share: float, seed: int) -> Dataset:
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation (C,) of images (N, C, H, W) uint8 on the scale [0, 1], exactly counted.
+    """Return mean and standard deviation (C,) of images (N, C, H, W) uint8 on the scale [0, 1], from exact counts.
 
     The deviation is at least 1/255, one step of uint8, so that a channel of one colour can be divided by it.
     """

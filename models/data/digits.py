@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8 x 8 pixels, which need no download."""
+"""The handwritten digits of scikit-learn: 1,797 images of 8 x 8 pixels, without a download."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from models.data.images import LabelledImages, Source
 
 TEST_SHARE = 0.2
-_ORDER_SEED = 0  # of the test part, which must not move with anybody's validation split
+_ORDER_SEED = 0  # fixed, so that every validation split leaves the same test images
 
 
 def digits() -> Source:

@@ -1,7 +1,7 @@
-"""A mixture of data sets in one label space: heterogeneous data, every image from a known domain.
+"""A mixture of data sets in one label space: heterogeneous data in which each image has a known domain.
 
-A source's classes are called source:class, so no two sources share one and the class of an image decides its domain.
-Images come as they are: nothing balances sources of unequal size, and of two the larger one is seen more often.
+Classes are called source:class. So no two sources share a class, and the class of an image decides its domain. Nothing
+balances sources of unequal size: training sees the larger one more often.
 
 Letters: N images, C channels, H and W height and width, c, h and w those before an image is fitted.
 """
@@ -27,7 +27,7 @@ _AT_ONCE = 1024  # images resized together
 def mixture(sources: Sequence[Source]) -> Source:
     """Return the images of all sources under disjoint classes, in the largest number of channels, height and width.
 
-    Raises `DataError` for two sources of one name, or a name that holds a colon.
+    Raises `DataError` if two sources have the same name, or a name has a colon.
     """
     names = [source.name for source in sources]
     check_names(names)
@@ -68,7 +68,7 @@ def check_names(names: Sequence[str]) -> None:
 def fitted(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Return images (N, c, h, w) as (N, C, H, W), both uint8, for `shape` (C, H, W) no smaller than c, h and w.
 
-    A grey image has its values in all C channels; sides are enlarged by bilinear interpolation between pixel centres.
+    A grey image gets its values in all C channels. Sides are enlarged by bilinear interpolation between pixel centres.
     """
     channels, *sides = shape
     if list(images.shape[2:]) != sides:

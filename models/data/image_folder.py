@@ -1,4 +1,4 @@
-"""Any folder of images laid out as train/<class>/ and test/<class>/, decoded once and cached.
+"""Any folder with images in train/<class>/ and test/<class>/, decoded once and cached.
 
 Letters: N images; all become 3 channels of 32 x 32 pixels.
 """
@@ -28,7 +28,7 @@ PARTS = ("train", "test")
 
 
 def image_folder(folder: Path, cache: Path, progress: Progress) -> Source:
-    """Return the images below `folder`; a second call reads them from `cache` until any file changes.
+    """Return the images below `folder`; later calls read them from `cache`, until a file changes.
 
     Raises `DataError` for a missing part, classes that differ between the parts, fewer than two of them, a class
     without images, or an image that cannot be decoded.
@@ -72,7 +72,7 @@ def _images_of(folder: Path) -> list[Path]:
 
 
 def _key(folder: Path, files: dict[str, list[list[Path]]]) -> str:
-    """Return a digest of where the images are, what they are called, how large they are and when they changed."""
+    """Return a digest of the folder and of the names, sizes and times of its images."""
     hasher = hashlib.sha256(f"{folder.resolve()} {SIDE}".encode())
     for path in (path for part in PARTS for group in files[part] for path in group):
         stat = path.stat()
@@ -106,7 +106,7 @@ def _pixels(path: Path) -> NDArray[np.uint8]:
 
 
 def _read(cached: Path) -> dict[str, LabelledImages] | None:
-    """Return the cached parts, or None if there is no whole file of them."""
+    """Return the cached parts, or None if there is no complete file."""
     try:
         tensors = load(cached.read_bytes())
         return {part: LabelledImages(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in PARTS}

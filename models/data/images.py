@@ -1,4 +1,4 @@
-"""Labelled images, the common form of every data source.
+"""Labelled images, which every data source gives.
 
 Letters: N images, C channels, H and W their height and width.
 """
@@ -14,12 +14,12 @@ from models.errors import ModelError
 
 
 class DataError(ModelError):
-    """Data that cannot be had or cannot be learned from."""
+    """Data that cannot be read, or from which nothing can be learned."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images (N, C, H, W) uint8 and the number of each one's class, labels (N,) int64."""
+    """Images (N, C, H, W) uint8 and the numbers of their classes, labels (N,) int64."""
 
     images: Tensor
     labels: Tensor
@@ -39,7 +39,7 @@ class LabelledImages:
 class Source:
     """What a data source offers: class names, and images to learn from and to test on.
 
-    A mixture of sources names them in `domains`, and `domain_of_class` (C,) has the place there of each class's.
+    For a mixture, `domains` names its sources, and `domain_of_class` (C,) has the number of each class's domain.
     """
 
     name: str

@@ -2,9 +2,9 @@
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, M assignments of a row to an
 expert, C output width, W = H columns of an expert's first product, or 2H for swiglu.
-A multiply-add counts as two operations; biases, activations, softmax and the selection are not counted, as is
-usual for products that dwarf them. Costs are those of evaluation: the noise layer of the sparse head is a
-parameter that is neither read nor multiplied.
+A multiply-add counts as two operations. As usual, biases, activations, softmax and the selection are not counted: the
+products dwarf them. Costs are those of evaluation, so the noise layer of the sparse head counts as parameters alone: it
+is neither read nor multiplied.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from models.settings import halves
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations by part of a head, for all N rows together."""
+    """Operations of each part of a head, for all N rows together."""
 
     gate: int
     experts: int
@@ -49,10 +49,10 @@ def _wide(config: HeadConfig) -> int:
 
 
 def flops(config: HeadConfig, rows: int, assignments: int | None = None) -> Flops:
-    """Return the operations of the head for N = `rows`, of which M = `assignments` to an expert really run.
+    """Return the operations of the head for N = `rows` and the M = `assignments` that really run.
 
-    Experts: 2 (D W + H C) per assignment. Gate: 2 D E per row. Combine: 2 C per assignment, a multiplication by its
-    weight and an addition. Without `assignments` M is the most there can be, which is exact if M does not depend on x.
+    Experts: 2 (D W + H C) per assignment. Gate: 2 D E per row. Combine: 2 C per assignment, one multiplication by the
+    weight and one addition. Without `assignments`, M is the most there can be: exact if M does not depend on x.
     """
     executed = config.most_assignments(rows) if assignments is None else assignments
     experts = 2 * (config.features * _wide(config) + config.hidden * config.classes) * executed
@@ -65,8 +65,8 @@ def flops(config: HeadConfig, rows: int, assignments: int | None = None) -> Flop
 def least_bytes(config: HeadConfig, rows: int, element_size: int, distinct_experts: int | None = None) -> int:
     """Return the bytes that any execution must move: features and weights read once, logits written once.
 
-    `element_size` is in bytes. `distinct_experts` is how many experts the rows really use; without it, as many as
-    N rows can reach. The few bytes of a correction of the choice are not counted.
+    `element_size` is in bytes. `distinct_experts` is the number of experts that the rows really use, by default as many
+    as N rows can reach. The few bytes of a correction of the choice are not counted.
     """
     if rows == 0:
         return 0

@@ -15,7 +15,7 @@ from models.settings import ExpertsConfig
 
 
 class DenseConfig(ExpertsConfig):
-    """A two-layer perceptron D -> H -> C: one expert, which every row has, and no gate."""
+    """A two-layer perceptron D -> H -> C: a single expert for every row, and no gate."""
 
     kind: Literal["dense"] = "dense"
 
@@ -43,5 +43,5 @@ class DenseHead(Experts):
         return h @ self.w2 + self.b2  # (N, C)
 
     def routed(self, x: Tensor) -> tuple[Tensor, Routing | None]:
-        """Return the logits (N, C) of x (N, D), and no routing."""
+        """Return the logits (N, C) of x (N, D), and None for the routing."""
         return self(x), None

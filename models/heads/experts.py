@@ -1,4 +1,4 @@
-"""The stacked two-layer experts that every head is made of.
+"""The stacked two-layer experts from which every head is made.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, C output width, W = H columns of the first
 product, or 2H for swiglu.
@@ -30,13 +30,13 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "swiglu": swiglu,
 }
-"""From the first product (..., W) to hidden values (..., H); `gelu` is the exact form with erf, not by tanh."""
+"""From the first product (..., W) to hidden values (..., H); `gelu` is the exact form with erf."""
 
 
 def new_linear(stack: tuple[int, ...], fan_in: int, fan_out: int) -> tuple[nn.Parameter, nn.Parameter]:
     """Return weights (*stack, fan_in, fan_out) and biases (*stack, fan_out), uniform in +-1/sqrt(fan_in).
 
-    This is the distribution of `torch.nn.Linear`, drawn for each expert with its own fan-in.
+    `torch.nn.Linear` draws from the same distribution.
     """
     bound = 1 / math.sqrt(fan_in)
     weight = torch.empty(*stack, fan_in, fan_out).uniform_(-bound, bound)
@@ -56,7 +56,7 @@ class Experts(nn.Module):
         self.dropout = config.dropout
 
     def hidden(self, x: Tensor, w1: Tensor, b1: Tensor) -> Tensor:
-        """Return activation(x w1 + b1) (..., H) after dropout, which acts in training only."""
+        """Return activation(x w1 + b1) (..., H), with dropout in training."""
         return F.dropout(self.activation(x @ w1 + b1), self.dropout, self.training)
 
 
@@ -73,7 +73,7 @@ class Mixture(Experts, ABC):
 
     @abstractmethod
     def mix(self, x: Tensor, routing: Routing) -> Tensor:
-        """Return the experts' outputs for x (N, D) weighted by `routing`, of `self.routing`, as logits (N, C)."""
+        """Return the logits (N, C): the outputs of the experts for x (N, D), weighted by a result of `self.routing`."""
 
     def routed(self, x: Tensor) -> tuple[Tensor, Routing | None]:
         """Return the logits (N, C) of x (N, D) and the routing behind them."""

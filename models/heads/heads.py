@@ -1,4 +1,4 @@
-"""The heads by name: from settings to a configuration, and from that to a module."""
+"""The heads by name: from settings to a configuration, and from a configuration to a module."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_head(data: Any) -> HeadConfig:
 
 
 AnyHead = Annotated[SerializeAsAny[HeadConfig], PlainValidator(read_head)]
-"""A head as a field of another configuration: written and read with the settings of its kind and policy."""
+"""A head as a field of another configuration, read and written with the settings of its kind and policy."""
 
 
 def settings_of(kind: str) -> set[str]:
@@ -50,7 +50,7 @@ def settings_of(kind: str) -> set[str]:
 
 
 def equal_capacity(head: HeadConfig) -> DenseConfig:
-    """Return the dense head whose hidden width is E x H: the same expert parameters in one block."""
+    """Return the dense head with hidden width E x H: as many expert weights, in one block."""
     return DenseConfig(
         features=head.features,
         hidden=head.experts * head.hidden,
@@ -61,7 +61,7 @@ def equal_capacity(head: HeadConfig) -> DenseConfig:
 
 
 def build_head(config: HeadConfig) -> Head:
-    """Return a freshly initialised head; its parameters come from torch's global generator."""
+    """Return a freshly initialised head; torch's global generator draws its parameters."""
     match config:
         case DenseConfig():
             return DenseHead(config)

@@ -17,7 +17,7 @@ from models.settings import MixtureConfig
 
 
 class SoftConfig(MixtureConfig):
-    """E experts D -> H -> C, every one weighted by a softmax gate."""
+    """E experts D -> H -> C that all serve every row, weighted by a softmax gate."""
 
     kind: Literal["soft"] = "soft"
 
@@ -39,12 +39,12 @@ class SoftMoEHead(Mixture):
         self.config = config
 
     def shares(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return every expert's weight (N, E) for x (N, D) and the gate's scores (N, E), in float32 or wider."""
+        """Return the experts' weights (N, E) for x (N, D) and the gate's scores (N, E), in float32 or wider."""
         scores = F.dropout(router_scores(x, self.gate), self.config.gate_dropout, self.training)  # (N, E)
         return torch.softmax(scores / self.config.temperature, dim=-1), scores
 
     def routing(self, x: Tensor) -> Routing:
-        """Return every expert for every row of x (N, D), in order of ids."""
+        """Return the routing that sends every row of x (N, D) to every expert, in order of ids."""
         weights, scores = self.shares(x)
         N, E = weights.shape
         experts = torch.arange(E, device=x.device).expand(N, E).reshape(-1)  # (N E,)
@@ -55,11 +55,11 @@ class SoftMoEHead(Mixture):
         return self._mix(x, self.shares(x)[0])
 
     def mix(self, x: Tensor, routing: Routing) -> Tensor:
-        """Return the experts' outputs for x (N, D) weighted by `routing`, of `self.routing`, as logits (N, C)."""
+        """Return the logits (N, C): the outputs of the experts for x (N, D), weighted by a result of `self.routing`."""
         return self._mix(x, routing.row_weights)
 
     def _mix(self, x: Tensor, weights: Tensor) -> Tensor:
         h = self.hidden(x, self.w1, self.b1[:, None, :])  # (E, N, H)
         y = h @ self.w2 + self.b2[:, None, :]  # (E, N, C)
-        logits = (weights.T[:, :, None] * y).sum(dim=0)  # (N, C), as wide as the weights
+        logits = (weights.T[:, :, None] * y).sum(dim=0)  # (N, C), in the dtype of the weights
         return logits.to(torch.promote_types(x.dtype, self.w1.dtype))

@@ -17,8 +17,8 @@ from models.routing.policy import SparseConfig
 class SparseMoEHead(Mixture):
     """sum over the selected e of weight_e (activation(x w1_e + b1_e) w2_e + b2_e), (N, D) -> (N, C).
 
-    `forward` is the readable definition; `bench.forms` holds the ways of executing it fast. A row without experts has
-    logits of zero. If `config.batch_coupled`, a row's logits depend on the other rows of x.
+    `forward` is the readable definition; `bench.forms` has the fast ways to execute it. A row without experts has
+    logits of zero. If `config.batch_coupled`, the logits of a row depend on the other rows of x.
     """
 
     correction: Tensor
@@ -31,7 +31,7 @@ class SparseMoEHead(Mixture):
             self.register_buffer("correction", torch.zeros(config.experts))  # (E,)
 
     def routing(self, x: Tensor) -> Routing:
-        """Return which experts serve the rows of x (N, D), chosen with noise in training only."""
+        """Return which experts serve the rows of x (N, D), with noise in training only."""
         config = self.config
         raw = F.dropout(router_scores(x, self.gate), config.gate_dropout, self.training)  # (N, E)
         scores = standardise(raw) if config.standardise else raw
@@ -49,7 +49,7 @@ class SparseMoEHead(Mixture):
         return self.mix(x, self.routing(x))
 
     def mix(self, x: Tensor, routing: Routing) -> Tensor:
-        """Return the selected experts' outputs for x (N, D) weighted by `routing`, as logits (N, C)."""
+        """Return the logits (N, C): the outputs of the selected experts for x (N, D), weighted by `routing`."""
         out = torch.zeros(x.shape[0], self.config.classes, dtype=routing.weights.dtype, device=x.device)
         for e in range(self.config.experts):
             (places,) = torch.where(routing.experts == e)  # (m,)
@@ -61,10 +61,10 @@ class SparseMoEHead(Mixture):
 
     @torch.no_grad()
     def correct(self, routing: Routing, rate: float) -> None:
-        """Move `correction` by `rate` towards the experts that `routing`, of a training step, gave too few rows.
+        """Raise `correction` by `rate` for experts with too few rows in `routing`; lower it for those with too many.
 
-        No loss and no gradient (DeepSeek-V3, arXiv 2412.19437, section 2.1.2). Nothing happens without
-        `bias_correction` in the head's configuration.
+        This balances without a loss or a gradient (DeepSeek-V3, arXiv 2412.19437, section 2.1.2). It does nothing
+        without `bias_correction` in the configuration.
         """
         if self.config.bias_correction:
             load = routing.load().to(self.correction.dtype)  # (E,)

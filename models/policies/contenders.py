@@ -1,4 +1,4 @@
-"""What a policy study compares: routing policies at equal parameter count, and the dense and soft head beside them.
+"""What a policy study compares: routing policies at equal parameter count, and the dense and soft head.
 
 Letters: H hidden width of one expert, E experts, k experts per row.
 """
@@ -17,17 +17,17 @@ from models.routing.policies import POLICIES
 from models.settings import ConfigError, check_choice
 
 BESIDE: tuple[HeadKind, ...] = ("dense", "soft")
-"""The heads without a policy, at the end of a table."""
+"""The heads without a policy, which stand at the end of a table."""
 ALL = (*POLICIES, *BESIDE)
 EQUAL_WITHIN = 0.01
-"""Parameter counts that differ by no more than this share count as equal."""
+"""Parameter counts count as equal if they differ by at most this share."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A head under one policy with its settings; `label` is the policy's name, then a colon and what was set.
+    """A head under one policy; `label` is the name of the policy, then a colon and the settings asked for.
 
-    `changes` are those of a head preset.
+    `changes` are the fields that differ from the head preset.
     """
 
     label: str
@@ -36,7 +36,7 @@ class Contender:
 
     @property
     def folder(self) -> str:
-        """The label as a part of a folder's name: `top_p:mass=0.6` becomes `top_p-mass-0.6`."""
+        """The label as part of the name of a folder: `top_p:mass=0.6` becomes `top_p-mass-0.6`."""
         return self.label.translate(str.maketrans(":=,", "---"))
 
     def config(self, features: int, classes: int) -> HeadConfig:
@@ -45,19 +45,19 @@ class Contender:
 
 
 def rank(label: str) -> tuple[int, str]:
-    """Return a contender's place in a table: in the order of `ALL`, the plain one before those with settings."""
+    """Return the key that sorts contenders: in the order of `ALL`, and without settings first."""
     return ALL.index(label.partition(":")[0]), label
 
 
 def contenders(specs: Sequence[str], shared: dict[str, Any]) -> list[Contender]:
-    """Return the contenders that `specs` name, each once, or all; in the order of `ALL`.
+    """Return the contenders that `specs` name (by default all), each once, in the order of `ALL`.
 
-    A spec is `dense`, `soft` or a policy, which settings may follow: `top_p:mass=0.6,temperature=2`. `shared` are
-    changes of every head: `experts`, `hidden`, and `k`, which does not touch a policy for which k is only a limit.
-    Raises `ConfigError` for an unknown name or setting, or a bad value.
+    A spec is `dense`, `soft`, or a policy and optional settings: `top_p:mass=0.6,temperature=2`. `shared` are settings
+    of every head: `experts`, `hidden` and `k`; the policies for which k is only a limit ignore `k`. Raises
+    `ConfigError` for an unknown name or setting, or a bad value.
     """
-    found = [_contender(spec, shared) for spec in (specs or ALL)]
-    return sorted({one.label: one for one in found}.values(), key=lambda one: rank(one.label))
+    by_label = {one.label: one for one in (_contender(spec, shared) for spec in specs or ALL)}
+    return [by_label[label] for label in sorted(by_label, key=rank)]
 
 
 def _contender(spec: str, shared: dict[str, Any]) -> Contender:
@@ -66,7 +66,7 @@ def _contender(spec: str, shared: dict[str, Any]) -> Contender:
     sizes = {key: value for key, value in shared.items() if key != "k"}
     if name in BESIDE:
         if colon:
-            raise ConfigError(f"policy {spec!r}: the {name} head stands beside the policies and takes no settings here")
+            raise ConfigError(f"policy {spec!r}: the {name} head has no policy and takes no settings here")
         if name == "soft":
             return Contender(name, "soft", sizes)
         dense = equal_capacity(head_config("soft", **sizes))
@@ -81,7 +81,7 @@ def _contender(spec: str, shared: dict[str, Any]) -> Contender:
 
 
 def _settings(spec: str, settings: str) -> dict[str, Any]:
-    """Return the settings in `name=value,name=value`: values as JSON writes them, or else text."""
+    """Return the settings in `name=value,name=value`; a value is JSON, or else text."""
     pairs = [setting.partition("=") for setting in settings.split(",")]
     names = [name.strip() for name, _, _ in pairs]
     if not all(name and value for name, _, value in pairs) or len(set(names)) < len(names):
@@ -100,7 +100,7 @@ def _value(text: str) -> Any:
 
 
 def equal_parameters(contenders: Sequence[Contender], features: int, classes: int) -> dict[str, int]:
-    """Return the parameters of each contender's head; raises `ConfigError` if those of policies differ too much."""
+    """Return the parameters of each contender's head; raise `ConfigError` if those of policies differ too much."""
     counts = {one.label: parameters(one.config(features, classes)) for one in contenders}
     sparse = {one.label: counts[one.label] for one in contenders if one.head == "sparse"}
     if sparse:

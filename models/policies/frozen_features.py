@@ -1,8 +1,8 @@
-"""The features that a trained backbone gives for all images, as data to train heads alone on, in seconds each.
+"""The features of a trained backbone for all images, as data on which a head alone trains in seconds.
 
-The backbone has learned from the training images, and knows them better than those it has never seen: features of
-training and test images differ more than the images do. Heads compared on them share that, and their accuracies are
-no estimate of whole models trained together.
+The backbone learned from the training images, so their features differ more from those of test images than the images
+themselves do. This affects all heads trained on them equally, but their accuracies do not predict those of whole
+models.
 
 Letters: N images, D features.
 """
@@ -28,11 +28,11 @@ PARTS = ("train", "val", "test")
 
 
 def frozen_features(source: Checkpoint, data: Dataset, kept: Path, device: torch.device, progress: Progress) -> Dataset:
-    """Return `data` with each image as the features (D, 1, 1) float32 that the backbone of `source` gives for it.
+    """Return `data` with each image replaced by its features (D, 1, 1) float32 from the backbone of `source`.
 
-    A model with backbone `identity` takes them with mean 0 and deviation 1 over the training images: on raw features,
-    large and all positive, some routing policies collapse to one expert. They are kept in the file `kept`, and read
-    from there while weights and images stay the same. Raises `DataError` for images that the backbone does not take.
+    A model with backbone `identity` sees them with mean 0 and deviation 1 over the training images: on raw features,
+    which are large and positive, some routing policies collapse to one expert. The file `kept` keeps them, and is read
+    as long as weights and images stay the same. Raises `DataError` for images that the backbone does not take.
     """
     if data.input_shape != source.config.input.shape:
         raise DataError(
@@ -67,14 +67,14 @@ def _as_images(features: Tensor, part: LabelledImages) -> LabelledImages:
 
 @torch.inference_mode()
 def _features(source: Checkpoint, part: LabelledImages, name: str, device: torch.device, progress: Progress) -> Tensor:
-    """Return the features (N, D) of one part's images, on the CPU."""
+    """Return the features (N, D) of the images of one part, on the CPU."""
     model, batches = source.model.to(device), part.images.split(BATCH)
     with progress.track(batches, len(batches), f"features of the {name} images") as tracked:
         return torch.cat([model.features(images.to(device)).float().cpu() for images in tracked])
 
 
 def _read(kept: Path, digest: str) -> dict[str, Tensor] | None:
-    """Return the features in the file `kept`, or None if it does not hold those of `digest`."""
+    """Return the features in the file `kept`, or None if they are not those of `digest`."""
     try:
         with safe_open(kept, framework="pt") as file:
             if (file.metadata() or {}).get("digest") == digest:

@@ -1,4 +1,4 @@
-"""What a policy study has found so far, in policies.json: written whole after every run, read again to go on."""
+"""The results of a policy study so far, in policies.json: written after every run, read by the call that continues."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from reports.records.policy_study import Failure, Latency, PolicyRun, PolicyStud
 
 FILE = "policies.json"
 COMMON = ("data", "preset", "epochs", "settings")
-"""What must stay the same for a study to go on; contenders and seeds may be added."""
+"""Fields that must stay the same for a study to continue; contenders and seeds may be added."""
 
 
 class PolicyResults:
-    """The results in the folder `out` of a study; `about` has the fields of `PolicyStudy` that describe it as a whole.
+    """The results in the folder `out`; `about` has the fields of `PolicyStudy` that describe the study as a whole.
 
-    Raises `ResumeError` if the folder holds another study, or a file that is none.
+    Raises `ResumeError` if the folder holds another study, or a file that is no study.
     """
 
     def __init__(self, out: Path, about: dict[str, Any], *, command: str, environment: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Routing policies trained side by side: the same seeds, the same data, the same recipe, as many parameters.
+"""Routing policies trained with the same seeds, data and recipe, and equal numbers of parameters.
 
 OUT/LABEL-seedN/          a training, as `models.training.train` leaves it
-OUT/policies.json         what came out, written after each; see `models.policies.results`
-OUT/features.safetensors  features of a frozen backbone, if heads alone are trained
+OUT/policies.json         the results, written after each training; see `models.policies.results`
+OUT/features.safetensors  features of a frozen backbone, if only heads are trained
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from reports.records.policy_study import PolicyRun
 
 FEATURES = "features.safetensors"
 HEAD_ALONE: dict[str, Any] = {"preset": "demo", "batch": 256}
-"""By default, how a head is trained on frozen features."""
-OWN = ("data", "preset", "epochs", "head", "head_changes", "balance", "seed")
-"""The settings of a run that are its own, or stand in policies.json by themselves."""
+"""How a head is trained on frozen features by default."""
+NOT_SHARED = ("data", "preset", "epochs", "head", "head_changes", "balance", "seed")
+"""Settings that differ between runs, or that policies.json holds in fields of their own."""
 STATISTICS = (
     "experts_per_row_mean",
     "experts_per_row_std",
@@ -59,8 +59,8 @@ STATISTICS = (
 class Plan:
     """A study before it begins.
 
-    `shared` are the changes that `contenders` were made with, `changes` those of the preset. With `source`, heads
-    alone are trained, on what its backbone makes of the images, with its split into training and validation.
+    `shared` are the settings from which `contenders` were made, `changes` the fields that differ from the preset. With
+    `source`, only heads are trained: on the features of its backbone, with its split into training and validation.
     """
 
     data: str
@@ -73,10 +73,10 @@ class Plan:
 
     def config(self, contender: Contender, seed: int) -> TrainConfig:
         """Return the recipe of one run. Raises `ConfigError` for a bad value."""
-        own = {"head_changes": contender.changes, "seed": seed}
+        changes = {**self.changes, "head_changes": contender.changes, "seed": seed}
         if self.source is None:
-            return train_config(self.data, contender.head, self.preset, **self.changes, **own)
-        settings = {**HEAD_ALONE, **self.source.config.split, **self.changes, **own}
+            return train_config(self.data, contender.head, self.preset, **changes)
+        settings = {**HEAD_ALONE, **self.source.config.split, **changes}
         if self.preset is not None:
             settings["preset"] = self.preset
         config = train_config(f"features of {self.source.path} for {self.data}", contender.head, **settings)
@@ -97,11 +97,11 @@ def run_policies(
     cache: Path = CACHE,
     command: str = "",
 ) -> PolicyResults:
-    """Train what `plan` names, seed by seed, and return all that is found in `out`, and which runs failed.
+    """Train what `plan` names, seed by seed, and return all results in `out` and the runs that failed.
 
-    A finished run is not repeated, an interrupted one goes on where it was, and one that fails stops no other.
-    Raises `ModelError` if all would fail: for bad settings, data or device, policies of unequal size, or an `out`
-    that holds another study or cannot be written.
+    A finished run is not repeated, an interrupted one continues, and a failed one stops no other. Raises `ModelError`
+    if all would fail: for bad settings, data or device, policies of unequal size, or an `out` that holds another study
+    or cannot be written.
     """
     where = pick_device(device)
     configs = [(one, plan.config(one, seed)) for seed in plan.seeds for one in plan.contenders]
@@ -113,12 +113,12 @@ def run_policies(
     missing = [(one, config) for one, config in configs if not results.has(one.label, config.seed)]
     if missing and plan.source is not None:
         data = frozen_features(plan.source, data, out / FEATURES, where, progress)
-    told = (StudyProgress if plan.source is None else _Bars)(progress, len(missing))
+    shown = (StudyProgress if plan.source is None else _Bars)(progress, len(missing))
     for one, config in missing:
         folder, name = out / folder_name(one, config.seed), f"{one.label}, seed {config.seed}"
-        told.begin(name)
+        shown.begin(name)
         try:
-            metrics = train(config, folder, device=device, progress=told, cache=cache, command=command, data=data)
+            metrics = train(config, folder, device=device, progress=shown, cache=cache, command=command, data=data)
         except (DataError, StorageError):
             raise
         except (ModelError, torch.OutOfMemoryError) as error:
@@ -126,27 +126,27 @@ def run_policies(
             progress.say(f"{name} failed: {error}")
             continue
         results.add(_run(one, config, folder, metrics, data, where))
-        progress.say(f"{told.headline()}: {name}: test accuracy {metrics['test_accuracy']:.2%}")
+        progress.say(f"{shown.headline()}: {name}: test accuracy {metrics['test_accuracy']:.2%}")
     return results
 
 
 def folder_name(contender: Contender, seed: int) -> str:
-    """Return the name of a training's folder in its study."""
+    """Return the name of the folder of a training."""
     return f"{contender.folder}-seed{seed}"
 
 
 class _Bars(StudyProgress):
-    """The bars alone: trainings of seconds each need no line for every epoch."""
+    """Only the bars: trainings of seconds need no line for every epoch."""
 
     def say(self, line: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 def _about(plan: Plan, config: TrainConfig, data: Dataset) -> dict[str, Any]:
-    """Return what policies.json says of the study as a whole; raises `ConfigError` for policies of unequal size."""
+    """Return the fields that describe the study as a whole; raise `ConfigError` for policies of unequal size."""
     source = plan.source
     features = model_config(config, data).head.features if source is None else source.config.model.head.features
-    common = {name: value for name, value in config.model_dump(mode="json").items() if name not in OWN}
+    common = {name: value for name, value in config.model_dump(mode="json").items() if name not in NOT_SHARED}
     of_features = None if source is None else source.config.sha256[WEIGHTS]
     frozen = "" if source is None else f" on frozen features of {source.path.resolve().name}"
     return {
@@ -162,9 +162,9 @@ def _about(plan: Plan, config: TrainConfig, data: Dataset) -> dict[str, Any]:
 def _run(
     one: Contender, config: TrainConfig, folder: Path, metrics: dict[str, Any], data: Dataset, device: torch.device
 ) -> PolicyRun:
-    """Return what policies.json says of a finished training.
+    """Return the result of a finished training.
 
-    `flops_per_row` are those of the test images' own assignments, and `seconds` those of the epochs.
+    `flops_per_row` counts the real assignments of the test images, and `seconds` is the sum over epochs.
     """
     model = checkpoint.load(folder).model.to(device)
     head, rows, history = model.head.config, len(data.test), metrics["history"]
@@ -192,6 +192,6 @@ def _run(
 @torch.inference_mode()
 def routed(model: Classifier, images: Tensor) -> Routing | None:
     """Return the routing of images (N, c, H, W), in the batches of an evaluation; None for a dense head."""
-    found = [model.routed(batch)[1] for batch in images.split(BATCH)]
-    routings = [routing for routing in found if routing is not None]
+    each = (model.routed(batch)[1] for batch in images.split(BATCH))
+    routings = [routing for routing in each if routing is not None]
     return joined(routings) if routings else None

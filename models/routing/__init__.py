@@ -15,8 +15,8 @@ from torch import Tensor, nn
 class Assignments(NamedTuple):
     """What a policy decides: assignment m sends row rows[m] to expert experts[m].
 
-    `per_row` is the number of experts of a row if all rows have as many, and `dropped` counts the wanted
-    assignments that found no place, if the policy can refuse any.
+    `per_row` is the number of experts per row, if it is the same for all rows. `dropped` counts the wanted assignments
+    for which there was no place, if the policy can drop any.
     """
 
     rows: Tensor  # (M,) int64, never falling
@@ -27,10 +27,10 @@ class Assignments(NamedTuple):
 
 
 class Routing(NamedTuple):
-    """A routing decision over N rows and E experts in the flat form; see `Assignments`.
+    """A routing decision over N rows and E experts: the fields of `Assignments`, and the scores behind them.
 
-    `scores` are those the decision rests on, before noise and before any correction of the choice; `raw` are the
-    gate's own if they were standardised to give `scores`; `noisy` and `noise_std` are present in training only.
+    `scores` come before noise and before any correction of the choice. `raw` are the outputs of the gate, from which
+    `scores` follow if the head standardises. `noisy` and `noise_std` exist in training only.
     """
 
     rows: Tensor  # (M,) int64, never falling
@@ -46,33 +46,33 @@ class Routing(NamedTuple):
     @property
     def ids(self) -> Tensor:
         """The experts as (N, per_row). Raises `ValueError` if rows have different numbers of them."""
-        return self.experts.view(-1, self._same())
+        return self.experts.view(-1, self._experts_per_row())
 
     @property
     def row_weights(self) -> Tensor:
         """The weights as (N, per_row). Raises `ValueError` if rows have different numbers of experts."""
-        return self.weights.view(-1, self._same())
+        return self.weights.view(-1, self._experts_per_row())
 
     def load(self) -> Tensor:
-        """Return the number of rows that each expert serves, (E,) int64, without waiting for the device."""
+        """Return the number of rows that each expert serves, (E,) int64, without synchronising the device."""
         none = self.experts.new_zeros(self.scores.shape[-1])
         return none.scatter_add(0, self.experts, torch.ones_like(self.experts))
 
     def matrix(self) -> Tensor:
-        """Return the weights as (N, E), zero if an expert does not serve a row."""
+        """Return the weights as (N, E): zero if an expert does not serve a row."""
         return torch.zeros_like(self.scores).index_put((self.rows, self.experts), self.weights)
 
-    def _same(self) -> int:
+    def _experts_per_row(self) -> int:
         if self.per_row is None:
             raise ValueError("the rows of this routing have different numbers of experts; use its flat form")
         return self.per_row
 
 
 def router_scores(x: Tensor, layer: nn.Linear) -> Tensor:
-    """Return layer(x) (N, E) for x (N, D), computed in float32 whatever narrower dtype the head runs in.
+    """Return layer(x) (N, E) for x (N, D), in float32 even if the head runs in a narrower dtype.
 
-    A rounding of 1e-2 in a score sends rows to other experts, so routers run in float32 (Fedus et al. 2021,
-    section 2.4); the decision is then the same in every form.
+    Rounding a score by 1e-2 sends rows to other experts, so routers run in float32 (Fedus et al. 2021, section 2.4).
+    The decision is then the same in every form.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     with torch.autocast(x.device.type, enabled=False):
@@ -104,24 +104,25 @@ def select(scores: Tensor, k: int) -> Tensor:
 
 
 def every_row(rows: int, times: int, device: torch.device) -> Tensor:
-    """Return 0, 1, ... N - 1 (M,) int64 for N = `rows`, each `times` times in a row."""
+    """Return 0, 1, ... N - 1 (M,) int64 for N = `rows`, each repeated `times` times."""
     return torch.arange(rows, device=device)[:, None].expand(rows, times).reshape(-1)
 
 
 def shares(scores: Tensor, temperature: float) -> Tensor:
-    """Return softmax(scores / temperature) (N, E) in float64: what a share is compared with decides exactly."""
+    """Return softmax(scores / temperature) (N, E), in float64 so that comparing shares is exact."""
     return torch.softmax(scores.double() / temperature, dim=-1)
 
 
 def weigh(
     scores: Tensor, rows: Tensor, experts: Tensor, temperature: float, over: Literal["selected", "all"]
 ) -> Tensor:
-    """Return the weights (M,) of assignments `rows`, `experts`: softmax over the scores of the row's own, or of all E.
+    """Return the weights (M,) of assignments `rows`, `experts`, from scores (N, E).
 
-    Scores are (N, E). With "selected" the weights of every row that has an expert sum to one.
+    They are a softmax over the scores of the row's selected experts, so that the weights of a row sum to one, or over
+    those of all E.
     """
     scores = scores / temperature
     if over == "selected":
         chosen = torch.zeros_like(scores, dtype=torch.bool).index_put((rows, experts), rows >= 0)
-        scores = torch.where(chosen, scores, torch.finfo(scores.dtype).min)  # finite, so a row without experts is too
+        scores = torch.where(chosen, scores, torch.finfo(scores.dtype).min)  # finite, so no row is NaN
     return torch.softmax(scores, dim=-1)[rows, experts]

@@ -25,7 +25,7 @@ from models.routing.places import Factor, PlacesConfig
 
 
 class CapacityConfig(PlacesConfig):
-    """The k best experts of each row as far as they have room; with `overflow` "next" the next best with room."""
+    """The k best experts of each row that have room; if `overflow` is "next", the next best ones with room."""
 
     policy: Literal["capacity"] = "capacity"
     capacity_factor: Factor = 1.25
@@ -41,9 +41,9 @@ class CapacityConfig(PlacesConfig):
         return self.k if self.overflow == "drop" else self.experts
 
     def route(self, ranking: Tensor, scores: Tensor) -> Assignments:
-        """Return the assignments that found a place, best first within a row, chosen by `ranking` (N, E).
+        """Return the assignments that get a place, best first within a row.
 
-        They are weighed by `scores` (N, E).
+        `ranking` (N, E) chooses them and `scores` (N, E) weigh them.
         """
         order = select(ranking, self.rounds)  # (N, R)
         granted = places(order, self.k, self.capacity(order.shape[0]), self.experts)  # (N, R)
@@ -53,7 +53,7 @@ class CapacityConfig(PlacesConfig):
         return Assignments(rows, experts, weights, dropped=order.shape[0] * self.k - granted.sum())
 
     def decide(self, ranked: Ranked) -> Decision:
-        """Return who finds a place, and who may or may not if close neighbours swap."""
+        """Return the same choice as `route`, in float64, and what may change if close neighbours swap."""
         selected, _ = self._places(ranked.order, np.zeros_like(ranked.near))
         surely, maybe = self._places(ranked.order, ranked.near)
         return Decision(selected, maybe & ~surely)
@@ -63,9 +63,9 @@ class CapacityConfig(PlacesConfig):
         return min(rows * self.k, self.all_places(rows))
 
     def _places(self, order: Integers, near: Mask) -> tuple[Mask, Mask]:
-        """Return who surely finds a place and who may (N, E), if neighbours of `order` (N, E) that are `near` may swap.
+        """Return who surely gets a place and who may get one, both (N, E), if `near` neighbours of `order` may swap.
 
-        Each count is kept at its least and at its most: places taken (E,), experts that a row still lacks (N,).
+        Each count has a least and a most: the places taken (E,) and the experts that a row still lacks (N,).
         """
         N, E = order.shape
         places = ceil(Fraction(repr(self.capacity_factor)) * N * self.k / self.experts)
@@ -92,7 +92,7 @@ class CapacityConfig(PlacesConfig):
 
 
 def places(order: Tensor, k: int, capacity: int, experts: int) -> Tensor:
-    """Return which requests of order (N, R), a row's experts round by round, find a place: (N, R) bool."""
+    """Return which requests of `order` (N, R), the experts of each row round by round, get a place: (N, R) bool."""
     every = torch.arange(experts, device=order.device)
     taken = torch.zeros_like(every)  # (E,)
     lacking = torch.full_like(order[:, 0], k)  # (N,)

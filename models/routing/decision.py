@@ -1,8 +1,12 @@
-"""Which experts serve which rows, in float64 and NumPy, and which of it float32 cannot decide.
+"""Which experts serve which rows, in float64 with NumPy, and where float32 may decide otherwise.
 
-Every policy says here once more, apart from its route in torch, whom it chooses; executions are checked against that.
-Scores that float32 cannot tell apart leave open who serves a row. If the rows of a batch compete for places, that may
-leave open the places of others too: there the fewest and the most rows that can be ahead of a row are counted.
+Before a form is timed, `bench.correctness` compares its outputs with a float64 reference. The reference must know which
+experts each policy chooses, from code that shares nothing with the routes in torch that it checks. So each policy has a
+`decide` beside its `route`. The tests check both against a third version, `tests/models/policy_oracle.py`.
+
+Scores that float32 cannot tell apart leave open which experts serve a row. If rows compete for places, this can leave
+the places of other rows open too. The policies with places therefore count the fewest and the most rows that can come
+before a row.
 
 Letters: N rows, E experts.
 """
@@ -26,7 +30,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Decision:
-    """Which experts serve which rows (N, E), and where float32 may decide otherwise (N, E)."""
+    """Which experts serve which rows (N, E), and which of these float32 may decide otherwise (N, E)."""
 
     selected: Mask
     undecided: Mask
@@ -34,10 +38,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Ranked:
-    """What a choice rests on, best first: scores (N, E) over the temperature, their experts, and float32's error (N,).
+    """Scores / temperature (N, E), best first, with the experts `order` (N, E) and the error of float32 (N,).
 
-    Of equal scores the lowest expert comes first; NaN stands as infinity. `near` (N, E - 1) are the neighbours that
-    float32 cannot tell apart.
+    Equal scores are ordered by expert, and NaN counts as infinity. `near` (N, E - 1) says which neighbours float32
+    cannot tell apart.
     """
 
     scores: Float64
@@ -47,7 +51,7 @@ class Ranked:
 
     @classmethod
     def by(cls, scores: Float64, error: Float64) -> Self:
-        """Return the ranking by `scores` (N, E), of which float32 tells values apart that differ by `error` (N,)."""
+        """Return the ranking by `scores` (N, E); float32 cannot tell values apart that differ by less than `error`."""
         scores = np.where(np.isnan(scores), np.inf, scores)
         order = np.argsort(-scores, axis=1, kind="stable")
         scores = np.take_along_axis(scores, order, axis=1)
@@ -61,7 +65,7 @@ class Ranked:
         return shares
 
     def log_odds(self, together: bool = False) -> Float64:
-        """Return the log-odds of each share (N, E), or of each with all before it `together`; never saturated."""
+        """Return the log-odds of each share (N, E), or of the sum of each with all before it; they never saturate."""
         edge = np.full((len(self.scores), 1), -np.inf)
         before = np.hstack([edge, np.logaddexp.accumulate(self.scores, axis=1)])  # (N, E + 1)
         after = np.hstack([edge, np.logaddexp.accumulate(self.scores[:, ::-1], axis=1)])[:, -2::-1]  # (N, E)
@@ -69,14 +73,14 @@ class Ranked:
         return odds
 
     def close(self, odds: Float64, share: float) -> Mask:
-        """Return whether float32 may put `odds` (N, ...) on the other side of those of `share`."""
+        """Return whether float32 may put log-odds (N, ...) on the other side of those of `share`."""
         close: Mask = np.abs(odds - logit(share)) <= 2 * self.error[:, None] + ROUNDING
         return close
 
     def decision(self, number: Integers, close: Mask) -> Decision:
-        """Return that the best `number` (N,) of each row serve it, where `close` (N, E) are undecided.
+        """Return that the best `number` (N,) experts of each row serve it, and that `close` (N, E) are undecided.
 
-        So are the neighbours on both sides of where the row may be cut, if they are near.
+        If the neighbours at a possible cut are near, both are undecided too.
         """
         ranks = np.arange(self.scores.shape[1])
         cut = (ranks[1:] == number[:, None]) | close[:, 1:] | close[:, :-1]  # (N, E - 1): before which rank
@@ -85,7 +89,7 @@ class Ranked:
         return Decision(self.by_expert(ranks < number[:, None]), self.by_expert(undecided))
 
     def by_expert(self, chosen: Mask) -> Mask:
-        """Return by expert what stands by rank, (N, E)."""
-        found = np.zeros_like(chosen)
-        np.put_along_axis(found, self.order, chosen, axis=1)
-        return found
+        """Return what is `chosen` by rank (N, E) as a mask by expert (N, E)."""
+        mask = np.zeros_like(chosen)
+        np.put_along_axis(mask, self.order, chosen, axis=1)
+        return mask

@@ -1,8 +1,8 @@
-"""Expert choice: every expert takes its best rows, so that all have as many (Zhou et al. 2022).
+"""Expert choice: every expert takes its best rows, the same number for each expert (Zhou et al. 2022).
 
-    expert e is in S_n for the min(N, P) rows n with the largest q_n[e], of equal ones those with the lowest n
+    expert e is in S_n for the min(N, P) rows n with the largest q_n[e]; the lowest n first if equal
 
-A row's experts depend on the whole batch, and a row may have none.
+The experts of a row depend on the whole batch, and a row may have none.
 
 Letters: N rows, E experts, k experts per row on average, P places of an expert, M = E P.
 """
@@ -24,7 +24,7 @@ from models.routing.places import Factor, PlacesConfig
 
 
 class ExpertChoiceConfig(PlacesConfig):
-    """For each expert the P rows, or all N, with its largest shares of their gate."""
+    """For each expert the P rows (or all N) that give it the largest shares of their gate."""
 
     policy: Literal["expert_choice"] = "expert_choice"
     capacity_factor: Factor = 1.0
@@ -35,9 +35,9 @@ class ExpertChoiceConfig(PlacesConfig):
     usual_balance: ClassVar = {}
 
     def route(self, ranking: Tensor, scores: Tensor) -> Assignments:
-        """Return them row by row, chosen by softmax(ranking / temperature) and weighed by `scores`, both (N, E).
+        """Return the assignments, row by row, chosen by softmax(ranking / temperature) and weighed by `scores`.
 
-        Of equal shares the lowest row counts, and NaN ranks above every number.
+        Both are (N, E). The lowest of the rows with equal shares comes first, and NaN ranks above every number.
         """
         share = shares(ranking, self.temperature).T  # (E, N)
         best = torch.sort(share, dim=-1, descending=True, stable=True).indices  # (E, N)
@@ -48,7 +48,7 @@ class ExpertChoiceConfig(PlacesConfig):
         return Assignments(rows, experts, weigh(scores, rows, experts, self.temperature, self.weights_over))
 
     def decide(self, ranked: Ranked) -> Decision:
-        """Return who serves whom: an expert's places go to its largest shares, of equal ones to the lowest row."""
+        """Return the same choice as `route`, in float64, and what may change if shares move by the error."""
         unranked = np.argsort(ranked.order, axis=1)
         nan = np.isinf(ranked.scores[:, :1])
         share = np.take_along_axis(np.where(nan, np.inf, ranked.shares), unranked, axis=1)  # (N, E)
@@ -65,19 +65,22 @@ class ExpertChoiceConfig(PlacesConfig):
         return Decision(within(share, share), within(high, low) & ~within(low, high))
 
     def most_assignments(self, rows: int) -> int:
-        """Return the assignments to experts that N = `rows` have, whatever the scores."""
+        """Return the assignments that N = `rows` have, whatever the scores."""
         return self.all_places(rows)
 
 
 def _ahead(values: Float64, others: Float64) -> Integers:
-    """Return how many rows come before each (N,): those with `others` above its `values`, or equal and a lower row."""
+    """Return how many other rows come before each row (N,) if it has its `values` (N,) and they have `others` (N,).
+
+    A row comes before another if its value is larger, or equal and its number lower.
+    """
     N = len(values)
-    own_first, row = np.repeat([0, 1], N), np.tile(np.arange(N), 2)
-    ranked = np.lexsort((own_first, row, -np.concatenate([values, others])))
+    is_other, row = np.repeat([0, 1], N), np.tile(np.arange(N), 2)
+    ranked = np.lexsort((is_other, row, -np.concatenate([values, others])))
     passed = np.cumsum(ranked >= N)
-    found = np.empty(N, dtype=np.int64)
-    found[ranked[ranked < N]] = passed[ranked < N]
-    return found - (others > values)
+    ahead = np.empty(N, dtype=np.int64)
+    ahead[ranked[ranked < N]] = passed[ranked < N]
+    return ahead - (others > values)  # a row does not come before itself
 
 
 POLICY = ExpertChoiceConfig

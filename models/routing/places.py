@@ -1,4 +1,4 @@
-"""A limited number of places per expert, which the rows of a batch compete for."""
+"""A limited number of places per expert, for which the rows of a batch compete."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Factor = Annotated[float, Field(gt=0)]
 
 
 class PlacesConfig(SparseConfig):
-    """A policy under which an expert has P = ceil(capacity_factor N k / E) places, for N rows.
+    """A policy that gives each expert P = ceil(capacity_factor N k / E) places for N rows.
 
-    The factor is taken as the decimal number it is written as: 1.1 is 11 / 10.
+    The factor counts as the decimal number that is written: 1.1 is 11 / 10.
     """
 
     capacity_factor: Factor
@@ -29,15 +29,15 @@ class PlacesConfig(SparseConfig):
         return Decimal(repr(self.capacity_factor)).as_integer_ratio()
 
     def capacity(self, rows: int) -> int:
-        """Return P for N = `rows`, exactly: in integers, which a symbolic N passes too."""
+        """Return P for N = `rows`, exactly: in integers, so that N may be symbolic too."""
         numerator, denominator = self.exact_factor
         return (numerator * self.k * rows + denominator * self.experts - 1) // (denominator * self.experts)
 
     def all_places(self, rows: int) -> int:
-        """Return the places of all experts together that N = `rows` can take."""
+        """Return how many places of all experts together N = `rows` can take."""
         return self.experts * min(rows, self.capacity(rows))
 
     @model_validator(mode="after")
     def _store_factor(self) -> Self:
-        _ = self.exact_factor  # from here on a stored value, since no compiler traces decimals
+        _ = self.exact_factor  # stored now, since no compiler traces decimals
         return self

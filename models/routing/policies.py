@@ -1,4 +1,4 @@
-"""The routing policies by name, found in the files of this folder."""
+"""The routing policies by name, one from each file of this folder that has a `POLICY`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from models import routing
 from models.routing.policy import SparseConfig
 
 
-def _find() -> dict[str, type[SparseConfig]]:
+def _discovered() -> dict[str, type[SparseConfig]]:
     names = [file.name for file in pkgutil.iter_modules(routing.__path__) if file.name != "policies"]
     modules = [importlib.import_module(f"{routing.__name__}.{name}") for name in names]
-    found: list[type[SparseConfig]] = [module.POLICY for module in modules if hasattr(module, "POLICY")]
-    return {policy.model_fields["policy"].default: policy for policy in sorted(found, key=lambda policy: policy.rank)}
+    policies: list[type[SparseConfig]] = [module.POLICY for module in modules if hasattr(module, "POLICY")]
+    policies.sort(key=lambda policy: policy.rank)
+    return {policy.model_fields["policy"].default: policy for policy in policies}
 
 
-POLICIES = _find()
-"""Each is the configuration of the sparse heads that it routes; in the order of `rank`, the plainest first."""
+POLICIES = _discovered()
+"""Each is the configuration class of the sparse heads that it routes; ordered by `rank`, the plainest first."""
 DEFAULT = next(iter(POLICIES))
-"""The policy of a sparse head that names none, as in checkpoints from before there were others."""
+"""The policy of a sparse head that names none, as in checkpoints that are older than the other policies."""

@@ -1,6 +1,6 @@
-"""What a routing policy is: the configuration of a sparse head, and what follows from it alone.
+"""What a routing policy is: the configuration of a sparse head, and everything that follows from it alone.
 
-A policy is added by one file in this folder whose `POLICY` is a subclass of `SparseConfig`; the registry finds it.
+To add a policy, add one file to this folder with a `POLICY` that is a subclass of `SparseConfig`.
 
 Letters: N rows, E experts, k experts per row.
 """
@@ -21,16 +21,16 @@ from models.settings import MixtureConfig, Width
 
 
 class SparseConfig(MixtureConfig):
-    """E experts D -> H -> C, of which a routing policy runs few per row.
+    """E experts D -> H -> C, and a routing policy that runs few of them per row.
 
-    With `bias_correction` a number per expert, moved by the load and by no loss, is added to the scores when experts
-    are chosen and not when they are weighed.
+    With `bias_correction` the scores that choose experts, not those that weigh them, get a number per expert added.
+    The load moves it, no loss does.
 
-    `weights_over` says over which scores the softmax that weighs the experts of a row runs. With `selected` the
-    executed weights sum to one; if a row has a single expert that weight is the constant 1 and the gate would
-    learn nothing from the task, so k = 1 and the policies that can leave one expert take `all`, the chosen expert's
-    share among all E (Fedus et al. 2021). For the same reason two experts' scores are not standardised by default:
-    they would always be +-1 / sqrt(2).
+    The softmax that weighs the experts of a row runs over the scores that `weights_over` names. With `selected` the
+    weights of a row sum to one. But a row with a single expert then has the constant weight 1, from which the gate
+    learns nothing. So k = 1 and the policies that can leave one expert use `all`: the share of the chosen expert among
+    all E (Fedus et al. 2021). For the same reason the scores of two experts are not standardised by default: they would
+    always be +-1 / sqrt(2).
     """
 
     kind: Literal["sparse"] = "sparse"
@@ -45,26 +45,29 @@ class SparseConfig(MixtureConfig):
     rank: ClassVar[int]
     """Place among the policies, the plainest first."""
     k_is: ClassVar[Literal["wanted", "limit", "mean"]]
-    """What k says: every row wants k experts, has at most k (by default all), or has k on average."""
+    """What k means: every row wants k experts, has at most k (by default all), or has k on average."""
     usual_balance: ClassVar[dict[str, float]]
-    """The balance losses by which a head is trained unless asked otherwise, with their weights."""
+    """The balance losses that training uses unless asked otherwise, with their weights."""
 
     @abstractmethod
     def route(self, ranking: Tensor, scores: Tensor) -> Assignments:
-        """Return who serves whom: `ranking` (N, E) decides who is chosen, `scores` (N, E) weigh them."""
+        """Return which experts serve which rows: `ranking` (N, E) chooses them, `scores` (N, E) weigh them."""
 
     @abstractmethod
     def decide(self, ranked: Ranked) -> Decision:
-        """Return whom the policy chooses, in float64 and written apart from `route`."""
+        """Return which experts serve which rows, in float64 with NumPy and written apart from `route`.
+
+        `bench.correctness` compares every form with it before timing; see `models.routing.decision`.
+        """
 
     @classmethod
     def settings(cls) -> dict[str, Any]:
-        """Return the settings that this policy has and not every policy, with their defaults."""
+        """Return the settings that not every policy has, with their defaults."""
         shared = SparseConfig.model_fields
         return {name: field.default for name, field in cls.model_fields.items() if name not in shared}
 
     def decision(self, ranking: Float64, error: Float64) -> Decision:
-        """Return `decide` by `ranking` (N, E), of which float32 tells values apart that differ by `error` (N,)."""
+        """Return `decide` by `ranking` (N, E); float32 cannot tell apart values closer than `error` (N,)."""
         with np.errstate(invalid="ignore"):  # infinity less infinity is close to nothing
             return self.decide(Ranked.by(ranking / self.temperature, error / self.temperature))
 
@@ -75,7 +78,7 @@ class SparseConfig(MixtureConfig):
 
     @property
     def default_balance(self) -> dict[str, float]:
-        """The balance losses, with their weights; the correction of the choice is there to do without them."""
+        """The balance losses, with their weights; a head with `bias_correction` does without losses."""
         return {"correction": 0.001} if self.bias_correction else self.usual_balance
 
     def refusal(self, term: str) -> str | None:
@@ -91,17 +94,17 @@ class SparseConfig(MixtureConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill_defaults(cls, data: Any) -> Any:
-        """Fill in what depends on other settings; a setting of another policy may be there, as None."""
+        """Fill in what depends on other settings; settings of other policies may be there, as None."""
         if not isinstance(data, dict):
             return data
-        given = {name: value for name, value in data.items() if value is not None}
-        if unknown := sorted(given.keys() - cls.model_fields.keys()):
+        chosen = {name: value for name, value in data.items() if value is not None}
+        if unknown := sorted(chosen.keys() - cls.model_fields.keys()):
             policy, known = cls.model_fields["policy"].default, ", ".join(cls.settings()) or "none of its own"
             raise ValueError(f"policy {policy} has no setting {unknown[0]}; it has {known}")
         if cls.k_is == "limit":
-            given = {"k": given.get("experts"), **given}
-        alone = given.get("k") == 1 or cls.k_is != "wanted"
-        return {"weights_over": "all" if alone else "selected", "standardise": given.get("experts") != 2, **given}
+            chosen = {"k": chosen.get("experts"), **chosen}
+        weights_over = "all" if chosen.get("k") == 1 or cls.k_is != "wanted" else "selected"
+        return {"weights_over": weights_over, "standardise": chosen.get("experts") != 2, **chosen}
 
     @model_validator(mode="after")
     def _check_routing(self) -> Self:

@@ -2,10 +2,10 @@
 
     S_n = the best expert, and of the m.k best all with q_n >= m.threshold
 
-After DynaMoE (arXiv 2603.01697), where the number of experts of a row follows from its scores, from one up to a
-maximum per layer. There the threshold is a percentile of the gate's scores; here it is a fixed share of the softmax,
-which needs no statistic of other scores: how many experts pass depends on how peaked the row's own gate is, and a row
-is routed the same way in every batch. The maximum is `k`, of the one layer there is.
+After DynaMoE (arXiv 2603.01697): the scores of a row decide its number of experts, from one to a maximum, here `k`.
+DynaMoE's threshold is a percentile of the gate's scores. This one is a fixed share of the softmax, so it needs no
+statistics of other rows: the more peaked the gate of a row, the fewer experts pass, and a row is routed the same way in
+every batch.
 
 Letters: N rows, E experts, k experts per row at most.
 """
@@ -34,9 +34,9 @@ class ThresholdConfig(SparseConfig):
     usual_balance: ClassVar = {"importance": 0.2, "switch": 0.01}
 
     def route(self, ranking: Tensor, scores: Tensor) -> Assignments:
-        """Return them best first, chosen by softmax(ranking / temperature) and weighed by `scores`, both (N, E).
+        """Return the assignments, best first, chosen by softmax(ranking / temperature) and weighed by `scores`.
 
-        A row with a NaN has one expert.
+        Both are (N, E). A row with a NaN has one expert.
         """
         order = select(ranking, self.k)  # (N, k)
         share = shares(ranking, self.temperature).gather(-1, order)  # (N, k), never rising
@@ -46,7 +46,7 @@ class ThresholdConfig(SparseConfig):
         return Assignments(rows, experts, weigh(scores, rows, experts, self.temperature, self.weights_over))
 
     def decide(self, ranked: Ranked) -> Decision:
-        """Return the first expert of every row, and of the first k all whose share reaches the threshold."""
+        """Return the same choice as `route`, in float64: the best expert, and all of the best k that pass."""
         wanted = ranked.shares >= self.threshold
         wanted[:, 0] = True
         wanted[:, self.k :] = False

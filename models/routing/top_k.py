@@ -2,7 +2,7 @@
 
     S_n = the m.k best experts
 
-in the words of `models.classifier.checkpoint`, as in every file here. Letters: N rows, E experts, k experts per row.
+`models.classifier.checkpoint` explains the formulas of this folder. Letters: N rows, E experts, k experts per row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TopKConfig(SparseConfig):
         return Assignments(rows, ids.reshape(-1), weights.reshape(-1), per_row=self.k)
 
     def decide(self, ranked: Ranked) -> Decision:
-        """Return the first k of every row."""
+        """Return the same choice as `route`, in float64: the first k of every row."""
         return ranked.decision(np.full(len(ranked.order), self.k), np.zeros_like(ranked.order, dtype=bool))
 
 

@@ -30,9 +30,9 @@ class TopPConfig(SparseConfig):
     usual_balance: ClassVar = {"importance": 0.2, "switch": 0.01}
 
     def route(self, ranking: Tensor, scores: Tensor) -> Assignments:
-        """Return them best first, chosen by softmax(ranking / temperature) and weighed by `scores`, both (N, E).
+        """Return the assignments, best first, chosen by softmax(ranking / temperature) and weighed by `scores`.
 
-        A row with a NaN has one expert.
+        Both are (N, E). A row with a NaN has one expert.
         """
         order = select(ranking, self.k)  # (N, k)
         reached = shares(ranking, self.temperature).gather(-1, order).cumsum(dim=-1)  # (N, k)
@@ -43,7 +43,7 @@ class TopPConfig(SparseConfig):
         return Assignments(rows, experts, weigh(scores, rows, experts, self.temperature, self.weights_over))
 
     def decide(self, ranked: Ranked) -> Decision:
-        """Return the best experts: the next one is wanted while those before it do not reach the mass."""
+        """Return the same choice as `route`, in float64: one more expert while those before miss the mass."""
         wanted = np.ones_like(ranked.order, dtype=bool)
         wanted[:, 1:] = np.cumsum(ranked.shares, axis=1)[:, :-1] < self.mass
         wanted[:, self.k :] = False

@@ -1,4 +1,4 @@
-"""What decides a sharpness measurement, validated."""
+"""The settings of a sharpness measurement."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ Dtype = Literal["float32", "float64"]
 Count = Annotated[int, Field(ge=1)]
 
 QUICK: dict[str, Any] = {"images": 200, "least_steps": 12, "probes": 16, "relative_error": 0.1, "surface": 5}
-"""What `--quick` changes."""
+"""The settings of `--quick`."""
 
 
 class SharpnessConfig(Config):
-    """Everything that decides the numbers, given checkpoint and data.
+    """Everything that decides the numbers, apart from checkpoint and data.
 
-    `blocks` are those to measure, by default all. `tolerance`: largest residual of an eigenvalue as a share of the
-    largest one, by default 3e-3 in float32 and 1e-9 in float64. A run of Lanczos' method takes `least_steps` to
-    `most_steps` products. The trace takes up to `probes` products, until its standard error is `relative_error` of
-    it. `density_probes`, by default as many as it takes to draw 20,000 numbers, at most 8. `surface` is the number
-    of points along a side, 0 for none. `directions`: random ones. `worst_case`: SAM-style and adaptive sharpness.
+    - `blocks` to measure, by default all
+    - `tolerance`: largest residual of an eigenvalue as a share of the largest one, by default 3e-3 in float32 and 1e-9
+      in float64
+    - `least_steps`, `most_steps`: products that one run of Lanczos' method takes
+    - `probes`: most products for the trace, which stops earlier if its standard error is `relative_error` of it
+    - `density_probes`: random vectors, by default enough to draw 20,000 numbers, but at most 8
+    - `directions`: number of random ones
+    - `surface`: points along a side, 0 for no surface
+    - `worst_case`: whether to measure SAM-style and adaptive sharpness
     """
 
     subsets: tuple[Subset, ...] = SUBSETS
@@ -63,10 +67,10 @@ class SharpnessConfig(Config):
 
     @property
     def largest_residual(self) -> float:
-        """The tolerance, or the default for the dtype."""
+        """`tolerance`, or the default for the dtype."""
         return self.tolerance or (1e-9 if self.dtype == "float64" else 3e-3)
 
 
 def sharpness_config(**settings: Any) -> SharpnessConfig:
-    """Return the settings, defaults for the rest. Raises `ConfigError` for a bad value."""
+    """Return the configuration with `settings`, else defaults. Raises `ConfigError` for a bad value."""
     return validated(TypeAdapter(SharpnessConfig), settings, "sharpness")

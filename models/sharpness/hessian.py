@@ -17,9 +17,9 @@ with warnings.catch_warnings():
     from curvlinops import HessianLinearOperator
 
 KEPT_SHARE = 0.4
-"""Of the memory that is free, the part that kept graphs may take."""
+"""The share of free memory that kept graphs may take."""
 _GRAPHS = 5
-"""A gradient's graph takes up to this many times what the loss's graph saves."""
+"""The graph of a gradient takes up to this many times the memory of the graph of the loss."""
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 
@@ -27,10 +27,10 @@ Batches = Sequence[tuple[Tensor, Tensor]]
 class Hessian(HessianLinearOperator):  # type: ignore[misc]  # curvlinops has no types
     """The Hessian (P, P) of the mean cross-entropy over all batches with respect to `model`'s parameters.
 
-    It is curvlinops' operator (weights of ragged batches, vectors as tensors or lists, SciPy export) with another
-    product: instead of forward over reverse mode anew each time, the graph of the gradient is kept and
-    differentiated again, which on a CPU takes two thirds of the time. If the graphs would not fit into memory
-    they are built again for each product.
+    This is the operator of curvlinops (which weighs ragged batches, takes vectors as tensors or lists, and exports to
+    SciPy) with another product. curvlinops runs forward over reverse mode for every product. Here the graph of the
+    gradient is kept and differentiated again, which on a CPU takes two thirds of the time. If the graphs would not fit
+    into memory, each product builds them again.
     """
 
     def __init__(self, model: nn.Module, batches: Batches) -> None:
@@ -41,7 +41,7 @@ class Hessian(HessianLinearOperator):  # type: ignore[misc]  # curvlinops has no
         self._keeps = _graph_bytes(model, batches) <= KEPT_SHARE * _free_bytes(self.device)
 
     def _matmat(self, M: list[Tensor]) -> list[Tensor]:
-        """Return the products, each as (*shape, K), with K vectors given as one tensor (*shape, K) per parameter."""
+        """Return the products with K vectors; vectors and products are one tensor (*shape, K) per parameter."""
         out = [torch.zeros_like(m) for m in M]
         for gradient in self._gradients():
             curved = [g for g in gradient if g.requires_grad]  # the others are linear in the parameters
@@ -55,7 +55,7 @@ class Hessian(HessianLinearOperator):  # type: ignore[misc]  # curvlinops has no
         return out
 
     def _gradients(self) -> Iterator[list[Tensor]]:
-        """Yield each batch's share of the gradient, in a graph."""
+        """Yield the share of each batch in the gradient, with its graph."""
         if self._kept is not None:
             yield from self._kept
             return
@@ -72,7 +72,7 @@ class Hessian(HessianLinearOperator):  # type: ignore[misc]  # curvlinops has no
 
 
 def _graph_bytes(model: nn.Module, batches: Batches) -> int:
-    """Return about how many bytes the graphs of all batches' gradients take."""
+    """Return about how many bytes the graphs of the gradients of all batches take."""
     saved: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:

@@ -25,9 +25,9 @@ class Symmetric(Protocol):
 class Lanczos:
     """The Krylov space of an operator A and a random vector, grown one product at a time.
 
-    `basis` (m, P) is orthonormal to rounding; `images` (m, P) are its products with A, kept so that every residual
-    can be computed rather than estimated. If the space is exhausted, it goes on from a new random direction, so
-    that m can reach P and repeated eigenvalues are found then.
+    `basis` (m, P) is orthonormal up to rounding. `images` (m, P) are its products with A, kept so that every residual
+    can be computed, not estimated. If the space is exhausted, a new random direction is added, so that m can reach P
+    and repeated eigenvalues appear.
     """
 
     def __init__(self, operator: Symmetric, generator: torch.Generator, most: int) -> None:
@@ -51,7 +51,7 @@ class Lanczos:
         return self._images[: self.steps]
 
     def step(self) -> None:
-        """Take one more product; at most `most` in all."""
+        """Take one more product, of at most `most`."""
         vector = self._next
         image = self.operator @ vector
         self._basis[self.steps], self._images[self.steps] = vector, image
@@ -70,9 +70,9 @@ class Lanczos:
         return (small + small.T) / 2
 
     def quadrature(self) -> tuple[list[float], list[float]]:
-        """Return nodes (m,) and weights (m,) summing to one: the spectral measure of the first vector.
+        """Return nodes (m,) and weights (m,), which sum to one: the spectral measure of the first vector.
 
-        Its moments up to degree 2 m - 1 are exact.
+        The moments up to degree 2 m - 1 are exact.
         """
         nodes, coordinates = torch.linalg.eigh(self.projected())
         return nodes.tolist(), coordinates[0].square().tolist()
@@ -84,7 +84,7 @@ class Lanczos:
         return _unit(self._orthogonal(_unit(self._orthogonal(vector))))
 
     def _orthogonal(self, vector: Tensor) -> Tensor:
-        """Return `vector` (P,) less what the basis spans, projected twice against rounding."""
+        """Return `vector` (P,) minus its projection onto the basis, twice to remove rounding."""
         for _ in range(2):
             vector = vector - self.basis.T @ (self.basis @ vector)
         return vector

@@ -19,14 +19,14 @@ from reports.records.sharpness import Surface
 PAPER_ALPHAS = [step / 20 for step in range(-10, 11)]
 """The 21 points of arXiv 2601.15021."""
 RESOLVED = 1e-4
-"""A second difference counts as resolved if rounding is below this share of it."""
+"""A second difference counts as resolved if rounding changes it by less than this share."""
 _AGREED = 1e-3
-_ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mean loss, relative to it: what was seen at most
-_SLOPE_STEP = 1e-4  # of the step of losses: a slope loses far fewer digits
+_ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a mean loss, relative to it: the most that was seen
+_SLOPE_STEP = 1e-4  # relative to the step for losses: slopes lose far fewer digits
 
 
 class LineLosses(NamedTuple):
-    """Losses at `alphas` along a direction v, and how many rows are routed otherwise than at 0."""
+    """Losses at `alphas` along a direction v, and how many rows are routed differently from 0."""
 
     alphas: list[float]
     losses: list[float]
@@ -40,7 +40,7 @@ class LineLosses(NamedTuple):
 
 
 class SecondDifference(NamedTuple):
-    """A line so short that L'' can be read off it, L'' itself, and what it was read from."""
+    """A line short enough to read L'' from it, the value of L'', and whether losses or slopes gave it."""
 
     line: LineLosses
     value: float
@@ -51,20 +51,20 @@ def along(objective: Objective, direction: Tensor, alphas: Iterable[float], star
     """Return the loss at weights + alpha v for a direction v (P,) and each alpha; `start` is the value at 0."""
     weights, alphas = objective.weights, list(alphas)
     start = start or objective.at(weights)
-    found = [start if alpha == 0 else objective.at(weights + alpha * direction) for alpha in alphas]
-    return LineLosses(alphas, [value.loss for value in found], [value.rerouted(start) for value in found])
+    values = [start if alpha == 0 else objective.at(weights + alpha * direction) for alpha in alphas]
+    return LineLosses(alphas, [value.loss for value in values], [value.rerouted(start) for value in values])
 
 
 def second_difference(
     objective: Objective, direction: Tensor, curvature: float, start: tuple[Value, Tensor]
 ) -> SecondDifference:
-    """Return the second difference of the loss along v, which owes nothing to the Hessian: it should be v^T H v.
+    """Return the second difference of the loss along v, computed without the Hessian H: it should equal v^T H v.
 
-    `objective` is one in float64, `start` its value and gradient at the trained weights; `curvature`, what v^T H v
-    should about be, only decides the step h: as short as rounding allows, since a rectifier that switches, or a row
-    that changes its experts, between -2h and 2h gives the loss a kink or jump that no Hessian knows. If the
-    differences over h and 2h disagree there was one, and the difference of the slopes at 0 and a far smaller h is
-    taken instead: with a million rectifiers, kinks lie closer than a loss in float64 can be told apart.
+    `objective` is in float64, and `start` is its value and gradient at the trained weights. `curvature`, about v^T H v,
+    only decides the step h. It is as short as rounding allows: a rectifier that switches or a row that changes its
+    experts between -2h and 2h gives the loss a kink or a jump, which no Hessian sees. If the differences over h and 2h
+    disagree, there was a kink. Then the difference of the slopes at 0 and at a far smaller h is taken instead: with a
+    million rectifiers, kinks are closer together than losses in float64 can resolve.
     """
     value, gradient = start
     step = resolving_step(value.loss, curvature)
@@ -78,7 +78,7 @@ def second_difference(
 
 
 def resolving_step(loss: float, curvature: float) -> float:
-    """Return the step at which rounding a float64 loss moves its second difference by `RESOLVED` of `curvature`."""
+    """Return the step at which rounding of a float64 loss moves its second difference by `RESOLVED` of `curvature`."""
     if curvature == 0 or loss == 0:
         return 1e-4
     return math.sqrt(4 * _ROUNDING * loss / (RESOLVED * abs(curvature)))
@@ -87,12 +87,12 @@ def resolving_step(loss: float, curvature: float) -> float:
 def filter_normalised(objective: Objective, generator: torch.Generator) -> Tensor:
     """Return a random direction (P,) in which every filter is as long as the trained one (Li et al. 2018).
 
-    A filter is what feeds one output channel or unit. Biases and what batch normalisation adds stay as they are.
+    A filter is the weights of one output channel or unit. Biases and the shifts of batch normalisation do not move.
     """
     directions = []
-    for piece, weight in zip(objective.block.pieces, objective.split(objective.weights), strict=True):
+    for item, weight in zip(objective.block.slices, objective.split(objective.weights), strict=True):
         drawn = torch.randn(weight.shape, dtype=torch.float64, generator=generator).to(weight)
-        kind = piece.name.rpartition(".")[2]
+        kind = item.name.rpartition(".")[2]
         if kind in ("b1", "b2", "bias") or weight.ndim == 1:
             directions.append(torch.zeros_like(weight))
             continue
@@ -115,8 +115,8 @@ def surface(
     weights, side = objective.weights, len(alphas)
     points = [(alpha, beta) for alpha in alphas for beta in alphas]
     with progress.track(points, len(points), "surface") as tracked:
-        found = [objective.at(weights + alpha * directions[0] + beta * directions[1]) for alpha, beta in tracked]
-    rows = [found[first : first + side] for first in range(0, len(found), side)]
+        values = [objective.at(weights + alpha * directions[0] + beta * directions[1]) for alpha, beta in tracked]
+    rows = [values[first : first + side] for first in range(0, len(values), side)]
     return Surface(
         alphas=tuple(alphas),
         betas=tuple(alphas),

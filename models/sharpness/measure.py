@@ -1,11 +1,11 @@
 """The sharpness of trained checkpoints: curvature of the loss, block by block, and the loss around the weights.
 
-OUT/CHECKPOINT.json    everything found; `reports` draws it
-OUT/CHECKPOINT.work/   finished pieces of a measurement that was stopped; the same call goes on from there
+OUT/CHECKPOINT.json    all results; `reports` draws them
+OUT/CHECKPOINT.work/   finished pieces of an interrupted measurement; the same call continues from there
 
-The loss is the mean cross-entropy of a subset's images without augmentation or label smoothing. The model is in
-evaluation: no noise in the routing, no dropout, batch normalisation by its stored statistics. Its curvature is that of
-the smooth piece that the weights lie on: rectifiers and routing decisions are held where they are.
+The loss is the mean cross-entropy over the images of a subset, without augmentation or label smoothing. The model is in
+evaluation mode: no noise in the routing, no dropout, batch normalisation with its stored statistics. The curvature is
+that of the smooth region around the weights: rectifiers and routing decisions do not change.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def measure_sharpness(
     cache: Path = CACHE,
     command: str = "",
 ) -> Sharpness:
-    """Measure the checkpoint in the folder `path`, leave OUT/NAME.json, and return what it holds.
+    """Measure the checkpoint in the folder `path`, write OUT/NAME.json, and return the result.
 
-    `data` names images as `models.data.data` knows them, split as in the training. Without it the head alone is
-    measured on the features and labels that the checkpoint keeps. A finished measurement is not repeated; a stopped one
-    goes on, and on a CPU with the same number of threads gives the same numbers bit for bit. Raises `ModelError` for a
-    checkpoint or data that do not fit, for a model that is not deterministic, and for results of other settings.
+    `data` names images as in `models.data.data`, split as in the training. Without it, the head alone is measured, on
+    the features and labels in the checkpoint. A finished measurement is not repeated. An interrupted one continues, and
+    on a CPU with the same number of threads gives the same numbers bit for bit. Raises `ModelError` if checkpoint and
+    data do not fit, if the model is not deterministic, and if `out` has results of other settings.
     """
     where, loaded = pick_device(device), checkpoint.load(path)
     _check_blocks(loaded, config, with_backbone=data is not None)
@@ -96,7 +96,7 @@ def measure_sharpness(
 
 
 def check_names(paths: Sequence[Path]) -> None:
-    """Raise `ResumeError` if two checkpoints would share one result."""
+    """Raise `ResumeError` if two checkpoints would have the same result file."""
     names = [path.resolve().name for path in paths]
     for name in names:
         if names.count(name) > 1:
@@ -104,64 +104,66 @@ def check_names(paths: Sequence[Path]) -> None:
 
 
 def _measure(subset: SubsetSharpness, progress: Progress, name: str, later: int) -> SharpnessPart:
-    """Measure all pieces, telling how long they and `later` subsets like this one will take."""
+    """Measure all pieces, and print how long they and `later` more subsets will take."""
     tasks = list(subset.tasks())
-    costs = [sum(task.cost for task in tasks[place:]) for place in range(len(tasks) + 1)]  # from each on
+    costs = [sum(task.cost for task in tasks[place:]) for place in range(len(tasks) + 1)]  # of each and all after it
     label, began, done = f"{name}, {subset.sample.subset}", time.monotonic(), 0.0
     with progress.track(tasks, len(tasks), label) as tracked:
         for place, task in enumerate(tracked):
             known = f"{subset.sample.subset}/{task.name}" in subset.finished.pieces
-            found = subset.run(task.name)
+            result = subset.run(task.name)
             if known:
                 began, done = time.monotonic(), 0.0
                 continue
             done += task.cost
             left = (costs[place + 1] + later * costs[0]) * (time.monotonic() - began) / done
-            if words := _told(task.name, found):
+            if words := _summary(task.name, result):
                 progress.say(f"{label}: {words}; about {duration(left)} left")
     return subset.result()
 
 
-def _told(name: str, found: Any) -> str:
-    """Return what a piece came to in a few words; none for the smaller pieces."""
+def _summary(name: str, result: Any) -> str:
+    """Return the result of a piece in a few words; nothing for small pieces."""
     if name == "values":
-        return f"loss {found['loss']:.4f}, accuracy {found['accuracy']:.1%}, gradient norm {found['gradient_norm']:.3g}"
+        return (
+            f"loss {result['loss']:.4f}, accuracy {result['accuracy']:.1%}, gradient norm {result['gradient_norm']:.3g}"
+        )
     if name.startswith("block "):
-        first = found["eigenvalues"][0]
+        first = result["eigenvalues"][0]
         return (
             f"{name.removeprefix('block ')}, largest eigenvalue {first['value']:.4g} (residual {first['residual']:.1g})"
         )
     if name.endswith(" small"):
-        return f"{name.removesuffix(' small')}, second difference off curvature by {found['relative_error']:.1g} of it"
+        return f"{name.removesuffix(' small')}, second difference off curvature by {result['relative_error']:.1g} of it"
     return name if name in ("surface", "adaptive") else ""
 
 
 def _source(loaded: Checkpoint, data: str | None, cache: Path, progress: Progress) -> Dataset | None:
-    """Return the images to measure on, or None for the checkpoint's own features; raise `DataError` for a misfit."""
+    """Return the images to measure on, or None for the features in the checkpoint. Raises `DataError`."""
     path, config = loaded.path, loaded.config
     if data is None:
         if loaded.features is None or loaded.labels is None:
             missing = "features" if loaded.features is None else "labels of its features"
             raise DataError(f"{path} keeps no {missing}; name the images to measure on with --data")
         return None
-    found = load_data(data, **config.split, cache=cache, progress=progress)
-    if found.input_shape != tuple(config.input.shape):
-        shapes = [" x ".join(map(str, shape)) for shape in (found.input_shape, config.input.shape)]
+    source = load_data(data, **config.split, cache=cache, progress=progress)
+    if source.input_shape != tuple(config.input.shape):
+        shapes = [" x ".join(map(str, shape)) for shape in (source.input_shape, config.input.shape)]
         raise DataError(
             f"the images of {data} are {shapes[0]}, but {path} takes {shapes[1]}; use those it learned from"
         )
-    if found.classes != config.classes:
+    if source.classes != config.classes:
         raise DataError(f"{data} has other classes than {path} was trained on; use the images that it learned from")
-    return found
+    return source
 
 
 def _sample(
     loaded: Checkpoint, source: Dataset | None, subset: str, config: SharpnessConfig, device: torch.device
 ) -> Sample:
-    """Return up to `config.images` rows of a subset, drawn by the seed, on `device`.
+    """Return up to `config.images` rows of a subset, drawn with the seed, on `device`.
 
-    Images come in random order, since a source may sort them by class and some policies serve the first rows first;
-    features that a checkpoint keeps are in one already.
+    Images are shuffled, since a source may sort them by class and some policies serve the first rows first. The
+    features in a checkpoint are in random order already.
     """
     dtype = {"float32": torch.float32, "float64": torch.float64}[config.dtype]
     count = len(loaded.labels) if source is None and loaded.labels is not None else len(getattr(source, subset))
@@ -176,7 +178,7 @@ def _sample(
 
 
 def _subsets(source: Dataset | None, config: SharpnessConfig) -> Sequence[str]:
-    """Return the subsets to measure; a checkpoint's own features are of test images."""
+    """Return the subsets to measure: only test images if the features in the checkpoint are used."""
     if source is not None:
         return config.subsets
     if "test" not in config.subsets:
@@ -190,7 +192,7 @@ def _check_blocks(loaded: Checkpoint, config: SharpnessConfig, with_backbone: bo
 
 
 def _about(loaded: Checkpoint, source: Dataset | None, config: SharpnessConfig) -> dict[str, Any]:
-    """Return what decides the numbers."""
+    """Return everything that decides the numbers."""
     return {
         "model": loaded.config.sha256[WEIGHTS],
         "data": "kept features" if source is None else _digest(source, config.subsets),
@@ -209,29 +211,29 @@ def _digest(source: Dataset, subsets: Sequence[str]) -> str:
 def _notes(
     loaded: Checkpoint, source: Dataset | None, config: SharpnessConfig, parts: Sequence[SharpnessPart]
 ) -> list[str]:
-    """Return what a reader of the numbers must know."""
+    """Return what the reader of the numbers must know."""
     head, notes = loaded.config.model.head, []
     if source is None:
-        notes.append("Measured on the features that the checkpoint keeps: the head alone, on test images alone.")
+        notes.append("Measured on the features in the checkpoint: the head alone, on test images alone.")
     elif not any(name.startswith("backbone") for name in network_blocks(Network(loaded.model, True))):
         notes.append("The backbone has no weights: all of the model is its head.")
     if head.noisy:
-        notes.append("The noise layer acts in training only: its curvature is exactly zero, and no block holds it.")
+        notes.append("The noise layer acts in training only: its curvature is exactly zero, and it is in no block.")
     if head.batch_coupled:
         notes.append(f"Under {head.policy} rows share their experts: each subset went through the head as one batch.")
     if any(not weight.requires_grad for weight in loaded.model.parameters()):
-        notes.append("Weights that training does not move are in no block.")
+        notes.append("Weights that training leaves alone are in no block.")
     if head.gated:
         notes.append(
-            "Traces of all and of experts are the sums of their parts' traces, which are independent estimates."
+            "The traces of all and of experts are sums of the traces of their parts, which are independent estimates."
         )
     for part in parts:
         small = [line for line in part.lines if line.second_difference_from == "slopes"]
         if small:
             names = ", ".join(line.direction for line in small)
             notes.append(
-                f"On {part.subset} images kinks lie closer to the weights than float64 losses can be told apart "
-                f"({names}): the second difference is that of slopes there."
+                f"On {part.subset} images kinks are closer to the weights than float64 losses can resolve ({names}): "
+                "the second difference there comes from slopes."
             )
         worst = max(
             pair.residual / abs(block.eigenvalues[0].value or 1.0)
@@ -247,7 +249,7 @@ def _notes(
 
 
 def _finished(target: Path, about: dict[str, Any]) -> Sharpness | None:
-    """Return what `target` holds, or None if it is not there; raise `ResumeError` if it is something else."""
+    """Return the result in `target`, or None; raise `ResumeError` if it is of something else."""
     if not target.exists():
         return None
     try:

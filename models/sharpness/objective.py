@@ -1,4 +1,4 @@
-"""The loss of a trained network on given rows, as a function of one block's weights.
+"""The loss of a trained network on fixed rows, as a function of the weights of one block.
 
 Letters: N rows, P weights of the block, E experts.
 """
@@ -19,7 +19,7 @@ from models.sharpness.network import BlockNetwork, Network, WeightBlock
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """What the network does at some weights: the mean loss in nats, the share of right answers, who serves whom.
+    """Mean loss in nats, accuracy and routing at some weights.
 
     `served` (N, E) bool says which experts serve which row; None for a dense head.
     """
@@ -29,16 +29,16 @@ class Value:
     served: Tensor | None
 
     def rerouted(self, other: Value) -> int:
-        """Return how many rows other experts serve than in `other`."""
+        """Return how many rows have other experts than in `other`."""
         if self.served is None or other.served is None:
             return 0
         return int((self.served != other.served).any(dim=1).sum())
 
 
 class Objective:
-    """Mean cross-entropy over all batches, each row weighing the same, as a function of weights (P,).
+    """Mean cross-entropy over the rows of all batches, as a function of weights (P,).
 
-    Losses of rows are added up in float64 whatever the dtype of the weights.
+    The losses of rows are summed in float64, whatever the dtype of the weights.
     """
 
     def __init__(self, network: Network, block: WeightBlock, batches: Batches) -> None:
@@ -53,7 +53,7 @@ class Objective:
         return flat([weight.detach() for weight in self.model.weights])
 
     def split(self, vector: Tensor) -> list[Tensor]:
-        """Return a vector (P,) as one tensor for each of the block's weights, of its shape."""
+        """Return a vector (P,) as tensors in the shapes of the weights of the block."""
         parts = vector.split(self._sizes)
         return [part.view(weight.shape) for part, weight in zip(parts, self.model.weights, strict=True)]
 
@@ -63,13 +63,13 @@ class Objective:
         return self._evaluated(self.split(weights), None)
 
     def with_gradient(self, weights: Tensor) -> tuple[Value, Tensor]:
-        """Return what `at` does, and the gradient (P,) there."""
+        """Return the result of `at`, and the gradient (P,)."""
         gradient = torch.zeros_like(weights)
         value = self._evaluated([part.detach().requires_grad_() for part in self.split(weights)], gradient)
         return value, gradient
 
     def _evaluated(self, placed: list[Tensor], gradient: Tensor | None) -> Value:
-        """Return the value at weights given as tensors, and add the gradient to `gradient`, if any."""
+        """Return the value at weights in their shapes, and add the gradient to `gradient`, if any."""
         total, correct, served = 0.0, 0, []
         for x, y in self.batches:
             logits, routing = self.model.routed_at(placed, x)
@@ -88,7 +88,7 @@ class Objective:
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:
-    """Return all entries, tensor by tensor, as one vector."""
+    """Return the entries of all tensors as one vector."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 

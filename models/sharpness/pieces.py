@@ -37,17 +37,17 @@ from reports.records.sharpness import BlockCurvature, SharpnessPart, Trace
 BATCH = 250
 TOP = "top eigenvector"
 DRAWN = 20_000
-"""Random numbers that a spectral density rests on by default: many vectors if there are few weights."""
+"""Random numbers for a spectral density by default: the fewer weights, the more random vectors."""
 _MOST_DENSITY_PROBES = 8
 
 
 class UnstableError(ModelError):
-    """A model that gives two answers to one question, or none."""
+    """A model that gives different outputs for the same rows, or no finite loss."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The rows that are measured: normalised images (N, C, H, W) or none, their features (N, D), labels (N,)."""
+    """The rows to measure on: normalised images (N, C, H, W) or None, their features (N, D), labels (N,)."""
 
     subset: str
     images: Tensor | None
@@ -56,14 +56,14 @@ class Sample:
 
 
 class Task(NamedTuple):
-    """A piece to measure: what it is called, and about how many gradients of the whole model it costs."""
+    """A piece to measure: its name, and its cost in about so many gradients of the whole model."""
 
     name: str
     cost: float
 
 
 def sample_of_images(model: Classifier, subset: str, images: LabelledImages, dtype: torch.dtype) -> Sample:
-    """Return images, uint8, as the model sees them."""
+    """Return images uint8 as the model sees them."""
     exact = deepcopy(model).to(dtype)
     normal = exact.normalise(images.images.to(dtype) / 255).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -72,7 +72,7 @@ def sample_of_images(model: Classifier, subset: str, images: LabelledImages, dty
 
 
 class SubsetSharpness:
-    """Measures one sample: `tasks` names the pieces in order, `run` measures one, `result` puts them together."""
+    """Measures one sample: `tasks` lists the pieces in order, `run` measures one, `result` puts them together."""
 
     def __init__(
         self, model: Classifier, sample: Sample, config: SharpnessConfig, finished: FinishedPieces, progress: Progress
@@ -86,12 +86,12 @@ class SubsetSharpness:
 
     @property
     def measured(self) -> list[str]:
-        """The names of the blocks to measure, in order."""
+        """The names of the blocks to measure."""
         wanted = self.config.blocks
         return [name for name in self.blocks if wanted is None or name in wanted]
 
     def tasks(self) -> Iterator[Task]:
-        """Yield the pieces in the order in which they are to be measured."""
+        """Yield the pieces in the order in which to measure them."""
         config = self.config
         yield Task("values", 2.5)
         for name in self.measured:
@@ -117,7 +117,7 @@ class SubsetSharpness:
         return [TOP, *(f"random {number}" for number in range(self.config.directions))]
 
     def run(self, name: str) -> Any:
-        """Return the piece `name`, measured if it was not yet."""
+        """Return the piece `name`; measure it if that is still to be done."""
         kind, _, rest = name.partition(" ")
         measure = {
             "values": self._values,
@@ -131,7 +131,7 @@ class SubsetSharpness:
         return self.finished.piece(f"{self.sample.subset}/{name}", measure)
 
     def result(self) -> SharpnessPart:
-        """Return everything measured, once every task has run."""
+        """Return all results, once every task has run."""
         names = [task.name for task in self.tasks()]
         pieces = {name: self.run(name) for name in names}
         return SharpnessPart.model_validate(
@@ -163,8 +163,8 @@ class SubsetSharpness:
         allowed = torch.finfo(first[1].dtype).eps ** 0.5
         if not agreement <= allowed:
             raise UnstableError(
-                f"two evaluations of the {self.sample.subset} images differ by {agreement:.1e} of their size, where "
-                f"rounding explains {allowed:.0e}; make the model deterministic in evaluation before measuring it"
+                f"two evaluations of the {self.sample.subset} images differ by {agreement:.1e} of their size, but "
+                f"rounding explains only {allowed:.0e}; make the model deterministic in evaluation before measuring it"
             )
         return {
             "loss": first[0].loss,
@@ -178,7 +178,7 @@ class SubsetSharpness:
         objective = self._objective(name)
         gradient = self.start[1] if name == WHOLE else objective.with_gradient(objective.weights)[1]
         hessian = objective.hessian()
-        found = spectrum(
+        result = spectrum(
             hessian,
             self._generator(f"spectrum {name}"),
             count=config.eigenvalues,
@@ -190,25 +190,25 @@ class SubsetSharpness:
         if not self._parts(name):
             trace = hutchinson(
                 hessian,
-                found.known,
-                found.known_vectors,
+                result.known,
+                result.known_vectors,
                 self._generator(f"trace {name}"),
                 relative_error=config.relative_error,
                 most=config.probes,
             ).model_dump()
         if name == WHOLE:
-            self.finished.keep(f"{self.sample.subset}/{TOP}", found.vectors[0])
+            self.finished.keep(f"{self.sample.subset}/{TOP}", result.vectors[0])
         return {
             "parameters": len(objective.weights),
             "eigenvalues": [
                 {"value": value, "residual": residual}
-                for value, residual in zip(found.values, found.residuals, strict=True)
+                for value, residual in zip(result.values, result.residuals, strict=True)
             ],
             "trace": trace,
             "gradient_norm": gradient.norm().item(),
             "seconds": time.perf_counter() - began,
-            "nodes": found.nodes if name == WHOLE else None,
-            "weights": found.weights if name == WHOLE else None,
+            "nodes": result.nodes if name == WHOLE else None,
+            "weights": result.weights if name == WHOLE else None,
         }
 
     def _block_result(self, name: str, pieces: dict[str, Any]) -> BlockCurvature:
@@ -216,13 +216,13 @@ class SubsetSharpness:
         return BlockCurvature.model_validate(piece)
 
     def _trace(self, name: str, pieces: dict[str, Any]) -> Trace:
-        """Return the trace of a block: that of its parts together if they are measured, else its own."""
+        """Return the trace of a block: the sum over its parts if they are measured, else what was estimated for it."""
         if parts := self._parts(name):
             return total((self._trace(part, pieces) for part in parts), self.config.relative_error)
         return Trace(**pieces[f"block {name}"]["trace"])
 
     def _parts(self, name: str) -> tuple[str, ...]:
-        """Return the blocks that a block consists of, or none if not all of them are measured."""
+        """Return the parts of a block, or none unless all of them are measured."""
         parts = self.blocks[name].parts
         return parts if all(part in self.measured for part in parts) else ()
 
@@ -241,7 +241,7 @@ class SubsetSharpness:
         return density(measures, len(whole["nodes"]) if probes == 1 else steps).model_dump()
 
     def _line(self, direction: str, extent: str) -> dict[str, Any]:
-        """Measure one line: `extent` is small, where curvature is read off the loss, or paper."""
+        """Measure one line: `extent` is small, to read the curvature from the loss, or paper, as published."""
         vector = self._direction(direction)
         curvature = self._curvature(direction, vector)
         about = {"direction": direction, "range": extent}
@@ -255,18 +255,18 @@ class SubsetSharpness:
                 "relative_error": None,
             }
         exact, start = self._exact
-        found = second_difference(exact, vector.double(), curvature, start)
+        result = second_difference(exact, vector.double(), curvature, start)
         return {
             **about,
-            **found.line._asdict(),
-            "second_difference": found.value,
-            "second_difference_from": found.source,
+            **result.line._asdict(),
+            "second_difference": result.value,
+            "second_difference_from": result.source,
             "curvature": curvature,
-            "relative_error": _relative(abs(found.value - curvature), abs(curvature)),
+            "relative_error": _relative(abs(result.value - curvature), abs(curvature)),
         }
 
     def _curvature(self, direction: str, vector: Tensor) -> float:
-        """Return v^T H v for one of the directions."""
+        """Return v^T H v along a direction."""
         if direction == TOP:
             return float(self.run(f"block {WHOLE}")["eigenvalues"][0]["value"])
 
@@ -277,7 +277,7 @@ class SubsetSharpness:
         return float(self.finished.piece(f"{self.sample.subset}/curvature {direction}", measure))
 
     def _direction(self, name: str) -> Tensor:
-        """Return the direction (P,) of a line: the eigenvector of unit length, or a filter-normalised random one."""
+        """Return the direction (P,) of a line: the eigenvector, of unit length, or a filter-normalised random one."""
         objective = self._objective(WHOLE)
         if name == TOP:
             return self.finished.kept(f"{self.sample.subset}/{TOP}").to(objective.weights)
@@ -298,13 +298,13 @@ class SubsetSharpness:
 
     @cached_property
     def start(self) -> tuple[Value, Tensor]:
-        """Value and gradient (P,) of the whole at the trained weights."""
+        """Value and gradient (P,) of the whole model at the trained weights."""
         objective = self._objective(WHOLE)
         return objective.with_gradient(objective.weights)
 
     @cached_property
     def _exact(self) -> tuple[Objective, tuple[Value, Tensor]]:
-        """The whole in float64, with value and gradient at the trained weights."""
+        """The whole model in float64, with value and gradient at the trained weights."""
         network = deepcopy(self.network).double()
         block = self.blocks[WHOLE]
         batches = [(x.double(), y) for x, y in self._batches(block)]
@@ -324,23 +324,23 @@ class SubsetSharpness:
         return network.to(self.sample.labels.device, self.sample.features.dtype).requires_grad_(False)
 
     def _batches(self, block: WeightBlock) -> Batches:
-        """Return the rows that the block's weights act on, in batches; in one if rows depend on one another."""
+        """Return the rows for the weights of the block in batches; in one batch if rows depend on each other."""
         sample = self.sample
         rows = sample.features if block.head_only or sample.images is None else sample.images
         size = len(rows) if self.network.coupled or block.head_only else BATCH
         return list(zip(rows.split(size), sample.labels.split(size), strict=True))
 
     def _share(self, block: WeightBlock) -> float:
-        """Return what a gradient of the block costs, in gradients of the whole model."""
+        """Return the cost of a gradient of the block, in gradients of the whole model."""
         return 0.03 if block.head_only and not self.blocks[WHOLE].head_only else 1.0
 
     def _generator(self, purpose: str) -> torch.Generator:
-        """Return the randomness of one purpose, which no other piece and no interruption changes."""
+        """Return the generator for one purpose, which depends on no other piece and no interruption."""
         words = [self.config.seed, zlib.crc32(f"{self.sample.subset}/{purpose}".encode())]
         seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator().manual_seed(seed)
 
 
 def _relative(difference: float, size: float) -> float:
-    """Return a difference as a share of the size; 0 if both are 0."""
+    """Return a difference as a share of `size`, or as it is if `size` is 0."""
     return difference / size if size else difference

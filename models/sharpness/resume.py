@@ -1,6 +1,6 @@
-"""The finished pieces of a measurement in progress, so that a killed one goes on where it was.
+"""The finished pieces of a measurement, so that a killed measurement continues where it was.
 
-FOLDER/pieces.json           what decides the numbers, and what each finished piece came to
+FOLDER/pieces.json           the settings, and the results of the finished pieces
 FOLDER/PIECE.safetensors     vectors that later pieces need
 """
 
@@ -24,9 +24,9 @@ FILE = "pieces.json"
 
 
 class FinishedPieces:
-    """Pieces by name in the folder `folder`, of the measurement that `about` describes.
+    """The finished pieces by name, in `folder`, of the measurement that `about` describes.
 
-    Raises `ResumeError` if the folder holds another measurement, or a file that is none.
+    Raises `ResumeError` if the folder holds another measurement, or an unreadable file.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
@@ -51,10 +51,9 @@ class FinishedPieces:
         self.pieces = pieces
 
     def piece(self, name: str, measure: Callable[[], Any]) -> Any:
-        """Return the piece `name`, measured only if it is not there yet."""
+        """Return the piece `name`; call `measure` only if it is not there yet."""
         if name not in self.pieces:
-            found = measure()
-            self.pieces[name] = json.loads(json.dumps(found, allow_nan=False))  # as it will be read again
+            self.pieces[name] = json.loads(json.dumps(measure(), allow_nan=False))  # as a later call will read it
             make_folder(self.folder)
             content = {"about": self.about, "pieces": self.pieces}
             write_atomically(self.folder / FILE, json.dumps(content, allow_nan=False).encode())

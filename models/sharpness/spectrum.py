@@ -16,20 +16,20 @@ from models.sharpness.lanczos import Lanczos, Symmetric
 from reports.records.sharpness import Density
 
 EXACT_UP_TO = 512
-"""Operators of at most this size are diagonalised whole, so that repeated eigenvalues cannot be missed."""
+"""Operators up to this size are diagonalised completely, so that no repeated eigenvalue is missed."""
 GRID = 256
 KNOWN = 64
-"""At most as many directions of a run are handed on to the estimate of the trace."""
+"""The most directions of a run that the estimate of the trace takes as known."""
 _CHECK_EVERY = 2
 _WIDTH_RATIO = 3.0
 
 
 class Spectrum(NamedTuple):
-    """What one run of Lanczos' method says: n eigenpairs, and the quadrature of m nodes that it stands for.
+    """The result of one run of Lanczos' method: n eigenpairs, and a quadrature with m nodes.
 
-    `values` (n,) descending with unit `vectors` (n, P) and `residuals` (n,), each ||A v - value v||.
-    `nodes` (m,) and `weights` (m,), which sum to one: the spectral measure of a random vector, up to degree 2 m - 1.
-    `known` and `known_vectors`: values v^T A v and orthonormal vectors (k, P) that hold most of A's size.
+    - `values` (n,), descending, with unit `vectors` (n, P) and `residuals` (n,), each ||A v - value v||
+    - `nodes` (m,) and `weights` (m,), which sum to one: the spectral measure of a random vector, up to degree 2 m - 1
+    - `known`: values v^T A v for the orthonormal `known_vectors` (k, P), in which A is largest
     """
 
     values: list[float]
@@ -44,10 +44,10 @@ class Spectrum(NamedTuple):
 def spectrum(
     operator: Symmetric, generator: torch.Generator, *, count: int, tolerance: float, least: int, most: int
 ) -> Spectrum:
-    """Return the `count` largest eigenvalues (all, if P is smaller), and what else the run knows.
+    """Return the `count` largest eigenvalues (all P, if P is smaller), and the rest of what the run gives.
 
-    Goes on for at least `least` and at most `most` products, until each residual is at most `tolerance` times the
-    eigenvalue of largest size.
+    The run takes at least `least` and at most `most` products. It stops once each residual is at most `tolerance` times
+    the eigenvalue of largest size.
     """
     size = operator.shape[0]
     if size <= EXACT_UP_TO:
@@ -62,7 +62,7 @@ def spectrum(
 
 
 def _estimated_residual(run: Lanczos, count: int) -> float:
-    """Return the largest residual of the `count` largest eigenvalues, as a share of the largest in size."""
+    """Return the largest residual of the `count` largest eigenvalues, as a share of the eigenvalue of largest size."""
     nodes, coordinates = torch.linalg.eigh(run.projected())
     if run.steps < count:
         return math.inf
@@ -91,21 +91,21 @@ def _read(run: Lanczos, count: int) -> Spectrum:
 
 
 def _combined(rows: Tensor, coordinates: Tensor) -> Tensor:
-    """Return the combinations (n, P) of rows (m, P) that coordinates (m, n) float64 name by column."""
+    """Return the combinations (n, P) of rows (m, P) with coefficients in the columns of coordinates (m, n) float64."""
     return coordinates.T.to(rows) @ rows
 
 
 def _signed(vectors: Tensor) -> Tensor:
-    """Return vectors (n, P) with the sign that makes the entry of largest size positive."""
+    """Return vectors (n, P) with signs such that the entries of largest size are positive."""
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
     return torch.where(largest < 0, -vectors, vectors)
 
 
 def density(measures: Sequence[tuple[list[float], list[float]]], steps: int) -> Density:
-    """Return the density of the mean of spectral measures, each nodes and weights of one random vector.
+    """Return the density of the mean of spectral measures: nodes and weights for each random vector.
 
-    Every node becomes a Gaussian whose width is that of Papyan 2020 (JMLR 21, section D.2): neighbouring nodes of
-    `steps` evenly spaced ones just merge.
+    Every node becomes a Gaussian with the width of Papyan 2020 (JMLR 21, section D.2), at which neighbours among
+    `steps` evenly spaced nodes just merge.
     """
     lowest = min(min(nodes) for nodes, _ in measures)
     highest = max(max(nodes) for nodes, _ in measures)

@@ -19,7 +19,7 @@ LEAST_PROBES = 12
 SIGMAS = 1.96
 """value +- SIGMAS standard_error holds the trace in about 95 of 100 runs."""
 
-_ROUNDING = 64  # of a sum of known values, in units of the last place: no standard error is smaller
+_ROUNDING = 64  # of a sum of known values, in units in the last place: the least standard error
 
 
 def hutchinson(
@@ -31,11 +31,11 @@ def hutchinson(
     relative_error: float,
     most: int,
 ) -> Trace:
-    """Return the trace of an operator A whose values `known` (k,) along orthonormal directions (k, P) are given.
+    """Return the trace of an operator A with values `known` (k,) along orthonormal `directions` (k, P).
 
-    What the directions span is exact, and only the rest is estimated (Meyer et al. 2021, Hutch++), with random signs
-    z projected off the directions: the mean of z^T A z has no bias. Probes are drawn until the standard error is at
-    most `relative_error` of the value: at least min(12, most) and at most `most` >= 2 of them.
+    The part along the directions is exact, and only the rest is estimated (Meyer et al. 2021, Hutch++): as the mean of
+    z^T A z, which has no bias, for random signs z projected off the directions. Probes are drawn until the standard
+    error is at most `relative_error` of the value: at least min(12, most) and at most `most` >= 2 probes.
     """
     exact = math.fsum(known)
     samples: list[float] = []
@@ -54,7 +54,7 @@ def hutchinson(
 
 
 def total(traces: Iterable[Trace], relative_error: float) -> Trace:
-    """Return the trace of an operator from the independent ones of the blocks on its diagonal."""
+    """Return the trace of an operator from independent traces of the blocks on its diagonal."""
     parts = list(traces)
     value = math.fsum(part.value for part in parts)
     error = math.hypot(*(part.standard_error for part in parts))

@@ -1,4 +1,4 @@
-"""How far the loss rises within a ball around the trained weights: sharpness as SAM and ASAM see it.
+"""How far the loss rises within a ball around the trained weights: the sharpness of SAM and ASAM.
 
 Letters: P weights.
 """
@@ -26,11 +26,11 @@ def worst_rise(
 ) -> WorstCase:
     """Return the largest rise of the loss over perturbations e (P,) with ||e|| <= `radius`.
 
-    The first perturbation is the normalised gradient step of SAM (Foret et al. 2021); two more each take the gradient
-    where the last one led, to the border of the ball. `adaptive` measures e / |w| instead of e, which no rescaling of
-    the network that keeps its function can change (Kwon et al. 2021); weights of zero then stay. The best point is
-    reported, so the true maximum is at least that. A gradient of zero is replaced by a random direction. `start` is
-    value and gradient (P,) at the trained weights, if they are known.
+    The first perturbation is the normalised gradient step of SAM (Foret et al. 2021). Two more steps, also to the
+    border of the ball, take the gradient at the point before. `adaptive` bounds e / |w| instead of e, so that rescaling
+    the network without changing its function changes nothing (Kwon et al. 2021); weights of zero then stay. The best of
+    these points is reported, so the true maximum is at least that. A random direction replaces a gradient of zero.
+    `start` is value and gradient (P,) at the trained weights, if they are known.
     """
     weights = objective.weights
     scale = weights.abs() if adaptive else torch.ones_like(weights)
@@ -48,7 +48,7 @@ def worst_rise(
 
 
 def _steepest(gradient: Tensor, scale: Tensor, radius: float, generator: torch.Generator) -> Tensor:
-    """Return the e (P,) with ||e / scale|| = radius that a linear function of this gradient rises most along."""
+    """Return the e (P,) with ||e / scale|| = radius along which a linear function with this gradient rises most."""
     scaled = scale * gradient
     if not scaled.any():
         scaled = torch.randn(len(scaled), dtype=torch.float64, generator=generator).to(scaled)

@@ -1,4 +1,4 @@
-"""Random variations of training images, as one gather on the images' own device.
+"""Random variations of training images, on the device of the images.
 
 Letters: N images, C channels, H and W their height and width.
 """
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def augment(images: Tensor, shift: int, flip: bool) -> Tensor:
-    """Return images (N, C, H, W), each moved by up to `shift` pixels either way and, if `flip`, half of them mirrored.
+    """Return images (N, C, H, W), each moved by up to `shift` pixels along both sides and, if `flip`, half mirrored.
 
-    Pixels that come into view mirror those at the edge. Draws from the default generator of the images' device.
-    The result is laid out channels last.
+    Pixels that come into view mirror those at the edge. Draws from the default generator of the images' device. The
+    result is laid out channels last.
     """
     count, _, height, width = images.shape
     rows = _moved(height, shift, count, images.device)  # (N, H)
@@ -27,9 +27,9 @@ def augment(images: Tensor, shift: int, flip: bool) -> Tensor:
 
 
 def cut_out(images: Tensor, side: int, fill: Tensor) -> Tensor:
-    """Return images (N, C, H, W) with a square of `side` pixels around a random one painted `fill` (C,) in each.
+    """Return images (N, C, H, W), in each of which a square of `side` pixels around a random pixel is `fill` (C,).
 
-    DeVries & Taylor 2017 (arXiv 1708.04552): part of the square may lie outside. Draws from the default generator of
+    Part of the square may lie outside (DeVries & Taylor 2017, arXiv 1708.04552). Draws from the default generator of
     the images' device. The result is laid out channels last.
     """
     if side == 0:
@@ -42,7 +42,7 @@ def cut_out(images: Tensor, side: int, fill: Tensor) -> Tensor:
 
 
 def _covered(length: int, side: int, count: int, device: torch.device) -> Tensor:
-    """Return which of `length` positions lie within `side` ones around a random one, (count, length) bool."""
+    """Return which positions (count, length) lie in a run of `side` positions around a random one."""
     first = torch.randint(0, length, (count, 1), device=device) - side // 2
     positions = torch.arange(length, device=device)
     return (positions >= first) & (positions < first + side)

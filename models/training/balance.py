@@ -1,4 +1,4 @@
-"""Losses that keep a mixture's experts in use.
+"""Losses that keep all experts of a mixture in use.
 
 Letters: N rows, E experts, k experts per row, M assignments of a row to an expert.
 """
@@ -20,7 +20,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class BalanceWeights(Config):
-    """Weights of the losses that keep experts in use; `correction` is a rate, not a loss."""
+    """Weights of the balance losses; `correction` is not a loss but the rate of `SparseMoEHead.correct`."""
 
     kl: Weight = 0.0
     importance: Weight = 0.0
@@ -31,7 +31,7 @@ class BalanceWeights(Config):
 
 
 def total(routing: Routing | None, weights: BalanceWeights, config: HeadConfig) -> Tensor | float:
-    """Return the sum of the head's balance losses by their `weights`; 0 for a dense head.
+    """Return the weighted sum of the head's balance losses; 0 for a dense head.
 
     Raises `ConfigError` for a term that the head cannot have, and `ValueError` for `load` without noise.
     """
@@ -79,10 +79,10 @@ def load_loss(routing: Routing, k: int | None = None) -> Tensor:
 def expected_load(routing: Routing, k: int | None = None) -> Tensor:
     """Return the smooth number of rows (E,) that want each expert (Shazeer et al. 2017, equations 8 to 10).
 
-    P(e is among the k wanted) is that of its clean score plus fresh noise passing the k-th largest of the other
-    experts' noisy scores; k is by default the routing's own, and what a limit of rows or a correction of the choice
-    does afterwards is not seen. Raises `ValueError` for routing without noise, where that probability is a step, and
-    for routing without a fixed k.
+    A row wants expert e with the probability that its clean score plus fresh noise passes the k-th largest noisy score
+    of the other experts. By default k is that of the routing. Limits of rows and corrections of the choice come later
+    and do not count. Raises `ValueError` for routing without noise, which makes the probability a step, and for routing
+    without a fixed k.
     """
     if routing.noisy is None or routing.noise_std is None:
         raise ValueError("expected_load needs routing with noise; route with the head in training mode")
@@ -100,8 +100,8 @@ def expected_load(routing: Routing, k: int | None = None) -> Tensor:
 def switch_loss(routing: Routing, temperature: float = 1.0) -> Tensor:
     """Return E sum_e f_e P_e, 1 if either is even (Fedus et al. 2021, equations 4 to 6).
 
-    f_e is the share of the M assignments that expert e serves, through which no gradient flows, and P_e the mean over
-    rows of its share softmax(scores / temperature).
+    f_e is the share of the M assignments that expert e serves; no gradient flows through it. P_e is the mean over rows
+    of its share softmax(scores / temperature).
     """
     share = torch.softmax(routing.scores / temperature, dim=-1).mean(dim=0)  # (E,)
     served = routing.load().to(share.dtype) / max(routing.experts.shape[0], 1)  # (E,)
@@ -111,7 +111,7 @@ def switch_loss(routing: Routing, temperature: float = 1.0) -> Tensor:
 def z_loss(routing: Routing) -> Tensor:
     """Return the mean over rows of logsumexp(s)^2, which keeps scores small (Zoph et al. 2022, equation 5).
 
-    s are the gate's own scores: standardised ones have one size whatever the gate does.
+    s are the scores before any standardisation, since standardised scores always have the same size.
     """
     scores = routing.scores if routing.raw is None else routing.raw
     return torch.logsumexp(scores, dim=-1).square().mean()

@@ -1,10 +1,10 @@
-"""Muon: momentum whose every step is made orthogonal (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
+"""Muon: momentum with orthogonalised steps (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon).
 
-`torch.optim.Muon` takes matrices alone, computes in bfloat16, which CPUs do slowly, and leaves the weights' norms
-free; this one takes convolutions, computes in the weights' own precision and holds the norms, as the CIFAR-10
-recipe that it serves does (https://github.com/KellerJordan/cifar10-airbench).
+`torch.optim.Muon` takes only matrices, computes in bfloat16, which is slow on CPUs, and lets the norms of the weights
+grow. This one takes convolutions, computes in the precision of the weights and fixes their norms, as in the recipe for
+CIFAR-10 that it is for (https://github.com/KellerJordan/cifar10-airbench).
 
-Letters: O output channels, I = every other dimension of a weight together.
+Letters: O output channels, I product of all other dimensions of a weight.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Return about U V^T for the matrix U S V^T (O, I): its singular vectors, with singular values near 1.
+    """Return about U V^T for the matrix U S V^T (O, I): the same singular vectors with singular values near 1.
 
-    Newton-Schulz: `STEPS` times X -> (a + b A + c A^2) X with A = X X^T, for X the matrix divided by its Frobenius
-    norm. All factors are polynomials of the first A, so they are multiplied up on its small side and applied once.
+    Newton-Schulz: start from X, the matrix divided by its Frobenius norm, and `STEPS` times take
+    X -> (a + b A + c A^2) X with A = X X^T. All factors are polynomials in the first A, so their small product (O, O)
+    is built first and applied once.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonalised(matrix.T).T

@@ -1,4 +1,4 @@
-"""The optimizers of a recipe, and what a file has to keep of them."""
+"""The optimizers of a recipe, and their state for a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADAM_BETAS = (0.9, 0.95)
 
 
 class Optimizers:
-    """Those that together change every trained weight of `model` as `config` says, under one schedule."""
+    """The optimizers that together train all weights of `model` as `config` says, under one schedule."""
 
     def __init__(self, config: TrainConfig, model: nn.Module) -> None:
         self.parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -21,7 +21,7 @@ class Optimizers:
         self.highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.each]
 
     def step(self, factor: float) -> None:
-        """Change the weights by their gradients with `factor` times the highest learning rates."""
+        """Take one step with `factor` times the highest learning rates."""
         for optimizer, rates in zip(self.each, self.highest, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
@@ -33,7 +33,7 @@ class Optimizers:
             optimizer.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
-        """Return momenta and their like, each under its weight's name, a dot, and its own."""
+        """Return momenta and the like as WEIGHT.KIND, such as `head.w1.momentum_buffer`."""
         return {
             f"{name}.{kind}": value
             for name, weight in self.parameters.items()
@@ -43,7 +43,7 @@ class Optimizers:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from what `state` returned."""
         for name, value in state.items():
             of, _, kind = name.rpartition(".")
             weight = self.parameters[of]

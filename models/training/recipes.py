@@ -1,4 +1,4 @@
-"""What decides a training run, validated, and the presets that name whole recipes."""
+"""The settings of a training run, and the presets that name whole recipes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ Schedule = Literal["constant", "step", "triangle"]
 
 
 class TrainConfig(Config):
-    """Everything that decides a trained model, given the data.
+    """Everything that decides a trained model, apart from the data.
 
-    `head_changes` are single fields of the head's configuration changed from `head_preset`; widths of features and
-    classes come from the data. Products are in bfloat16 on a GPU and, with `bfloat16_on_cpu`, on a CPU that has
-    instructions for them; else in float32. `lr`, `momentum` and `nesterov` are those of SGD, or of Muon on the weights
-    of convolutions, beside which AdamW with `adam_lr` trains everything else; `weight_decay` is of SGD or AdamW.
-    `warm_up` is the share of the training in which a triangle rises. `resolutions` are phases (scale, parts) of the
-    training, in proportion to their parts, that see images with sides scaled down. `shift`, the furthest that an image
-    is moved, and `cutout`, the side of the square cut out of it, are in pixels. `seed` decides weights, order, noise
-    and augmentation, `split_seed` alone which images validate, so that runs of other seeds stay comparable.
+    - `head_changes` are the fields of the head that differ from `head_preset`; the data decide the widths of features
+      and classes
+    - `bfloat16_on_cpu` multiplies in bfloat16 on CPUs with instructions for it; GPUs always do, other CPUs never
+    - `lr`, `momentum` and `nesterov` are for SGD or Muon; Muon trains convolutions, and AdamW with `adam_lr` all other
+      weights; `weight_decay` is for SGD or AdamW
+    - `warm_up` is the share of the training in which the rate of a triangle schedule rises
+    - `resolutions` are phases (scale, parts) on smaller images; `parts` are their relative lengths
+    - `shift` and `cutout` are in pixels: how far an image moves at most, and the side of the square cut out of it
+    - `seed` decides weights, order, noise and augmentation; `split_seed` decides the validation images, so that runs
+      with different seeds stay comparable
     """
 
     preset: str
@@ -124,16 +126,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "schedule": "triangle",
     },
 }
-"""Whole recipes. `paper` is arXiv 2601.15021 with its defect 1, no augmentation; `paper-fixed` has the
-augmentation that the paper describes; `fast` trains a small network well, in minutes on a CPU; `quick` trains one
+"""Whole recipes: `paper` is arXiv 2601.15021 with its defect 1, no augmentation; `paper-fixed` has the augmentation
+that the paper describes; `fast` trains a small network well, in minutes on a CPU; `quick` trains a small network
 simply; `demo` trains the head alone."""
 
 
 def train_config(data: str, head: str, preset: str | None = None, **changes: Any) -> TrainConfig:
     """Return the recipe `preset`, by default `demo` for digits and `quick` for anything else, with fields changed.
 
-    Digits, alone or in a mixture, are never mirrored, in training or evaluation, unless `flip` is asked for.
-    `balance` changes single terms of the head's default. Raises `ConfigError` for an unknown preset or a bad value.
+    Digits, alone or in a mixture, are never mirrored, neither in training nor in evaluation, unless `changes` has
+    `flip`. `balance` changes single terms of the head's default. Raises `ConfigError` for an unknown preset or a bad
+    value.
     """
     digits = "digits" in data.split(JOIN)
     preset = preset or ("demo" if data == "digits" else "quick")
@@ -151,15 +154,15 @@ def train_config(data: str, head: str, preset: str | None = None, **changes: Any
 
 
 def learning_rate(config: TrainConfig, done: float) -> float:
-    """Return the learning rate when the share `done`, 0 to 1, of the training lies behind."""
+    """Return the learning rate after the share `done`, 0 to 1, of the training."""
     return config.lr * rate_factor(config, done)
 
 
 def rate_factor(config: TrainConfig, done: float) -> float:
-    """Return the part of its highest learning rate that every optimizer uses when `done` of the training lies behind.
+    """Return the factor on the highest learning rates after the share `done`, 0 to 1, of the training.
 
     `step` divides it by 10 at 60 % and again at 80 %: at epochs 30 and 40 of 50. `triangle` rises from a fifth
-    during the share `warm_up` and falls towards zero.
+    during the share `warm_up`, then falls towards zero.
     """
     match config.schedule:
         case "constant":

@@ -1,4 +1,4 @@
-"""Training on smaller images first: an epoch at 3/4 of the side takes less than half of the time.
+"""Training on smaller images first: an epoch at 3/4 of the side takes less than half the time.
 
 Letters: N images, C channels, H and W their height and width.
 """
@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def scale_in_epoch(phases: Sequence[tuple[float, int]], epoch: int, epochs: int) -> float:
-    """Return the scale of `epoch`, 1 to `epochs`, where phases (scale, parts) divide the epochs by their parts.
+    """Return the scale of `epoch`, 1 to `epochs`, if phases (scale, parts) share the epochs in proportion to `parts`.
 
-    The last epoch belongs to the last phase; without phases the scale is always 1.
+    The last epoch belongs to the last phase. Without phases the scale is always 1.
     """
     parts, end = sum(parts for _, parts in phases), 0
     for scale, length in phases:
@@ -25,9 +25,9 @@ def scale_in_epoch(phases: Sequence[tuple[float, int]], epoch: int, epochs: int)
 
 
 def scaled(images: Tensor, scale: float) -> Tensor:
-    """Return images (N, C, H, W) uint8 with sides times `scale`, of 2 pixels or more, as floats in [0, 1].
+    """Return images (N, C, H, W) uint8 as floats in [0, 1], with sides times `scale` but at least 2 pixels.
 
-    With scale 1 they come back as they are. Bilinear, each pixel a weighted mean of all that it covers.
+    With scale 1 they are returned unchanged. Bilinear with antialiasing.
     """
     if scale == 1:
         return images

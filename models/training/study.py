@@ -1,7 +1,7 @@
-"""Trainings of several heads and seeds in one folder: each kept as it ends, continued by the same call.
+"""Trainings of heads over seeds in one folder, each kept when it ends and continued by the same call.
 
 STUDY/HEAD-seedN/   a training, as `models.training.train` leaves it
-STUDY/study.json    every finished one, written after each
+STUDY/study.json    all finished trainings, written after each
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from models.training.training_state import read_state
 from reports.records.training_study import Run, TrainingStudy
 
 FILE = "study.json"
-OWN = ("head", "head_changes", "balance", "seed")
-"""The settings in which runs of different heads may differ in one study; those of one head differ in the seed alone."""
+HEAD_SETTINGS = ("head", "head_changes", "balance", "seed")
+"""Runs of different heads in one study may differ in these settings; runs of one head differ in the seed alone."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One head over its seeds: mean and sample standard deviation of accuracies 0 to 1, which one seed has not."""
+    """One head over its seeds: mean and sample standard deviation (None for one seed) of accuracies 0 to 1."""
 
     head: str
     policy: str | None
@@ -59,29 +59,28 @@ def run_study(
     cache: Path = CACHE,
     command: str = "",
 ) -> tuple[list[Run], dict[str, str]]:
-    """Train as each of `configs` says, and return every finished training in `out` and why others failed.
+    """Train each of `configs`; return all finished trainings in `out`, and the failures by name of the folder.
 
-    A training that is there already is not repeated. One that fails, by its folder's name, stops no other. Raises
-    `ModelError` if all would fail: for bad data or device, or an `out` that holds a study with other settings or
-    cannot be written.
+    A finished training is not repeated, and a failed one stops no other. Raises `ModelError` if all would fail: for bad
+    data or device, or an `out` that holds a study with other settings or cannot be written.
     """
     where = pick_device(device)
     _check_same(out, configs)
-    told, failures = StudyProgress(progress, len(configs)), {}
+    shown, failures = StudyProgress(progress, len(configs)), {}
     for config in configs:
         folder = folder_name(config)
-        told.begin(f"{config.head} head, seed {config.seed}")
+        shown.begin(f"{config.head} head, seed {config.seed}")
         listed = folder in _listed(out)
         try:
-            train(config, out / folder, device=device, progress=told, cache=cache, command=command)
+            train(config, out / folder, device=device, progress=shown, cache=cache, command=command)
         except (DataError, StorageError):
             raise
         except (ModelError, torch.OutOfMemoryError) as error:
             failures[folder] = str(error)
-            told.say(f"{folder} failed: {error}")
+            shown.say(f"{folder} failed: {error}")
             continue
         if listed:
-            continue  # study.json keeps the machine that it was trained on
+            continue  # study.json keeps the environment of the training
         study = TrainingStudy(
             format=1,
             kind="training",
@@ -97,7 +96,7 @@ def run_study(
 
 
 def _listed(out: Path) -> set[str]:
-    """Return the folders of the runs that study.json has; none if it cannot be read."""
+    """Return the folders of the runs in study.json; none if it cannot be read."""
     try:
         study = TrainingStudy.model_validate_json((out / FILE).read_bytes())
     except (OSError, ValueError):
@@ -106,12 +105,12 @@ def _listed(out: Path) -> set[str]:
 
 
 def folder_name(config: TrainConfig) -> str:
-    """Return the name of a training's folder in its study."""
+    """Return the name of the folder of a training."""
     return f"{config.head}-seed{config.seed}"
 
 
 def finished(out: Path) -> list[Run]:
-    """Return every finished training of the study in `out`, seed by seed."""
+    """Return all finished trainings of the study in `out`, seed by seed."""
     runs = [_run(path.parent) for path in out.glob(f"*-seed*/{checkpoint.CONFIG}")]
     return sorted(runs, key=lambda run: (run.seed, HEAD_KINDS.index(run.head)))
 
@@ -137,7 +136,7 @@ def _run(folder: Path) -> Run:
 
 
 def summaries(runs: Sequence[Run]) -> list[Summary]:
-    """Return the table over seeds of a study's runs, one line for each head, in their order there."""
+    """Return the summary of each head over its seeds, in the order of `runs`."""
     groups: dict[tuple[str, str | None], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.head, run.policy), []).append(run)
@@ -158,9 +157,9 @@ def _spread(values: list[float]) -> tuple[float, float | None]:
 
 
 def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:
-    """Raise `ResumeError` if a training in `out` has other settings than those asked for now."""
+    """Raise `ResumeError` if a training in `out` has other settings than `configs`."""
     asked = {config.head: config.model_dump(mode="json") for config in configs}
-    shared = {name: value for name, value in next(iter(asked.values())).items() if name not in OWN}
+    shared = {name: value for name, value in next(iter(asked.values())).items() if name not in HEAD_SETTINGS}
     for folder in sorted(out.glob("*-seed*")):
         if (old := _config(folder)) is None:
             continue
@@ -172,7 +171,7 @@ def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
-    """Return the dumped recipe of the training in `folder`, finished or not; None if nothing was kept."""
+    """Return the dumped recipe of the training in `folder`, finished or not; None if there is none."""
     if (folder / checkpoint.CONFIG).exists():
         return checkpoint.read_config(folder).training
     state = read_state(folder)
@@ -191,16 +190,16 @@ def study_configs(
 ) -> list[TrainConfig]:
     """Return the recipes of all runs, seed by seed.
 
-    Of `head_changes` and `balance` each head takes what it has. Beside other heads the dense one is as wide as all
-    their experts together, so that capacities stay equal. Raises `ConfigError` for a bad value, and for a setting
-    that none of the heads has.
+    Each head takes from `head_changes` and `balance` what it can have. Next to other heads, the dense head is as wide
+    as all their experts together, so that capacities stay equal. Raises `ConfigError` for a bad value, and for a
+    setting that none of the heads has.
     """
     head_changes, balance = head_changes or {}, balance or {}
     settings = {head: _settings(head, heads, head_changes) for head in heads}
     terms = {head: _terms(head, settings[head], balance) for head in heads}
     for asked, taken in ((head_changes, settings), (balance, terms)):
         for name in asked:
-            if not any(name in own for own in taken.values()):
+            if not any(name in settings for settings in taken.values()):
                 raise ConfigError(f"none of the heads {', '.join(heads)} has a setting {name!r}; leave it out")
     return [
         train_config(data, head, preset, seed=seed, head_changes=settings[head], balance=terms[head], **changes)
@@ -210,16 +209,16 @@ def study_configs(
 
 
 def _settings(head: str, heads: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the changes that `head` can have, among `heads`."""
-    own = {name: value for name, value in changes.items() if name in settings_of(head)}
+    """Return those of `changes` that `head` can have, next to the other `heads`."""
+    settings = {name: value for name, value in changes.items() if name in settings_of(head)}
     sizes = {name: changes[name] for name in ("experts", "hidden") if name in changes}
     if head == "dense" and set(heads) != {"dense"} and sizes:
         moe = head_config("soft", **sizes).model_dump()
-        own["hidden"] = moe["experts"] * moe["hidden"]
-    return own
+        settings["hidden"] = moe["experts"] * moe["hidden"]
+    return settings
 
 
 def _terms(head: str, settings: dict[str, Any], balance: dict[str, float]) -> dict[str, float]:
-    """Return the balance terms that a head with these settings can have; one that no head knows is kept, to be told."""
+    """Return the balance terms that the head can have; unknown terms stay, so that they are reported."""
     config = head_config(head, **settings)
     return {term: weight for term, weight in balance.items() if config.refusal(term) is None}

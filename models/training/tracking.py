@@ -1,4 +1,4 @@
-"""What a training shows while it runs: OUT/history.json and TensorBoard scalars in OUT/tensorboard.
+"""The record of a training while it runs: OUT/history.json and TensorBoard scalars in OUT/tensorboard.
 
     tensorboard --logdir OUT/tensorboard
 
@@ -21,9 +21,9 @@ FOLDER = "tensorboard"
 
 
 class Tracker:
-    """Writes the epochs of one training in the folder `out`; `done` of them were written by an earlier process.
+    """Writes the epochs of one training in the folder `out`, of which earlier processes have finished `done`.
 
-    What that process wrote of later epochs, which are now repeated, TensorBoard passes over. `classes` are names.
+    TensorBoard discards what they wrote about later epochs, which are repeated now. `classes` are names.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Tracker:
         self.writer.close()
 
     def track(self, history: list[dict[str, Any]]) -> None:
-        """Write the epochs so far, of which the last is new."""
+        """Write the epochs so far; the last one is new."""
         file = TrainingHistory(
             format=1,
             kind="history",
@@ -65,9 +65,10 @@ class Tracker:
 
 
 def scalars(row: dict[str, Any], classes: tuple[str, ...]) -> Iterator[tuple[str, float]]:
-    """Yield tag and value of every number in a row of a history, but for the number of its epoch.
+    """Yield tag and value of every number in a row of a history, except the number of the epoch.
 
-    A list (E,) gives a tag per expert, as `load/3`, and a table (C, E) one per class and expert: `class_load/cat/3`.
+    A list (E,) gives a tag for each expert, as `load/3`; a table (C, E) one for each class and expert, as
+    `class_load/cat/3`.
     """
     for name, value in row.items():
         if name == "epoch":

@@ -1,4 +1,4 @@
-"""Training a classifier: seeded, kept after every epoch, continued by the same call."""
+"""Training a classifier: seeded, saved after every epoch, continued by the same call."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def train(
 ) -> dict[str, Any]:
     """Train as `config` says, leave a checkpoint in the folder `out`, and return its metrics.
 
-    After every epoch the state is written below `out`; the same call continues from there and, on a CPU with the
-    same number of threads, ends with the same weights bit for bit. A finished training is not repeated. Seeds
-    torch's default generators. `command` is the command line that asks, kept beside the history, and `data` what
-    `config.data` names, if it is at hand already. Raises `ModelError` for bad data, an `out` that belongs to another
-    configuration or cannot be written, and a loss that is no longer finite.
+    The state is written below `out` after every epoch. The same call continues from there and, on a CPU with the same
+    number of threads, ends with the same weights bit for bit. A finished training is not repeated. Seeds torch's
+    default generators. `command` is the command line, kept with the history. `data` is what `config.data` names, if it
+    is already loaded. Raises `ModelError` for bad data, an `out` that belongs to another configuration or cannot be
+    written, and a loss that is no longer finite.
     """
     where = pick_device(device)
     if (metrics := _finished(config, out)) is not None:
@@ -70,7 +70,7 @@ def train(
         while trainer.epoch < config.epochs:
             trainer.run_epoch()
             progress.reach(trainer.epoch, config.epochs)
-            tracker.track(trainer.state.history)  # first: an epoch that the state lacks is repeated, and replaced here
+            tracker.track(trainer.state.history)  # before the state: an epoch missing there is repeated
             write_state(out, trainer.state)
     metrics = _keep(trainer, out)
     shutil.rmtree(out / TRAINING, ignore_errors=True)
@@ -78,7 +78,7 @@ def train(
 
 
 def _finished(config: TrainConfig, out: Path) -> dict[str, Any] | None:
-    """Return the metrics of the checkpoint in `out`, or None if there is none; it must be of the same config."""
+    """Return the metrics of the checkpoint in `out`, or None; raise `ResumeError` if it is of another config."""
     if not (out / checkpoint.CONFIG).exists():
         return None
     done = checkpoint.load(out)
@@ -92,7 +92,7 @@ def _check_same(out: Path, old: dict[str, Any], config: TrainConfig) -> None:
 
 
 def _keep(trainer: Trainer, out: Path) -> dict[str, Any]:
-    """Test the best epoch's weights, leave them as a checkpoint in `out`, and return its metrics."""
+    """Test the weights of the best epoch, save them as a checkpoint in `out`, and return its metrics."""
     trainer.model.load_state_dict(trainer.state.best)
     tested = evaluate(trainer.model, trainer.test)
     history = trainer.state.history

@@ -34,11 +34,11 @@ from models.training.resolution import scale_in_epoch, scaled
 from models.training.training_state import TrainingState, best_epoch
 
 KEPT_FEATURES = 1024
-"""Test images whose features a checkpoint keeps."""
+"""Number of test images whose features a checkpoint keeps."""
 PREPARING_PIXELS = 2**21
-"""Pixels of the training images that a backbone may look at beforehand: 2,048 images of 32 x 32."""
+"""Pixels of training images from which a backbone is prepared: 2,048 images of 32 x 32."""
 CHECKED_EVERY = 50
-"""Steps between two looks at the loss, each of which waits for the device."""
+"""Steps between two checks of the loss, since each check synchronises the device."""
 
 
 class DivergedError(ModelError):
@@ -46,7 +46,7 @@ class DivergedError(ModelError):
 
 
 class Trainer:
-    """A model in training on `device`; `state` is what a file of it holds."""
+    """A model in training on `device`; `state` is what is saved after an epoch."""
 
     def __init__(self, config: TrainConfig, data: Dataset, device: torch.device, progress: Progress) -> None:
         torch.manual_seed(epoch_seed(config.seed, 0))
@@ -68,19 +68,20 @@ class Trainer:
         return len(self.state.history)
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self.state = state
         self.model.load_state_dict(state.model)
         self.optimizers.restore(state.optimizer)
 
     def run_epoch(self) -> None:
-        """Train on every image once, evaluate, and bring `state` up to date."""
+        """Train on every image once, evaluate, and update `state`."""
         started, epoch = time.perf_counter(), self.epoch + 1
         torch.manual_seed(epoch_seed(self.config.seed, epoch))
         learned = self._learn(epoch)
-        found = evaluate(self.model, self.val)
-        self._check_finite(found["loss"], epoch)
-        row = {"epoch": epoch, **learned, "val_loss": found.pop("loss"), "val_accuracy": found.pop("accuracy"), **found}
+        metrics = evaluate(self.model, self.val)
+        val_loss, val_accuracy = metrics.pop("loss"), metrics.pop("accuracy")
+        self._check_finite(val_loss, epoch)
+        row = {"epoch": epoch, **learned, "val_loss": val_loss, "val_accuracy": val_accuracy, **metrics}
         self.state.history.append({**row, "seconds": time.perf_counter() - started})
         self.state.model = self.model.state_dict()
         self.state.optimizer = self.optimizers.state()
@@ -89,12 +90,12 @@ class Trainer:
         self.progress.say(_line(self.state.history[-1], self.config.epochs))
 
     def _learn(self, epoch: int) -> dict[str, float]:
-        """Run the epoch's steps and return learning rate at its start, mean loss and accuracy on the way."""
+        """Run the steps of the epoch; return its first learning rate, and the mean loss and accuracy over its steps."""
         self.model.train()
         config, count = self.config, len(self.train)
         scale = scale_in_epoch(config.resolutions, epoch, config.epochs)
         batches = torch.randperm(count).to(self.device).tensor_split(batch_count(count, config.batch))
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # read seldom: a GPU need not wait for us
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # there, not to synchronise
         correct = torch.zeros((), device=self.device)
         with self.progress.track(batches, len(batches), f"epoch {epoch}/{config.epochs}") as tracked:
             for step, ids in enumerate(tracked):
@@ -113,7 +114,7 @@ class Trainer:
         }
 
     def _step(self, batch: LabelledImages, scale: float, factor: float) -> tuple[Tensor, Tensor]:
-        """Change the weights once; return the loss () and the logits (n, C) before that, on the device."""
+        """Take one step; return the loss () and the logits (n, C) before it, on the device."""
         config, head = self.config, self.model.head
         images = cut_out(augment(batch.images, config.shift, config.flip), config.cutout, self.grey)
         images = scaled(images, scale)
@@ -139,7 +140,7 @@ class Trainer:
 
     @torch.inference_mode()
     def some_features(self) -> tuple[Tensor, Tensor]:
-        """Return features (n, D) and classes (n,) of test images drawn at random: a source may sort them by class."""
+        """Return features (n, D) and classes (n,) of random test images, since a source may sort them by class."""
         generator = torch.Generator().manual_seed(self.config.seed)
         ids = torch.randperm(len(self.test), generator=generator)[:KEPT_FEATURES].to(self.device)
         some = self.test[ids]
@@ -158,17 +159,17 @@ def training_environment(config: TrainConfig, device: torch.device) -> dict[str,
 
 
 def batch_count(images: int, batch: int) -> int:
-    """Return into how many batches, alike in size to within one, an epoch is cut: of at most `batch`, at least 2."""
-    return max(1, min(math.ceil(images / batch), images // 2))  # batch normalisation cannot learn from one image
+    """Return the number of batches of an epoch: equal in size to within one image, at most `batch` and at least 2."""
+    return max(1, min(math.ceil(images / batch), images // 2))  # batch normalisation needs two images
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Return the seed of an epoch's whole randomness, of which epoch 0 is the initial weights."""
+    """Return the seed for all randomness of an epoch; epoch 0 stands for the initial weights."""
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def model_config(config: TrainConfig, data: Dataset) -> ModelConfig:
-    """Return the model that `config` describes, with the widths that the data and the backbone give."""
+    """Return the model that `config` describes, with widths from the data and the backbone."""
     with torch.device("meta"):
         features = build_backbone(config.backbone, data.input_shape).features
     head = head_config(

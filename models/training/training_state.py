@@ -1,6 +1,6 @@
-"""Where a training run stands after an epoch, in one file that replaces its predecessor in one step.
+"""The state of a training after an epoch, in one file that is replaced in one step.
 
-All randomness of an epoch comes from its seed (`models.training.trainer.epoch_seed`), so no generator's state is kept.
+All randomness of an epoch comes from its seed (`models.training.trainer.epoch_seed`), so the state has no generators.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class TrainingState:
-    """Weights now, weights of the best epoch, momenta, and what is known of the epochs so far.
+    """Current weights, weights of the best epoch, momenta, and the history of the epochs so far.
 
     `config` is the dumped `TrainConfig`, `data` the digest of the training images.
     """
@@ -39,13 +39,13 @@ class TrainingState:
 
 
 def best_epoch(history: list[dict[str, Any]]) -> int:
-    """Return the number of the epoch with the highest validation accuracy, then the lowest loss, then the first."""
+    """Return the epoch with the highest validation accuracy; ties go to the lowest loss, then to the first epoch."""
     best = max(history, key=lambda row: (row["val_accuracy"], -row["val_loss"], -row["epoch"]))
     return int(best["epoch"])
 
 
 def write_state(out: Path, state: TrainingState) -> None:
-    """Put the state into the folder `out`."""
+    """Write the state into the folder `out`."""
     tensors = {f"{group}.{name}": tensor for group in _GROUPS for name, tensor in getattr(state, group).items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     record = json.dumps({"config": state.config, "data": state.data, "history": state.history})
@@ -53,9 +53,9 @@ def write_state(out: Path, state: TrainingState) -> None:
 
 
 def read_state(out: Path) -> TrainingState | None:
-    """Return the state that the folder `out` holds, or None if there is none.
+    """Return the state in the folder `out`, or None if there is none.
 
-    Raises `ResumeError` for a file that is not one.
+    Raises `ResumeError` for a damaged file.
     """
     path = out / TRAINING / FILE
     if not path.exists():

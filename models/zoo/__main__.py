@@ -1,4 +1,4 @@
-"""`python -m models.zoo STUDY`: take the trainings of a study into the zoo."""
+"""`python -m models.zoo STUDY`: add the trainings of a study to the zoo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking the trainings of a study into the zoo."""
+"""Adding the trainings of a study to the zoo."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from models.training.study import FILE
 from reports.records.training_study import TrainingStudy
 
 MOST_BYTES = 8_000_000
-"""Of the whole zoo: it is cloned with the code."""
+"""The most that the whole zoo may take, since it is cloned with the code."""
 _COLUMNS = ("folder", "data", "seed", "parameters", "validation %", "test %", "epochs", "best", "seconds")
 
 
 class ZooError(ModelError):
-    """A study that cannot be taken into the zoo."""
+    """A study that cannot be added to the zoo."""
 
 
 def keep(study: Path, zoo: Path) -> list[Path]:
     """Copy the checkpoints of a one-seed study to ZOO/PRESET-HEAD, describe them, and return their folders.
 
-    Raises `ZooError` for a folder without study.json, a study of several seeds, or too many bytes.
+    Raises `ZooError` for a folder without study.json, a study of more than one seed, or too many bytes.
     """
     described = _read(study)
     runs, preset = described.runs, described.preset
@@ -51,7 +51,7 @@ def _read(study: Path) -> TrainingStudy:
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    """Return the files of a checkpoint by name, config.json last, once it is known to load."""
+    """Return the files of a checkpoint by name, config.json last; raise if it does not load."""
     config = checkpoint.load(folder).config
     return {name: (folder / name).read_bytes() for name in (*config.sha256, checkpoint.CONFIG)}
 
@@ -66,7 +66,7 @@ def _readme(zoo: Path) -> str:
 
 
 def _section(path: Path, study: TrainingStudy) -> str:
-    """Return how the classifiers of one study were made, in Markdown."""
+    """Return a section in Markdown about the classifiers of one study."""
     made, preset = study.environment, study.preset
     lines = [_line(_COLUMNS), _line(["---"] * len(_COLUMNS))]
     for run in study.runs:

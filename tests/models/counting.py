@@ -50,10 +50,10 @@ class _Recorder(TorchDispatchMode):
         self.calls: list[_Call] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        self.calls.append(_Call(func, name, args, _tensors((args, kwargs)), _tensors(found)))
-        return found
+        self.calls.append(_Call(func, name, args, _tensors((args, kwargs)), _tensors(result)))
+        return result
 
 
 def _tensors(tree: Any) -> list[Tensor]:
@@ -70,15 +70,15 @@ def count(head: Head, x: Tensor) -> Counted:
     with _Recorder() as recorder:
         logits = head(x)
     named = {_storage(tensor): (name, tensor) for name, tensor in (*head.named_parameters(), ("x", x))}
-    found = Counted()
-    _count_operations(recorder.calls, {storage: name for storage, (name, _) in named.items()}, found)
-    _find_reads(recorder.calls, named, logits, found)
-    read = sum(len(found.read.get(name, ())) * tensor.element_size() for name, tensor in named.values())
-    found.bytes = read + logits.numel() * logits.element_size()
-    return found
+    result = Counted()
+    _count_operations(recorder.calls, {storage: name for storage, (name, _) in named.items()}, result)
+    _find_reads(recorder.calls, named, logits, result)
+    read = sum(len(result.read.get(name, ())) * tensor.element_size() for name, tensor in named.values())
+    result.bytes = read + logits.numel() * logits.element_size()
+    return result
 
 
-def _count_operations(calls: list[_Call], names: dict[int, str], found: Counted) -> None:
+def _count_operations(calls: list[_Call], names: dict[int, str], result: Counted) -> None:
     """Count from the first call on; `names` of storages grows by copies of what is named."""
     outputs: set[int] = set()  # storages into which values of experts' second products flow
     for call in calls:
@@ -89,9 +89,9 @@ def _count_operations(calls: list[_Call], names: dict[int, str], found: Counted)
             left, right = (call.args[place] for place in PRODUCTS[call.name])
             parts = {PARTS[name] for name in known if name in PARTS}
             assert len(parts) == 1, f"{call.func} multiplies {known}, and this counter does not know what for"
-            found.flops[parts.pop()] += 2 * math.prod(left.shape) * right.shape[-1]
+            result.flops[parts.pop()] += 2 * math.prod(left.shape) * right.shape[-1]
         elif takes_outputs:
-            found.flops["combine"] += _combining(call, known)
+            result.flops["combine"] += _combining(call, known)
         elif call.name in MOVES and len(known) == 1:
             names |= dict.fromkeys(results, *known)
         if takes_outputs or (call.name in PRODUCTS and "w2" in known):
@@ -113,7 +113,7 @@ def _combining(call: _Call, known: set[str]) -> int:
     return 0
 
 
-def _find_reads(calls: list[_Call], named: dict[int, tuple[str, Tensor]], logits: Tensor, found: Counted) -> None:
+def _find_reads(calls: list[_Call], named: dict[int, tuple[str, Tensor]], logits: Tensor, result: Counted) -> None:
     needed = {_storage(logits)} if logits.numel() else set()
     for call in reversed(calls):
         results = {_storage(tensor) for tensor in call.outputs if tensor.numel()}
@@ -124,7 +124,7 @@ def _find_reads(calls: list[_Call], named: dict[int, tuple[str, Tensor]], logits
                 needed.add(_storage(tensor))
                 if _storage(tensor) in named:
                     name, whole = named[_storage(tensor)]
-                    found.read.setdefault(name, set()).update(_positions(call, tensor, whole))
+                    result.read.setdefault(name, set()).update(_positions(call, tensor, whole))
 
 
 def _positions(call: _Call, tensor: Tensor, whole: Tensor) -> list[int]:

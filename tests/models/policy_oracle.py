@@ -1,12 +1,18 @@
-"""The routing policies once more in float64 NumPy, one row, expert and round at a time, written from their formulas."""
+"""The oracle of the routing policies, and settings to try them with.
+
+Written from the formulas alone, in float64 NumPy, one row, expert and round at a time. It shares no code with `route`
+or `decide` of `models.routing`, which it checks.
+"""
 
 import math
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from models.config import head_config
 from models.routing.policy import SparseConfig
 
 Float64 = NDArray[np.float64]
@@ -87,10 +93,28 @@ CHOICES: dict[str, Any] = {
 
 def weights(scores: Float64, chosen: Chosen, config: SparseConfig) -> Float64:
     """Return the weights (N, E), zero where an expert does not serve a row."""
-    found = np.zeros_like(scores)
+    result = np.zeros_like(scores)
     for n, experts in chosen.items():
         over = experts if config.weights_over == "selected" else list(range(config.experts))
         shares = dict(zip(over, softmax(scores[n, over] / config.temperature), strict=True))
         for e in experts:
-            found[n, e] = shares[e]
-    return found
+            result[n, e] = shares[e]
+    return result
+
+
+def configs(policy: str, experts: int) -> st.SearchStrategy[SparseConfig]:
+    """Return a strategy for the configurations of a policy with so many experts."""
+    shares = st.one_of(st.sampled_from([0.125, 0.25, 0.5, 0.75, 1.0]), st.floats(0.01, 1))
+    settings: dict[str, st.SearchStrategy[Any]] = {"temperature": st.sampled_from([0.5, 1.0, 2.0])}
+    settings["k"] = st.integers(1, experts)
+    if policy == "top_p":
+        settings["mass"] = shares
+    if policy == "threshold":
+        settings["threshold"] = shares
+    if policy in ("capacity", "expert_choice"):
+        settings["capacity_factor"] = st.sampled_from([0.1, 0.5, 0.7, 1.0, 1.1, 1.25, 2.0, 9.0])
+    if policy == "capacity":
+        settings["overflow"] = st.sampled_from(["drop", "next"])
+    return st.fixed_dictionaries(settings).map(
+        lambda chosen: head_config("sparse", experts=experts, policy=policy, **chosen)
+    )

@@ -67,7 +67,7 @@ def test_bad_heads_are_refused_in_one_sentence(kind: str, changes: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("policy", "own", "k", "over"),
+    ("policy", "defaults", "k", "over"),
     [
         ("top_k", {}, 2, "selected"),
         ("capacity", {"capacity_factor": 1.25, "overflow": "drop"}, 2, "selected"),
@@ -76,9 +76,9 @@ def test_bad_heads_are_refused_in_one_sentence(kind: str, changes: dict[str, Any
         ("expert_choice", {"capacity_factor": 1.0}, 2, "all"),
     ],
 )
-def test_every_policy_has_its_own_settings_alone(policy: str, own: dict[str, Any], k: int, over: str) -> None:
+def test_every_policy_has_its_own_settings_alone(policy: str, defaults: dict[str, Any], k: int, over: str) -> None:
     head = head_config("sparse", policy=policy)
-    assert head.model_dump(include=set(head.settings())) == own == POLICIES[policy].settings()
+    assert head.model_dump(include=set(head.settings())) == defaults == POLICIES[policy].settings()
     assert (head.k, head.weights_over, head.bias_correction) == (k, over, False)
     assert head.batch_coupled == (policy in ("capacity", "expert_choice"))
     assert head_config("sparse", policy=policy, k=3).k == 3

@@ -48,38 +48,38 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_the_time_left_follows_from_the_work_done(clock: list[float]) -> None:
-    told = StudyProgress(SILENT, runs=4)
-    told.begin("first")
-    told.reach(0, 10)
-    assert told.headline() == "run 1 of 4"
+    shown = StudyProgress(SILENT, runs=4)
+    shown.begin("first")
+    shown.reach(0, 10)
+    assert shown.headline() == "run 1 of 4"
     clock[0] += 60
-    told.reach(5, 10)
-    assert told.headline() == "run 1 of 4, about 7 min left"  # 3.5 runs of 120 s
+    shown.reach(5, 10)
+    assert shown.headline() == "run 1 of 4, about 7 min left"  # 3.5 runs of 120 s
     clock[0] += 60
-    told.reach(10, 10)
-    told.begin("second")
-    assert told.headline() == "run 2 of 4, about 6 min left"
+    shown.reach(10, 10)
+    shown.begin("second")
+    assert shown.headline() == "run 2 of 4, about 6 min left"
 
 
 def test_what_was_done_before_took_no_time_now(clock: list[float]) -> None:
-    told = StudyProgress(SILENT, runs=3)
-    told.begin("finished before")
-    told.reach(10, 10)
-    told.begin("half done before")
-    told.reach(5, 10)
-    assert told.headline() == "run 2 of 3"
+    shown = StudyProgress(SILENT, runs=3)
+    shown.begin("finished before")
+    shown.reach(10, 10)
+    shown.begin("half done before")
+    shown.reach(5, 10)
+    assert shown.headline() == "run 2 of 3"
     clock[0] += 60
-    told.reach(10, 10)
-    assert told.headline() == "run 2 of 3, about 2 min left"
+    shown.reach(10, 10)
+    assert shown.headline() == "run 2 of 3, about 2 min left"
 
 
 def test_lines_and_bars(clock: list[float]) -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, color_system=None, highlight=False)
-    told = StudyProgress(Progress(console), runs=2)
-    told.begin("sparse head, seed 0")
-    told.reach(0, 4)
-    with told.track(iter("abc"), 3, "epoch 1/4") as items:
+    shown = StudyProgress(Progress(console), runs=2)
+    shown.begin("sparse head, seed 0")
+    shown.reach(0, 4)
+    with shown.track(iter("abc"), 3, "epoch 1/4") as items:
         assert list(items) == ["a", "b", "c"]
     assert "run 1 of 2: sparse head, seed 0" in file.getvalue()
     assert "epoch 1/4" in file.getvalue()

@@ -26,28 +26,28 @@ def test_every_checkpoint_is_whole_trained_and_described() -> None:
     runs = {run["head"]: run for run in described["runs"]}
     rows = 0
     for path in checkpoints():
-        found = checkpoint.load(path)
-        run = runs[found.config.model.head.kind]
-        assert found.config.training["preset"] == PRESET
-        assert found.metrics["test_accuracy"] == run["test_accuracy"]
+        result = checkpoint.load(path)
+        run = runs[result.config.model.head.kind]
+        assert result.config.training["preset"] == PRESET
+        assert result.metrics["test_accuracy"] == run["test_accuracy"]
         assert f"| `{path.name}` |" in readme
         assert f"{100 * run['test_accuracy']:.2f}" in readme
-        assert found.features is not None
-        rows += len(found.features)
+        assert result.features is not None
+        rows += len(result.features)
     assert rows >= LEAST_ROWS
     assert described["command"] in readme
 
 
 @pytest.mark.parametrize("path", checkpoints(), ids=lambda path: path.name)
 def test_kept_features_are_classified_as_well_as_the_test_images(path: Path) -> None:
-    found = checkpoint.load(path)
-    assert found.features is not None
-    assert found.labels is not None
+    result = checkpoint.load(path)
+    assert result.features is not None
+    assert result.labels is not None
     with torch.inference_mode():
-        right = (found.model.head(found.features).argmax(dim=1) == found.labels).double().mean().item()
-    tested = found.metrics["test_accuracy"]
-    assert abs(right - tested) < 4 * math.sqrt(tested * (1 - tested) / len(found.labels))
-    assert len(found.labels.unique()) == len(found.config.classes)
+        right = (result.model.head(result.features).argmax(dim=1) == result.labels).double().mean().item()
+    tested = result.metrics["test_accuracy"]
+    assert abs(right - tested) < 4 * math.sqrt(tested * (1 - tested) / len(result.labels))
+    assert len(result.labels.unique()) == len(result.config.classes)
 
 
 def test_benchmarks_use_the_zoo_where_nothing_else_is_named() -> None:

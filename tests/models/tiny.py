@@ -72,9 +72,9 @@ def batches(model: Classifier, x: Tensor, y: Tensor, size: int = 7) -> Batches:
 def objective(model: Classifier, block: str, rows: int = ROWS, size: int = 7) -> Objective:
     """Return the loss of `block` on rows of the model."""
     network = Network(model, with_backbone=model.config.backbone.name == "fast")
-    found = network_blocks(network)[block]
+    result = network_blocks(network)[block]
     network.requires_grad_(False)
-    return Objective(network, found, batches(model, *rows_of(model, rows), size))
+    return Objective(network, result, batches(model, *rows_of(model, rows), size))
 
 
 def places(model: Classifier) -> dict[str, list[tuple[str, Tensor]]]:
@@ -85,26 +85,26 @@ def places(model: Classifier) -> dict[str, list[tuple[str, Tensor]]]:
     backbone = [
         name for name, weight in model.named_parameters() if name.startswith("backbone.") and weight.requires_grad
     ]
-    found = {"backbone": [(name, indices[name].flatten()) for name in backbone]} if backbone else {}
+    result = {"backbone": [(name, indices[name].flatten()) for name in backbone]} if backbone else {}
     if model.config.head.kind == "dense":
-        found["head"] = [(name, indices[name].flatten()) for name in experts]
-        found["all"] = [*found.get("backbone", []), *found["head"]]
-        return found
-    found["gate"] = [(name, indices[name].flatten()) for name in ("head.gate.weight", "head.gate.bias")]
-    found["experts"] = [(name, indices[name].flatten()) for name in experts]
+        result["head"] = [(name, indices[name].flatten()) for name in experts]
+        result["all"] = [*result.get("backbone", []), *result["head"]]
+        return result
+    result["gate"] = [(name, indices[name].flatten()) for name in ("head.gate.weight", "head.gate.bias")]
+    result["experts"] = [(name, indices[name].flatten()) for name in experts]
     for e in range(model.config.head.experts):
-        found[f"expert {e}"] = [(name, indices[name][e].flatten()) for name in experts]
-    found["all"] = [*found.get("backbone", []), *found["gate"], *found["experts"]]
-    return found
+        result[f"expert {e}"] = [(name, indices[name][e].flatten()) for name in experts]
+    result["all"] = [*result.get("backbone", []), *result["gate"], *result["experts"]]
+    return result
 
 
 def within_all(model: Classifier, block: str) -> Tensor:
     """Return where the weights of a block stand among all, (P,)."""
-    found = places(model)
+    result = places(model)
     ends, start = {}, 0
-    for name, index in found["all"]:
+    for name, index in result["all"]:
         ends[name], start = start, start + len(index)
-    return torch.cat([ends[name] + index for name, index in found[block]])
+    return torch.cat([ends[name] + index for name, index in result[block]])
 
 
 def brute_force(model: Classifier, rows: int = ROWS, x: Tensor | None = None) -> Tensor:

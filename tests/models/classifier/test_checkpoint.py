@@ -65,25 +65,25 @@ def test_round_trip(tmp_path: Path, backbone: str) -> None:
     trained.eval()
     save(tmp_path, trained, features, labels.to(torch.uint8), test_accuracy=0.5)
     state = torch.get_rng_state()
-    found = load(tmp_path)
+    result = load(tmp_path)
     assert torch.equal(torch.get_rng_state(), state)
-    assert not found.model.training
-    assert torch.equal(found.model(images), trained(images))
-    assert found.features is not None
-    assert torch.equal(found.features, features)
-    assert found.labels is not None
-    assert found.labels.dtype == torch.int64
-    assert torch.equal(found.labels, labels)
-    assert (found.path, found.config.data, found.config.classes) == (tmp_path, "digits", ("a", "b", "c"))
-    assert (found.config.model, found.config.input) == (trained.config, IMAGES)
-    assert (found.metrics, found.environment) == ({"test_accuracy": 0.5}, {"python": "3"})
-    found.model.train()(images).sum().backward()  # a loaded model can be trained on
+    assert not result.model.training
+    assert torch.equal(result.model(images), trained(images))
+    assert result.features is not None
+    assert torch.equal(result.features, features)
+    assert result.labels is not None
+    assert result.labels.dtype == torch.int64
+    assert torch.equal(result.labels, labels)
+    assert (result.path, result.config.data, result.config.classes) == (tmp_path, "digits", ("a", "b", "c"))
+    assert (result.config.model, result.config.input) == (trained.config, IMAGES)
+    assert (result.metrics, result.environment) == ({"test_accuracy": 0.5}, {"python": "3"})
+    result.model.train()(images).sum().backward()  # a loaded model can be trained on
 
 
 def test_features_and_labels_may_be_absent(tmp_path: Path) -> None:
     save(tmp_path, model())
-    found = load(tmp_path)
-    assert (found.features, found.labels) == (None, None)
+    result = load(tmp_path)
+    assert (result.features, result.labels) == (None, None)
 
 
 def test_a_correction_is_kept_and_acts(tmp_path: Path) -> None:
@@ -91,11 +91,11 @@ def test_a_correction_is_kept_and_acts(tmp_path: Path) -> None:
     plain = trained.head(features)
     trained.head.correction.copy_(torch.tensor([9.0, 0, 0, 0]))
     save(tmp_path, trained)
-    found = load(tmp_path).model.head
+    result = load(tmp_path).model.head
     assert "head.correction" in load_file(tmp_path / "model.safetensors")
-    assert torch.equal(found(features), trained.head(features))
-    assert (found.routing(features).experts == 0).all()
-    assert not torch.equal(found(features), plain)
+    assert torch.equal(result(features), trained.head(features))
+    assert (result.routing(features).experts == 0).all()
+    assert not torch.equal(result(features), plain)
 
 
 def test_parameter_names(saved: Path) -> None:
@@ -136,8 +136,8 @@ def test_logits_follow_from_the_files_as_the_docstring_says(demo: Path) -> None:
             scores = scores + mask
         logits = np.einsum("ne,nec->nc", softmax(scores / m["temperature"]), y)
     with torch.inference_mode():
-        found = load(demo).model(images).double().numpy()
-    assert np.abs(found - logits).max() < 1e-4
+        result = load(demo).model(images).double().numpy()
+    assert np.abs(result - logits).max() < 1e-4
     metrics = json.loads((demo / "metrics.json").read_text())
     assert (logits.argmax(1) == load_data("digits").test.labels.numpy()).mean() == metrics["test_accuracy"]
 
@@ -209,8 +209,8 @@ def test_every_policys_logits_follow_from_the_docstring(
         axis=1,
     )
     with torch.inference_mode():
-        found = load(tmp_path).model.head.double()(torch.from_numpy(x)).numpy()
-    assert np.abs(found - np.einsum("ne,nec->nc", w, y)).max() < 1e-12
+        result = load(tmp_path).model.head.double()(torch.from_numpy(x)).numpy()
+    assert np.abs(result - np.einsum("ne,nec->nc", w, y)).max() < 1e-12
 
 
 def silu(z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -239,8 +239,8 @@ def test_every_activations_logits_follow_from_the_docstring(tmp_path: Path, acti
         share = w[:, e] / w.sum(axis=1)
         logits += share[:, None] * (hidden @ p["head.w2"][e] + p["head.b2"][e])
     with torch.inference_mode():
-        found = load(tmp_path).model.head.double()(torch.from_numpy(x)).numpy()
-    assert np.abs(found - logits).max() < 1e-12
+        result = load(tmp_path).model.head.double()(torch.from_numpy(x)).numpy()
+    assert np.abs(result - logits).max() < 1e-12
 
 
 def test_weights_of_another_activation_do_not_load(saved: Path) -> None:
@@ -253,11 +253,11 @@ def test_weights_of_another_activation_do_not_load(saved: Path) -> None:
 
 
 def test_features_are_those_of_the_saved_model(demo: Path) -> None:
-    found = load(demo)
+    result = load(demo)
     with torch.inference_mode():
-        every = found.model.features(load_data("digits").test.images)
-    assert found.features is not None
-    assert sorted(found.features.tolist()) == sorted(every.tolist())
+        every = result.model.features(load_data("digits").test.images)
+    assert result.features is not None
+    assert sorted(result.features.tolist()) == sorted(every.tolist())
 
 
 class Killed(BaseException):

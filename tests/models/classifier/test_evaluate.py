@@ -34,36 +34,36 @@ def model(kind: str, **changes: Any) -> Classifier:
 @pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
 def test_loss_and_accuracy_over_several_batches(kind: str) -> None:
     classifier, part = model(kind), images(1203)
-    found = evaluate(classifier, part)
+    result = evaluate(classifier, part)
     logits = classifier(part.images)
     assert not classifier.training
-    assert found["loss"] == pytest.approx(F.cross_entropy(logits, part.labels).item(), rel=1e-5)
-    assert found["accuracy"] == (logits.argmax(1) == part.labels).double().mean().item()
-    assert ("load" in found) == (kind != "dense")
+    assert result["loss"] == pytest.approx(F.cross_entropy(logits, part.labels).item(), rel=1e-5)
+    assert result["accuracy"] == (logits.argmax(1) == part.labels).double().mean().item()
+    assert ("load" in result) == (kind != "dense")
 
 
 def test_statistics_cover_every_row() -> None:
     classifier, part = model("sparse"), images(1203)
-    found = evaluate(classifier, part)
+    result = evaluate(classifier, part)
     _, routing = classifier.routed(part.images)
     assert routing is not None
-    assert found["load"] == pytest.approx((routing.experts.bincount(minlength=8) / 2406).tolist())
-    assert found["class_information"] == pytest.approx(mutual_information(served(routing, part.labels, 4)))
-    assert sum(found["importance"]) == pytest.approx(1)
-    assert (found["experts_per_row_mean"], found["experts_per_row_std"], found["dropped"]) == (2, 0, 0)
+    assert result["load"] == pytest.approx((routing.experts.bincount(minlength=8) / 2406).tolist())
+    assert result["class_information"] == pytest.approx(mutual_information(served(routing, part.labels, 4)))
+    assert sum(result["importance"]) == pytest.approx(1)
+    assert (result["experts_per_row_mean"], result["experts_per_row_std"], result["dropped"]) == (2, 0, 0)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_statistics_of_every_policy_are_plain_numbers(policy: str) -> None:
     classifier, part = model("sparse", policy=policy), images(703)
-    found = evaluate(classifier, part)
-    assert found == evaluate(classifier, part)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert [sum(row) for row in found["class_load"]] == pytest.approx([1] * 4)
-    assert sum(found["load"]) == pytest.approx(1)
-    assert (found["dropped"] > 0) == (policy == "capacity")
-    assert found["experts_per_row_mean"] >= (1 if policy != "capacity" else 0.5)
-    assert 0 <= found["class_information"] <= math.log(4)
+    result = evaluate(classifier, part)
+    assert result == evaluate(classifier, part)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert [sum(row) for row in result["class_load"]] == pytest.approx([1] * 4)
+    assert sum(result["load"]) == pytest.approx(1)
+    assert (result["dropped"] > 0) == (policy == "capacity")
+    assert result["experts_per_row_mean"] >= (1 if policy != "capacity" else 0.5)
+    assert 0 <= result["class_information"] <= math.log(4)
 
 
 def routing_by_hand() -> Routing:
@@ -78,17 +78,17 @@ def routing_by_hand() -> Routing:
 
 
 def test_routing_statistics_by_hand() -> None:
-    found = routing_statistics(routing_by_hand(), torch.tensor([0, 1, 1, 2]), 4, temperature=0.5)
-    assert found["load"] == pytest.approx([3 / 6, 2 / 6, 1 / 6, 0])
-    assert found["importance"] == pytest.approx([2.8 / 3, 0.15 / 3, 0.05 / 3, 0])
-    assert found["utilisation"] == 0.5  # 0.05 / 3 is below a tenth of an equal share of 1 / 4
-    assert found["gate_entropy"] == pytest.approx(math.log(4) / 2)
-    assert found["experts_per_row_mean"] == 1.5
-    assert found["experts_per_row_std"] == pytest.approx(math.sqrt((0.25 + 2.25 + 0.25 + 2.25) / 4))
-    assert found["load_cv"] == pytest.approx(math.sqrt((2.25 + 0.25 + 0.25 + 2.25) / 4) / 1.5)
-    assert found["dropped"] == 2 / 8
+    result = routing_statistics(routing_by_hand(), torch.tensor([0, 1, 1, 2]), 4, temperature=0.5)
+    assert result["load"] == pytest.approx([3 / 6, 2 / 6, 1 / 6, 0])
+    assert result["importance"] == pytest.approx([2.8 / 3, 0.15 / 3, 0.05 / 3, 0])
+    assert result["utilisation"] == 0.5  # 0.05 / 3 is below a tenth of an equal share of 1 / 4
+    assert result["gate_entropy"] == pytest.approx(math.log(4) / 2)
+    assert result["experts_per_row_mean"] == 1.5
+    assert result["experts_per_row_std"] == pytest.approx(math.sqrt((0.25 + 2.25 + 0.25 + 2.25) / 4))
+    assert result["load_cv"] == pytest.approx(math.sqrt((2.25 + 0.25 + 0.25 + 2.25) / 4) / 1.5)
+    assert result["dropped"] == 2 / 8
     expected = [[0.5, 0.5, 0, 0], [0.5, 0.25, 0.25, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    assert torch.allclose(torch.tensor(found["class_load"]), torch.tensor(expected))
+    assert torch.allclose(torch.tensor(result["class_load"]), torch.tensor(expected))
 
 
 def test_batches_join_with_their_rows_shifted() -> None:
@@ -126,6 +126,6 @@ def test_information_of_what_is_the_same_and_of_what_is_independent() -> None:
 
 
 def test_a_soft_head_loads_all_experts_alike() -> None:
-    found = evaluate(model("soft"), images(10))
-    assert found["load"] == pytest.approx([1 / 8] * 8)
-    assert (found["load_cv"], found["class_information"]) == pytest.approx((0, 0), abs=1e-12)
+    result = evaluate(model("soft"), images(10))
+    assert result["load"] == pytest.approx([1 / 8] * 8)
+    assert (result["load_cv"], result["class_information"]) == pytest.approx((0, 0), abs=1e-12)

@@ -27,19 +27,19 @@ def test_the_outputs_of_random_patches_are_white(channels: int, strongest: int) 
     weights = whitening_weights(pictures(0, channels=channels))
     assert (weights.shape, weights.dtype) == ((2 * strongest, channels, 2, 2), torch.float32)
     values = patches(pictures(1, channels=channels))
-    found = np.cov((values @ weights[:strongest].double().numpy().reshape(strongest, -1).T).T)
+    result = np.cov((values @ weights[:strongest].double().numpy().reshape(strongest, -1).T).T)
     variances = np.linalg.eigvalsh(np.cov(values.T))[-strongest:]
-    assert np.abs(found - np.diag(variances / (variances + EPS))).max() < 0.06
+    assert np.abs(result - np.diag(variances / (variances + EPS))).max() < 0.06
     assert np.abs(np.cov(values.T) - np.eye(4 * channels)).max() > 0.3
 
 
 def test_the_covariance_of_the_images_own_patches_is_that_of_the_formula() -> None:
     images = pictures(0)
     outputs = F.conv2d(images, whitening_weights(images)[:8].double())  # (N, 8, 8, 6)
-    found = np.cov(outputs.transpose(0, 1).flatten(1).numpy())
+    result = np.cov(outputs.transpose(0, 1).flatten(1).numpy())
     every = np.stack([images[:, :, y : y + 8, x : x + 6].numpy() for y in (0, 1) for x in (0, 1)], axis=2)
     variances = np.linalg.eigvalsh(np.cov(every.swapaxes(0, 2).swapaxes(0, 1).reshape(12, -1)))[-8:]
-    assert np.allclose(found, np.diag(variances / (variances + EPS)), atol=1e-6)
+    assert np.allclose(result, np.diag(variances / (variances + EPS)), atol=1e-6)
 
 
 def test_noise_far_below_the_rest_is_hardly_heard() -> None:

@@ -168,7 +168,7 @@ def test_a_mixture_that_cannot_be_is_told_in_one_sentence(folder: Path, tmp_path
 def test_a_training_on_a_mixture_ends_in_a_checkpoint_that_names_its_domains(folder: Path, tmp_path: Path) -> None:
     config = train_config(f"digits+{folder}", "sparse", "demo", epochs=1, batch=200)
     train(config, tmp_path / "out", device="cpu", cache=tmp_path / "cache")
-    found = checkpoint.load(tmp_path / "out").config
-    assert found.data == "digits+pictures"
-    assert {name.partition(":")[0] for name in found.classes} == {"digits", "pictures"}
-    assert found.model.head.classes == 12
+    result = checkpoint.load(tmp_path / "out").config
+    assert result.data == "digits+pictures"
+    assert {name.partition(":")[0] for name in result.classes} == {"digits", "pictures"}
+    assert result.model.head.classes == 12

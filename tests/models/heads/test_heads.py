@@ -115,11 +115,11 @@ def head(request: pytest.FixtureRequest) -> Head:
     return build_head(head_config(kind, **{"features": 12, "hidden": 6, "classes": 4, **changes})).eval()
 
 
-def difference(found: Array, expected: Array) -> float:
+def difference(result: Array, expected: Array) -> float:
     """Return the largest deviation relative to the largest logit of the row; both must be NaN in the same places."""
-    assert np.array_equal(np.isnan(found), np.isnan(expected))
+    assert np.array_equal(np.isnan(result), np.isnan(expected))
     scale = np.abs(expected).max(axis=1, keepdims=True, initial=1)
-    return np.nanmax(np.abs(found - expected) / scale, initial=0)
+    return np.nanmax(np.abs(result - expected) / scale, initial=0)
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 257])
@@ -167,8 +167,8 @@ def test_mixing_takes_any_flat_routing() -> None:
     for n, e, weight in zip(sent.tolist(), experts.tolist(), weights.tolist(), strict=True):
         expected[n] += weight * Oracle(head).expert(x[n].numpy(), e)
     with torch.inference_mode():
-        found = head.mix(x, Routing(sent, experts, weights, torch.zeros(5, 3, dtype=torch.float64)))
-    assert np.abs(found.numpy() - expected).max() < 1e-12
+        result = head.mix(x, Routing(sent, experts, weights, torch.zeros(5, 3, dtype=torch.float64)))
+    assert np.abs(result.numpy() - expected).max() < 1e-12
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -208,8 +208,8 @@ def test_the_halves_of_swiglu_are_gate_then_value() -> None:
         head.b1.copy_(torch.tensor([0.0, -3.0, 5.0, 0.0]))
         head.w2.copy_(torch.eye(2))
         head.b2.zero_()
-        found = head(torch.tensor([[2.0, 7.0]], dtype=torch.float64))[0].tolist()
-    assert found == pytest.approx([2 / (1 + math.exp(-2)) * 5, -3 / (1 + math.exp(3)) * 7], rel=1e-12)
+        result = head(torch.tensor([[2.0, 7.0]], dtype=torch.float64))[0].tolist()
+    assert result == pytest.approx([2 / (1 + math.exp(-2)) * 5, -3 / (1 + math.exp(3)) * 7], rel=1e-12)
 
 
 def test_initial_weights_stay_within_their_own_fan_in() -> None:

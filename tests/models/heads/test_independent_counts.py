@@ -175,15 +175,15 @@ def test_a_mistake_in_the_formulas_is_seen(mutant: Costs, cases: list[Case]) -> 
 
 def elements_that_matter(head: Head, x: Tensor) -> dict[str, set[int]]:
     """Return for each weight and for x the elements that make a logit NaN when they are NaN, one at a time."""
-    found: dict[str, set[int]] = {}
+    result: dict[str, set[int]] = {}
     for name, tensor in (*head.named_parameters(), ("x", x)):
         for place in range(tensor.numel()):
             kept = tensor.view(-1)[place].clone()
             tensor.view(-1)[place] = torch.nan
             if head(x).isnan().any():
-                found.setdefault(name, set()).add(place)
+                result.setdefault(name, set()).add(place)
             tensor.view(-1)[place] = kept
-    return found
+    return result
 
 
 def test_what_the_counter_sees_read_is_what_matters(cases: list[Case]) -> None:

@@ -67,10 +67,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_by_default_all_take_part_with_as_many_parameters() -> None:
-    found = contenders([], {})
-    assert [one.label for one in found] == list(ALL)
-    counts = equal_parameters(found, 512, 10)
-    assert {counts[one.label] for one in found if one.head == "sparse"} == {276_064}
+    result = contenders([], {})
+    assert [one.label for one in result] == list(ALL)
+    counts = equal_parameters(result, 512, 10)
+    assert {counts[one.label] for one in result if one.head == "sparse"} == {276_064}
     assert (counts["dense"], counts["soft"]) == (267_786, 271_960)
 
 
@@ -92,8 +92,8 @@ def test_settings_are_read_and_named() -> None:
 
 def test_a_shared_k_is_no_limit() -> None:
     configs = {one.label: one.config(64, 10) for one in contenders([], {"k": 3})}
-    found = {name: config.k for name, config in configs.items() if isinstance(config, SparseConfig)}
-    assert found == {"top_k": 3, "capacity": 3, "expert_choice": 3, "top_p": 8, "threshold": 8}
+    result = {name: config.k for name, config in configs.items() if isinstance(config, SparseConfig)}
+    assert result == {"top_k": 3, "capacity": 3, "expert_choice": 3, "top_p": 8, "threshold": 8}
 
 
 def test_contenders_named_twice_take_part_once_and_stand_in_one_order() -> None:
@@ -114,7 +114,7 @@ def test_contenders_named_twice_take_part_once_and_stand_in_one_order() -> None:
         ("top_p:mass=2", "mass: Input should be less than or equal to 1"),
         ("top_p:mass=much", "mass: Input should be a valid number"),
         ("top_k:mass=0.5", "policy top_k has no setting mass"),
-        ("dense:hidden=3", "the dense head stands beside the policies and takes no settings"),
+        ("dense:hidden=3", "the dense head has no policy and takes no settings"),
     ],
 )
 def test_a_contender_that_cannot_be_is_told_in_one_sentence(spec: str, words: str) -> None:
@@ -153,7 +153,7 @@ def test_information_is_that_of_counting(data: st.DataObject) -> None:
     chosen = [data.draw(st.sets(st.integers(0, width - 1), max_size=3)) for _ in labels]
     chosen[0] |= {0}
     rows, experts = zip(*((row, e) for row, ids in enumerate(chosen) for e in sorted(ids)), strict=True)
-    found = information(
+    result = information(
         routing(list(rows), list(experts), len(labels), width), torch.tensor(labels), 5, domain_of_class
     )
     classes, domains = np.zeros((5, width)), np.zeros((3, width))
@@ -162,8 +162,8 @@ def test_information_is_that_of_counting(data: st.DataObject) -> None:
         domains[domain_of_class[labels[row]], expert] += 1
     for name, joint in (("class", classes), ("domain", domains)):
         share = joint.sum(1) / joint.sum()
-        assert found[f"{name}_information"] == pytest.approx(brute_force(joint), abs=1e-12)
-        assert found[f"{name}_entropy"] == pytest.approx(-sum(p * np.log(p) for p in share if p), abs=1e-12)
+        assert result[f"{name}_information"] == pytest.approx(brute_force(joint), abs=1e-12)
+        assert result[f"{name}_entropy"] == pytest.approx(-sum(p * np.log(p) for p in share if p), abs=1e-12)
     assert torch.equal(by_domain(torch.tensor(classes), domain_of_class), torch.tensor(domains))
 
 
@@ -172,10 +172,10 @@ def test_chance_is_what_unrelated_experts_would_tell() -> None:
     generator = np.random.default_rng(0)
     experts, labels = generator.integers(0, 8, 1000), torch.tensor(generator.integers(0, 10, 1000))
     unrelated = routing(list(range(1000)), experts.tolist(), 1000, 8)
-    found = information(unrelated, labels, 10, [0] * 5 + [1] * 5)
-    assert found["class_chance"] == pytest.approx(9 * 7 / 2000, rel=0.15)
-    assert found["domain_chance"] == pytest.approx(7 / 2000, rel=0.5)
-    assert found["class_information"] == pytest.approx(found["class_chance"], rel=0.4)
+    result = information(unrelated, labels, 10, [0] * 5 + [1] * 5)
+    assert result["class_chance"] == pytest.approx(9 * 7 / 2000, rel=0.15)
+    assert result["domain_chance"] == pytest.approx(7 / 2000, rel=0.5)
+    assert result["class_information"] == pytest.approx(result["class_chance"], rel=0.4)
     telling = information(routing(list(range(1000)), (labels % 8).tolist(), 1000, 8), labels, 10, ())
     assert telling["class_information"] > 20 * telling["class_chance"]
     assert telling["domain_information"] is None
@@ -388,18 +388,18 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_frozen_features_are_those_of_the_backbone(backbone: Path, tmp_path: Path) -> None:
     source, data = checkpoint.load(backbone), load_data("digits")
     kept = tmp_path / "features.safetensors"
-    found = frozen_features(source, data, kept, pick_device("cpu"), SILENT)
+    result = frozen_features(source, data, kept, pick_device("cpu"), SILENT)
     for part in ("train", "val", "test"):
         with torch.inference_mode():
             expected = source.model.features(getattr(data, part).images)
-        assert getattr(found, part).images[:, :, 0, 0] == pytest.approx(expected.numpy(), abs=1e-5)
-        assert torch.equal(getattr(found, part).labels, getattr(data, part).labels)
-    assert found.input_shape == (16, 1, 1)
-    seen = found.train.images[:, :, 0, 0].double().numpy()
-    assert found.mean == pytest.approx(seen.mean(0))
-    assert found.std == pytest.approx(np.where(seen.std(0) > 0, seen.std(0), 1))
+        assert getattr(result, part).images[:, :, 0, 0] == pytest.approx(expected.numpy(), abs=1e-5)
+        assert torch.equal(getattr(result, part).labels, getattr(data, part).labels)
+    assert result.input_shape == (16, 1, 1)
+    seen = result.train.images[:, :, 0, 0].double().numpy()
+    assert result.mean == pytest.approx(seen.mean(0))
+    assert result.std == pytest.approx(np.where(seen.std(0) > 0, seen.std(0), 1))
     again = frozen_features(source, data, kept, pick_device("cpu"), SILENT)
-    assert torch.equal(again.test.images, found.test.images)
+    assert torch.equal(again.test.images, result.test.images)
 
 
 def test_kept_features_of_other_images_are_not_used(backbone: Path, tmp_path: Path) -> None:

@@ -27,31 +27,13 @@ LEVELS = (-2.0, -1.0, -0.0, 0.0, 0.5, 1.0, math.log(2), 3.0)
 BROKEN = (*LEVELS, math.nan, math.inf, -math.inf)
 
 
-def configs(policy: str, experts: int) -> st.SearchStrategy[SparseConfig]:
-    """Return strategies for the settings of a policy with so many experts."""
-    shares = st.one_of(st.sampled_from([0.125, 0.25, 0.5, 0.75, 1.0]), st.floats(0.01, 1))
-    settings: dict[str, st.SearchStrategy[Any]] = {"temperature": st.sampled_from([0.5, 1.0, 2.0])}
-    settings["k"] = st.integers(1, experts)
-    if policy == "top_p":
-        settings["mass"] = shares
-    if policy == "threshold":
-        settings["threshold"] = shares
-    if policy in ("capacity", "expert_choice"):
-        settings["capacity_factor"] = st.sampled_from([0.1, 0.5, 0.7, 1.0, 1.1, 1.25, 2.0, 9.0])
-    if policy == "capacity":
-        settings["overflow"] = st.sampled_from(["drop", "next"])
-    return st.fixed_dictionaries(settings).map(
-        lambda chosen: head_config("sparse", experts=experts, policy=policy, **chosen)
-    )
-
-
 def cases(levels: tuple[float, ...], policies: tuple[str, ...] = tuple(POLICIES)) -> st.SearchStrategy[Any]:
     """Return strategies for (scores (N, E), settings); few values make many ties."""
     shapes = st.tuples(st.sampled_from(policies), st.integers(1, 8), st.integers(0, 9))
     return shapes.flatmap(
         lambda shape: st.tuples(
             arrays.arrays(np.float64, (shape[2], shape[1]), elements=st.sampled_from(levels)),
-            configs(shape[0], shape[1]),
+            oracle.configs(shape[0], shape[1]),
         )
     )
 
@@ -61,52 +43,52 @@ def chosen_by(scores: NDArray[np.float64], config: SparseConfig) -> Assignments:
     return config.route(tensor, tensor)
 
 
-def table(found: Assignments, rows: int) -> list[list[int]]:
+def table(result: Assignments, rows: int) -> list[list[int]]:
     """Return the experts of each row."""
-    return [found.experts[found.rows == row].tolist() for row in range(rows)]
+    return [result.experts[result.rows == row].tolist() for row in range(rows)]
 
 
-def check_form(found: Assignments, rows: int, config: SparseConfig) -> None:
+def check_form(result: Assignments, rows: int, config: SparseConfig) -> None:
     """Check what holds of every policy, whatever the scores."""
-    assert found.rows.shape == found.experts.shape == found.weights.shape
-    assert (found.rows.dtype, found.experts.dtype) == (torch.int64, torch.int64)
-    assert (found.rows.diff() >= 0).all()
-    assert ((found.rows >= 0) & (found.rows < rows)).all()
-    assert ((found.experts >= 0) & (found.experts < config.experts)).all()
-    sizes = [len(experts) for experts in table(found, rows)]
-    assert [len(set(experts)) for experts in table(found, rows)] == sizes
-    if found.per_row is not None:
-        assert sizes == [found.per_row] * rows
+    assert result.rows.shape == result.experts.shape == result.weights.shape
+    assert (result.rows.dtype, result.experts.dtype) == (torch.int64, torch.int64)
+    assert (result.rows.diff() >= 0).all()
+    assert ((result.rows >= 0) & (result.rows < rows)).all()
+    assert ((result.experts >= 0) & (result.experts < config.experts)).all()
+    sizes = [len(experts) for experts in table(result, rows)]
+    assert [len(set(experts)) for experts in table(result, rows)] == sizes
+    if result.per_row is not None:
+        assert sizes == [result.per_row] * rows
     most = config.experts if config.policy == "expert_choice" else config.k
     assert max(sizes, default=0) <= most
     if not config.batch_coupled:
         assert min(sizes, default=1) >= 1
-    counts = found.experts.bincount(minlength=config.experts).tolist()
+    counts = result.experts.bincount(minlength=config.experts).tolist()
     if config.policy == "capacity":
         assert max(counts) <= oracle.places(config, rows)
-        assert found.dropped is not None
-        assert found.dropped.item() == rows * config.k - len(found.rows)
+        assert result.dropped is not None
+        assert result.dropped.item() == rows * config.k - len(result.rows)
     else:
-        assert found.dropped is None
+        assert result.dropped is None
     if config.policy == "expert_choice":
         assert counts == [min(rows, oracle.places(config, rows))] * config.experts
 
 
-def check_choice(found: Assignments, scores: NDArray[np.float64], config: SparseConfig) -> None:
+def check_choice(result: Assignments, scores: NDArray[np.float64], config: SparseConfig) -> None:
     """Check who is chosen and with which weight, against the oracle."""
     expected = oracle.CHOICES[config.policy](scores, config)
-    assert [sorted(row) for row in table(found, len(scores))] == [
+    assert [sorted(row) for row in table(result, len(scores))] == [
         sorted(expected.get(n, [])) for n in range(len(scores))
     ]
-    weights = oracle.weights(scores, expected, config)[found.rows, found.experts]
-    assert np.allclose(found.weights, weights, rtol=1e-12, atol=0)
+    weights = oracle.weights(scores, expected, config)[result.rows, result.experts]
+    assert np.allclose(result.weights, weights, rtol=1e-12, atol=0)
 
 
-def check_weights(found: Assignments, config: SparseConfig) -> None:
-    assert found.weights.isfinite().all()
-    assert ((found.weights > 0) & (found.weights <= 1 + 1e-12)).all()
-    for row in found.rows.unique():
-        total = found.weights[found.rows == row].sum().item()
+def check_weights(result: Assignments, config: SparseConfig) -> None:
+    assert result.weights.isfinite().all()
+    assert ((result.weights > 0) & (result.weights <= 1 + 1e-12)).all()
+    for row in result.rows.unique():
+        total = result.weights[result.rows == row].sum().item()
         if config.weights_over == "selected":
             assert total == pytest.approx(1)
         else:
@@ -117,10 +99,10 @@ def check_weights(found: Assignments, config: SparseConfig) -> None:
 @given(cases(LEVELS))
 def test_choice_and_weights_are_the_oracles(case: tuple[NDArray[np.float64], SparseConfig]) -> None:
     scores, config = case
-    found = chosen_by(scores, config)
-    check_form(found, len(scores), config)
-    check_choice(found, scores, config)
-    check_weights(found, config)
+    result = chosen_by(scores, config)
+    check_form(result, len(scores), config)
+    check_choice(result, scores, config)
+    check_weights(result, config)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -131,9 +113,9 @@ def test_choice_and_weights_are_the_oracles_on_random_scores(policy: str, seed: 
     k = int(draw.integers(1, experts + 1))
     config = head_config("sparse", experts=experts, policy=policy, k=k, temperature=float(draw.uniform(0.3, 3)))
     scores = draw.normal(size=(150, experts)) * draw.uniform(0.1, 5)
-    found = chosen_by(scores, config)
-    check_form(found, 150, config)
-    check_choice(found, scores, config)
+    result = chosen_by(scores, config)
+    check_form(result, 150, config)
+    check_choice(result, scores, config)
 
 
 @settings(deadline=None, max_examples=80)
@@ -149,8 +131,8 @@ def test_top_p_is_the_shortest_list_of_the_best_that_reaches_the_mass(
     case: tuple[NDArray[np.float64], SparseConfig],
 ) -> None:
     scores, config = case
-    found = chosen_by(scores, config)
-    for row, experts in zip(scores, table(found, len(scores)), strict=True):
+    result = chosen_by(scores, config)
+    for row, experts in zip(scores, table(result, len(scores)), strict=True):
         share = oracle.softmax(row / config.temperature)[experts]
         assert (np.diff(share) <= 0).all()
         assert share.sum() >= config.mass - 1e-12 or len(experts) == config.k
@@ -161,8 +143,8 @@ def test_top_p_is_the_shortest_list_of_the_best_that_reaches_the_mass(
 @given(cases(LEVELS, ("threshold",)))
 def test_threshold_takes_all_and_only_those_that_pass(case: tuple[NDArray[np.float64], SparseConfig]) -> None:
     scores, config = case
-    found = chosen_by(scores, config)
-    for row, experts in zip(scores, table(found, len(scores)), strict=True):
+    result = chosen_by(scores, config)
+    for row, experts in zip(scores, table(result, len(scores)), strict=True):
         share = oracle.softmax(row / config.temperature)
         passing = set(np.flatnonzero(share >= config.threshold))
         if len(passing) <= config.k:
@@ -178,9 +160,9 @@ def test_capacity_serves_who_came_first_and_refuses_only_where_full(
     case: tuple[NDArray[np.float64], SparseConfig],
 ) -> None:
     scores, config = case
-    found = chosen_by(scores, config)
-    served, limit = table(found, len(scores)), oracle.places(config, len(scores))
-    full = {e for e, count in enumerate(found.experts.bincount(minlength=config.experts)) if count == limit}
+    result = chosen_by(scores, config)
+    served, limit = table(result, len(scores)), oracle.places(config, len(scores))
+    full = {e for e, count in enumerate(result.experts.bincount(minlength=config.experts)) if count == limit}
     for row, experts in zip(scores, served, strict=True):
         asked = oracle.best_first(row)[: config.k if config.overflow == "drop" else config.experts]
         assert experts == [e for e in asked if e in experts]  # best first
@@ -252,10 +234,10 @@ def test_a_row_without_experts_has_logits_of_zero() -> None:
     head = head_of("expert_choice", experts=3, k=1).eval()
     x = torch.randn(50, 5)
     routing = head.routing(x)
-    found = routing_statistics(routing, torch.zeros(50, dtype=torch.long), 4, head.config.temperature)
+    result = routing_statistics(routing, torch.zeros(50, dtype=torch.long), 4, head.config.temperature)
     idle = torch.ones(50, dtype=torch.bool).index_fill(0, routing.rows, False)
     assert 0 < idle.sum() < 50
-    assert found["unserved"] == pytest.approx(idle.double().mean().item())
+    assert result["unserved"] == pytest.approx(idle.double().mean().item())
     assert (head(x)[idle] == 0).all()
     assert (head(x)[~idle] != 0).any(dim=1).all()
 
@@ -283,11 +265,11 @@ def test_the_choice_follows_the_ranking_and_the_weights_the_scores() -> None:
     ranking, scores = (torch.randn(40, 6, dtype=torch.float64, generator=draw) for _ in range(2))
     for policy in POLICIES:
         config = head_config("sparse", experts=6, policy=policy)
-        found = config.route(ranking, scores)
+        result = config.route(ranking, scores)
         expected = oracle.CHOICES[policy](ranking.numpy(), config)
-        assert [sorted(row) for row in table(found, 40)] == [sorted(expected.get(n, [])) for n in range(40)]
-        weights = oracle.weights(scores.numpy(), expected, config)[found.rows, found.experts]
-        assert np.allclose(found.weights, weights, rtol=1e-12)
+        assert [sorted(row) for row in table(result, 40)] == [sorted(expected.get(n, [])) for n in range(40)]
+        weights = oracle.weights(scores.numpy(), expected, config)[result.rows, result.experts]
+        assert np.allclose(result.weights, weights, rtol=1e-12)
 
 
 @pytest.mark.parametrize("policy", ["top_k", "capacity"])
@@ -352,9 +334,9 @@ def agrees(policy: str, draw: np.random.Generator) -> bool:
     config = head_config("sparse", experts=experts, policy=policy, **changes)
     scores = draw.choice([0.0, 0.0, 1.0, 3.0], size=(int(draw.integers(0, 9)), experts))
     try:
-        found = chosen_by(scores, config)
-        check_form(found, len(scores), config)
-        check_choice(found, scores, config)
+        result = chosen_by(scores, config)
+        check_form(result, len(scores), config)
+        check_choice(result, scores, config)
     except (AssertionError, RuntimeError, IndexError):
         return False
     return True
@@ -381,5 +363,5 @@ def test_the_compiler_traces_the_decision_whole(policy: str) -> None:
         compiled = torch.compile(routed, fullgraph=True, dynamic=True, backend="eager")
         for rows in (33, 7):
             x = torch.randn(rows, 5)
-            for found, expected in zip(compiled(x), routed(x), strict=True):
-                assert torch.equal(found, expected)
+            for result, expected in zip(compiled(x), routed(x), strict=True):
+                assert torch.equal(result, expected)

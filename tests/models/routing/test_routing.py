@@ -93,9 +93,9 @@ def test_weights(over: Literal["selected", "all"]) -> None:
     scores = torch.tensor([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0]], dtype=torch.float64)
     ids = select(scores, 2)
     weights = weigh(scores, ids, 0.5, over)
-    for row, chosen, found in zip(scores.tolist(), ids.tolist(), weights.tolist(), strict=True):
+    for row, chosen, actual in zip(scores.tolist(), ids.tolist(), weights.tolist(), strict=True):
         heights = {e: np.exp(row[e] / 0.5) for e in (chosen if over == "selected" else range(3))}
-        assert found == pytest.approx([heights[e] / sum(heights.values()) for e in chosen])
+        assert actual == pytest.approx([heights[e] / sum(heights.values()) for e in chosen])
 
 
 def test_rows_alike_can_be_seen_as_a_table_and_others_not() -> None:

@@ -21,25 +21,25 @@ def test_entries_and_eigenvalues_of_every_block(name):
     model = tiny.classifier(name)
     everything = tiny.brute_force(model)
     for block in tiny.places(model):
-        own = tiny.within_all(model, block)
-        wanted = everything[own][:, own]
+        chosen = tiny.within_all(model, block)
+        wanted = everything[chosen][:, chosen]
         operator = tiny.objective(model, block).hessian()
         assert (matrix(operator) - wanted).abs().max() <= ENTRIES * wanted.abs().max()
-        found = spectrum(operator, torch.Generator(), count=5, tolerance=1e-9, least=16, most=100)
+        result = spectrum(operator, torch.Generator(), count=5, tolerance=1e-9, least=16, most=100)
         top = torch.linalg.eigvalsh(wanted).flip(0)[:5]
-        assert (torch.tensor(found.values, dtype=torch.float64) - top).abs().max() <= EIGENVALUES * top.abs().max()
-        assert max(found.residuals) <= 1e-12
+        assert (torch.tensor(result.values, dtype=torch.float64) - top).abs().max() <= EIGENVALUES * top.abs().max()
+        assert max(result.residuals) <= 1e-12
 
 
 def test_entries_of_a_backbone_with_frozen_weights_and_batch_normalisation():
     model = tiny.convolutional()
     everything = tiny.brute_force(model, rows=5)
     for block in ("all", "backbone", "expert 1"):
-        own = tiny.within_all(model, block)
-        wanted = everything[own][:, own]
-        found = matrix(tiny.objective(model, block, rows=5, size=3).hessian())
+        chosen = tiny.within_all(model, block)
+        wanted = everything[chosen][:, chosen]
+        result = matrix(tiny.objective(model, block, rows=5, size=3).hessian())
         assert wanted.abs().max() > 0
-        assert (found - wanted).abs().max() <= ENTRIES * wanted.abs().max()
+        assert (result - wanted).abs().max() <= ENTRIES * wanted.abs().max()
 
 
 @pytest.mark.parametrize("name", ["dense", "top_k"])
@@ -74,8 +74,8 @@ def test_products_are_those_of_curvlinops_in_every_format():
     vectors = torch.randn(len(objective.weights), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ours @ vectors, theirs @ vectors, rtol=1e-11, atol=1e-13)
     parts = objective.split(vectors[:, 0])
-    for found, wanted in zip(ours @ list(parts), theirs @ list(parts), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-13)
+    for result, wanted in zip(ours @ list(parts), theirs @ list(parts), strict=True):
+        torch.testing.assert_close(result, wanted, rtol=1e-11, atol=1e-13)
     torch.testing.assert_close(
         torch.from_numpy(ours.to_scipy() @ vectors[:, 0].numpy()), ours @ vectors[:, 0], rtol=1e-12, atol=0
     )
@@ -86,16 +86,16 @@ def test_an_expert_without_rows_has_no_curvature():
     with torch.no_grad():
         model.head.gate.bias[1] = -1e3
     operator = tiny.objective(model, "expert 1").hessian()
-    found = spectrum(operator, torch.Generator(), count=5, tolerance=1e-9, least=16, most=100)
-    assert found.values == [0.0] * 5
-    assert found.residuals == [0.0] * 5
+    result = spectrum(operator, torch.Generator(), count=5, tolerance=1e-9, least=16, most=100)
+    assert result.values == [0.0] * 5
+    assert result.residuals == [0.0] * 5
 
 
 def test_blocks_hold_what_trains_and_nothing_else():
     model = tiny.convolutional()
     blocks = network_blocks(Network(model, with_backbone=True))
     assert list(blocks) == ["all", "backbone", "gate", "experts", "expert 0", "expert 1", "expert 2"]
-    names = {piece.name for piece in blocks["all"].pieces}
+    names = {item.name for item in blocks["all"].slices}
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert names == {name for name in trained if not name.startswith("head.noise")}
     assert "backbone.0.weight" not in names
@@ -110,7 +110,7 @@ def test_values_and_gradients_are_the_models_own():
     logits = model.head(x)
     loss = nn.functional.cross_entropy(logits, y)
     weights = dict(model.named_parameters())
-    wanted = torch.autograd.grad(loss, [weights[piece.name] for piece in objective.block.pieces])
+    wanted = torch.autograd.grad(loss, [weights[item.name] for item in objective.block.slices])
     torch.testing.assert_close(gradient, torch.cat([part.flatten() for part in wanted]), rtol=1e-12, atol=1e-15)
     assert value.loss == pytest.approx(loss.item(), rel=1e-14)
     assert value.accuracy == (logits.argmax(1) == y).double().mean().item()

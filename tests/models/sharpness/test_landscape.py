@@ -32,8 +32,8 @@ class Quadratic:
 def loss_at(model, weights, objective):
     """The loss of a tiny model at flat weights of all, from its own head."""
     state = {name: weight.clone() for name, weight in model.head.named_parameters()}
-    for piece, part in zip(objective.block.pieces, objective.split(weights), strict=True):
-        state[piece.name.removeprefix("head.")] = part
+    for item, part in zip(objective.block.slices, objective.split(weights), strict=True):
+        state[item.name.removeprefix("head.")] = part
     x, y = tiny.rows_of(model)
     return F.cross_entropy(torch.func.functional_call(model.head, state, (x,)), y).item()
 
@@ -69,8 +69,8 @@ def test_rerouted_rows_are_those_with_other_experts():
     x, _ = tiny.rows_of(model)
     before = model.head.routing(x).ids.sort(dim=1).values
     shifted = objective.split(direction)
-    for piece, part in zip(objective.block.pieces, shifted, strict=True):
-        if piece.name == "head.gate.bias":
+    for item, part in zip(objective.block.slices, shifted, strict=True):
+        if item.name == "head.gate.bias":
             part[0] = 1.0  # a view of the direction
     line = along(objective, direction, [0.0, 0.4])
     model.head.gate.bias.data[0] += 0.4
@@ -83,10 +83,10 @@ def test_rerouted_rows_are_those_with_other_experts():
 def test_second_differences_are_the_curvature(name):
     model = tiny.classifier(name, activation="gelu")
     objective = tiny.objective(model, "all")
-    found = spectrum(objective.hessian(), torch.Generator(), count=1, tolerance=1e-9, least=16, most=100)
+    result = spectrum(objective.hessian(), torch.Generator(), count=1, tolerance=1e-9, least=16, most=100)
     start = objective.with_gradient(objective.weights)
-    top = second_difference(objective, found.vectors[0], found.values[0], start)
-    assert top.value == pytest.approx(found.values[0], rel=1e-3)
+    top = second_difference(objective, result.vectors[0], result.values[0], start)
+    assert top.value == pytest.approx(result.values[0], rel=1e-3)
     assert top.source == "losses"
     direction = filter_normalised(objective, torch.Generator().manual_seed(3))
     curvature = torch.dot(direction, objective.hessian() @ direction).item()
@@ -119,9 +119,9 @@ def test_the_step_grows_with_the_loss_and_falls_with_the_curvature():
 def test_every_filter_of_a_random_direction_is_as_long_as_the_trained_one():
     model = tiny.convolutional()
     objective = tiny.objective(model, "all", rows=5)
-    pieces = [piece.name for piece in objective.block.pieces]
-    direction = dict(zip(pieces, objective.split(filter_normalised(objective, torch.Generator())), strict=True))
-    for name, weight in zip(pieces, objective.split(objective.weights), strict=True):
+    names = [item.name for item in objective.block.slices]
+    direction = dict(zip(names, objective.split(filter_normalised(objective, torch.Generator())), strict=True))
+    for name, weight in zip(names, objective.split(objective.weights), strict=True):
         drawn = direction[name].numpy()
         if name in ("head.b1", "head.b2") or weight.ndim == 1:
             assert not drawn.any()

@@ -31,14 +31,14 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def without_times(found):
+def without_times(result):
     """What must not change from run to run."""
-    found = found.model_dump(mode="json")
-    found.pop("environment")
-    for part in found["parts"]:
+    result = result.model_dump(mode="json")
+    result.pop("environment")
+    for part in result["parts"]:
         for block in part["blocks"]:
             block.pop("seconds")
-    return found
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def unbroken(trained, tmp_path_factory):
 
 
 def test_everything_asked_for_is_found(unbroken):
-    found, out = unbroken
-    assert found.kind == "sharpness"
-    assert [part.subset for part in found.parts] == ["train", "test"]
+    result, out = unbroken
+    assert result.kind == "sharpness"
+    assert [part.subset for part in result.parts] == ["train", "test"]
     assert sorted(path.name for path in out.iterdir()) == ["sparse.json"]
-    for part in found.parts:
+    for part in result.parts:
         assert part.images == 40
         assert part.agreement <= 1e-5
         names = [block.block for block in part.blocks]
@@ -85,7 +85,7 @@ def test_everything_asked_for_is_found(unbroken):
         for rises in (part.sam, part.adaptive):
             assert [rise.loss_increase for rise in rises] == sorted(rise.loss_increase for rise in rises)
             assert rises[0].loss_increase > 0
-    assert any("noise layer" in note for note in found.notes)
+    assert any("noise layer" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("stop", [1, 14, 31])
@@ -115,17 +115,17 @@ def test_a_stopped_measurement_goes_on_to_the_same_numbers(trained, tmp_path, mo
         return real(self, name)
 
     monkeypatch.setattr(SubsetSharpness, "run", counted)
-    found = measure_sharpness(trained["sparse"], tmp_path, config, data="digits", device="cpu")
-    assert without_times(found) == without_times(unbroken[0])
+    result = measure_sharpness(trained["sparse"], tmp_path, config, data="digits", device="cpu")
+    assert without_times(result) == without_times(unbroken[0])
     assert not kept & set(again)
     assert not (tmp_path / "sparse.work").exists()
 
 
 def test_a_finished_measurement_is_not_repeated_and_never_overwritten(trained, unbroken, monkeypatch):
-    found, out = unbroken
+    result, out = unbroken
     monkeypatch.setattr(sharpness, "_measure", lambda *_: pytest.fail("measured again"))
     config = sharpness_config(**FAST)
-    assert measure_sharpness(trained["sparse"], out, config, data="digits", device="cpu") == found
+    assert measure_sharpness(trained["sparse"], out, config, data="digits", device="cpu") == result
     with pytest.raises(ResumeError, match=r"another seed \(0, now 1\)"):
         measure_sharpness(trained["sparse"], out, sharpness_config(**FAST, seed=1), data="digits", device="cpu")
     with pytest.raises(ResumeError, match="another data"):
@@ -179,10 +179,10 @@ def test_numbers_of_a_tiny_checkpoint_are_those_of_brute_force(tmp_path, name):
     config = sharpness_config(dtype="float64")
     (part,) = measure_sharpness(tmp_path / "tiny", tmp_path / "out", config, device="cpu").parts
     for block in part.blocks:
-        own = tiny.within_all(model, block.block)
-        wanted = torch.linalg.eigvalsh(exact[own][:, own]).flip(0)[:5].tolist()
+        places = tiny.within_all(model, block.block)
+        wanted = torch.linalg.eigvalsh(exact[places][:, places]).flip(0)[:5].tolist()
         assert [pair.value for pair in block.eigenvalues] == pytest.approx(wanted, abs=1e-10 * wanted[0])
-        trace = exact[own][:, own].trace().item()
+        trace = exact[places][:, places].trace().item()
         assert abs(block.trace.value - trace) <= 2 * SIGMAS * block.trace.standard_error
     assert part.lines[0].relative_error < 1e-3
 

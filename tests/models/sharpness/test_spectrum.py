@@ -40,7 +40,7 @@ def with_eigenvalues(values, seed=0):
     return Matrix((entries + entries.T) / 2)
 
 
-def found(operator, **changes):
+def actual(operator, **changes):
     given = {"count": 5, "tolerance": 1e-9, "least": 16, "most": 200} | changes
     return spectrum(operator, torch.Generator().manual_seed(1), **given)
 
@@ -53,7 +53,7 @@ def found(operator, **changes):
     seed=st.integers(0, 9),
 )
 def test_small_operators_are_diagonalised_whole_however_often_values_repeat(values, seed):
-    result = found(with_eigenvalues(values, seed))
+    result = actual(with_eigenvalues(values, seed))
     wanted = sorted(values, reverse=True)[:5]
     scale = max(map(abs, values))
     np.testing.assert_allclose(result.values, wanted, rtol=0, atol=1e-12 * scale + 1e-300)
@@ -66,7 +66,7 @@ def test_large_operators_stop_once_the_largest_are_found_and_tell_the_true_resid
     monkeypatch.setattr(module, "EXACT_UP_TO", 10)
     values = [9.0, 7.0, 6.5, 5.0, 4.0, *np.linspace(-2, 1, 295)]
     operator = with_eigenvalues(values)
-    rough = found(operator, tolerance=1e-2)
+    rough = actual(operator, tolerance=1e-2)
     assert 16 <= operator.products < 60
     for value, residual, vector in zip(rough.values, rough.residuals, rough.vectors, strict=True):
         assert (operator.entries @ vector - value * vector).norm().item() == pytest.approx(
@@ -74,9 +74,9 @@ def test_large_operators_stop_once_the_largest_are_found_and_tell_the_true_resid
         )
         assert residual <= 1e-2 * 9
         assert vector[vector.abs().argmax()] > 0
-    exact = found(operator, tolerance=1e-10)
+    exact = actual(operator, tolerance=1e-10)
     np.testing.assert_allclose(exact.values, values[:5], rtol=1e-13)
-    capped = found(operator, tolerance=1e-10, most=17)
+    capped = actual(operator, tolerance=1e-10, most=17)
     assert max(capped.residuals) > 1e-6
 
 
@@ -126,7 +126,7 @@ def test_error_bars_hold_the_trace_as_often_as_stated(name):
     model = tiny.classifier(name)
     exact = tiny.brute_force(model)
     operator, trace = Matrix(exact), exact.trace().item()
-    result = found(operator)
+    result = actual(operator)
     held, values, errors = 0, [], []
     for seed in range(200):
         estimate = hutchinson(
@@ -146,7 +146,7 @@ def test_error_bars_hold_the_trace_as_often_as_stated(name):
 
 def test_what_is_known_takes_variance_away_and_leaves_no_bias():
     operator = with_eigenvalues([50.0, 30.0, 20.0, *np.linspace(0, 1, 60)])
-    result = found(operator)
+    result = actual(operator)
     estimates = {"plain": ([], result.known_vectors[:0]), "known": (result.known, result.known_vectors)}
     errors = {
         name: hutchinson(operator, *known, torch.Generator().manual_seed(0), relative_error=1e-9, most=30)

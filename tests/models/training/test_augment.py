@@ -41,14 +41,14 @@ def test_no_images() -> None:
 def holes(image: np.ndarray, side: int, fill: np.ndarray) -> set[bytes]:
     """Return every image that a square of `side` around one of the pixels of `image` (C, H, W) can leave."""
     _, height, width = image.shape
-    found = set()
+    result = set()
     for y in range(height):
         for x in range(width):
             copy = image.copy()
             top, left = y - side // 2, x - side // 2
             copy[:, max(top, 0) : top + side, max(left, 0) : left + side] = fill[:, None, None]
-            found.add(copy.tobytes())
-    return found
+            result.add(copy.tobytes())
+    return result
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 20])

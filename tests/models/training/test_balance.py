@@ -115,9 +115,9 @@ def test_divergence_is_the_direct_sum_and_not_that_of_the_other_direction(seed: 
     generator = torch.Generator().manual_seed(seed)
     gate = torch.randn(9, 5, dtype=torch.float64, generator=generator).mul(3).softmax(-1)
     p = [sum(column) / 9 for column in zip(*gate.tolist(), strict=True)]
-    found = kl_to_uniform(gate).item()
-    assert found == pytest.approx(sum(share * math.log(share * 5) for share in p), rel=1e-12)
-    assert found != pytest.approx(sum(math.log(1 / (5 * share)) / 5 for share in p), rel=0.01)
+    result = kl_to_uniform(gate).item()
+    assert result == pytest.approx(sum(share * math.log(share * 5) for share in p), rel=1e-12)
+    assert result != pytest.approx(sum(math.log(1 / (5 * share)) / 5 for share in p), rel=0.01)
 
 
 def test_divergence_has_a_finite_gradient_for_an_unused_expert() -> None:
@@ -200,8 +200,8 @@ def test_total_is_the_weighted_sum(routing: Routing) -> None:
 def test_total_of_a_soft_head_is_the_divergence_of_its_weights() -> None:
     head = build_head(head_config("soft", features=12, hidden=4, temperature=0.5))
     routing = head.routing(torch.randn(9, 12))
-    found = total(routing, BalanceWeights(kl=0.2), head.config)
-    assert found.item() == pytest.approx(0.2 * kl_to_uniform(routing.row_weights).item())
+    result = total(routing, BalanceWeights(kl=0.2), head.config)
+    assert result.item() == pytest.approx(0.2 * kl_to_uniform(routing.row_weights).item())
 
 
 @pytest.mark.parametrize("policy", POLICIES)

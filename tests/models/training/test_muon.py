@@ -30,10 +30,10 @@ def quintic(values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(16, 16), (12, 40), (40, 12), (1, 7), (7, 1)])
 def test_singular_values_become_about_one_and_singular_vectors_stay(shape: tuple[int, int]) -> None:
     m, u, values, v = matrix(*shape, smallest=0.1)
-    found = orthogonalised(m)
+    result = orthogonalised(m)
     assert np.all((quintic(values) > 0.65) & (quintic(values) < 1.25))
-    assert np.allclose(np.linalg.svd(found.numpy(), compute_uv=False), np.sort(quintic(values))[::-1], atol=1e-9)
-    assert np.allclose((u.T @ found @ v).numpy(), np.diag(quintic(values)), atol=1e-9)
+    assert np.allclose(np.linalg.svd(result.numpy(), compute_uv=False), np.sort(quintic(values))[::-1], atol=1e-9)
+    assert np.allclose((u.T @ result @ v).numpy(), np.diag(quintic(values)), atol=1e-9)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-3)])
@@ -42,8 +42,8 @@ def test_small_singular_values_are_lifted_as_exactly(
     shape: tuple[int, int], dtype: torch.dtype, tolerance: float
 ) -> None:
     m, u, values, v = matrix(*shape, smallest=1e-6)
-    found = orthogonalised(m.to(dtype)).double()
-    assert np.allclose(found.numpy(), (u @ torch.from_numpy(np.diag(quintic(values))) @ v.T).numpy(), atol=tolerance)
+    result = orthogonalised(m.to(dtype)).double()
+    assert np.allclose(result.numpy(), (u @ torch.from_numpy(np.diag(quintic(values))) @ v.T).numpy(), atol=tolerance)
 
 
 def test_no_gradient_gives_no_direction() -> None:

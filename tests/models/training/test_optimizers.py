@@ -60,12 +60,12 @@ def test_restored_optimizers_go_on_to_the_same_bits(optimizer: str) -> None:
     again.load_state_dict(halfway)
     restored = Optimizers(config(optimizer), again)
     restored.restore(state)
-    found = learn(again, restored, range(3, 6))
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    result = learn(again, restored, range(3, 6))
+    assert all(torch.equal(result[name], expected[name]) for name in expected)
     forgetful = model()
     forgetful.load_state_dict(halfway)
-    found = learn(forgetful, Optimizers(config(optimizer), forgetful), range(3, 6))
-    assert not all(torch.equal(found[name], expected[name]) for name in expected)
+    result = learn(forgetful, Optimizers(config(optimizer), forgetful), range(3, 6))
+    assert not all(torch.equal(result[name], expected[name]) for name in expected)
 
 
 def test_the_state_names_each_weight_and_what_is_kept_of_it() -> None:

@@ -32,8 +32,8 @@ def test_phases_come_in_order_with_their_share_of_the_epochs(phases: list[tuple[
 @pytest.mark.parametrize(("scale", "size"), [(0.625, (20, 15)), (0.75, (24, 18)), (0.9, (29, 22))])
 def test_images_are_scaled_as_pillow_scales_them(scale: float, size: tuple[int, int]) -> None:
     images = torch.randint(0, 256, (2, 3, 32, 24), dtype=torch.uint8)
-    found = scaled(images.contiguous(memory_format=torch.channels_last), scale)
-    for image, small in zip(images.float().numpy() / 255, found.numpy(), strict=True):
+    result = scaled(images.contiguous(memory_format=torch.channels_last), scale)
+    for image, small in zip(images.float().numpy() / 255, result.numpy(), strict=True):
         for channel, got in zip(image, small, strict=True):
             want = Image.fromarray(channel).resize(size[::-1], Image.Resampling.BILINEAR)
             assert np.allclose(got, np.asarray(want), atol=1e-5)

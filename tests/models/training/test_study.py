@@ -37,7 +37,7 @@ def configs(heads: Sequence[str] = HEADS, seeds: int = 2, **changes: Any) -> lis
     return study_configs("digits", heads, range(seeds), **{"epochs": 2, "batch": 300, **changes})
 
 
-def told(out: Path) -> dict[str, Any]:
+def document(out: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((out / FILE).read_text())
     return content
 
@@ -60,7 +60,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_leaves_its_trainings_and_a_file_of_them(study: Path) -> None:
-    content = told(study)
+    content = document(study)
     about = {name: content[name] for name in ("format", "kind", "command", "preset", "data", "epochs")}
     assert about == {
         "format": 1,
@@ -72,15 +72,15 @@ def test_a_study_leaves_its_trainings_and_a_file_of_them(study: Path) -> None:
     }
     assert [run["folder"] for run in content["runs"]] == FOLDERS
     for run in content["runs"]:
-        found = checkpoint.load(study / run["folder"])
-        head = found.config.model.head
+        result = checkpoint.load(study / run["folder"])
+        head = result.config.model.head
         assert (run["head"], run["policy"]) == (head.kind, "top_k" if head.kind == "sparse" else None)
-        assert run["seed"] == found.config.training["seed"]
-        assert run["parameters"] == parameters(head) == sum(p.numel() for p in found.model.head.parameters())
-        assert run["history"] == found.metrics["history"]
+        assert run["seed"] == result.config.training["seed"]
+        assert run["parameters"] == parameters(head) == sum(p.numel() for p in result.model.head.parameters())
+        assert run["history"] == result.metrics["history"]
         best = run["history"][run["best_epoch"] - 1]
         assert run["val_accuracy"] == best["val_accuracy"] == max(row["val_accuracy"] for row in run["history"])
-        assert run["test_accuracy"] == found.metrics["test_accuracy"]
+        assert run["test_accuracy"] == result.metrics["test_accuracy"]
         assert run["train_accuracy"] == best["train_accuracy"]
         assert run["seconds"] == pytest.approx(sum(row["seconds"] for row in run["history"]))
 
@@ -114,7 +114,7 @@ def test_a_killed_study_continues_to_the_same_bits(
     command = [sys.executable, "-c", KILLED_IN_THE_STUDY, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == -signal.SIGKILL
-    assert [run["folder"] for run in told(tmp_path)["runs"]] == FOLDERS[:2]
+    assert [run["folder"] for run in document(tmp_path)["runs"]] == FOLDERS[:2]
     epochs: list[str] = []
 
     def counted(trainer: Any) -> None:
@@ -162,15 +162,15 @@ def test_another_setting_in_the_same_folder_is_refused(study: Path, changes: dic
 
 def test_a_finished_study_keeps_the_machine_it_was_trained_on(tmp_path: Path) -> None:
     run_study(configs(seeds=1), tmp_path, device="cpu", command="moegap train")
-    content = told(tmp_path)
+    content = document(tmp_path)
     content["environment"]["device"] = "another machine"
     (tmp_path / FILE).write_text(json.dumps(content))
     rows, _ = run_study(configs(seeds=1), tmp_path, device="cpu", command="again")
     assert [row.folder for row in rows] == FOLDERS[:2]
-    assert told(tmp_path) == content
+    assert document(tmp_path) == content
     (tmp_path / FILE).unlink()
     run_study(configs(seeds=1), tmp_path, device="cpu", command="again")
-    assert told(tmp_path)["command"] == "again"
+    assert document(tmp_path)["command"] == "again"
 
 
 def test_a_training_that_fails_is_named_and_the_others_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,9 +214,9 @@ def test_the_table_has_means_and_sample_deviations() -> None:
     generator = np.random.default_rng(0)
     accuracies = {"dense": generator.random(5), "sparse": generator.random(2), "soft": generator.random(1)}
     rows = [row(head, seed, float(value)) for head, values in accuracies.items() for seed, value in enumerate(values)]
-    found = summaries(rows)
-    assert [(summary.head, summary.seeds) for summary in found] == [("dense", 5), ("sparse", 2), ("soft", 1)]
-    for summary in found:
+    result = summaries(rows)
+    assert [(summary.head, summary.seeds) for summary in result] == [("dense", 5), ("sparse", 2), ("soft", 1)]
+    for summary in result:
         values = accuracies[summary.head]
         assert summary.seconds == pytest.approx(10 * values.mean())
         for (mean, spread), scale in ((summary.val, 1), (summary.test, 0.5)):
@@ -244,20 +244,20 @@ def by_head(**changes: Any) -> dict[str, TrainConfig]:
 def test_every_head_is_trained_with_every_seed_under_one_recipe() -> None:
     configs = study_configs("cifar10", ["dense", "soft"], [4, 5], "paper", epochs=7)
     assert [(config.head, config.seed) for config in configs] == [("dense", 4), ("soft", 4), ("dense", 5), ("soft", 5)]
-    own = {"head", "seed", "balance"}
-    assert len({config.model_dump_json(exclude=own) for config in configs}) == 1
+    varied = {"head", "seed", "balance"}
+    assert len({config.model_dump_json(exclude=varied) for config in configs}) == 1
     assert configs[0].epochs == 7
 
 
 def test_each_head_takes_what_it_has() -> None:
     changes = {"k": 3, "policy": "capacity", "experts": 4, "hidden": 10, "activation": "gelu"}
-    found = by_head(head_changes=changes, balance={"load": 0.5, "importance": 0.0, "kl": 0.1})
-    assert found["sparse"].head_changes == changes
-    assert found["soft"].head_changes == {"experts": 4, "hidden": 10, "activation": "gelu"}
-    assert found["dense"].head_changes == {"hidden": 40, "activation": "gelu"}
-    assert found["dense"].balance == BalanceWeights()
-    assert found["soft"].balance.kl == 0.1
-    assert (found["sparse"].balance.load, found["sparse"].balance.importance) == (0.5, 0.0)
+    result = by_head(head_changes=changes, balance={"load": 0.5, "importance": 0.0, "kl": 0.1})
+    assert result["sparse"].head_changes == changes
+    assert result["soft"].head_changes == {"experts": 4, "hidden": 10, "activation": "gelu"}
+    assert result["dense"].head_changes == {"hidden": 40, "activation": "gelu"}
+    assert result["dense"].balance == BalanceWeights()
+    assert result["soft"].balance.kl == 0.1
+    assert (result["sparse"].balance.load, result["sparse"].balance.importance) == (0.5, 0.0)
 
 
 @pytest.mark.parametrize(("changes", "hidden"), [({}, 512), ({"experts": 3}, 192), ({"hidden": 5}, 40)])

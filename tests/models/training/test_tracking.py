@@ -28,18 +28,18 @@ def shown(out: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def told(out: Path) -> dict[str, Any]:
+def document(out: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((out / tracking.FILE).read_text())
     return content
 
 
 def check_agree(out: Path, epochs: int) -> None:
     """Fail unless TensorBoard shows every number of history.json, once."""
-    rows = told(out)["history"]
+    rows = document(out)["history"]
     assert [row["epoch"] for row in rows] == list(range(1, epochs + 1))
-    found = shown(out)
-    assert found.keys() == dict(scalars(rows[0], NAMES)).keys()
-    for tag, points in found.items():
+    result = shown(out)
+    assert result.keys() == dict(scalars(rows[0], NAMES)).keys()
+    for tag, points in result.items():
         assert [step for step, _ in points] == list(range(1, epochs + 1)), tag
         assert [value for _, value in points] == pytest.approx([dict(scalars(row, NAMES))[tag] for row in rows])
 
@@ -48,7 +48,7 @@ def check_agree(out: Path, epochs: int) -> None:
 def test_tensorboard_shows_what_the_history_says(tmp_path: Path, head: str) -> None:
     metrics = train(config(head), tmp_path, device="cpu", command="moegap train")
     check_agree(tmp_path, 3)
-    content = told(tmp_path)
+    content = document(tmp_path)
     assert content["history"] == metrics["history"]
     assert content["config"] == config(head).model_dump(mode="json")
     assert (content["format"], content["kind"], content["command"]) == (1, "history", "moegap train")
@@ -75,7 +75,7 @@ def test_an_epoch_that_is_repeated_is_shown_once(tmp_path: Path, monkeypatch: py
     monkeypatch.undo()
     metrics = train(config(), tmp_path, device="cpu")
     check_agree(tmp_path, 3)
-    assert told(tmp_path)["history"] == metrics["history"]
+    assert document(tmp_path)["history"] == metrics["history"]
     assert len(list((tmp_path / tracking.FOLDER).iterdir())) == 2
 
 

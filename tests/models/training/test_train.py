@@ -75,11 +75,11 @@ def history(metrics: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_the_demo_is_accurate(demo: Path) -> None:
-    found = checkpoint.load(demo)
-    assert found.metrics["test_accuracy"] >= 0.96
-    assert len(found.metrics["history"]) == found.config.training["epochs"]
-    if found.config.model.head.kind == "sparse":
-        assert found.metrics["routing"]["utilisation"] == 1
+    result = checkpoint.load(demo)
+    assert result.metrics["test_accuracy"] >= 0.96
+    assert len(result.metrics["history"]) == result.config.training["epochs"]
+    if result.config.model.head.kind == "sparse":
+        assert result.metrics["routing"]["utilisation"] == 1
 
 
 def test_a_run_leaves_a_checkpoint_and_nothing_else(folder: Path, cache: Path, tmp_path: Path) -> None:
@@ -96,13 +96,13 @@ def test_a_run_leaves_a_checkpoint_and_nothing_else(folder: Path, cache: Path, t
         "tensorboard",
     ]
     assert [line.partition(":")[0] for line in lines.lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
-    found = checkpoint.load(tmp_path / "out")
-    assert found.metrics == metrics
-    assert found.features is not None
-    assert found.features.shape == (12, 16)
-    assert found.labels is not None
-    assert found.labels.bincount().tolist() == [6, 6]
-    assert found.config.classes == ("blue", "red")
+    result = checkpoint.load(tmp_path / "out")
+    assert result.metrics == metrics
+    assert result.features is not None
+    assert result.features.shape == (12, 16)
+    assert result.labels is not None
+    assert result.labels.bincount().tolist() == [6, 6]
+    assert result.config.classes == ("blue", "red")
 
 
 def test_the_checkpoint_holds_the_epoch_that_validated_best(cache: Path, tmp_path: Path) -> None:

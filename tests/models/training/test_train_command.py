@@ -31,12 +31,12 @@ def test_a_head_is_trained_as_asked(tmp_path: Path) -> None:
     assert "sparse head on digits, preset demo, 2 epochs" in result.output
     assert "epoch 2/2: train" in result.output
     assert f"checkpoint in {out}" in result.output
-    found = checkpoint.load(out)
-    head, training = found.config.model.head, found.config.training
+    actual = checkpoint.load(out)
+    head, training = actual.config.model.head, actual.config.training
     assert head.model_dump() | {"experts": 5, "hidden": 7, "k": 3, "activation": "gelu"} == head.model_dump()
     asked = {"epochs": 2, "batch": 100, "lr": 0.05, "seed": 3, "val_share": 0.2}
     assert training | asked == training
-    assert f"{found.metrics['test_accuracy']:.2%}" in result.output
+    assert f"{actual.metrics['test_accuracy']:.2%}" in result.output
     again = run(
         *("--head", "sparse", "--out", str(out), "--epochs", "2", "--batch", "100", "--lr", "0.05", "--seed", "3"),
         *("--experts", "5", "--hidden", "7", "--k", "3", "--activation", "gelu", "--val-share", "0.2"),
@@ -49,8 +49,8 @@ def test_a_folder_of_images_is_trained_on_into_runs(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     result = run("--head", "dense", "--data", "pictures", "--epochs", "1")
     assert result.exit_code == 0, result.output
-    found = checkpoint.load(tmp_path / "runs" / "pictures-dense")
-    assert found.config.model.backbone.name == "small"
+    actual = checkpoint.load(tmp_path / "runs" / "pictures-dense")
+    assert actual.config.model.backbone.name == "small"
     assert [path.suffix for path in (tmp_path / "runs" / "cache").iterdir()] == [".safetensors"]
 
 
@@ -186,11 +186,11 @@ def test_routing_and_balance_are_options(tmp_path: Path) -> None:
         *("--balance", "correction=0.5"),
     )
     assert result.exit_code == 0, result.output
-    found = checkpoint.load(tmp_path)
+    actual = checkpoint.load(tmp_path)
     asked = {"policy": "capacity", "capacity_factor": 1.5, "overflow": "next", "bias_correction": True}
-    assert found.config.model.head.model_dump() | asked == found.config.model.head.model_dump()
-    assert found.config.training["balance"] | {"z": 0.01, "correction": 0.5} == found.config.training["balance"]
-    assert found.model.get_buffer("head.correction").abs().sum() > 0
+    assert actual.config.model.head.model_dump() | asked == actual.config.model.head.model_dump()
+    assert actual.config.training["balance"] | {"z": 0.01, "correction": 0.5} == actual.config.training["balance"]
+    assert actual.model.get_buffer("head.correction").abs().sum() > 0
 
 
 def test_the_papers_recipe_is_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,8 +48,8 @@ def test_augmentation_reaches_the_training_part_alone(data: Dataset, monkeypatch
     monkeypatch.setattr(Classifier, "routed", routed)
     trainer(data).run_epoch()
 
-    def same(found: list[Tensor], expected: Tensor) -> bool:
-        return sorted(torch.cat(found).flatten(1).tolist()) == sorted(expected.flatten(1).tolist())
+    def same(actual: list[Tensor], expected: Tensor) -> bool:
+        return sorted(torch.cat(actual).flatten(1).tolist()) == sorted(expected.flatten(1).tolist())
 
     assert same([images for images, *_ in augmented], data.train.images)
     assert {(shift, flip) for _, shift, flip in augmented} == {(1, True)}
@@ -158,10 +158,10 @@ def test_the_first_filters_whiten_the_training_images_and_stay(data: Dataset) ->
 
 
 def test_a_loss_is_looked_at_seldom(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[float] = []
-    monkeypatch.setattr(Trainer, "_check_finite", lambda self, loss, epoch: looks.append(loss))
+    checks: list[float] = []
+    monkeypatch.setattr(Trainer, "_check_finite", lambda self, loss, epoch: checks.append(loss))
     trainer(data, batch=2).run_epoch()
-    assert len(looks) == 3  # of 30 steps: the first, all of them, and the validation
+    assert len(checks) == 3  # of 30 steps: the first, all of them, and the validation
 
 
 @pytest.mark.parametrize("head", ["dense", "soft", "sparse"])

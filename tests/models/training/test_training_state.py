@@ -22,11 +22,11 @@ def state() -> TrainingState:
 def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     written = state()
     write_state(tmp_path, written)
-    found = read_state(tmp_path)
-    assert found is not None
-    assert (found.config, found.data, found.history) == (written.config, written.data, written.history)
+    result = read_state(tmp_path)
+    assert result is not None
+    assert (result.config, result.data, result.history) == (written.config, written.data, written.history)
     for group in ("model", "best", "optimizer"):
-        before, after = getattr(written, group), getattr(found, group)
+        before, after = getattr(written, group), getattr(result, group)
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
 
