@@ -1,4 +1,4 @@
-"""What it costs: forms, workloads, clocks and traces, and the command line.
+"""What it costs: forms, subjects, clocks and traces, and the command line.
 
 Importing this package sets what must stand in the environment before torch is imported: threads that wait asleep, not
 spinning, since a spinning thread slows whatever else runs on the machine; and a profiler that keeps its log to itself.

@@ -20,7 +20,7 @@ from bench.cases.measure import measure_group
 from bench.cases.replay import REPLAY
 from bench.cases.result import Outcome, benchmark_entry, group_name
 from bench.errors import BenchError
-from bench.subjects.workloads import chosen_dtypes
+from bench.subjects.subject import chosen_dtypes
 from bench.suites.suite import SUITES, Suite, chosen_forms, chosen_subjects, groups
 from bench.timing.ceilings import measure_ceilings
 from models.device import DEVICES, pick_device

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from bench.subjects.skew import Skew
-from bench.subjects.workloads import Subject, dtype_name
+from bench.subjects.subject import Subject, dtype_name
 from reports.records.record import Cache, ClockName
 
 Part = Literal["head", "classifier"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.cases.case import Case
 from bench.cases.prepare import REFERENCE_FLOPS
 from bench.forms import form
-from bench.subjects.workloads import dtype_name
+from bench.subjects.subject import dtype_name
 from bench.timing.sampling import LEAST_BLOCKS
 from models.heads.cost import flops, parameters
 from reports.records.record import Ceilings

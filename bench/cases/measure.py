@@ -24,7 +24,7 @@ from bench.cases.record import case_record
 from bench.cases.result import Outcome
 from bench.cases.unmeasurable import UnmeasurableError
 from bench.errors import BenchError
-from bench.subjects.workloads import Subject
+from bench.subjects.subject import Subject
 from bench.timing import environment
 from bench.timing.clock import Call
 from bench.timing.eviction import ColdCaches, Rotation

@@ -23,7 +23,7 @@ from bench.correctness.equivalence import deviation, head_reference
 from bench.correctness.reference import Reference
 from bench.forms import Form, Runner, form
 from bench.subjects.skew import unsteerable
-from bench.subjects.workloads import Subject, input_rows, working_set
+from bench.subjects.subject import Subject, input_rows, working_set
 from bench.timing import environment
 from bench.timing.clock import synchronise
 from bench.timing.graphs import Graph, captured, waits_for_device

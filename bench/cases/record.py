@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.cases.case import Case
 from bench.forms import form
-from bench.subjects.workloads import dtype_name
+from bench.subjects.subject import dtype_name
 from models.heads.cost import flops, least_bytes, parameters
 from reports.records.record import CaseRecord, Step
 

@@ -11,7 +11,7 @@ from bench.cases.case import Case
 from bench.cases.result import ResultFile
 from bench.errors import BenchError
 from bench.forms import form
-from bench.subjects.workloads import Subject
+from bench.subjects.subject import Subject
 from bench.timing.environment import versions
 from models.device import device_name
 from reports.records.record import CaseRecord, Status

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bench.cases.case import Case
     from bench.cases.measure import Measured
     from bench.cases.result import Outcome
-    from bench.subjects.workloads import Subject
+    from bench.subjects.subject import Subject
     from bench.suites.suite import Suite
     from reports.records.record import Ceilings
 

@@ -128,7 +128,7 @@ def _trial(form: Form, head: Head, device: torch.device, *, quick: bool) -> tupl
 
     from bench.correctness.equivalence import deviation, head_reference
     from bench.errors import told
-    from bench.subjects.workloads import dtype_name
+    from bench.subjects.subject import dtype_name
 
     dtypes = (torch.float32,) if device.type == "cpu" else (torch.bfloat16, torch.float16, torch.float32)
     reasons = {dtype: form.unavailable(head.config, device, dtype) for dtype in dtypes}

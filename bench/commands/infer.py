@@ -41,7 +41,7 @@ def infer(
     """
     from bench.errors import BenchError, told
     from bench.forms import form as form_named
-    from bench.subjects.workloads import resolve_dtype
+    from bench.subjects.subject import resolve_dtype
     from bench.timing.clock import synchronise
     from bench.timing.precision import exact_float32
     from models.classifier.checkpoint import load

@@ -63,7 +63,7 @@ def measurement(
     Raises `BenchError` for bad options, or if nothing could be measured.
     """
     from bench.errors import BenchError
-    from bench.subjects.workloads import chosen_dtypes
+    from bench.subjects.subject import chosen_dtypes
     from bench.timing.cold_start import empty_compiler_caches
     from models.device import pick_device
 

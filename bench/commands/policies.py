@@ -161,7 +161,7 @@ def _measure(
     """Measure the latency of the trained heads, unless all of it is there."""
     from rich.progress import Progress as Bar
 
-    from bench.cases.policy_latency import is_measured, measure_latency
+    from bench.suites.policy_latency import is_measured, measure_latency
     from bench.timing.cold_start import empty_compiler_caches
     from models.device import pick_device
 

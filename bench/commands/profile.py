@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.cases.case import Shape
-    from bench.subjects.workloads import Subject
+    from bench.subjects.subject import Subject
     from reports.output.blocks import Table
     from reports.records.profile import LeftOut, Profile
 
@@ -65,7 +65,7 @@ def profile(
     from bench.cases.case import Shape
     from bench.errors import BenchError
     from bench.profile.file import NAME
-    from bench.subjects.workloads import load_subjects, resolve_dtype
+    from bench.subjects.subject import load_subjects, resolve_dtype
     from bench.timing import environment
     from bench.timing.precision import exact_float32
     from models.device import device_name, pick_device
@@ -137,7 +137,7 @@ def _passes(
     from bench.forms import form
     from bench.profile.file import form_profile
     from bench.profile.trace import profile_form
-    from bench.subjects.workloads import dtype_name, feature_rows
+    from bench.subjects.subject import dtype_name, feature_rows
     from bench.suites.suite import chosen_forms
     from reports.records.profile import LeftOut
 

@@ -27,8 +27,8 @@ def self_test(
     The code is that of the trained heads that come with moegap, in several forms. Sampling takes at most COMPARISONS x
     2 x SECONDS.
     """
-    from bench.cases import self_test as comparing
     from bench.errors import BenchError
+    from bench.suites import self_test as comparing
     from models.device import pick_device
     from models.storage import make_folder, write_atomically
     from reports.noise import self_test as verdicts

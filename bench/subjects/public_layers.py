@@ -22,7 +22,7 @@ from torch import nn
 
 from bench.errors import BenchError
 from bench.subjects.layers import LAYERS, MODELS, Layer
-from bench.subjects.workloads import Subject
+from bench.subjects.subject import Subject
 from bench.timing.environment import available_memory
 from models.classifier.classifier import Classifier
 from models.config import InputConfig, ModelConfig

@@ -21,7 +21,7 @@ from bench.cases.measure import measure_group
 from bench.cases.record import case_record
 from bench.cases.result import Outcome, ResultFile
 from bench.errors import BenchError
-from bench.subjects.workloads import Subject, dtype_name
+from bench.subjects.subject import Subject, dtype_name
 from bench.suites.break_even import CLASSES, Cell, Grid, Known, Probe, Sizes, expected_probes, next_probes
 from bench.timing import environment
 from bench.timing.blocks import block_medians

@@ -17,7 +17,7 @@ from bench.cases.case import Case, Shape
 from bench.errors import BenchError
 from bench.forms import default_forms, form
 from bench.subjects.skew import SKEWS, Skew
-from bench.subjects.workloads import Subject, load_subjects, preset_subjects
+from bench.subjects.subject import Subject, load_subjects, preset_subjects
 from bench.timing.clock import clocks
 from models import zoo
 

@@ -26,7 +26,7 @@ from bench.cases.resume import check_conditions
 from bench.errors import BenchError
 from bench.subjects import public_layers
 from bench.subjects.skew import Skew
-from bench.subjects.workloads import Subject, dtype_name
+from bench.subjects.subject import Subject, dtype_name
 from bench.timing import environment
 from bench.timing.ceilings import measure_ceilings
 from reports.records.record import Cache, Ceilings, ClockName, Status

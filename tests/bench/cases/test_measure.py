@@ -16,7 +16,7 @@ from bench.errors import BenchError, UnavailableError
 from bench.forms import forms
 from bench.forms.form import Form, Runner
 from bench.subjects import public_layers
-from bench.subjects.workloads import Subject
+from bench.subjects.subject import Subject
 from bench.timing import environment
 from bench.timing.graphs import Graph
 from bench.timing.sampling import LEAST_BLOCKS

@@ -24,7 +24,7 @@ import torch
 from bench.cases.case import Shape
 from bench.errors import BenchError
 from bench.forms import form
-from bench.subjects.workloads import Subject, input_rows, load_subjects
+from bench.subjects.subject import Subject, input_rows, load_subjects
 from bench.timing import environment
 from bench.timing.clock import Call, clocks, synchronise
 from bench.timing.precision import exact_float32

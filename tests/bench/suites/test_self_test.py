@@ -10,9 +10,9 @@ import psutil
 import pytest
 import torch
 
-from bench.cases import self_test as bench_self_test
-from bench.cases.self_test import BUSY, SLOWDOWNS, self_test
 from bench.errors import BenchError
+from bench.suites import self_test as bench_self_test
+from bench.suites.self_test import BUSY, SLOWDOWNS, self_test
 from bench.timing.sampling import Timed
 from reports.noise import self_test as report
 from reports.reading import documents, files

@@ -12,7 +12,7 @@ import torch
 from bench.cases.case import Case, Shape
 from bench.cases.measure import measure_group
 from bench.cases.result import Outcome
-from bench.subjects.workloads import load_subjects
+from bench.subjects.subject import load_subjects
 from bench.timing.sampling import Progress
 from models.device import device_name
 from models.policies.results import PolicyResults

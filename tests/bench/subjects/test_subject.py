@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.subjects.workloads import feature_rows, load_subjects, preset_subjects, resolve_dtype, working_set
+from bench.subjects.subject import feature_rows, load_subjects, preset_subjects, resolve_dtype, working_set
 from bench.suites.suite import SUITES, chosen_forms, groups, suite_named
 from models.heads import cost
 
