@@ -1,4 +1,6 @@
-"""The base of every error that bad input to `bench` can cause, and how other libraries' errors are told."""
+"""The base of every error that bad input to `bench` can cause, and other libraries' errors in one line."""
+
+from pydantic import ValidationError
 
 
 class BenchError(Exception):
@@ -9,7 +11,7 @@ class UnavailableError(BenchError):
     """A form cannot run this head here, which shows only when it is prepared; the message says why."""
 
 
-def told(error: BaseException) -> str:
+def message(error: BaseException) -> str:
     """Return another library's error as one line."""
     return f"{type(error).__name__}: {first_line(error)}"
 
@@ -17,6 +19,14 @@ def told(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or [""])[0]
+
+
+def unwritable(error: ValidationError) -> str:
+    """Return which value a result file refuses, and why, as one sentence."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"])) or error.title
+    rule = first["msg"].removeprefix("Input ")
+    return f"cannot write the result: {field} {rule}, and it is {first['input']!r}; correct it where it comes from"
 
 
 def printable(text: str) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.cases.case import Case
 from bench.cases.operators import count_operators
 from bench.cases.prepare import Prepared
-from bench.errors import told
+from bench.errors import message
 from bench.forms import form
 from bench.forms.steps import Steps
 from bench.profile.stage_times import stage_times
@@ -70,7 +70,7 @@ def add_stages(case: Case, whole: Prepared, features: Tensor) -> None:
 
 def _note(prepared: Prepared, what: str, error: Exception) -> None:
     """Say in what the runner ran on why there is none of `what`."""
-    prepared.fields["runs_on"] = {**prepared.fields["runs_on"], what: f"none: {told(error)}"}
+    prepared.fields["runs_on"] = {**prepared.fields["runs_on"], what: f"none: {message(error)}"}
 
 
 def _graphs(calls: dict[Step, Call]) -> dict[Step, Call] | None:

@@ -16,8 +16,10 @@ STEPS = 4
 """Steps of a form that can be split, about."""
 OFTEN = 2.0
 """Times its arithmetic at peak that a long call usually takes."""
-REFERENCE_RATE, CONVERTED = 2e10, 2e8
-"""Operations of the reference in a second, and numbers that are made, moved to the host or widened in one."""
+REFERENCE_RATE = {"cpu": 2e10, "cuda": 2e11}
+"""Operations of the reference per second; on a GPU with the time to move its rows there and back."""
+CONVERTED = 2e8
+"""Numbers per second that are drawn, moved to the host or widened."""
 
 
 def estimated_seconds(
@@ -46,7 +48,8 @@ def _refused(case: Case) -> bool:
 def _input_seconds(case: Case) -> float:
     """Return about how long it takes to make the rows of a head alone and their float64 reference."""
     shape, config = case.shape, case.subject.head.config
-    reference = min(REFERENCE_FLOPS, flops(config, shape.rows).total) / REFERENCE_RATE
+    device = shape.device.type
+    reference = min(REFERENCE_FLOPS[device], flops(config, shape.rows).total) / REFERENCE_RATE[device]
     return reference + (parameters(config) + shape.rows * config.features) / CONVERTED
 
 

@@ -36,8 +36,13 @@ from reports.records.record import Status
 
 MEMORY_SHARE = 0.6
 """Share of the free memory that a case may be expected to take."""
-REFERENCE_FLOPS, LEAST_CHECKED = 2e10, 16
-"""Operations of the float64 reference beyond which it computes a sample of the rows, of so many at least."""
+REFERENCE_FLOPS = {"cpu": 2e10, "cuda": 2e12}
+"""Most operations of the float64 reference; with more it computes a sample of the rows.
+
+A GPU is allowed a hundred times as many, because the reference takes the experts' products where the weights lie.
+"""
+LEAST_CHECKED = 16
+"""Rows of that sample, at least."""
 MOST_COMPARED = 2**22
 """Values compared at most, of an output that is not the head's."""
 CHECKED_FLOPS = 10**6
@@ -106,7 +111,7 @@ def _checked(head: Head, features: Tensor) -> Tensor | None:
     A sample of them where all would take it minutes and no row's logits depend on another's.
     """
     N, config = len(features), head.config
-    rows = int(REFERENCE_FLOPS / max(1, flops(config, 1).total))
+    rows = int(REFERENCE_FLOPS[features.device.type] / max(1, flops(config, 1).total))
     if config.batch_coupled or rows >= N:
         return None
     return _spread(N, max(LEAST_CHECKED, rows), features.device)

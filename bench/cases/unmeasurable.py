@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bench.errors import UnavailableError, first_line, told
+from bench.errors import UnavailableError, first_line, message
 from reports.records.record import Status
 
 
@@ -27,4 +27,4 @@ def unmeasurable(error: Exception) -> UnmeasurableError:
         return UnmeasurableError(Status.UNAVAILABLE, str(error))
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return UnmeasurableError(Status.SKIPPED, f"out of memory: {first_line(error)}")
-    return UnmeasurableError(Status.FAILED, told(error))
+    return UnmeasurableError(Status.FAILED, message(error))

@@ -127,7 +127,7 @@ def _trial(form: Form, head: Head, device: torch.device, *, quick: bool) -> tupl
     import torch
 
     from bench.correctness.equivalence import deviation, head_reference
-    from bench.errors import told
+    from bench.errors import message
     from bench.subjects.subject import dtype_name
 
     dtypes = (torch.float32,) if device.type == "cpu" else (torch.bfloat16, torch.float16, torch.float32)
@@ -142,7 +142,7 @@ def _trial(form: Form, head: Head, device: torch.device, *, quick: bool) -> tupl
     try:
         found = deviation(form.prepare(head, x)(x), head_reference(head, x), x)
     except Exception as error:
-        return "no", told(error)
+        return "no", message(error)
     seen = f"{dtype_name(dtype)} logits within {found.error:.1g} of float64, {found.tolerance:.0e} allowed"
     if not found.acceptable:
         return "WRONG", seen

@@ -39,7 +39,7 @@ def infer(
     The head takes all rows of INPUTS as one batch. With the policies `capacity` and `expert_choice` the rows of a batch
     compete for the experts, so a row's logits depend on the other rows of INPUTS.
     """
-    from bench.errors import BenchError, told
+    from bench.errors import BenchError, message
     from bench.forms import form as form_named
     from bench.subjects.subject import resolve_dtype
     from bench.timing.clock import synchronise
@@ -66,7 +66,7 @@ def infer(
         synchronise(place)
     except Exception as error:
         raise BenchError(
-            f"form {form} failed on features {tuple(x.shape)}: {told(error)}; try another --form"
+            f"form {form} failed on features {tuple(x.shape)}: {message(error)}; try another --form"
         ) from None
     buffer = io.BytesIO()
     _save(buffer, logits)

@@ -133,7 +133,7 @@ def _passes(
     subject: Subject, names: Sequence[str], shapes: Sequence[Shape], graph: bool, out: Path, say: Callable[[str], None]
 ) -> Iterator[Profile | LeftOut]:
     """Yield what a pass over each form at each shape shows, with `graph` also over the replay of its graph."""
-    from bench.errors import BenchError, told
+    from bench.errors import BenchError, message
     from bench.forms import form
     from bench.profile.file import form_profile
     from bench.profile.trace import profile_form
@@ -155,7 +155,7 @@ def _passes(
         try:
             found = profile_form(chosen, head, x, out, name=name, graph=replayed)
         except (BenchError, RuntimeError) as error:
-            reason = str(error) if isinstance(error, BenchError) else told(error)
+            reason = str(error) if isinstance(error, BenchError) else message(error)
             yield LeftOut(form=chosen.name, rows=N, graph=replayed, reason=reason)
         else:
             yield form_profile(found, out, form=chosen.name, rows=N, graph=replayed)

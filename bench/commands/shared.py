@@ -33,7 +33,11 @@ DtypesOption = Annotated[
     list[str] | None, typer.Option(help="float32, float16 or bfloat16; may be repeated. By default float32.")
 ]
 FormsOption = Annotated[
-    list[str] | None, typer.Option(help="A form; may be repeated; `moegap doctor` lists them. By default all.")
+    list[str] | None,
+    typer.Option(
+        help="A form; may be repeated; `moegap doctor` lists them. By default the suite's forms; peers and anchors "
+        "only by name."
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="Threads on a CPU. By default one for each core that torch finds.")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from bench.errors import BenchError, told
+from bench.errors import BenchError, message
 from bench.forms.form import Form, Runner
 
 __all__ = ["Form", "Runner", "default_forms", "form", "forms"]
@@ -74,7 +74,7 @@ def _loaded(entry: EntryPoint) -> Form:
     try:
         form = entry.load()
     except Exception as error:  # whatever a foreign package raises must not stop the other forms
-        return _broken(entry, told(error))
+        return _broken(entry, message(error))
     return form if isinstance(form, Form) else _broken(entry, f"it is a {type(form).__name__}, not a Form")
 
 

@@ -95,7 +95,7 @@ def _trained(path: Path) -> Subject:
         images=checkpoint.config.input,
         weights="trained",
         data=checkpoint.config.data,
-        test_accuracy=checkpoint.metrics["test_accuracy"],
+        test_accuracy=checkpoint.metrics.get("test_accuracy"),
         features=checkpoint.features,
         weights_sha256=checkpoint.config.sha256["model.safetensors"],
     )

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from bench.errors import told
+from bench.errors import message
 from bench.timing.anchor import Anchor
 from bench.timing.blocks import block_medians, median_interval
 from bench.timing.clock import Call, samples
@@ -128,7 +128,7 @@ def _warm_up(item: Timed, seconds: float) -> None:
             if item.cost > seconds:
                 break
     except Exception as error:
-        item.failure = told(error)
+        item.failure = message(error)
 
 
 def _take_block(item: Timed, block: int, seconds: float, watch: Disturbances) -> None:
@@ -146,7 +146,7 @@ def _take_block(item: Timed, block: int, seconds: float, watch: Disturbances) ->
         item.samples += _take(item, calls)
         item.blocks += [block] * calls
     except Exception as error:
-        item.failure = told(error)
+        item.failure = message(error)
     item.failure = item.failure or watch.found()
 
 

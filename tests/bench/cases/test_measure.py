@@ -349,7 +349,7 @@ def test_made_rows_are_recorded_with_their_histogram():
 
 
 def test_a_reference_that_would_take_minutes_checks_a_sample_of_rows(monkeypatch):
-    monkeypatch.setattr(prepare, "REFERENCE_FLOPS", 0)
+    monkeypatch.setitem(prepare.REFERENCE_FLOPS, "cpu", 0)
     cases = group([subject()], ["loop"], rows=200)
     assert run(cases)["loop"].record.checked_rows == prepare.LEAST_CHECKED
     with_form(monkeypatch, "mutant", lambda head, x: head(x) * 1.01)
