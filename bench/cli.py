@@ -46,7 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "policies": policies,
     "sharpness": sharpness,
 }
-"""In the order in which `moegap --help` shows them: measure, read, look closer, train."""
+"""In the order of `moegap --help`: measure, read, look closer, train."""
 
 app = typer.Typer(
     name="moegap",

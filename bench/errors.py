@@ -4,11 +4,11 @@ from pydantic import ValidationError
 
 
 class BenchError(Exception):
-    """Bad input; the message is one sentence that names the thing and the fix, fit to be shown to a user."""
+    """Bad input; the message is one sentence for the user that names the thing and the fix."""
 
 
 class UnavailableError(BenchError):
-    """A form cannot run this head here, which shows only when it is prepared; the message says why."""
+    """A form turned out to be unable to run this head while it was prepared; the message says why."""
 
 
 def message(error: BaseException) -> str:
@@ -30,5 +30,5 @@ def unwritable(error: ValidationError) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` fit for a terminal: what is not seen, such as a line break or an escape, becomes "?"."""
+    """Return `text` safe for a terminal: invisible characters, such as line breaks and escapes, become "?"."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -15,8 +15,8 @@ from bench.commands.shared import (
     columns,
     command_line,
     examples,
-    given,
     on_interrupt,
+    present,
     print_table,
     terminal,
 )
@@ -115,7 +115,7 @@ def policies(
     from models.progress import Progress
 
     forms = chosen_forms(form or ()) if latency else []
-    shared = given({"experts": experts, "hidden": hidden, "k": k})
+    shared = present({"experts": experts, "hidden": hidden, "k": k})
     plan = Plan(
         data=data,
         contenders=contenders(policy or (), shared),
@@ -123,7 +123,7 @@ def policies(
         preset=preset,
         source=None if features is None else load(features),
         shared=shared,
-        changes=given({"epochs": epochs, "batch": batch, "lr": lr}),
+        changes=present({"epochs": epochs, "batch": batch, "lr": lr}),
     )
     exact_float32()
     progress = Progress()

@@ -77,7 +77,7 @@ def command_line(*, without: str = "") -> str:
     return shlex.join(["moegap", *(word for word in sys.argv[1:] if word != without)])
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
+def present(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that have a value."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import DeviceOption, command_line, examples, given, on_interrupt
+from bench.commands.shared import DeviceOption, command_line, examples, on_interrupt, present
 
 OUT = Path("runs/sharpness")
 
@@ -92,7 +92,7 @@ def sharpness(
         "surface": None if surface else 0,
         "worst_case": worst_case,
     }
-    config = sharpness_config(**{**(QUICK if quick else {}), **given(options)})
+    config = sharpness_config(**{**(QUICK if quick else {}), **present(options)})
     check_names(checkpoints)
     exact_float32()
     progress = Progress()

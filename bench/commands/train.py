@@ -13,8 +13,8 @@ from bench.commands.shared import (
     columns,
     command_line,
     examples,
-    given,
     on_interrupt,
+    present,
     print_table,
     terminal,
 )
@@ -123,12 +123,12 @@ def train(
         "overflow": overflow,
         "bias_correction": bias_correction or None,
     }
-    options = {**given(changes), "head_changes": given(head_changes), "balance": _weights(balance or [])}
+    options = {**present(changes), "head_changes": present(head_changes), "balance": _weights(balance or [])}
     name = name_of(data)
     if len(head) == 1 and head != [ALL] and seeds is None:
         from models.training.recipes import train_config
 
-        config = train_config(data, head[0], preset, **options, **given({"seed": seed}))
+        config = train_config(data, head[0], preset, **options, **present({"seed": seed}))
         _train_one(config, out or Path("runs") / f"{name}-{config.head}", device)
     else:
         from models.training.study import study_configs

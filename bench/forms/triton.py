@@ -90,7 +90,7 @@ class Kernels:
     def routed(self, x: Tensor) -> RoutingSource:
         """Return the routing of x (N, D), decided in torch."""
         with stage("route"):
-            return given(self.head.routing(x))
+            return routing_source(self.head.routing(x))
 
     def problem(self, x: Tensor, routing: RoutingSource | None = None) -> Problem:
         """Return the sizes of a call on x (N, D)."""
@@ -114,7 +114,7 @@ class Kernels:
         return min(options, key=lambda each: each.seconds(problem, machine))
 
 
-def given(routing: Routing) -> RoutingSource:
+def routing_source(routing: Routing) -> RoutingSource:
     """Return a routing as the kernels take it."""
     if routing.per_row is not None:
         return TopK(routing.ids, routing.row_weights)
@@ -153,7 +153,7 @@ def _steps(head: Head, x: Tensor) -> Steps:
     """Return the steps of the grouped path; a fused path is one launch, which has none."""
     kernels = Kernels(head)
     routing = kernels.head.routing(x)
-    fixed = given(routing)
+    fixed = routing_source(routing)
     if isinstance(fixed, TopK):
         fixed = replace(fixed, ids=fixed.ids.int())
     options = kernels.chosen(x, kernels.gate or fixed)

@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
-from bench.forms.triton import Kernels, given, kernel_runner, runs_on, unavailable, untimeable
+from bench.forms.triton import Kernels, kernel_runner, routing_source, runs_on, unavailable, untimeable
 from kernels.paths.fused_rows import FusedRows
 from kernels.paths.fused_tiles import FusedTiles
 from kernels.paths.grouped import Grouped
@@ -34,7 +34,7 @@ def _prepare_path(paths: tuple[type[Options], ...], head: Head, example: Tensor)
 
 def _prepare_given(head: Head, example: Tensor) -> Runner:
     kernels = Kernels(head)
-    routing = given(exact_routing(kernels.head, example))
+    routing = routing_source(exact_routing(kernels.head, example))
     options = kernels.chosen(example, routing)
     return torch_runner(partial(kernels, routing=routing, options=options), example, **runs_on(options))
 

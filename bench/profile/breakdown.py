@@ -123,7 +123,7 @@ def _add_host(totals: _Totals, call: Span, ranges: Timeline, operators: list[Spa
     own = _add_operators(totals, operators)
     gap = call.end - call.start - sum(own)
     if totals.told_by == "ranges":
-        for span, nanoseconds in zip(ranges.spans, ranges.own(), strict=True):
+        for span, nanoseconds in zip(ranges.spans, ranges.self_times(), strict=True):
             totals.parts[_stage(span)] += nanoseconds
     else:
         for operator, nanoseconds in zip(operators, own, strict=True):
@@ -149,12 +149,12 @@ def _add_device(totals: _Totals, call: Span, ranges: Timeline, work: list[tuple[
     totals.parts[OTHER] += call.end - call.start - sum(busy)
     launching = replace(call, end=max([call.start, *(launch.end for _, launch in work if launch)])).within(call)
     totals.host += launching.end - launching.start
-    totals.overlap += sum(Timeline([span.within(launching) for span in done]).own())
+    totals.overlap += sum(Timeline([span.within(launching) for span in done]).self_times())
 
 
 def _add_operators(totals: _Totals, spans: list[Span]) -> list[int]:
     """Add operators or device work by name, and return the nanoseconds of each."""
-    nanoseconds = Timeline(spans).own()
+    nanoseconds = Timeline(spans).self_times()
     for span, own in zip(spans, nanoseconds, strict=True):
         where = "gpu" if span.category in DEVICE_WORK else span.args.get(PROVIDER, "cpu")
         totals.operators[span.name, where] += own

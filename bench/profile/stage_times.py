@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.forms import Form, Runner
 from bench.forms.stages import OTHER
 from bench.profile.breakdown import breakdown
-from bench.profile.trace import write_own_trace, write_trace
+from bench.profile.trace import write_engine_trace, write_trace
 from bench.timing.clock import timed
 from models.heads.heads import Head
 
@@ -39,7 +39,7 @@ def stage_times(form: Form, runner: Runner, head: Head, x: Tensor) -> StageTimes
     """
     calls = max(LEAST_CALLS, min(MOST_CALLS, int(SECONDS / timed(lambda: runner(x), "wall", x.device))))
     with tempfile.TemporaryDirectory() as folder:
-        own = write_own_trace(form, head, x, Path(folder), calls) if not x.is_cuda else None
+        own = write_engine_trace(form, head, x, Path(folder), calls) if not x.is_cuda else None
         seen = breakdown(own or write_trace(runner, x, Path(folder), calls), middle=True)
     if x.is_cuda and not any(operator.where == "gpu" for operator in seen.operators):
         return StageTimes({}, "")

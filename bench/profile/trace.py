@@ -59,7 +59,7 @@ def profile_form(
     with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):  # so a trace has its kernels for a CPU
         runner = form.prepare(head, x)
     path = write_trace(_replayed(form, runner, x) if graph else runner, x, out_dir / name, steps)
-    own = None if graph else write_own_trace(form, head, x, out_dir / name, steps)
+    own = None if graph else write_engine_trace(form, head, x, out_dir / name, steps)
     seen = breakdown(path if own is None or x.is_cuda else own)
     if x.is_cuda and len(x) and not any(operator.where == "gpu" for operator in seen.operators):
         raise BenchError(
@@ -111,7 +111,7 @@ def write_trace(runner: Runner, x: Tensor, folder: Path, steps: int) -> Path:
     return path
 
 
-def write_own_trace(form: Form, head: Head, x: Tensor, folder: Path, steps: int) -> Path | None:
+def write_engine_trace(form: Form, head: Head, x: Tensor, folder: Path, steps: int) -> Path | None:
     """Write what the form's engine says of `steps` calls on x (N, D) as a trace of its own beside torch's in `folder`.
 
     Its name is none that TensorBoard's plugin takes for a trace of torch; Perfetto opens it. Returns None, and writes

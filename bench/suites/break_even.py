@@ -1,12 +1,12 @@
-"""From how many rows on a sparse head is faster than the dense one of as many expert parameters: what to measure next.
+"""Which rows to measure next, to find from how many rows on a sparse head is faster than the dense one.
 
-A cell of the map is a layer with k experts per row; its rows are searched by bisection, in powers of two: first both
-ends, then the middle between two neighbours that disagree, until neighbours stand next to each other. What is assumed:
-between two neighbours that agree the sign does not change. Only one such gap is checked, the whole range where both
-ends agree, at its middle; a dip narrower than a gap is missed. A number of rows that is unclear is kept and is neither
-side, so the search goes on between it and both its clear neighbours, until a cell has more than `MOST_UNCLEAR` of them.
+Both have as many expert parameters. A cell of the map is a layer with k experts per row. Its rows, powers of two, are
+searched by bisection: first both ends, then the middle between two neighbours that disagree, until these are adjacent.
+Between two neighbours that agree the sign is assumed not to change, so a dip narrower than such a gap is missed. One
+such gap is checked at its middle: the whole range, if both ends agree. An unclear number of rows is on neither side, so
+the search goes on between it and its clear neighbours, until a cell has more than `MOST_UNCLEAR` of them.
 
-What comes next depends on what is known and on nothing else, so a search can stop at any time and go on later.
+The next rows depend on the known ones alone, so a search can stop at any time and be continued.
 
 Letters: D input width, H hidden width of one expert, E experts, k experts per row, N rows.
 """
@@ -23,10 +23,10 @@ from statistics import median
 from bench.timing.blocks import median_interval
 
 CONFIDENCE = 0.99
-"""Of the interval that decides a side: high, as it is looked at again and again."""
+"""Of the interval that decides a side; high, because many are looked at."""
 MOST_ROWS = 65_536
 MOST_UNCLEAR = 4
-"""Unclear numbers of rows in a cell beyond which the search no longer goes on beside unclear ones."""
+"""With more unclear numbers of rows than this in a cell, the search no longer goes on beside unclear ones."""
 CLASSES = 10
 """Output width of every head in the map, the paper's."""
 
@@ -57,19 +57,19 @@ class Cell:
 
 
 class Side(StrEnum):
-    """On which side of break-even the sparse head is at a number of rows."""
+    """The side of break-even on which a sparse head is at some number of rows."""
 
     FASTER = "faster"
     SLOWER = "slower"
     UNCLEAR = "unclear"
-    ABSENT = "absent"  # there is no pair of times
+    ABSENT = "absent"  # one of the heads has no time
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The seconds of the fastest dense and the fastest sparse form at one number of rows, by block: each its median.
+    """The median seconds in each block of the fastest dense and the fastest sparse form at one number of rows.
 
-    Both are empty where no form of one of them got a time.
+    A head without a time has an empty mapping.
     """
 
     dense: Mapping[int, float]
@@ -83,15 +83,12 @@ class Probe:
 
     @property
     def speedup(self) -> float | None:
-        """The median over the blocks, None where there is none."""
+        """The median over the blocks, None without any."""
         return median(self.ratios) if self.ratios else None
 
     @property
     def side(self) -> Side:
-        """Which side of 1 the interval of the median ratio lies on.
-
-        Of too few blocks for an interval it is unclear.
-        """
+        """The side of 1 on which the interval of the median ratio lies; unclear with too few blocks for an interval."""
         if not self.ratios:
             return Side.ABSENT
         interval = median_interval(self.ratios, CONFIDENCE)

@@ -1,10 +1,11 @@
-"""What the measurement ran on: machine, device, versions, commit, and what changes from minute to minute."""
+"""What a measurement runs on: machine, device, versions, commit, load, clock and power."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -22,7 +23,7 @@ LIBRARIES = ("torch", "triton", "onnxruntime-gpu", "onnxruntime", "numpy", "pyte
 
 
 def snapshot(device: torch.device) -> dict[str, Any]:
-    """Return the environment fields of a `CaseRecord`, as they are now."""
+    """Return the present environment as fields of a `CaseRecord`."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "device_name": device_name(device),
@@ -39,13 +40,11 @@ def snapshot(device: torch.device) -> dict[str, Any]:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that are timed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for library in LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(metadata.PackageNotFoundError):
+            installed[library] = metadata.version(library)
+    return installed
 
 
 @cache
@@ -72,5 +71,5 @@ def available_memory(device: torch.device) -> int:
 
 
 def gpu_state(device: torch.device) -> dict[str, Any]:
-    """Return driver, clock, temperature and power of a GPU as they are now; nothing for a CPU."""
+    """Return driver, clock, temperature and power of a GPU at this moment; nothing for a CPU."""
     return GpuWatch(device).state()

@@ -176,7 +176,7 @@ def graphs(monkeypatch):
 def replayed(form):
     """The replay of a case as a GPU would have it, prepared on a CPU."""
     (case,) = group([subject()], [form])
-    given = prepare.inputs(case.subject, case.shape, 0)
+    given = prepare.make_input(case.subject, case.shape, 0)
     ready = prepare.prepare(case, given, memory=False)
     there = replace(case, shape=replace(case.shape, device=torch.device("cuda")), clock="graph")
     return prepare.replay_of(there, ready, given.x), ready
