@@ -1,4 +1,4 @@
-"""`moegap profile`: where the time of each form goes, as a table, as traces and as a file for the report."""
+"""`moegap profile`: where each form's time goes, as a table, as traces and as a file for the report."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def profile(
         Path, typer.Option(help="Folder for the traces, a log directory of TensorBoard, and profile.json.")
     ] = OUT,
 ) -> None:
-    """Profile the head of a checkpoint in several forms and leave a trace of each.
+    """Profile the head of a checkpoint in every form, and write a trace of each.
 
-    Profiling slows every call: the table shows where the time goes, `moegap bench` measures how long a call takes.
+    Profiling slows every call: the table shows where the time goes; `moegap bench` measures how long a call takes.
     """
     from bench.cases.case import Shape
     from bench.errors import BenchError
@@ -89,9 +89,7 @@ def profile(
     left_out = [each for each in passes if isinstance(each, LeftOut)]
     if not profiles:
         reasons = dict.fromkeys(f"{each.label}: {each.reason}" for each in left_out)
-        raise BenchError(
-            f"no form of those asked for can run here ({'; '.join(reasons)}); choose another --form or --device"
-        )
+        raise BenchError(f"none of these forms can run here ({'; '.join(reasons)}); choose another --form or --device")
     config = subject.head.config
     file = ProfileFile(
         format=1,
@@ -118,7 +116,7 @@ def profile(
 
 
 def _show(console: Console, profiles: Sequence[Profile], left_out: Sequence[LeftOut], device: str) -> None:
-    """Print the stages and the longest work of all forms, by number of rows, and what was left out."""
+    """Print the stages and the longest work of all forms for each number of rows, and what was left out."""
     for rows in dict.fromkeys(each.rows for each in profiles):
         same_rows = [each for each in profiles if each.rows == rows]
         console.print()
@@ -132,7 +130,7 @@ def _show(console: Console, profiles: Sequence[Profile], left_out: Sequence[Left
 def _passes(
     subject: Subject, names: Sequence[str], shapes: Sequence[Shape], graph: bool, out: Path, say: Callable[[str], None]
 ) -> Iterator[Profile | LeftOut]:
-    """Yield what a pass over each form at each shape shows, with `graph` also over the replay of its graph."""
+    """Yield the profile of each form at each shape, with `graph` also of the replay of its graph."""
     from bench.errors import BenchError, message
     from bench.forms import form
     from bench.profile.file import form_profile
@@ -153,16 +151,16 @@ def _passes(
         x = feature_rows(subject.features, head.config.features, N).to(place, dtype)  # (N, D)
         name = f"{subject.name}-{chosen.name}{'-graph' * replayed}-n{N}-{dtype_name(dtype)}-{place.type}"
         try:
-            found = profile_form(chosen, head, x, out, name=name, graph=replayed)
+            traces = profile_form(chosen, head, x, out, name=name, graph=replayed)
         except (BenchError, RuntimeError) as error:
             reason = str(error) if isinstance(error, BenchError) else message(error)
             yield LeftOut(form=chosen.name, rows=N, graph=replayed, reason=reason)
         else:
-            yield form_profile(found, out, form=chosen.name, rows=N, graph=replayed)
+            yield form_profile(traces, out, form=chosen.name, rows=N, graph=replayed)
 
 
 def _stage_table(profiles: Sequence[Profile], rows: int, device: str) -> tuple[Table, str]:
-    """Return microseconds per call and share of each stage, pieces of work, busy time and gaps by form; and a note."""
+    """Return a table of microseconds per call and share of each stage, work, busy time and gaps by form; and a note."""
     from bench.forms.stages import OTHER, STAGES
     from reports.output.blocks import Table
 

@@ -46,7 +46,7 @@ DECIDABLE = 1e-6
 class Reference:
     """Logits (N, C) in float64, and which rows (N,) have two or more assignments that float32 cannot decide.
 
-    `otherwise` (N, C) holds the other outcome of rows with a single such assignment, and the `logits` of all other rows.
+    `otherwise` (N, C) has the other outcome for rows with a single such assignment, and the `logits` of all other rows.
     """
 
     logits: Float64
@@ -105,7 +105,7 @@ def _mixture(config: SoftConfig | SparseConfig, weights: Weights, x: Float64, sh
 
 
 def _shares(config: SparseConfig, scores: Float64, selected: NDArray[np.bool_]) -> Float64:
-    """Return weights (N, E), zero where an expert is not selected."""
+    """Return weights (N, E), zero if an expert is not selected."""
     scores = scores / config.temperature
     if config.weights_over == "selected":
         scores = np.where(selected | np.isnan(scores), scores, -np.inf)

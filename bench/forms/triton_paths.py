@@ -1,4 +1,4 @@
-"""Our kernels on a path that they would not always choose, or with the routing given.
+"""Our kernels forced onto one path, or with the routing given.
 
 Letters: N rows, k experts per row.
 """
@@ -22,7 +22,7 @@ from models.routing import Routing
 
 
 def exact_routing(head: SoftMoEHead | SparseMoEHead, x: Tensor) -> Routing:
-    """Return what the head decides for x (N, D) in float64, weights in float32: a routing for forms that have none."""
+    """Return the head's routing of x (N, D) in float64, with float32 weights, for forms that do not route."""
     routing = head.routing(x.double())
     return routing._replace(weights=routing.weights.float())
 

@@ -1,4 +1,4 @@
-"""What a profiling pass over a form saw, as it stands in `profile.json`."""
+"""The entry of `profile.json` for a profiling pass over a form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME = "profile.json"
 
 
 def form_profile(seen: FormTraces, folder: Path, *, form: str, rows: int, graph: bool) -> Profile:
-    """Return what a pass over `form` at N = `rows` saw, its traces as paths from `folder`; `graph` for a replay."""
+    """Return the entry of a pass over `form` at N = `rows`, traces as paths from `folder`; `graph` marks a replay."""
     means = seen.breakdown
     return Profile(
         form=form,

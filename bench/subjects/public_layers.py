@@ -2,8 +2,8 @@
 
 Sizes are those of the models. Biases are zero if a model has none.
 
-The experts of a layer have E (D W + H C) weights, used or not: for Mixtral 2.8 GB in bfloat16 and 5.6 GB in float32. The
-dense head takes as much again, and so does every form that copies the weights into another layout. The float64
+The experts of a layer have E (D W + H C) weights, used or not: for Mixtral 2.8 GB in bfloat16 and 5.6 GB in float32.
+The dense head takes as much again, and so does every form that copies the weights into another layout. The float64
 reference adds 12 bytes per weight of one head in main memory. So widths are divided by the least power of two with
 which all this fits into `MEMORY_SHARE` of the free memory and, on a CPU, a call of `ROWS` rows takes at most `SECONDS`.
 k and E stay, and D stays at least E, so that rows can be made for any routing.
@@ -48,8 +48,8 @@ def subjects(
 ) -> Iterator[list[Subject]]:
     """Return a sparse and a dense subject for each layer of `names`, or of all language models.
 
-    Each pair's weights are drawn from `seed` on `device` in `dtype` when the pair is requested. No pair is kept here, so
-    only one model is in memory at a time if the caller keeps none. Widths are divided by `shrink`, by default
+    Each pair's weights are drawn from `seed` on `device` in `dtype` when the pair is requested. No pair is kept here,
+    so only one model is in memory at a time if the caller keeps none. Widths are divided by `shrink`, by default
     `least_factor`. Raises `BenchError` for an unknown name or a `shrink` that does not divide the widths, and, when a
     pair is requested, for too little memory.
     """

@@ -133,7 +133,7 @@ class Grid:
         return tuple(cell for cell in self.cells if cell.layer == layer)
 
     def excluded(self, form: str, experts: int) -> str:
-        """Return why heads of so many experts, 1 for a dense one, are not measured in a form; "" where they are."""
+        """Return why heads of so many experts, 1 for a dense one, are not measured in a form; "" if they are."""
         if form in self.left_out:
             return self.left_out[form]
         most, why = self.most_experts.get(form, (experts, ""))

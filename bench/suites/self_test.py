@@ -125,7 +125,7 @@ def self_test(
         raise BenchError("a self-test needs at least one comparison and a sampling time above 0 seconds")
     exact_float32()
     rng = random.Random(seed)
-    where = environment.snapshot(device)
+    machine = environment.snapshot(device)
     prepared: dict[int, list[_Code]] = {}
     done: list[SelfComparison] = []
     subjects = load_subjects(zoo.checkpoints())
@@ -141,8 +141,8 @@ def self_test(
         format=1,
         kind="self-test",
         command=command,
-        versions=where.pop("versions"),
-        environment={**where, "device": device_name(device)},
+        versions=machine.pop("versions"),
+        environment={**machine, "device": device_name(device)},
         neighbour=busy,
         seconds=seconds,
         seed=seed,
