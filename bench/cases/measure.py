@@ -108,7 +108,7 @@ def measure_group(
     unproven = _unproven(plan)
     if plan.traces:
         _add_energy(plan.entries)
-    after = {**environment.gpu_state(device), "stopped_by": sampled.stopped_by}
+    after = {**GpuWatch(device).state(), "stopped_by": sampled.stopped_by}
     plan.outcomes += [_finished(entry, after, unproven) for entry in plan.entries]
     return Measured(plan.outcomes, _group(plan, sampled, time.perf_counter() - start))
 

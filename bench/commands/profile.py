@@ -64,7 +64,7 @@ def profile(
     """
     from bench.cases.case import Shape
     from bench.errors import BenchError
-    from bench.profile.file import NAME
+    from bench.profile.trace import PROFILE_FILE
     from bench.subjects.subject import load_subjects, resolve_dtype
     from bench.timing import environment
     from bench.timing.precision import exact_float32
@@ -105,11 +105,13 @@ def profile(
         profiles=tuple(profiles),
         left_out=tuple(left_out),
     )
-    write_result(out / NAME, file)
+    write_result(out / PROFILE_FILE, file)
     routed = f", {config.policy} routing" if config.policy else ""
     console.print(f"{config.kind} head of {checkpoint}{routed}, {dtype}, {device_name(place)}", soft_wrap=True)
     _show(console, profiles, left_out, place.type)
-    console.print(f"\nWritten: {out / NAME}, for `moegap report`, and traces for `moegap traces {out}`", soft_wrap=True)
+    console.print(
+        f"\nWritten: {out / PROFILE_FILE}, for `moegap report`, and traces for `moegap traces {out}`", soft_wrap=True
+    )
     console.print("or, each alone, for https://ui.perfetto.dev:")
     for trace in (trace for each in profiles for trace in each.traces):
         console.print(f"  {out / trace}", soft_wrap=True)
@@ -133,7 +135,6 @@ def _passes(
     """Yield the profile of each form at each shape, with `graph` also of the replay of its graph."""
     from bench.errors import BenchError, message
     from bench.forms import form
-    from bench.profile.file import form_profile
     from bench.profile.trace import profile_form
     from bench.subjects.subject import dtype_name, feature_rows
     from bench.suites.suite import chosen_forms
@@ -156,7 +157,7 @@ def _passes(
             reason = str(error) if isinstance(error, BenchError) else message(error)
             yield LeftOut(form=chosen.name, rows=N, graph=replayed, reason=reason)
         else:
-            yield form_profile(traces, out, form=chosen.name, rows=N, graph=replayed)
+            yield traces.entry(out, form=chosen.name, rows=N, graph=replayed)
 
 
 def _stage_table(profiles: Sequence[Profile], rows: int, device: str) -> tuple[Table, str]:

@@ -42,7 +42,7 @@ def traces(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
 ) -> None:
     """Show traces in TensorBoard's profiler plugin, on this machine alone, until Ctrl-C."""
-    from bench.profile.file import NAME
+    from bench.profile.trace import PROFILE_FILE
 
     expected = run_names(folder)
     with _asked_to_stop() as stop, served(folder, port) as server:
@@ -54,7 +54,7 @@ def traces(
             typer.echo(f"  {run}{'' if run in runs else ' (not shown: its trace cannot be read)'}")
         typer.echo(f"{server.url} (Ctrl-C stops it)")
         typer.echo("Its page loads its chart library from the web.")
-        if (file := folder / NAME).exists():
+        if (file := folder / PROFILE_FILE).exists():
             typer.echo(f"Without a network, `moegap report {file}` shows where the time went.")
         while not stop.wait(EVERY):
             server.check()

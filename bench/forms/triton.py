@@ -43,11 +43,6 @@ def unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) ->
     """Return why our kernels cannot run a head here, or None."""
     if not config.gated:
         return "the Triton kernels run experts behind a gate, and a dense head has none"
-    return kernels_unavailable(device, dtype)
-
-
-def kernels_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return why our kernels cannot run here, or None."""
     interpreted = triton.knobs.runtime.interpret
     if device.type == "cpu" and not interpreted:
         return "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, for correctness only"

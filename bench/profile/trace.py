@@ -25,8 +25,10 @@ from bench.profile.breakdown import Breakdown, breakdown
 from bench.timing.clock import synchronise
 from bench.timing.graphs import captured, waits_for_device
 from models.heads.heads import Head
-from reports.records.profile import Operator
+from reports.records.profile import Operator, Profile
 
+PROFILE_FILE = "profile.json"
+"""In the folder of the traces."""
 WAIT, WARMUP = 1, 3
 STEPS = 10
 
@@ -42,6 +44,27 @@ class FormTraces:
     traces: tuple[Path, ...]
     breakdown: Breakdown
     nodes: tuple[Operator, ...] = ()
+
+    def entry(self, folder: Path, *, form: str, rows: int, graph: bool) -> Profile:
+        """Return the entry of `profile.json` in `folder` for `form` at N = `rows`; `graph` marks a replay."""
+        means = self.breakdown
+        return Profile(
+            form=form,
+            rows=rows,
+            graph=graph,
+            calls=means.calls,
+            told_by=means.told_by,
+            seconds=means.seconds,
+            busy=means.busy,
+            gap=means.gap,
+            host=means.host,
+            overlap=means.overlap,
+            launches=means.launches,
+            parts=means.parts,
+            operators=means.operators,
+            nodes=self.nodes,
+            traces=tuple(str(trace.relative_to(folder)) for trace in self.traces),
+        )
 
 
 def profile_form(

@@ -60,15 +60,6 @@ def unsteerable(head: Head) -> str | None:
     return None
 
 
-def _raising(gate: Tensor, by: float) -> Tensor:
-    """Return (E, D) float64 on the CPU; row e, added to an x (D,), raises only expert e's score, by `by`.
-
-    This needs independent rows of the `gate` (E, D), so D >= E.
-    """
-    inverse: Tensor = torch.linalg.pinv(gate.detach().cpu().double())  # (D, E)
-    return by * inverse.T
-
-
 def skewed_rows(head: SparseMoEHead, skew: Skew, rows: int, seed: int = 0) -> Tensor:
     """Return x (N, D) float32 on the CPU that `head`, under top-k routing, sends to the experts of `chosen_experts`.
 
@@ -86,7 +77,7 @@ def skewed_rows(head: SparseMoEHead, skew: Skew, rows: int, seed: int = 0) -> Te
     if rows == 0:
         return x.float()
     reach = float((x @ weight.T).std()) + float(bias.abs().max())
-    push = _raising(weight, PUSH * reach)  # (E, D)
+    push = PUSH * reach * torch.linalg.pinv(weight).T  # (E, D), row e raises only expert e's score, if D >= E
     x = (x + torch.nn.functional.embedding_bag(ids, push, mode="sum")).float()
     routed = head.routing(x.to(head.gate.weight)).ids.cpu()  # (N, k)
     if not torch.equal(routed.sort(dim=1).values, ids.sort(dim=1).values):

@@ -33,7 +33,7 @@ def snapshot(device: torch.device) -> dict[str, Any]:
         "load_1m": os.getloadavg()[0],
         "versions": versions(),
         **commit(),
-        **gpu_state(device),
+        **GpuWatch(device).state(),
     }
 
 
@@ -68,8 +68,3 @@ def available_memory(device: torch.device) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     return int(psutil.virtual_memory().available)
-
-
-def gpu_state(device: torch.device) -> dict[str, Any]:
-    """Return driver, clock, temperature and power of a GPU at this moment; nothing for a CPU."""
-    return GpuWatch(device).state()
