@@ -1,8 +1,8 @@
-"""What it costs: forms, workloads, clocks and traces, and the command line.
+"""What it costs: forms, subjects, clocks and traces, and the command line.
 
-Importing this package sets what must stand in the environment before torch is imported: threads that wait asleep, not
-spinning, since a spinning thread slows whatever else runs on the machine; and a profiler that keeps its log to itself.
-A training is left to the threads' own habit, a short spin before they sleep, which saves it a sixth of its time.
+Importing this package sets two variables that torch reads when it is imported. Threads sleep while they wait, because a
+spinning thread slows whatever else runs on the machine; only a training keeps the default, a short spin before sleep,
+which saves a sixth of its time. The profiler does not log.
 """
 
 import os

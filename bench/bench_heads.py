@@ -10,4 +10,4 @@ from bench.cases.replay import REPLAY
 @pytest.mark.benchmark(timer=REPLAY)
 @pytest.mark.usefixtures("replay")
 def bench_head(case: str) -> None:
-    """The samples of one case; its name says checkpoint, head, form, part, rows, dtype, device and clock."""
+    """Replay the samples of one case; its name holds checkpoint, head, form, part, rows, dtype, device and clock."""

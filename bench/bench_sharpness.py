@@ -2,9 +2,9 @@
 
     python -m bench.bench_sharpness CHECKPOINT --data digits
 
-PyHessian is no dependency: `pip install --no-deps --target FOLDER PyHessian==0.1`, with FOLDER on PYTHONPATH, makes
+PyHessian is not a dependency: `pip install --no-deps --target FOLDER PyHessian==0.1`, with FOLDER on PYTHONPATH, makes
 it importable. Without it the command says so and measures ours alone. Rounds are interleaved, each with its own seed.
-Errors are against `eigsh` (SciPy) on the float64 Hessian, and a trace of ten times the asked precision.
+The reference values are those of `eigsh` (SciPy) on the float64 Hessian, and a trace with a tenth of the asked error.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ COUNT = 5
 RELATIVE_ERROR = 0.05
 
 
-class Run(NamedTuple):
-    """One round of one tool: seconds and products with the Hessian for each quantity, and what came out."""
+class Round(NamedTuple):
+    """One round of one tool: the seconds and the values of each quantity."""
 
     tool: str
     eigen_seconds: float
@@ -47,20 +47,20 @@ class Run(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """What the errors are against."""
+    """The reference values."""
 
     eigenvalues: list[float]
     trace: Trace
 
 
-def measure(objectives: tuple[Objective, Objective], rounds: int) -> tuple[Truth, list[Run], str]:
-    """Return the truth, the runs of both tools, and why there are none of PyHessian, if so.
+def measure(objectives: tuple[Objective, Objective], rounds: int) -> tuple[Truth, list[Round], str]:
+    """Return the truth, the rounds of both tools, and why PyHessian was not measured, "" if it was.
 
     `objectives` are the same loss in float32 and in float64.
     """
     single, double = objectives
     truth = _truth(double)
-    tools: list[Callable[[int], Run]] = [lambda seed: _ours(single, seed)]
+    tools: list[Callable[[int], Round]] = [lambda seed: _ours(single, seed)]
     reason = ""
     try:
         theirs = importlib.import_module("pyhessian").hessian
@@ -73,11 +73,11 @@ def measure(objectives: tuple[Objective, Objective], rounds: int) -> tuple[Truth
 def _truth(objective: Objective) -> Truth:
     operator = objective.hessian()
     values = eigsh(operator.to_scipy(), k=COUNT, which="LA", tol=1e-8, return_eigenvectors=False)
-    found = spectrum(operator, torch.Generator().manual_seed(99), count=COUNT, tolerance=1e-6, least=60, most=200)
+    largest = spectrum(operator, torch.Generator().manual_seed(99), count=COUNT, tolerance=1e-6, least=60, most=200)
     trace = hutchinson(
         operator,
-        found.known,
-        found.known_vectors,
+        largest.known,
+        largest.known_vectors,
         torch.Generator().manual_seed(99),
         relative_error=RELATIVE_ERROR / 10,
         most=2000,
@@ -85,17 +85,19 @@ def _truth(objective: Objective) -> Truth:
     return Truth(sorted(map(float, values), reverse=True), trace)
 
 
-def _ours(objective: Objective, seed: int) -> Run:
+def _ours(objective: Objective, seed: int) -> Round:
     started = time.perf_counter()
     operator = objective.hessian()
     generator = torch.Generator().manual_seed(seed)
-    found = spectrum(operator, generator, count=COUNT, tolerance=3e-3, least=16, most=120)
+    largest = spectrum(operator, generator, count=COUNT, tolerance=3e-3, least=16, most=120)
     middle = time.perf_counter()
-    trace = hutchinson(operator, found.known, found.known_vectors, generator, relative_error=RELATIVE_ERROR, most=100)
-    return Run("moegap", middle - started, time.perf_counter() - middle, found.values, trace.value)
+    trace = hutchinson(
+        operator, largest.known, largest.known_vectors, generator, relative_error=RELATIVE_ERROR, most=100
+    )
+    return Round("moegap", middle - started, time.perf_counter() - middle, largest.values, trace.value)
 
 
-def _pyhessian(hessian: Any, objective: Objective, seed: int) -> Run:
+def _pyhessian(hessian: Any, objective: Objective, seed: int) -> Round:
     """Run PyHessian as its documentation does, on all rows as one batch, the faster of its two ways."""
     torch.manual_seed(seed)
     x, y = (torch.cat(tensors) for tensors in zip(*objective.batches, strict=True))
@@ -108,29 +110,30 @@ def _pyhessian(hessian: Any, objective: Objective, seed: int) -> Run:
     ended = time.perf_counter()
     for weight in model.parameters():
         weight.grad = None  # its gradients hold their own graph
-    return Run("PyHessian", middle - started, ended - middle, list(map(float, values)), statistics.fmean(samples))
+    return Round("PyHessian", middle - started, ended - middle, list(map(float, values)), statistics.fmean(samples))
 
 
-def table(truth: Truth, runs: list[Run]) -> list[str]:
+def table(truth: Truth, rounds: list[Round]) -> list[str]:
     """Return times and errors as lines: medians over rounds, errors as a share of the largest eigenvalue or trace."""
     lines = [f"{'tool':10} {'5 eigenvalues':>14} {'largest error':>14} {'trace':>10} {'error':>8} {'rounds':>7}"]
-    for tool in dict.fromkeys(run.tool for run in runs):
-        own = [run for run in runs if run.tool == tool]
-        eigen = statistics.median(_eigen_error(run.eigenvalues, truth.eigenvalues) for run in own)
-        trace = statistics.median(abs(run.trace / truth.trace.value - 1) for run in own)
-        seconds = [statistics.median(getattr(run, f"{name}_seconds") for run in own) for name in ("eigen", "trace")]
-        lines.append(f"{tool:10} {seconds[0]:12.2f} s {eigen:14.1e} {seconds[1]:8.2f} s {trace:8.1%} {len(own):7}")
+    for tool in dict.fromkeys(each.tool for each in rounds):
+        of_tool = [each for each in rounds if each.tool == tool]
+        eigen_s = statistics.median(each.eigen_seconds for each in of_tool)
+        eigen = statistics.median(_eigen_error(each.eigenvalues, truth.eigenvalues) for each in of_tool)
+        trace_s = statistics.median(each.trace_seconds for each in of_tool)
+        trace = statistics.median(abs(each.trace / truth.trace.value - 1) for each in of_tool)
+        lines.append(f"{tool:10} {eigen_s:12.2f} s {eigen:14.1e} {trace_s:8.2f} s {trace:8.1%} {len(of_tool):7}")
     return lines
 
 
-def _eigen_error(found: list[float], wanted: list[float]) -> float:
-    ranked = sorted(found, reverse=True)
-    return max(abs(ours - true) for ours, true in zip(ranked, wanted, strict=True)) / abs(wanted[0])
+def _eigen_error(values: list[float], truth: list[float]) -> float:
+    ranked = sorted(values, reverse=True)
+    return max(abs(value - true) for value, true in zip(ranked, truth, strict=True)) / abs(truth[0])
 
 
 def main(
     checkpoint: Annotated[Path, typer.Argument(help="Folder of a trained model.")],
-    data: Annotated[str, typer.Option(help="The images it learned from.")] = "digits",
+    data: Annotated[str, typer.Option(help="The images it was trained on.")] = "digits",
     images: Annotated[int, typer.Option(help="Training images.")] = 1000,
     rounds: Annotated[int, typer.Option(help="Rounds of each tool.")] = 3,
 ) -> None:
@@ -142,16 +145,16 @@ def main(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     images = min(images, len(source))
-    found = source[torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:images]]
+    drawn = source[torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:images]]
     single, double = (
-        _objective(loaded.model, sample_of_images(loaded.model, "train", found, dtype).images, found.labels, dtype)
+        _objective(loaded.model, sample_of_images(loaded.model, "train", drawn, dtype).images, drawn.labels, dtype)
         for dtype in (torch.float32, torch.float64)
     )
     typer.echo(f"{checkpoint}, {images} images, {len(single.weights):,} weights, {torch.get_num_threads()} threads")
-    truth, runs, reason = measure((single, double), rounds)
+    truth, measured, reason = measure((single, double), rounds)
     values = ", ".join(f"{value:.4g}" for value in truth.eigenvalues)
     typer.echo(f"truth: eigenvalues {values}; trace {truth.trace.value:.4g} ± {truth.trace.standard_error:.1g}")
-    for line in (*table(truth, runs), reason):
+    for line in (*table(truth, measured), reason):
         typer.echo(line)
 
 

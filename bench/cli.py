@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import typer
+from pydantic import ValidationError
 
 from bench.commands.account import account
 from bench.commands.bench import bench
@@ -24,7 +25,7 @@ from bench.commands.sharpness import sharpness
 from bench.commands.targets import targets
 from bench.commands.traces import traces
 from bench.commands.train import train
-from bench.errors import BenchError, printable, told
+from bench.errors import BenchError, message, printable, unwritable
 from bench.rooms import check_rooms
 from models.errors import ModelError
 from reports.errors import ReportError
@@ -45,7 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "policies": policies,
     "sharpness": sharpness,
 }
-"""In the order in which `moegap --help` shows them: measure, read, look closer, train."""
+"""In the order of `moegap --help`: measure, read, look closer, train."""
 
 app = typer.Typer(
     name="moegap",
@@ -61,7 +62,7 @@ for name, command in COMMANDS.items():
     app.command(name, help=description(command), epilog=epilog(command))(command)
 
 FAILED = 1
-TROUBLE = 2  # of `compare`, as of `diff`, whose 1 says that a gate found something
+TROUBLE = 2  # of `compare`, as of `diff`: 1 is for a gate that found something
 
 
 def main() -> NoReturn:
@@ -72,6 +73,8 @@ def main() -> NoReturn:
         status = app(prog_name="moegap", standalone_mode=False)
     except (BenchError, ModelError, ReportError) as error:
         _fail(str(error), failed)
+    except ValidationError as error:
+        _fail(unwritable(error), failed)
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}", failed)
     except Exception as error:
@@ -79,7 +82,7 @@ def main() -> NoReturn:
             _fail(error.format_message(), getattr(error, "exit_code", 2))
         if os.environ.get("MOEGAP_DEBUG"):
             raise
-        _fail(f"{told(error)} (unexpected; MOEGAP_DEBUG=1 shows where)", failed)
+        _fail(f"{message(error)} (unexpected; MOEGAP_DEBUG=1 shows where)", failed)
     sys.exit(status)
 
 

@@ -1,8 +1,8 @@
-"""pytest-benchmark's view of the suite: one test per case, replaying samples that were taken interleaved.
+"""The suites as tests of pytest-benchmark: one test per case, which replays samples that were taken interleaved.
 
-All selected cases of one shape are measured together when the first of them runs; each test then replays its own
-samples through pytest-benchmark under a timer that reads them back, so that its statistics, JSON, comparison and
-histogram work as usual.
+When the first case of a shape runs, all selected cases of that shape are measured together. Each test then replays its
+samples under a timer that reads them back, so that pytest-benchmark's statistics, JSON, comparison and histograms work
+as usual.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.cases.measure import measure_group
 from bench.cases.replay import REPLAY
 from bench.cases.result import Outcome, benchmark_entry, group_name
 from bench.errors import BenchError
-from bench.subjects.workloads import chosen_dtypes
+from bench.subjects.subject import chosen_dtypes
 from bench.suites.suite import SUITES, Suite, chosen_forms, chosen_subjects, groups
 from bench.timing.ceilings import measure_ceilings
 from models.device import DEVICES, pick_device
@@ -31,7 +31,7 @@ _SUITES = tuple(name for name, suite in SUITES.items() if suite.heads != "public
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what `moegap bench` takes too."""
+    """Add options of `moegap bench`."""
     group = parser.getgroup("moegap")
     group.addoption("--suite", choices=_SUITES, default="demo", help="what to measure (demo)")
     group.addoption(
@@ -39,9 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--device", choices=DEVICES, default="auto", help="where to measure (auto)")
     group.addoption("--dtype", action="append", default=[], help="a dtype; may be repeated (float32)")
-    group.addoption("--form", action="append", default=[], help="a form; may be repeated (all)")
+    group.addoption("--form", action="append", default=[], help="a form; may be repeated (the suite's)")
     group.addoption("--seconds", type=float, default=None, help="sampling time per case (the suite's)")
-    group.addoption("--seed", type=int, default=0, help="decides input rows and the order within blocks (0)")
+    group.addoption("--seed", type=int, default=0, help="decides the input rows and the order within blocks (0)")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -74,7 +74,7 @@ _CEILINGS = pytest.StashKey[dict[torch.dtype, Ceilings]]()
 
 @pytest.fixture
 def outcome(request: pytest.FixtureRequest, case: str) -> Outcome:
-    """What became of `case`; measures it with all other selected cases of its shape the first time."""
+    """The outcome of `case`; the first case of a shape measures all selected cases of that shape."""
     config = request.config
     outcomes = config.stash.setdefault(_OUTCOMES, {})
     if case not in outcomes:
@@ -87,20 +87,20 @@ def outcome(request: pytest.FixtureRequest, case: str) -> Outcome:
         if shape.dtype not in ceilings:
             ceilings[shape.dtype] = measure_ceilings(shape.device, shape.dtype)
         measured = measure_group(together, suite.name, seconds, config.option.seed, lambda share: None)
-        outcomes.update({found.record.case_id: found for found in measured.outcomes})
+        outcomes.update({each.record.case_id: each for each in measured.outcomes})
         config.stash.setdefault(_GROUPS, []).append(measured.group)
     return outcomes[case]
 
 
 @pytest.fixture
 def replay(request: pytest.FixtureRequest, outcome: Outcome) -> None:
-    """Give pytest-benchmark the samples of the case; skip what cannot run, fail what is wrong."""
+    """Give pytest-benchmark the samples of the case; skip a case that cannot run, fail one that is wrong."""
     record = outcome.record
     if record.status in (Status.UNAVAILABLE, Status.SKIPPED):
         pytest.skip(record.reason)
     if record.status is not Status.MEASURED:
         pytest.fail(f"{record.status}: {record.reason}", pytrace=False)
-    benchmark = request.getfixturevalue("benchmark")  # only now: a skipped test must not have asked for it
+    benchmark = request.getfixturevalue("benchmark")  # only now: a skipped test must not request it
     benchmark.group = group_name(record)
     benchmark.extra_info.update(record.model_dump(mode="json"))
     REPLAY.load(outcome.samples)
@@ -108,12 +108,12 @@ def replay(request: pytest.FixtureRequest, outcome: Outcome) -> None:
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Keep in the result what no test stands for: steps, cases without a time, ceilings and groups."""
+    """Add to the result what is no test: steps, cases without a time, ceilings and groups."""
     outcomes = config.stash.get(_OUTCOMES, {}).values()
-    unmeasured = [found.record for found in outcomes if found.record.status is not Status.MEASURED]
-    steps = [found for found in outcomes if found.record.status is Status.MEASURED and found.record.step]
+    unmeasured = [each.record for each in outcomes if each.record.status is not Status.MEASURED]
+    steps = [each for each in outcomes if each.record.status is Status.MEASURED and each.record.step]
     output_json["benchmarks"] += [benchmark_entry(step) for step in steps]
     output_json[COMMAND_KEY] = shlex.join(["pytest", *map(str, config.invocation_params.args)])
     output_json[NOT_MEASURED_KEY] = [record.model_dump(mode="json") for record in unmeasured]
-    output_json[CEILINGS_KEY] = [found.model_dump(mode="json") for found in config.stash.get(_CEILINGS, {}).values()]
+    output_json[CEILINGS_KEY] = [each.model_dump(mode="json") for each in config.stash.get(_CEILINGS, {}).values()]
     output_json[GROUPS_KEY] = [group.model_dump(mode="json") for group in config.stash.get(_GROUPS, [])]

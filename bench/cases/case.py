@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from bench.subjects.skew import Skew
-from bench.subjects.workloads import Subject, dtype_name
+from bench.subjects.subject import Subject, dtype_name
 from reports.records.record import Cache, ClockName
 
 Part = Literal["head", "classifier"]
@@ -16,7 +16,7 @@ Part = Literal["head", "classifier"]
 
 @dataclass(frozen=True)
 class Shape:
-    """What cases share that are compared; `skew` is None for real rows, or drawn ones where there are none."""
+    """What compared cases have in common; `skew` is None for the subject's real rows, or drawn ones if it has none."""
 
     part: Part
     rows: int
@@ -26,9 +26,9 @@ class Shape:
     cache: Cache = "warm"
 
     def __str__(self) -> str:
-        made = f"-{self.skew}" if self.skew else ""
+        routing = f"-{self.skew}" if self.skew else ""
         cold = "-cold" if self.cache == "cold" else ""
-        return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}{made}{cold}"
+        return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}{routing}{cold}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
-"""What a prepared case is also measured in: its form's counterfactual steps, and its stages as a profiler sees them.
+"""Two more views of a prepared case: its form's counterfactual steps, and its stages as a profiler sees them.
 
-Neither decides about the case: where one fails, the record says so and the case keeps its time.
+Neither decides about the case: if one fails, the record says so and the case keeps its time.
 
 Letters: N rows, D input width.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from bench.cases.case import Case
 from bench.cases.operators import count_operators
 from bench.cases.prepare import Prepared
-from bench.errors import told
+from bench.errors import message
 from bench.forms import form
 from bench.forms.steps import Steps
 from bench.profile.stage_times import stage_times
@@ -28,7 +28,7 @@ from reports.records.record import Step
 
 @dataclass(frozen=True)
 class Split:
-    """Calls that do a growing part of a form's work, and how many operators each and the whole call, "", run."""
+    """Calls that do a growing part of a form's work, and the number of operators in each and in the whole call ""."""
 
     calls: dict[Step, Call] = field(default_factory=dict)
     operators: dict[Step, int] = field(default_factory=dict)
@@ -37,8 +37,8 @@ class Split:
 def split(case: Case, whole: Prepared, features: Tensor) -> Split:
     """Return the counterfactuals of the case's form on features (N, D), N > 0.
 
-    On a GPU they are replays of CUDA graphs, and so are the whole call and an empty kernel, if nothing in them waits
-    for the device; otherwise all stay calls.
+    On a GPU they are replays of CUDA graphs, beside replays of the whole call and of an empty kernel. If anything in
+    them waits for the device, they stay plain calls.
     """
     chosen, device, whole_call = form(case.form), case.shape.device, partial(whole.run, features)
     head = case.subject.on(device, case.shape.dtype).head
@@ -58,23 +58,23 @@ def split(case: Case, whole: Prepared, features: Tensor) -> Split:
 
 
 def add_stages(case: Case, whole: Prepared, features: Tensor) -> None:
-    """Add to the case's fields what a profiled pass on features (N, D) shows of its stages."""
+    """Add to the case's fields how long its stages take in a profiled pass on features (N, D)."""
     head = case.subject.on(case.shape.device, case.shape.dtype).head
     try:
-        found = stage_times(form(case.form), whole.runner, head, features)
+        times = stage_times(form(case.form), whole.runner, head, features)
     except Exception as error:
         _note(whole, "trace", error)
     else:
-        whole.fields.update(traced=found.seconds, traced_by=found.by)
+        whole.fields.update(traced=times.seconds, traced_by=times.by)
 
 
 def _note(prepared: Prepared, what: str, error: Exception) -> None:
-    """Say in what the runner ran on why there is none of `what`."""
-    prepared.fields["runs_on"] = {**prepared.fields["runs_on"], what: f"none: {told(error)}"}
+    """Add to `runs_on` why the record has no `what`."""
+    prepared.fields["runs_on"] = {**prepared.fields["runs_on"], what: f"none: {message(error)}"}
 
 
 def _graphs(calls: dict[Step, Call]) -> dict[Step, Call] | None:
-    """Return replays of the calls captured in CUDA graphs, or None where one of them waits for the device."""
+    """Return replays of the calls captured in CUDA graphs, or None if one of them waits for the device."""
     if any(map(waits_for_device, calls.values())):
         return None
     return {name: captured(_silent(call)).replay for name, call in calls.items()}
@@ -85,7 +85,7 @@ def _nothing() -> None:
 
 
 def _silent(call: Callable[[], object]) -> Callable[[], None]:
-    """Return `call` under inference, its output let go of."""
+    """Return `call` in inference mode, without its output."""
 
     def run() -> None:
         with torch.inference_mode():

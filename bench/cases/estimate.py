@@ -1,4 +1,4 @@
-"""How long a run will take, guessed before it begins from what it measures and what the machine can do."""
+"""How long a run will take: a guess from what it measures and what the machine can do."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from collections.abc import Mapping, Sequence
 from bench.cases.case import Case
 from bench.cases.prepare import REFERENCE_FLOPS
 from bench.forms import form
-from bench.subjects.workloads import dtype_name
+from bench.subjects.subject import dtype_name
 from bench.timing.sampling import LEAST_BLOCKS
 from models.heads.cost import flops, parameters
 from reports.records.record import Ceilings
 
 STEPS = 4
-"""Steps of a form that can be split, about."""
-OFTEN = 2.0
-"""Times its arithmetic at peak that a long call usually takes."""
-REFERENCE_RATE, CONVERTED = 2e10, 2e8
-"""Operations of the reference in a second, and numbers that are made, moved to the host or widened in one."""
+"""Typical number of steps of a form that can be split."""
+OVER_PEAK = 2.0
+"""A long call usually takes this many times its arithmetic at peak."""
+REFERENCE_RATE = {"cpu": 2e10, "cuda": 2e11}
+"""Operations of the reference per second; on a GPU with the time to move its rows there and back."""
+CONVERTED = 2e8
+"""Numbers per second that are drawn, moved to the host or widened."""
 
 
 def estimated_seconds(
     groups: Sequence[Sequence[Case]], seconds: float, ceilings: Sequence[Ceilings], *, steps: bool = True
 ) -> float:
-    """Return about how many seconds measuring `groups` takes with `seconds` of sampling per case or step."""
-    peaks: dict[str, float] = {found.dtype: found.flops_per_s for found in ceilings}
+    """Return about how many seconds `groups` take with `seconds` of sampling per case or step."""
+    peaks: dict[str, float] = {ceiling.dtype: ceiling.flops_per_s for ceiling in ceilings}
     return sum(_group_seconds(group, seconds, peaks, steps) for group in groups)
 
 
@@ -44,9 +46,10 @@ def _refused(case: Case) -> bool:
 
 
 def _input_seconds(case: Case) -> float:
-    """Return about how long it takes to make the rows of a head alone and their float64 reference."""
+    """Return about how many seconds the rows of a head alone and their float64 reference take."""
     shape, config = case.shape, case.subject.head.config
-    reference = min(REFERENCE_FLOPS, flops(config, shape.rows).total) / REFERENCE_RATE
+    device = shape.device.type
+    reference = min(REFERENCE_FLOPS[device], flops(config, shape.rows).total) / REFERENCE_RATE[device]
     return reference + (parameters(config) + shape.rows * config.features) / CONVERTED
 
 
@@ -56,5 +59,5 @@ def _sampled_seconds(case: Case, seconds: float, peaks: Mapping[str, float], ste
     operations = flops(config, shape.rows).total
     if shape.part == "classifier":
         operations += case.subject.backbone_flops * shape.rows
-    call = OFTEN * operations / peaks[dtype_name(shape.dtype)]
+    call = OVER_PEAK * operations / peaks[dtype_name(shape.dtype)]
     return (1 + STEPS * split) * max(seconds, (LEAST_BLOCKS + 2) * call)

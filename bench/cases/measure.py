@@ -1,4 +1,4 @@
-"""Measuring a group: every case checked first, then sampled interleaved with its counterfactual steps.
+"""Measuring a group: check every case, then sample all of them interleaved, with their counterfactual steps.
 
 Letters: N rows, D input width.
 """
@@ -19,26 +19,30 @@ from torch import Tensor
 
 from bench.cases.case import Case, Shape
 from bench.cases.counterfactuals import Split, add_stages, split
-from bench.cases.prepare import Check, Input, Prepared, check_possible, inputs, prepare, replay_of
+from bench.cases.prepare import Check, Input, Prepared, check_possible, make_input, prepare, replay_of
 from bench.cases.record import case_record
 from bench.cases.result import Outcome
 from bench.cases.unmeasurable import UnmeasurableError
 from bench.errors import BenchError
-from bench.subjects.workloads import Subject
+from bench.subjects.subject import Subject
 from bench.timing import environment
 from bench.timing.clock import Call
 from bench.timing.eviction import ColdCaches, Rotation
 from bench.timing.gpu_watch import GpuWatch
 from bench.timing.precision import exact_float32
-from bench.timing.sampling import Progress, Sampled, Timed, sample
+from bench.timing.sampling import OnProgress, Sampled, Timed, sample
 from reports.records.record import Group, Status, Step
 
+OF_WHOLE_CALLS = (
+    "traced", "traced_by", "peak_memory", "cold_start", "launches", "executed_flops", "requested_bytes",
+)  # fmt: skip
+"""Fields that the record of a step does not have."""
 COPIES = 3
-"""Copies of the rows among which a case with cold caches changes."""
+"""A case with cold caches takes one of so many copies of its rows in turn."""
 
 
 class Measured(NamedTuple):
-    """What became of the cases of a group and of their steps, and how the group was sampled."""
+    """The outcomes of a group's cases and steps, and how the group was sampled."""
 
     outcomes: list[Outcome]
     group: Group
@@ -46,7 +50,7 @@ class Measured(NamedTuple):
 
 @dataclass
 class _Entry:
-    """A case, or one step of it, being timed; `check` is that of a whole call's output."""
+    """A case or one of its steps while it is timed; `check` checks the output of a whole call."""
 
     case: Case
     step: Step
@@ -57,7 +61,7 @@ class _Entry:
 
 @dataclass
 class _Plan:
-    """What is done with the cases of a group, and what has become of them so far."""
+    """A group under way: how it is measured, what is to be timed, and the outcomes so far."""
 
     shared: dict[str, Any]  # fields of every record
     seed: int
@@ -68,7 +72,7 @@ class _Plan:
     rotations: list[Rotation] = field(default_factory=list)
     entries: list[_Entry] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    given: dict[tuple[Subject, Shape], Input] = field(default_factory=dict)
+    inputs: dict[tuple[Subject, Shape], Input] = field(default_factory=dict)
     cold_start: float = 0.0
 
 
@@ -77,18 +81,18 @@ def measure_group(
     suite: str,
     seconds: float,
     seed: int,
-    progress: Progress,
+    progress: OnProgress,
     *,
     steps: bool = True,
     traces: bool = True,
     deadline: float = math.inf,
 ) -> Measured:
-    """Return what became of every case of a group, on one device; those that can be timed are timed interleaved.
+    """Return the outcome of every case of a group on one device; all that can be timed are timed interleaved.
 
-    `seconds` is the time for sampling per case; preparing and checking come on top. With `steps` a warm head alone is
-    also timed in its form's counterfactuals, in the same blocks; with `traces` a call's peak memory, the seconds of its
-    stages and, on a GPU, its energy are taken in passes of their own. A form whose preparation is not expected to end
-    before `deadline`, a moment of `time.monotonic`, is left out.
+    `seconds` is the sampling time per case; preparing and checking come on top. With `steps` a warm head alone is also
+    timed in its form's counterfactual steps, in the same blocks. With `traces` peak memory, the seconds of the stages
+    and, on a GPU, energy are measured in separate passes. A form is left out if its preparation is not expected to end
+    before `deadline`, a value of `time.monotonic`.
     """
     exact_float32()
     start, device = time.perf_counter(), cases[0].shape.device
@@ -104,53 +108,53 @@ def measure_group(
     unproven = _unproven(plan)
     if plan.traces:
         _add_energy(plan.entries)
-    after = {**environment.gpu_state(device), "stopped_by": sampled.stopped_by}
+    after = {**GpuWatch(device).state(), "stopped_by": sampled.stopped_by}
     plan.outcomes += [_finished(entry, after, unproven) for entry in plan.entries]
     return Measured(plan.outcomes, _group(plan, sampled, time.perf_counter() - start))
 
 
 def _make_ready(plan: _Plan, run: Sequence[Case]) -> None:
-    """Prepare cases that differ in nothing but clock and caches, and add what is to be timed of them to the plan."""
+    """Prepare cases that differ only in clock and caches, and add what can be timed to the plan."""
     case = run[0]
     try:
-        given = _given(plan, case)
-        prepared = prepare(case, given, memory=plan.traces)
+        rows = _input(plan, case)
+        prepared = prepare(case, rows, memory=plan.traces)
     except UnmeasurableError as reason:
         plan.outcomes += [Outcome(case_record(one, plan.shared, **reason.fields)) for one in run]
         return
     plan.cold_start += prepared.spent
     divisible = any(_divisible(one) for one in run)
-    parts = split(case, prepared, given.features) if plan.steps and divisible else Split()
+    split_call = split(case, prepared, rows.features) if plan.steps and divisible else Split()
     if plan.traces and divisible:
-        add_stages(case, prepared, given.features)
+        add_stages(case, prepared, rows.features)
     for one in run:
         fields = {**plan.shared, **prepared.fields}
         try:
-            timed = _timed(plan, one, prepared, given.x)
+            timed = _timed(plan, one, prepared, rows.x)
         except UnmeasurableError as reason:
             plan.outcomes.append(Outcome(case_record(one, {**fields, **reason.fields})))
             continue
-        own = parts if _divisible(one) else Split()
-        whole = _Entry(one, "", timed, {**fields, "operators": own.operators.get("")}, prepared.check)
-        plan.entries += [whole, *_steps(one, own, fields)]
+        parts = split_call if _divisible(one) else Split()
+        whole = _Entry(one, "", timed, {**fields, "operators": parts.operators.get("")}, prepared.check)
+        plan.entries += [whole, *_steps(one, parts, fields)]
 
 
-def _given(plan: _Plan, case: Case) -> Input:
-    """Return the rows of a case, the same for all forms; raises `UnmeasurableError` without a reason to make them."""
+def _input(plan: _Plan, case: Case) -> Input:
+    """Return the rows of a case, the same for all forms; raises `UnmeasurableError` if the case cannot run."""
     check_possible(case, plan.deadline)
     key = case.subject, replace(case.shape, cache="warm")
-    if key not in plan.given:
-        plan.given[key] = inputs(case.subject, case.shape, plan.seed)
-    return plan.given[key]
+    if key not in plan.inputs:
+        plan.inputs[key] = make_input(case.subject, case.shape, plan.seed)
+    return plan.inputs[key]
 
 
 def _divisible(case: Case) -> bool:
-    """Return whether the parts of a case can be timed and traced: of a warm head alone, and not as one graph."""
+    """Return whether a case is split into parts: a warm head alone, not replayed as one graph."""
     return case.shape.part == "head" and case.shape.cache == "warm" and case.shape.rows > 0 and case.clock != "graph"
 
 
 def _timed(plan: _Plan, case: Case, prepared: Prepared, x: Tensor) -> Timed:
-    """Return the call of a case as it is timed: as it is or as a replay, with cold caches on copies of x in turn."""
+    """Return a case's call ready for its clock: plain or a replay, with cold caches on copies of x in turn."""
 
     def call(x: Tensor) -> Call:
         return replay_of(case, prepared, x) if case.clock == "graph" else partial(prepared.run, x)
@@ -170,8 +174,7 @@ def _timed(plan: _Plan, case: Case, prepared: Prepared, x: Tensor) -> Timed:
 
 def _steps(case: Case, parts: Split, fields: dict[str, Any]) -> list[_Entry]:
     """Return the counterfactuals of a case, ready to be timed."""
-    told_once = ("traced", "traced_by", "peak_memory", "cold_start", "launches", "executed_flops", "requested_bytes")
-    fields = {name: value for name, value in fields.items() if name not in told_once}
+    fields = {name: value for name, value in fields.items() if name not in OF_WHOLE_CALLS}
     return [
         _Entry(
             case, step, Timed(call, case.clock, case.shape.device), {**fields, "operators": parts.operators.get(step)}
@@ -194,7 +197,7 @@ def _group(plan: _Plan, sampled: Sampled, wall: float) -> Group:
 
 
 def _by_runner(cases: Sequence[Case]) -> list[list[Case]]:
-    """Return the cases that differ in nothing but clock and caches, together."""
+    """Return the cases in lists, those together that differ only in clock and caches."""
     runs: dict[tuple[Subject, str, Shape], list[Case]] = {}
     for case in cases:
         runs.setdefault((case.subject, case.form, replace(case.shape, cache="warm")), []).append(case)
@@ -202,7 +205,7 @@ def _by_runner(cases: Sequence[Case]) -> list[list[Case]]:
 
 
 def _unproven(plan: _Plan) -> str:
-    """Return why the caches cannot be called cold; "" if they can."""
+    """Return why the caches were not cold for sure; "" if they were."""
     try:
         if plan.cold is not None:
             plan.cold.check()
@@ -214,17 +217,17 @@ def _unproven(plan: _Plan) -> str:
 
 
 def _add_energy(entries: Sequence[_Entry]) -> None:
-    """Add the energy that a GPU takes for the fastest form of each subject, in a pass of its own."""
+    """Add the energy that a GPU takes for the fastest form of each subject, measured in a separate pass."""
     whole = [entry for entry in entries if not entry.step and entry.timed.samples and not entry.timed.failure]
     for subject in dict.fromkeys(entry.case.subject for entry in whole):
-        own = [entry for entry in whole if entry.case.subject is subject]
-        best = min(own, key=lambda entry: median(entry.timed.samples))
+        forms = [entry for entry in whole if entry.case.subject is subject]
+        best = min(forms, key=lambda entry: median(entry.timed.samples))
         shape = best.case.shape
         best.fields["joules_per_thousand_rows"] = GpuWatch(shape.device).energy(best.timed.call, shape.rows)
 
 
 def _finished(entry: _Entry, after: dict[str, Any], unproven: str) -> Outcome:
-    """Return what became of a case or a step, once what its last timed call gave is found right again."""
+    """Return the outcome of a case or a step, after a check of the output of its last timed call."""
     failure = entry.timed.failure or (unproven if entry.timed.before else "")
     if failure:
         return Outcome(case_record(entry.case, entry.fields, entry.step, status=Status.FAILED, reason=failure))

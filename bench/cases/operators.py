@@ -1,4 +1,4 @@
-"""How many eager operators a call runs: what the host has to start."""
+"""How many eager operators a call runs, each of which the host has to start."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def count_operators(call: Callable[[], object]) -> int:
     counter = _Counter()
     with torch.inference_mode(), counter:
         call()
-    return counter.found
+    return counter.count
 
 
 class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.found = 0
+        self.count = 0
 
     def __torch_dispatch__(
         self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        with self:  # what is composed of other operators starts these
+        with self:  # a composed operator starts the operators it is made of
             parts = func.decompose(*args, **(kwargs or {}))
         if parts is not NotImplemented:
             return parts
-        self.found += not (func.is_view or func is torch.ops.aten._unsafe_view.default)
+        self.count += not (func.is_view or func is torch.ops.aten._unsafe_view.default)
         return func(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""Preparing a case: the rows it gets, its form made ready, its outputs held to the float64 reference.
+"""Preparing a case: make its rows, prepare its form, check its outputs against the float64 reference.
 
 Letters: N rows, D input width, E experts, C output width.
 """
@@ -23,7 +23,7 @@ from bench.correctness.equivalence import deviation, head_reference
 from bench.correctness.reference import Reference
 from bench.forms import Form, Runner, form
 from bench.subjects.skew import unsteerable
-from bench.subjects.workloads import Subject, input_rows, working_set
+from bench.subjects.subject import Subject, input_rows, working_set
 from bench.timing import environment
 from bench.timing.clock import synchronise
 from bench.timing.graphs import Graph, captured, waits_for_device
@@ -35,22 +35,27 @@ from models.heads.heads import Head
 from reports.records.record import Status
 
 MEMORY_SHARE = 0.6
-"""Share of the free memory that a case may be expected to take."""
-REFERENCE_FLOPS, LEAST_CHECKED = 2e10, 16
-"""Operations of the float64 reference beyond which it computes a sample of the rows, of so many at least."""
+"""Share of the free memory that a case may need."""
+REFERENCE_FLOPS = {"cpu": 2e10, "cuda": 2e12}
+"""Most operations of the float64 reference; with more it computes a sample of the rows.
+
+A GPU is allowed a hundred times as many, because the reference takes the experts' products where the weights lie.
+"""
+LEAST_CHECKED = 16
+"""Rows of that sample, at least."""
 MOST_COMPARED = 2**22
-"""Values compared at most, of an output that is not the head's."""
+"""Most values compared if the output is not the head's."""
 CHECKED_FLOPS = 10**6
-"""Operations of a call up to which a form that is never timed here, for an interpreter runs it, is checked."""
+"""A form that is never timed here, because an interpreter runs it, is still checked in calls of up to so many FLOPs."""
 
 Check = Callable[[object], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Input:
-    """What the measured part takes, features or images, the features behind it, and the outputs they must give.
+    """The input of the measured part: features or images, the features of these, and the outputs expected of them.
 
-    These are known of the `checked` rows (n,), or of all N if that is None.
+    Outputs are known for the `checked` rows (n,), or for all N if that is None.
     """
 
     x: Tensor
@@ -61,11 +66,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A runner found right, and what its record says.
+    """A runner that passed the equivalence gate, and the fields of its record.
 
-    `run` maps rows as `Input.x` has them to outputs, and is what is timed. `check` returns the fields of the
-    equivalence gate for an output, or raises `UnmeasurableError` for a wrong one. `spent` is the seconds of the
-    preparation.
+    `run` is what is timed: from rows like `Input.x` to outputs. `check` returns the gate's fields for an output, or
+    raises `UnmeasurableError` for a wrong one. `spent` is the seconds of the preparation.
     """
 
     runner: Runner
@@ -75,8 +79,8 @@ class Prepared:
     spent: float
 
 
-def inputs(subject: Subject, shape: Shape, seed: int) -> Input:
-    """Return the rows that every form of the subject gets; raises `UnmeasurableError` where memory is too small."""
+def make_input(subject: Subject, shape: Shape, seed: int) -> Input:
+    """Return the rows that every form of the subject gets; raises `UnmeasurableError` if the memory is too small."""
     needed = working_set(subject.head, shape.rows, shape.dtype)
     free = environment.available_memory(shape.device)
     if needed > MEMORY_SHARE * free:
@@ -103,19 +107,19 @@ def inputs(subject: Subject, shape: Shape, seed: int) -> Input:
 def _checked(head: Head, features: Tensor) -> Tensor | None:
     """Return which rows (n,) of features (N, D) the reference computes, None for all.
 
-    A sample of them where all would take it minutes and no row's logits depend on another's.
+    That is a sample if all rows would take too long and no row's logits depend on another row.
     """
     N, config = len(features), head.config
-    rows = int(REFERENCE_FLOPS / max(1, flops(config, 1).total))
+    rows = int(REFERENCE_FLOPS[features.device.type] / max(1, flops(config, 1).total))
     if config.batch_coupled or rows >= N:
         return None
     return _spread(N, max(LEAST_CHECKED, rows), features.device)
 
 
 def check_possible(case: Case, deadline: float = math.inf) -> None:
-    """Raise `UnmeasurableError` for a form that cannot run here, or not be ready by `deadline` of `time.monotonic`.
+    """Raise `UnmeasurableError` if the form cannot run here, or not be ready by `deadline`, a `time.monotonic`.
 
-    A form that is never timed here is checked all the same, if the case is small.
+    A form that is never timed here passes if the case is small, so that it is at least checked.
     """
     chosen, shape, config = form(case.form), case.shape, case.subject.head.config
     if reason := chosen.unavailable(config, shape.device, shape.dtype):
@@ -126,26 +130,26 @@ def check_possible(case: Case, deadline: float = math.inf) -> None:
         raise UnmeasurableError(Status.SKIPPED, f"no time left for the {chosen.setup:.0f} s that preparing it may take")
 
 
-def prepare(case: Case, given: Input, *, memory: bool) -> Prepared:
-    """Return a possible case made ready: prepared, equal to the reference, with `memory` its peak known.
+def prepare(case: Case, rows: Input, *, memory: bool) -> Prepared:
+    """Return a possible case, prepared and equal to the reference; with `memory` its peak is measured too.
 
-    Raises `UnmeasurableError` if it cannot be.
+    Raises `UnmeasurableError` if the preparation fails or the outputs are wrong.
     """
     chosen, shape = form(case.form), case.shape
     model = case.subject.on(shape.device, shape.dtype)
     head: Head = model.head
     with _failures(), torch.inference_mode():
         start = time.perf_counter()
-        runner, reused_s = _runner(case.subject, chosen, head, given.features)
+        runner, reused_s = _runner(case.subject, chosen, head, rows.features)
         run = call_of(runner, model, shape.part)
         spent = time.perf_counter() - start
-        _poison(head, given.features)
+        _poison(head, rows.features)
         start = time.perf_counter()
-        output = run(given.x)
+        output = run(rows.x)
         synchronise(shape.device)
         spent += time.perf_counter() - start
-        rows_per_expert = _rows_per_expert(head, given.features)
-        check = _check(chosen, head, given)
+        rows_per_expert = _rows_per_expert(head, rows.features)
+        check = _check(chosen, head, rows)
         fields: dict[str, Any] = {
             "cold_start": spent + reused_s,
             "runs_on": runner.runs_on,
@@ -156,14 +160,14 @@ def prepare(case: Case, given: Input, *, memory: bool) -> Prepared:
         if reason := chosen.untimeable(shape.device):
             raise UnmeasurableError(Status.UNAVAILABLE, reason, **fields)
         if memory and chosen.memory_seen:
-            fields["peak_memory"] = peak_memory(partial(run, given.x), shape.device)
+            fields["peak_memory"] = peak_memory(partial(run, rows.x), shape.device)
         return Prepared(runner, run, check, fields, spent)
 
 
 def replay_of(case: Case, prepared: Prepared, x: Tensor) -> Graph:
-    """Return a call on x captured in a CUDA graph, its replay over poisoned memory found right.
+    """Return a call on x captured in a CUDA graph, after a check of a replay over poisoned memory.
 
-    Raises `UnmeasurableError` if there is none: on a device without graphs, for a form that no graph can hold.
+    Raises `UnmeasurableError` if the device has no graphs, no graph can hold the form, or the replay is wrong.
     """
     chosen, device = form(case.form), case.shape.device
     if device.type != "cuda":
@@ -184,7 +188,7 @@ def replay_of(case: Case, prepared: Prepared, x: Tensor) -> Graph:
 
 
 def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tuple[Runner, float]:
-    """Return the form's runner for as many rows, and the seconds of its preparation that were paid before."""
+    """Return the form's runner for so many rows, and the seconds of its preparation that an earlier case paid."""
     key = (chosen.name, *features.shape, features.dtype, features.device)
     if key in subject.runners:
         return subject.runners[key]
@@ -196,13 +200,13 @@ def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tup
 
 
 def _poison(head: Head, features: Tensor) -> None:
-    """Leave NaN in the free memory that outputs for features (N, D) are likely to get: what is not written shows."""
+    """Leave NaN in the free memory that the outputs are likely to get, so that an unwritten value shows."""
     features.new_full((len(features), head.config.classes), math.nan)
 
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    """Turn what a library raises into a case that failed or did not fit, so that the others go on."""
+    """Turn any library's error into an `UnmeasurableError`, so that the other cases go on."""
     try:
         yield
     except UnmeasurableError:
@@ -212,7 +216,7 @@ def _failures() -> Iterator[None]:
 
 
 def call_of(runner: Runner, model: Classifier, part: Part) -> Callable[[Tensor], Tensor]:
-    """Return what is timed, given rows: the head on features, or backbone and head on images."""
+    """Return what is timed: the head on features, or backbone and head on images."""
     if part == "head":
         return runner
 
@@ -224,11 +228,11 @@ def call_of(runner: Runner, model: Classifier, part: Part) -> Callable[[Tensor],
     return classify
 
 
-def _check(chosen: Form, head: Head, given: Input) -> Check:
-    """Return the check of a form's outputs: those of the head, those that the form says it computes, or none at all."""
+def _check(chosen: Form, head: Head, rows: Input) -> Check:
+    """Return the check of a form's outputs against the head's, against the form's `expected`, or no check at all."""
     if chosen.computes == "nothing":
         return lambda output: {}
-    expected, features, checked = given.expected, given.features, given.checked
+    expected, features, checked = rows.expected, rows.features, rows.checked
     if chosen.expected is not None:
         wanted = chosen.expected(head, features)
         checked = _spread(len(wanted), max(1, MOST_COMPARED // max(1, wanted[:1].numel())), wanted.device)
@@ -245,7 +249,7 @@ def _check(chosen: Form, head: Head, given: Input) -> Check:
 
 
 def _spread(rows: int, most: int, device: torch.device) -> Tensor | None:
-    """Return `most` of so many rows, evenly spread, or None for all if there are no more."""
+    """Return `most` of the rows, evenly spread, or None for all if there are no more."""
     if rows <= most:
         return None
     places: Tensor = torch.linspace(0, rows - 1, most, device=device).long().unique()
@@ -254,24 +258,24 @@ def _spread(rows: int, most: int, device: torch.device) -> Tensor | None:
 
 def _gate(outputs: Tensor, expected: Reference, features: Tensor, checked: Tensor | None) -> dict[str, Any]:
     """Return the fields of the equivalence gate; raises `UnmeasurableError` for wrong outputs."""
-    found = deviation(outputs, expected, features)
+    measured = deviation(outputs, expected, features)
     fields = {
         "checked_rows": None if checked is None else len(checked),
-        "error": found.error if math.isfinite(found.error) else None,
-        "tolerance": found.tolerance,
-        "ambiguous_rows": found.ambiguous_rows,
+        "error": measured.error if math.isfinite(measured.error) else None,
+        "tolerance": measured.tolerance,
+        "ambiguous_rows": measured.ambiguous_rows,
     }
-    if found.acceptable:
+    if measured.acceptable:
         return fields
     reason = (
-        f"outputs deviate by {found.error:.2g} where {found.tolerance:.2g} is allowed, "
-        f"with {found.ambiguous_rows} of {found.rows} rows too close to call"
+        f"outputs deviate by {measured.error:.2g}, {measured.tolerance:.2g} is allowed, "
+        f"with {measured.ambiguous_rows} of {measured.rows} rows too close to call"
     )
     raise UnmeasurableError(Status.WRONG, reason, **fields)
 
 
 def _rows_per_expert(head: Head, features: Tensor) -> list[int]:
-    """Return how many assignments each expert gets (E,), nothing for a dense head."""
+    """Return the number of assignments of each expert (E,); empty for a dense head."""
     if isinstance(head, DenseHead):
         return []
     return head.routing(features).load().tolist()

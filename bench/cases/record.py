@@ -10,13 +10,13 @@ from typing import Any
 
 from bench.cases.case import Case
 from bench.forms import form
-from bench.subjects.workloads import dtype_name
+from bench.subjects.subject import dtype_name
 from models.heads.cost import flops, least_bytes, parameters
 from reports.records.record import CaseRecord, Step
 
 
 def case_record(case: Case, fields: dict[str, Any], step: Step = "", **more: Any) -> CaseRecord:
-    """Return the record of `case`, or of one of its steps: what it is, what it costs, and what was found out."""
+    """Return the record of `case`, or of one of its steps: what it is, what it costs, and the measured `fields`."""
     counts = fields.get("rows_per_expert") or None
     named = {"case_id": f"{case.id}-{step}" if step else case.id, "step": step}
     return CaseRecord.model_validate({**_identity(case), **named, **_cost(case, counts), **fields, **more})
@@ -55,7 +55,7 @@ def _identity(case: Case) -> dict[str, Any]:
 
 
 def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, Any]:
-    """Return the counted cost of what is measured, with the most assignments there can be if none were counted."""
+    """Return the counted cost of a case, with the most assignments possible if they were not counted."""
     subject, shape, config = case.subject, case.shape, case.subject.head.config
     assignments = None if rows_per_expert is None else sum(rows_per_expert)
     distinct_experts = None if rows_per_expert is None else sum(count > 0 for count in rows_per_expert)
@@ -81,6 +81,6 @@ def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, Any]:
 
 
 def _cv(loads: list[int]) -> float | None:
-    """Return the standard deviation of the E loads over their mean, None where no expert has a row."""
+    """Return the standard deviation of the E loads over their mean, None if no expert has a row."""
     mean = sum(loads) / len(loads)
     return math.sqrt(sum((load - mean) ** 2 for load in loads) / len(loads)) / mean if mean else None

@@ -13,7 +13,7 @@ class Replay:
         self._samples: Iterator[float] = iter(())
 
     def load(self, samples: tuple[float, ...]) -> None:
-        """Set the seconds that the next calls of `step` take."""
+        """Set the seconds that each of the next calls of `step` takes."""
         self._samples = iter(samples)
 
     def step(self) -> None:
@@ -21,7 +21,7 @@ class Replay:
         self.now += next(self._samples)
 
     def __call__(self) -> float:
-        """Return the time, as a timer does."""
+        """Return the present time."""
         return self.now
 
 

@@ -32,19 +32,19 @@ from reports.records.record import (
 SOURCE = "bench/bench_heads.py"
 TEST = "bench_head"
 DIGITS = 6
-"""Significant digits of a sample that is kept: a millionth of it is less than any clock resolves."""
+"""Significant digits kept of a sample: no clock resolves a millionth of it."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A case's record and, when it was measured, its samples in seconds in the order taken."""
+    """A case's record and, if it was measured, its samples in seconds in the order taken."""
 
     record: CaseRecord
     samples: tuple[float, ...] = ()
 
 
 class ResultFile:
-    """A result on disk that always holds every group added so far; a kill loses none of them."""
+    """A result on disk that holds every group added so far, even if the process is killed."""
 
     def __init__(self, path: Path, document: dict[str, Any]) -> None:
         self.path = path
@@ -54,17 +54,17 @@ class ResultFile:
     def create(cls, path: Path, command: str = "") -> ResultFile:
         """Write an empty result at `path`, made by `command`.
 
-        Raises `BenchError` when something is there and `StorageError` where it cannot be written.
+        Raises `BenchError` if the path exists and `StorageError` if it cannot be written.
         """
         if path.exists():
-            raise BenchError(f"{path} exists already; pass --resume to go on with it, or choose another --out")
+            raise BenchError(f"{path} exists already; pass --resume to continue it, or choose another --out")
         result = cls(path, _empty_document(command))
         result.add(())
         return result
 
     @classmethod
     def resume(cls, path: Path, command: str = "") -> ResultFile:
-        """Return the result at `path` to go on with, or an empty one; raises `BenchError` for another file."""
+        """Return the result at `path` to continue, or an empty one; raises `BenchError` for any other file."""
         if not path.exists():
             return cls.create(path, command)
         try:
@@ -93,26 +93,27 @@ class ResultFile:
 
     def groups(self) -> list[Group]:
         """Return how each group in the file was sampled, in the order measured."""
-        return [Group.model_validate(found) for found in self._document.get(GROUPS_KEY, [])]
+        return [Group.model_validate(group) for group in self._document.get(GROUPS_KEY, [])]
 
     def ceilings(self) -> list[Ceilings]:
         """Return what the machine could do, each time it was measured."""
-        return [Ceilings.model_validate(found) for found in self._document.get(CEILINGS_KEY, [])]
+        return [Ceilings.model_validate(ceilings) for ceilings in self._document.get(CEILINGS_KEY, [])]
 
-    def add_ceilings(self, found: Ceilings) -> None:
-        """Append ceilings and write the whole file; raises `StorageError` where it cannot."""
-        self._document.setdefault(CEILINGS_KEY, []).append(found.model_dump(mode="json"))
+    def add_ceilings(self, ceilings: Ceilings) -> None:
+        """Append ceilings and write the whole file; raises `StorageError` if it cannot."""
+        self._document.setdefault(CEILINGS_KEY, []).append(ceilings.model_dump(mode="json"))
         self._write()
 
     def add(self, outcomes: Iterable[Outcome], group: Group | None = None) -> None:
-        """Append a group's cases and write the whole file in one step; raises `StorageError` where it cannot.
+        """Append a group's cases and write the whole file in one step; raises `StorageError` if it cannot.
 
-        What a new try brought takes the place of a case or a step that was there.
+        A new try of a case or a step replaces the old one.
         """
         outcomes = list(outcomes)
         tried = {outcome.record.case_id for outcome in outcomes}
-        for key, case_id in ((NOT_MEASURED_KEY, _id_of_record), ("benchmarks", _id_of_benchmark)):
-            self._document[key] = [entry for entry in self._document[key] if case_id(entry) not in tried]
+        for key in (NOT_MEASURED_KEY, "benchmarks"):
+            kept = [entry for entry in self._document[key] if entry.get("extra_info", entry)["case_id"] not in tried]
+            self._document[key] = kept
         for outcome in outcomes:
             if outcome.record.status is Status.MEASURED:
                 self._document["benchmarks"].append(benchmark_entry(outcome))
@@ -126,16 +127,8 @@ class ResultFile:
         write_atomically(self.path, json.dumps(self._document, separators=(",", ":")).encode())
 
 
-def _id_of_record(record: dict[str, Any]) -> str:
-    return str(record["case_id"])
-
-
-def _id_of_benchmark(entry: dict[str, Any]) -> str:
-    return _id_of_record(entry["extra_info"])
-
-
 def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
-    """Return a measured case as pytest-benchmark writes one, its samples to `DIGITS` digits."""
+    """Return a measured case in pytest-benchmark's format, its samples to `DIGITS` digits."""
     record = outcome.record
     samples = [float(f"{sample:.{DIGITS}g}") for sample in outcome.samples]
     stats = Stats()
@@ -155,9 +148,9 @@ def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
 
 def group_name(record: CaseRecord) -> str:
     """Return the pytest-benchmark group of a case: its shape, so that forms stand side by side."""
-    made = "" if record.routing in ("features", "noise") else f"-{record.routing}"
+    routing = "" if record.routing in ("features", "noise") else f"-{record.routing}"
     cold = "-cold" if record.cache == "cold" else ""
-    return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}{made}{cold}-{record.clock}"
+    return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}{routing}{cold}-{record.clock}"
 
 
 def _empty_document(command: str) -> dict[str, Any]:

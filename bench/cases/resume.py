@@ -1,4 +1,4 @@
-"""What a result that is continued still lacks, and whether it may be continued here and now."""
+"""What a result still lacks, and whether it may be continued under the present conditions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.cases.case import Case
 from bench.cases.result import ResultFile
 from bench.errors import BenchError
 from bench.forms import form
-from bench.subjects.workloads import Subject
+from bench.subjects.subject import Subject
 from bench.timing.environment import versions
 from models.device import device_name
 from reports.records.record import CaseRecord, Status
@@ -20,9 +20,9 @@ from reports.records.record import CaseRecord, Status
 def missing_cases(
     result: ResultFile, wanted: Sequence[list[Case]], subjects: Sequence[Subject], device: torch.device
 ) -> list[list[Case]]:
-    """Return the groups without the cases that `result` holds; what failed or did not fit is tried again.
+    """Return the groups without the cases that `result` holds; cases that failed or did not fit are tried again.
 
-    Raises `BenchError` if the result is of other weights or was measured under other conditions.
+    Raises `BenchError` if the result has other weights or was measured under other conditions.
     """
     check_conditions(result, device)
     records = result.records()
@@ -33,8 +33,8 @@ def missing_cases(
             raise BenchError(f"{result.path} measured other weights of {record.checkpoint}; choose another --out")
         if shrunk.get(record.checkpoint, record.shrunk) != record.shrunk:
             raise BenchError(
-                f"{result.path} measured {record.checkpoint} with {record.shrunk or 'all its widths'}, and the free "
-                "memory asks for another width now; choose another --out"
+                f"{result.path} measured {record.checkpoint} with {record.shrunk or 'all its widths'}, but now only "
+                "another width fits into the free memory; choose another --out"
             )
     known = {record.case_id: record for record in records}
     remaining = ([case for case in group if not _is_done(case, known.get(case.id))] for group in wanted)
@@ -49,7 +49,7 @@ def check_conditions(result: ResultFile, device: torch.device) -> None:
 
 
 def _changed(record: CaseRecord, device: torch.device) -> str:
-    """Return the first condition of `record` that has changed, as `then, not now`; "" if none has."""
+    """Return the first condition of `record` that has changed, as "name then, not now"; "" if none has."""
     now = {
         "device": device_name(device),
         "threads": str(torch.get_num_threads()),
@@ -67,7 +67,7 @@ def _changed(record: CaseRecord, device: torch.device) -> str:
 
 
 def _is_done(case: Case, record: CaseRecord | None) -> bool:
-    """Return whether another try of `case` would bring nothing new."""
+    """Return whether another try of `case` would give nothing new."""
     if record is None or record.status in (Status.FAILED, Status.SKIPPED):
         return False
     if record.status is not Status.UNAVAILABLE:

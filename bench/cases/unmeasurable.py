@@ -1,4 +1,4 @@
-"""Why a case gets no time: the one error of all measuring loops, and how other libraries' errors become it."""
+"""Why a case gets no time: one error for all reasons, other libraries' errors among them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from typing import Any
 
 import torch
 
-from bench.errors import UnavailableError, first_line, told
+from bench.errors import UnavailableError, first_line, message
 from reports.records.record import Status
 
 
 class UnmeasurableError(Exception):
-    """Why a case gets no time, as one sentence, and what is known of it all the same.
-
-    `fields` are those of the case's record, `status` and `reason` among them.
-    """
+    """Why a case gets no time, in one sentence; `fields` go into its record, `status` and `reason` too."""
 
     def __init__(self, status: Status, reason: str, **fields: Any) -> None:
         super().__init__(reason)
@@ -22,9 +19,9 @@ class UnmeasurableError(Exception):
 
 
 def unmeasurable(error: Exception) -> UnmeasurableError:
-    """Return what was raised as the reason: the form cannot run the head, the case did not fit, or it failed."""
+    """Return the reason behind an error: the form cannot run the head, memory was short, or the form failed."""
     if isinstance(error, UnavailableError):
         return UnmeasurableError(Status.UNAVAILABLE, str(error))
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return UnmeasurableError(Status.SKIPPED, f"out of memory: {first_line(error)}")
-    return UnmeasurableError(Status.FAILED, told(error))
+    return UnmeasurableError(Status.FAILED, message(error))

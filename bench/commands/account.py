@@ -20,7 +20,7 @@ def account(
     results: Annotated[list[Path], typer.Argument(help="Files that `moegap bench` wrote.")],
     to: Annotated[Path | None, typer.Option("--json", help="Also write every account into this file.")] = None,
 ) -> None:
-    """Show the theoretical, attainable and realised speed-up of each head, and where the time of each form went."""
+    """Show the theoretical, attainable and realised speed-up of each head, and where each form's time went."""
     from reports.account import text as account_text
     from reports.account.account import as_json
     from reports.errors import ReportError

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from bench.cases.case import Case
     from bench.cases.measure import Measured
     from bench.cases.result import Outcome
-    from bench.subjects.workloads import Subject
+    from bench.subjects.subject import Subject
     from bench.suites.suite import Suite
     from reports.records.record import Ceilings
 
 OUT = Path("runs/result.json")
 MAP_SUITE = "scale"
-"""The suite that `moegap map` measures: it chooses the next shape by what it found."""
+"""The suite of `moegap map`, where each result decides the next shape."""
 QUICK = 0.25
 """Share of a suite's sampling time that a quick run takes."""
 
@@ -54,8 +54,8 @@ def bench(
     checkpoints: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of trained models. By default those in models/zoo; for the suite paper the paper's heads, "
-            "untrained; for models the expert layers of public models."
+            help="Folders of trained models. By default those in models/zoo; for the suite paper the paper's untrained "
+            "heads; for the suite models the expert layers of public models."
         ),
     ] = None,
     suite: Annotated[str, typer.Option(help="demo, paper, batch, routing or models.")] = "demo",
@@ -66,7 +66,9 @@ def bench(
     ] = None,
     routing: Annotated[
         list[str] | None,
-        typer.Option(help="Also measure rows made for balanced, uniform, zipf1, zipf2, hot or one; may be repeated."),
+        typer.Option(
+            help="Also measure rows made for a routing: balanced, uniform, zipf1, zipf2, hot or one; may be repeated."
+        ),
     ] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Also measure with cold caches at all rows.")] = False,
     out: Annotated[Path, typer.Option(help="The result, a pytest-benchmark JSON file.")] = OUT,
@@ -80,17 +82,17 @@ def bench(
     minutes: MinutesOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Measure heads in every form that runs here, and what the machine could do.
+    """Measure heads in every form that runs here, and what the machine can do.
 
-    All forms of one shape are measured interleaved, in randomly ordered blocks, after their logits agreed with a
-    float64 reference. A form that can be split is also timed in growing parts. The result is written after every
-    shape, so an interrupted run loses at most one.
+    First the outputs of every form are checked against a float64 reference. Then all forms of one shape are timed
+    interleaved, in randomly ordered blocks. A form that can be split is also timed in growing parts. The result is
+    written after every shape, so an interrupted run loses at most one.
     """
     from bench.errors import BenchError
     from bench.suites.suite import adapted, chosen_forms, suite_named
 
     if suite == MAP_SUITE:
-        raise BenchError("the break-even map is no suite of `moegap bench`; use `moegap map`")
+        raise BenchError("the break-even map is not a suite of `moegap bench`; use `moegap map`")
     chosen = adapted(suite_named(suite), rows or (), routing or (), cold)
     per_case = chosen.seconds_per_case * (QUICK if quick else 1.0) if seconds is None else seconds
     forms = chosen_forms(form or (), chosen)
@@ -101,7 +103,7 @@ def bench(
 def _measure_suite(
     suite: Suite, checkpoints: Sequence[Path], forms: list[str], seconds: float, seed: int, run: Measurement
 ) -> None:
-    """Measure what the result lacks of a suite, `seconds` per case."""
+    """Measure the cases of a suite that the result lacks, with `seconds` of sampling each."""
     from bench.cases.measure import measure_group
     from bench.cases.resume import missing_cases
     from bench.suites.suite import groups
@@ -118,13 +120,13 @@ def _measure_suite(
         if not _measure(missing, measure, run):
             run.bar.console.print("time is up; continue with --resume")
             return
-        del batch, subjects, wanted, missing  # so that no two models are in memory at a time
+        del batch, subjects, wanted, missing  # so that only one model is in memory at a time
 
 
 def _batches(
     suite: Suite, checkpoints: Sequence[Path], device: torch.device, dtypes: Sequence[torch.dtype]
 ) -> Iterable[tuple[list[Subject], Sequence[torch.dtype]]]:
-    """Return the subjects that are in memory at a time, with the dtypes they are measured in."""
+    """Return lists of subjects that are in memory together, each with the dtypes to measure."""
     from bench.suites.suite import chosen_subjects
 
     if suite.heads != "public" or checkpoints:
@@ -135,7 +137,7 @@ def _batches(
 def _one_at_a_time(
     device: torch.device, dtypes: Sequence[torch.dtype]
 ) -> Iterator[tuple[list[Subject], Sequence[torch.dtype]]]:
-    """Yield the heads of one public model after another, and keep none."""
+    """Yield the heads of one public model after another and keep none."""
     from bench.subjects import public_layers
 
     for dtype in dtypes:
@@ -146,7 +148,7 @@ def _one_at_a_time(
 
 
 def _measure(missing: Sequence[list[Case]], measure: Callable[..., Measured], run: Measurement) -> bool:
-    """Measure group after group into the result, and return whether that was all before the deadline."""
+    """Measure group after group into the result, and return whether all were done before the deadline."""
     total = run.bar.add_task("all shapes", total=len(missing))
     for number, cases in enumerate(missing):
         if time.monotonic() >= run.deadline:
@@ -163,32 +165,33 @@ def _measure(missing: Sequence[list[Case]], measure: Callable[..., Measured], ru
 
 def _shape(cases: Sequence[Case]) -> str:
     shape = cases[0].shape
-    made = f", {shape.skew} routing" if shape.skew else ""
+    routing = f", {shape.skew} routing" if shape.skew else ""
     cold = ", cold caches" if shape.cache == "cold" else ""
     return (
-        f"{shape.part}, {shape.rows:,} rows, {shape.dtype}".replace("torch.", "") + f", {shape.device.type}{made}{cold}"
+        f"{shape.part}, {shape.rows:,} rows, {shape.dtype}".replace("torch.", "")
+        + f", {shape.device.type}{routing}{cold}"
     )
 
 
 def _announcement(
     wanted: Sequence[list[Case]], missing: Sequence[list[Case]], seconds: float, ceilings: Sequence[Ceilings]
 ) -> str:
-    """Return how much there is to do and about how long it will take."""
+    """Return how much there is to do and about how long it takes."""
     from bench.cases.estimate import estimated_seconds
 
     cases, all_cases = sum(map(len, missing)), sum(map(len, wanted))
     if not cases:
-        return f"all {all_cases} cases are there already"
-    resumed = f", {all_cases - cases} of {all_cases} are there already" if cases < all_cases else ""
+        return f"the result has all {all_cases} cases already"
+    resumed = f", the result has {all_cases - cases} of {all_cases} already" if cases < all_cases else ""
     minutes = estimated_seconds(missing, seconds, ceilings) / 60
     shapes = f"{len(missing)} shape{'s' if len(missing) > 1 else ''}"
     return f"{cases} cases at {shapes}{resumed}; this takes about {max(1, round(minutes))} min"
 
 
 def _report_group(console: Console, shape: str, outcomes: Sequence[Outcome]) -> None:
-    """Print the median over blocks of every form at one shape, and what went wrong.
+    """Print the median over blocks of every form at one shape, and every failure.
 
-    A form that cannot run here is no news.
+    A form that cannot run here is not mentioned.
     """
     from bench.timing.blocks import block_medians
 

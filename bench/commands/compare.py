@@ -32,19 +32,19 @@ def compare(
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
-            help="End with status 1 if a case is SLOWER, FASTER, UNCLEAR or MISSING. With any of them also if a case "
-            "that had a time is WRONG or FAILED now. May be repeated."
+            help="End with status 1 if a case has this verdict: SLOWER, FASTER, UNCLEAR or MISSING; or if a case that "
+            "had a time is now WRONG or FAILED. May be repeated."
         ),
     ] = None,
     least: Annotated[
-        str | None, typer.Option(help="The least effect that counts, 5% or 0.05. By default 3%, as for all verdicts.")
+        str | None, typer.Option(help="The least change that counts, 5% or 0.05. By default 3%, as for all verdicts.")
     ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Also show cases that are SAME.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for index.html and compare.md.")] = None,
 ) -> None:
     """Compare two results of `moegap bench`, or two plain pytest-benchmark files, case by case.
 
-    Needs no GPU and no torch. The status is 0, or 1 if --fail-on applies, or 2 for bad input.
+    Needs no GPU and no torch. The status is 0, 1 if --fail-on applies, or 2 for bad input.
     """
     from reports.changes import gate
     from reports.changes import text as changes_text
@@ -70,7 +70,7 @@ def compare(
 
 
 def _show(console: Console, changes: Changes, show_all: bool) -> None:
-    """Print the runs, the cases, the means, and what else differs."""
+    """Print the runs, the cases, the means, and other differences."""
     from reports.changes import text as changes_text
     from reports.numbers import units
     from reports.numbers.stats import Verdict
@@ -89,7 +89,7 @@ def _show(console: Console, changes: Changes, show_all: bool) -> None:
 
 
 def _safe(table: Table) -> Table:
-    """Return the table with names from files on one line, and without the middle of very long ones."""
+    """Return the table with each cell on one line, very long ones without their middle."""
     return replace(table, rows=tuple(tuple(_shortened(printable(cell)) for cell in row) for row in table.rows))
 
 

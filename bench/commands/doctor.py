@@ -1,4 +1,4 @@
-"""`moegap doctor`: what this machine can run, form by form, tried out on tiny heads."""
+"""`moegap doctor`: what this machine can run, form by form, tried on tiny heads."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ROWS = 16
 
 @examples("moegap doctor", "moegap doctor --quick", "moegap doctor --ceilings")
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Only ask the forms; do not try them out.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Ask the forms only; do not try them.")] = False,
     ceilings: Annotated[
         bool, typer.Option("--ceilings", help="Also measure what the machine can do: a few seconds for each dtype.")
     ] = False,
 ) -> None:
-    """Show what this machine can run: every form of every head, tried on a tiny head, or why not and the fix.
+    """Show what this machine can run: every form is tried on a tiny head of each kind; if one fails, why and the fix.
 
-    Forms that are measured by name alone are asked and not tried: tuning one takes a minute.
+    Forms that are measured only by name are asked but not tried: tuning one takes a minute.
     """
     import torch
 
@@ -52,7 +52,7 @@ def doctor(
     devices = [torch.device("cpu"), *([torch.device("cuda", 0)] if torch.cuda.is_available() else [])]
     console.print(", ".join(f"{library} {version}" for library, version in versions().items()))
     if len(devices) == 1:
-        console.print("no CUDA device: torch finds no NVIDIA GPU or driver, so every figure taken here is a CPU figure")
+        console.print("no CUDA device: torch finds no NVIDIA GPU or driver, so every time measured here is a CPU time")
     for device in devices:
         title = _title(device, device_name(device))
         print_table(console, _form_table(device, title, quick, console), gap=2, ruled=True)
@@ -63,7 +63,7 @@ def doctor(
 
 
 def _form_table(device: torch.device, title: str, quick: bool, console: Console) -> Table:
-    """Try every form on a tiny head of every kind, and return what came out."""
+    """Try every form on a tiny head of every kind, and return the results."""
     import torch
 
     from bench.forms import forms
@@ -83,7 +83,7 @@ def _form_table(device: torch.device, title: str, quick: bool, console: Console)
 
 
 def _ceiling_table(measured: list[Ceilings], title: str) -> Table:
-    """Return what a device can do in each dtype."""
+    """Return the ceilings of a device in each dtype."""
     from reports.output.blocks import Table
 
     rows = []
@@ -102,7 +102,7 @@ def _ceiling_table(measured: list[Ceilings], title: str) -> Table:
 
 
 def _si(value: float, unit: str) -> str:
-    """Return three digits with the prefix that keeps them from 1 to 999."""
+    """Return three digits and the SI prefix that puts the number between 1 and 999."""
     prefixes = {1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k", 1.0: "", 1e-3: "m", 1e-6: "µ", 1e-9: "n"}
     size = next((size for size in prefixes if float(f"{value:.3g}") >= size), 1e-9)
     return f"{value / size:.3g} {prefixes[size]}{unit}"
@@ -123,12 +123,12 @@ def _title(device: torch.device, name: str) -> str:
 
 
 def _trial(form: Form, head: Head, device: torch.device, *, quick: bool) -> tuple[str, str]:
-    """Return yes, no or WRONG, and the words behind it; the first dtype that the form takes is tried."""
+    """Return yes, no or WRONG, and why; tried is the first dtype that the form takes."""
     import torch
 
     from bench.correctness.equivalence import deviation, head_reference
-    from bench.errors import told
-    from bench.subjects.workloads import dtype_name
+    from bench.errors import message
+    from bench.subjects.subject import dtype_name
 
     dtypes = (torch.float32,) if device.type == "cpu" else (torch.bfloat16, torch.float16, torch.float32)
     reasons = {dtype: form.unavailable(head.config, device, dtype) for dtype in dtypes}
@@ -140,10 +140,10 @@ def _trial(form: Form, head: Head, device: torch.device, *, quick: bool) -> tupl
     head = head.to(dtype)
     x = torch.randn(ROWS, head.config.features, device=device).to(dtype)  # (N, D)
     try:
-        found = deviation(form.prepare(head, x)(x), head_reference(head, x), x)
+        measured = deviation(form.prepare(head, x)(x), head_reference(head, x), x)
     except Exception as error:
-        return "no", told(error)
-    seen = f"{dtype_name(dtype)} logits within {found.error:.1g} of float64, {found.tolerance:.0e} allowed"
-    if not found.acceptable:
-        return "WRONG", seen
-    return "yes", "; ".join(filter(None, (seen, form.untimeable(device))))
+        return "no", message(error)
+    words = f"{dtype_name(dtype)} logits within {measured.error:.1g} of float64, {measured.tolerance:.0e} allowed"
+    if not measured.acceptable:
+        return "WRONG", words
+    return "yes", "; ".join(filter(None, (words, form.untimeable(device))))

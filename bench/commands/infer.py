@@ -1,4 +1,4 @@
-"""`moegap infer`: the logits of a trained head, in a form of choice."""
+"""`moegap infer`: the logits of a trained head, in any form."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ def infer(
     The head takes all rows of INPUTS as one batch. With the policies `capacity` and `expert_choice` the rows of a batch
     compete for the experts, so a row's logits depend on the other rows of INPUTS.
     """
-    from bench.errors import BenchError, told
+    import numpy as np
+
+    from bench.errors import BenchError, message
     from bench.forms import form as form_named
-    from bench.subjects.workloads import resolve_dtype
+    from bench.subjects.subject import resolve_dtype
     from bench.timing.clock import synchronise
     from bench.timing.precision import exact_float32
     from models.classifier.checkpoint import load
@@ -66,10 +68,10 @@ def infer(
         synchronise(place)
     except Exception as error:
         raise BenchError(
-            f"form {form} failed on features {tuple(x.shape)}: {told(error)}; try another --form"
+            f"form {form} failed on features {tuple(x.shape)}: {message(error)}; try another --form"
         ) from None
     buffer = io.BytesIO()
-    _save(buffer, logits)
+    np.save(buffer, logits.float().cpu().numpy())
     write_atomically(out, buffer.getvalue())
     ran_on = ", ".join(f"{key} {value}" for key, value in runner.runs_on.items() if key != "device")
     typer.echo(f"{len(logits)} rows of logits in {out}: {form} on {device_name(place)}, {dtype}, {ran_on}")
@@ -108,7 +110,7 @@ def _image_features(loaded: Checkpoint, path: Path) -> Tensor:
 
 
 def _array(path: Path) -> Tensor:
-    """Return the numbers in a .npy file; raises `BenchError` for a file that holds none."""
+    """Return the array in a .npy file; raises `BenchError` for any other file."""
     import numpy as np
     import torch
 
@@ -124,9 +126,3 @@ def _array(path: Path) -> Tensor:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise BenchError(f"{path} holds {getattr(array, 'dtype', 'several arrays')}, not one array of real numbers")
     return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
-
-
-def _save(buffer: io.BytesIO, logits: Tensor) -> None:
-    import numpy as np
-
-    np.save(buffer, logits.float().cpu().numpy())

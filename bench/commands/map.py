@@ -44,9 +44,9 @@ def break_even_map(
     minutes: MinutesOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Find from how many rows on a sparse head is faster than the dense head of as many parameters.
+    """Find from how many rows on a sparse head is faster than a dense head with as many parameters.
 
-    The map covers heads of many widths, experts E and experts per row k. The rows are found by bisection: each
+    The map covers heads of many widths, experts E and experts per row k. The search is a bisection over rows: each
     measurement decides the next. The result is written after every shape, so an interrupted run loses at most one.
     """
     from bench.suites.suite import chosen_forms
@@ -57,7 +57,7 @@ def break_even_map(
 
 
 def _measure_map(quick: bool, forms: list[str], seconds: float | None, seed: int, run: Measurement) -> None:
-    """Measure what the result lacks of the map."""
+    """Measure the part of the map that the result lacks."""
     from bench.cases.resume import check_conditions
     from bench.suites.break_even import map_grid
     from bench.suites.map import measure_map

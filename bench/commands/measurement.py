@@ -1,4 +1,4 @@
-"""What `bench` and `map` share: the result that they fill, the ceilings beside it, and what they say at the end."""
+"""What `bench` and `map` share: the result that they fill, the ceilings, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reports.records.record import Status
 
 if TYPE_CHECKING:
     import torch
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
     from bench.cases.result import ResultFile
     from reports.records.record import Ceilings, Group
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Measurement:
-    """A measurement under way: where it runs, the result it fills and the bar that shows it.
+    """A measurement under way: the result it fills, its progress bar, device and dtypes.
 
-    From `deadline` on, a moment of `time.monotonic`, nothing new begins.
+    After `deadline`, a value of `time.monotonic`, nothing new begins.
     """
 
     result: ResultFile
-    bar: Progress
+    bar: Bar
     device: torch.device
     dtypes: Sequence[torch.dtype]
     deadline: float
@@ -41,7 +41,7 @@ class Measurement:
     """Time spent on ceilings so far."""
 
     def measure_ceilings(self, dtypes: Sequence[torch.dtype]) -> None:
-        """Measure what the machine can do in each of `dtypes`, once, into the result."""
+        """Measure the machine's ceilings in each of `dtypes`, once, into the result."""
         from bench.timing.ceilings import measure_ceilings
 
         start = time.perf_counter()
@@ -58,12 +58,12 @@ class Measurement:
 def measurement(
     out: Path, resume: bool, device: str, dtypes: Sequence[str], threads: int | None, minutes: float | None
 ) -> Iterator[Measurement]:
-    """Give a measurement into `out` to fill, and say at its end how the time was spent and what came out.
+    """Yield a measurement into `out`; at its end print how the time was spent, and a summary.
 
     Raises `BenchError` for bad options, or if nothing could be measured.
     """
     from bench.errors import BenchError
-    from bench.subjects.workloads import chosen_dtypes
+    from bench.subjects.subject import chosen_dtypes
     from bench.timing.cold_start import empty_compiler_caches
     from models.device import pick_device
 
@@ -81,7 +81,7 @@ def measurement(
         yield run
     records = result.records()
     if not records:
-        raise BenchError("the time was up before the first shape; give more --minutes")
+        raise BenchError("time was up before the first shape; give more --minutes")
     if not any(record.status is Status.MEASURED for record in records):
         raise BenchError(f"nothing could be measured; the first reason is: {records[0].reason} ({out} has all of them)")
     if new := result.groups()[groups:]:
@@ -100,7 +100,7 @@ def _result(out: Path, resume: bool) -> ResultFile:
 
 
 def _spent(groups: Sequence[Group], ceilings: float, wall: float) -> str:
-    """Return how the time of a run was spent, in one sentence."""
+    """Return one line on how the time of a run was spent."""
     sampling, cold = sum(group.sampling for group in groups), sum(group.cold_start for group in groups)
     rest = max(0.0, wall - sampling - cold - ceilings)
     return (
@@ -122,4 +122,4 @@ def _summarise(out: Path) -> None:
     for line in [*speedups, *findings(maps(analysis))]:
         typer.echo(line)
     if speedups:
-        typer.echo(f"where the time of each form went: moegap account {shlex.quote(str(out))}")
+        typer.echo(f"where each form's time went: moegap account {shlex.quote(str(out))}")

@@ -15,8 +15,8 @@ from bench.commands.shared import (
     columns,
     command_line,
     examples,
-    given,
     on_interrupt,
+    present,
     print_table,
     terminal,
 )
@@ -58,8 +58,8 @@ def policies(
     data: Annotated[
         str,
         typer.Option(
-            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside. Several joined "
-            "by + are a mixture, whose sources are the domains."
+            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside. A + between "
+            "names mixes several data sets, each of which is a domain."
         ),
     ] = "digits",
     preset: Annotated[
@@ -77,7 +77,7 @@ def policies(
     features: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a trained model: train only the heads, in seconds each, on the features of its backbone. "
+            help="Folder of a trained model: train the heads alone, each in seconds, on the features of its backbone. "
             "By default backbone and head are trained together."
         ),
     ] = None,
@@ -99,12 +99,12 @@ def policies(
     seconds: Annotated[float, typer.Option(min=0.01, help="Sampling time per head and form.")] = 1.0,
     device: DeviceOption = "auto",
 ) -> None:
-    """Train routing policies side by side at equal parameter count, and compare them.
+    """Train routing policies side by side with equal parameter counts, and compare them.
 
-    All get the same seeds, data and recipe; only the losses that balance the experts differ, and the result names
-    them. A dense and a soft head of equal capacity stand beside them. With capacity and expert_choice a row's experts
-    depend on its batch: accuracy is measured on batches of 500 test images.
-    After Ctrl-C or a crash the same command continues; more seeds and policies may be added.
+    All policies get the same seeds, data and recipe; only the losses that balance the experts differ, and the result
+    names them. A dense and a soft head of equal capacity are trained too. With capacity and expert_choice a row's
+    experts depend on its batch; accuracy is measured on batches of 500 test images. After Ctrl-C or a crash the same
+    command continues; you may add seeds and policies.
     """
     from bench.errors import BenchError
     from bench.suites.suite import chosen_forms
@@ -115,7 +115,7 @@ def policies(
     from models.progress import Progress
 
     forms = chosen_forms(form or ()) if latency else []
-    shared = given({"experts": experts, "hidden": hidden, "k": k})
+    shared = present({"experts": experts, "hidden": hidden, "k": k})
     plan = Plan(
         data=data,
         contenders=contenders(policy or (), shared),
@@ -123,7 +123,7 @@ def policies(
         preset=preset,
         source=None if features is None else load(features),
         shared=shared,
-        changes=given({"epochs": epochs, "batch": batch, "lr": lr}),
+        changes=present({"epochs": epochs, "batch": batch, "lr": lr}),
     )
     exact_float32()
     progress = Progress()
@@ -158,10 +158,10 @@ def _train(plan: Plan, out: Path, device: str, progress: Progress) -> PolicyResu
 def _measure(
     results: PolicyResults, rows: int, forms: list[str], seconds: float, device: str, progress: Progress
 ) -> None:
-    """Measure the latency of the trained heads, unless all of it is there."""
+    """Measure the latency of the trained heads, unless the results have it."""
     from rich.progress import Progress as Bar
 
-    from bench.cases.policy_latency import is_measured, measure_latency
+    from bench.suites.policy_latency import is_measured, measure_latency
     from bench.timing.cold_start import empty_compiler_caches
     from models.device import pick_device
 

@@ -1,4 +1,4 @@
-"""`moegap profile`: where the time of each form goes, as a table, as traces and as a file for the report."""
+"""`moegap profile`: where each form's time goes, as a table, as traces and as a file for the report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.cases.case import Shape
-    from bench.subjects.workloads import Subject
+    from bench.subjects.subject import Subject
     from reports.output.blocks import Table
     from reports.records.profile import LeftOut, Profile
 
@@ -58,14 +58,14 @@ def profile(
         Path, typer.Option(help="Folder for the traces, a log directory of TensorBoard, and profile.json.")
     ] = OUT,
 ) -> None:
-    """Profile the head of a checkpoint in several forms and leave a trace of each.
+    """Profile the head of a checkpoint in every form, and write a trace of each.
 
-    Profiling slows every call: the table shows where the time goes, `moegap bench` measures how long a call takes.
+    Profiling slows every call: the table shows where the time goes; `moegap bench` measures how long a call takes.
     """
     from bench.cases.case import Shape
     from bench.errors import BenchError
-    from bench.profile.file import NAME
-    from bench.subjects.workloads import load_subjects, resolve_dtype
+    from bench.profile.trace import PROFILE_FILE
+    from bench.subjects.subject import load_subjects, resolve_dtype
     from bench.timing import environment
     from bench.timing.precision import exact_float32
     from models.device import device_name, pick_device
@@ -89,9 +89,7 @@ def profile(
     left_out = [each for each in passes if isinstance(each, LeftOut)]
     if not profiles:
         reasons = dict.fromkeys(f"{each.label}: {each.reason}" for each in left_out)
-        raise BenchError(
-            f"no form of those asked for can run here ({'; '.join(reasons)}); choose another --form or --device"
-        )
+        raise BenchError(f"none of these forms can run here ({'; '.join(reasons)}); choose another --form or --device")
     config = subject.head.config
     file = ProfileFile(
         format=1,
@@ -107,18 +105,20 @@ def profile(
         profiles=tuple(profiles),
         left_out=tuple(left_out),
     )
-    write_result(out / NAME, file)
+    write_result(out / PROFILE_FILE, file)
     routed = f", {config.policy} routing" if config.policy else ""
     console.print(f"{config.kind} head of {checkpoint}{routed}, {dtype}, {device_name(place)}", soft_wrap=True)
     _show(console, profiles, left_out, place.type)
-    console.print(f"\nWritten: {out / NAME}, for `moegap report`, and traces for `moegap traces {out}`", soft_wrap=True)
+    console.print(
+        f"\nWritten: {out / PROFILE_FILE}, for `moegap report`, and traces for `moegap traces {out}`", soft_wrap=True
+    )
     console.print("or, each alone, for https://ui.perfetto.dev:")
     for trace in (trace for each in profiles for trace in each.traces):
         console.print(f"  {out / trace}", soft_wrap=True)
 
 
 def _show(console: Console, profiles: Sequence[Profile], left_out: Sequence[LeftOut], device: str) -> None:
-    """Print the stages and the longest work of all forms, by number of rows, and what was left out."""
+    """Print the stages and the longest work of all forms for each number of rows, and what was left out."""
     for rows in dict.fromkeys(each.rows for each in profiles):
         same_rows = [each for each in profiles if each.rows == rows]
         console.print()
@@ -132,12 +132,11 @@ def _show(console: Console, profiles: Sequence[Profile], left_out: Sequence[Left
 def _passes(
     subject: Subject, names: Sequence[str], shapes: Sequence[Shape], graph: bool, out: Path, say: Callable[[str], None]
 ) -> Iterator[Profile | LeftOut]:
-    """Yield what a pass over each form at each shape shows, with `graph` also over the replay of its graph."""
-    from bench.errors import BenchError, told
+    """Yield the profile of each form at each shape, with `graph` also of the replay of its graph."""
+    from bench.errors import BenchError, message
     from bench.forms import form
-    from bench.profile.file import form_profile
     from bench.profile.trace import profile_form
-    from bench.subjects.workloads import dtype_name, feature_rows
+    from bench.subjects.subject import dtype_name, feature_rows
     from bench.suites.suite import chosen_forms
     from reports.records.profile import LeftOut
 
@@ -153,16 +152,16 @@ def _passes(
         x = feature_rows(subject.features, head.config.features, N).to(place, dtype)  # (N, D)
         name = f"{subject.name}-{chosen.name}{'-graph' * replayed}-n{N}-{dtype_name(dtype)}-{place.type}"
         try:
-            found = profile_form(chosen, head, x, out, name=name, graph=replayed)
+            traces = profile_form(chosen, head, x, out, name=name, graph=replayed)
         except (BenchError, RuntimeError) as error:
-            reason = str(error) if isinstance(error, BenchError) else told(error)
+            reason = str(error) if isinstance(error, BenchError) else message(error)
             yield LeftOut(form=chosen.name, rows=N, graph=replayed, reason=reason)
         else:
-            yield form_profile(found, out, form=chosen.name, rows=N, graph=replayed)
+            yield traces.entry(out, form=chosen.name, rows=N, graph=replayed)
 
 
 def _stage_table(profiles: Sequence[Profile], rows: int, device: str) -> tuple[Table, str]:
-    """Return microseconds per call and share of each stage, pieces of work, busy time and gaps by form; and a note."""
+    """Return a table of microseconds per call and share of each stage, work, busy time and gaps by form; and a note."""
     from bench.forms.stages import OTHER, STAGES
     from reports.output.blocks import Table
 

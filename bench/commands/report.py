@@ -37,7 +37,7 @@ def report(
     charts: Annotated[bool, typer.Option(help="Also write every chart as SVG and PNG.")] = True,
     out: Annotated[Path, typer.Option(help="Folder for index.html, report.md, summary.csv and charts/.")] = OUT,
 ) -> None:
-    """Build the report of result and study files: one page, its Markdown and its charts. Needs no GPU and no torch."""
+    """Build a report of result and study files: one page, its Markdown and its charts. Needs no GPU and no torch."""
     from rich.console import Console
     from rich.progress import track
 
@@ -46,7 +46,7 @@ def report(
 
     made = build(results or [], out, paper=paper, base=base)
     for path in made.left_out:
-        typer.echo(printable(f"left out, because it holds no result: {path}"))
+        typer.echo(printable(f"left out because it holds no result: {path}"))
     for line in made.headline:
         typer.echo(printable(line))
     written = [made.summary, made.markdown, made.index]

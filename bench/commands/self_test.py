@@ -1,4 +1,4 @@
-"""`moegap self-test`: how often the verdicts are right on this machine, by comparing code with itself."""
+"""`moegap self-test`: how often the verdicts are right on this machine, found by comparing code with itself."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ OUT = Path("runs/self_test.json")
 @examples("moegap self-test --comparisons 24", "moegap self-test --busy --out runs/self_test_busy.json")
 def self_test(
     comparisons: Annotated[int, typer.Option(min=1, help="How many comparisons.")] = 204,
-    busy: Annotated[bool, typer.Option("--busy", help="Keep one core busy with another process meanwhile.")] = False,
+    busy: Annotated[bool, typer.Option("--busy", help="Meanwhile keep one core busy with another process.")] = False,
     seconds: Annotated[float, typer.Option(min=0.01, help="Sampling time of each side of a comparison.")] = 1.0,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     seed: Annotated[int, typer.Option(help="Decides what is compared and the order within blocks.")] = 0,
-    out: Annotated[Path, typer.Option(help="All samples, a JSON file for `moegap report`.")] = OUT,
+    out: Annotated[Path, typer.Option(help="File for all samples, JSON for `moegap report`.")] = OUT,
 ) -> None:
     """Compare code with itself, plain and slowed by a known share, and count how often the verdicts are right.
 
-    The code is that of the trained heads that come with moegap, in several forms. Sampling takes at most COMPARISONS x
-    2 x SECONDS.
+    The code is the trained heads that come with moegap, in several forms. Sampling takes at most COMPARISONS x 2 x
+    SECONDS.
     """
-    from bench.cases import self_test as comparing
     from bench.errors import BenchError
+    from bench.suites import self_test as comparing
     from models.device import pick_device
     from models.storage import make_folder, write_atomically
     from reports.noise import self_test as verdicts

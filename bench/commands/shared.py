@@ -22,7 +22,7 @@ from reports.output import blocks
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it."""
 LOG_WIDTH = 140
-"""Columns if the output is no terminal, so that a log keeps most names in one piece."""
+"""Columns if the output is not a terminal, so that most names in a log stay in one piece."""
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -33,7 +33,11 @@ DtypesOption = Annotated[
     list[str] | None, typer.Option(help="float32, float16 or bfloat16; may be repeated. By default float32.")
 ]
 FormsOption = Annotated[
-    list[str] | None, typer.Option(help="A form; may be repeated; `moegap doctor` lists them. By default all.")
+    list[str] | None,
+    typer.Option(
+        help="A form; may be repeated; `moegap doctor` lists them. By default the suite's forms; peers and anchors "
+        "only by name."
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="Threads on a CPU. By default one for each core that torch finds.")
@@ -63,23 +67,23 @@ def epilog(command: Callable[..., None]) -> str:
 
 
 def description(command: Callable[..., None]) -> str:
-    """Return what `--help` says first: the docstring, its paragraphs without line breaks."""
+    """Return the first part of `--help`: the docstring, its paragraphs without line breaks."""
     paragraphs = (command.__doc__ or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def command_line(*, without: str = "") -> str:
-    """Return the command line as a result records it, without one of its options."""
+    """Return the command line as a result records it, `without` one option."""
     return shlex.join(["moegap", *(word for word in sys.argv[1:] if word != without)])
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that have a value."""
+def present(options: dict[str, Any]) -> dict[str, Any]:
+    """Return only the options that have a value."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def set_threads(threads: int | None) -> None:
-    """Let torch use so many threads of the CPU; None leaves it as it is."""
+    """Let torch use so many CPU threads; None changes nothing."""
     import torch
 
     if threads is not None:
@@ -97,7 +101,7 @@ def on_interrupt(sentence: Callable[[], str]) -> Iterator[None]:
 
 
 def progress_bar() -> rich.progress.Progress:
-    """Return a bar that vanishes when it is done."""
+    """Return a progress bar that vanishes when it is done."""
     return rich.progress.Progress(
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -110,15 +114,15 @@ def progress_bar() -> rich.progress.Progress:
 
 
 def terminal() -> Console:
-    """Return the console for text and tables: brackets are text, and a log is wide."""
+    """Return the console for text and tables: it has no markup, and a log is wide."""
     return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def print_table(console: Console, table: blocks.Table, note: str = "", *, gap: int = 1, ruled: bool = False) -> None:
     """Print a table with its caption above and a note below.
 
-    `gap` is the space between columns. If `ruled`, a line separates rows whose first cells differ. Cells are shown as
-    text, neither markup nor control sequences; only their line breaks stay.
+    `gap` is the space between columns. If `ruled`, a line separates rows whose first cells differ. Cells are plain
+    text: markup and control sequences have no effect, only line breaks do.
     """
     drawn = Table(
         title=_text(table.caption) if table.caption else None,

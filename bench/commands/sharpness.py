@@ -1,4 +1,4 @@
-"""`moegap sharpness`: curvature of trained models' losses, block by block, and the loss around their weights."""
+"""`moegap sharpness`: curvature of the loss of trained models, block by block, and the loss around their weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import DeviceOption, command_line, examples, given, on_interrupt
+from bench.commands.shared import DeviceOption, command_line, examples, on_interrupt, present
 
 OUT = Path("runs/sharpness")
 
@@ -22,8 +22,9 @@ def sharpness(
     data: Annotated[
         str | None,
         typer.Option(
-            help="The images of their training: digits, cifar10 (downloaded), or a folder with train/CLASS/ and "
-            "test/CLASS/ inside. By default only the heads are measured, on the features that the checkpoints keep."
+            help="The images that the models were trained on: digits, cifar10 (downloaded), or a folder with "
+            "train/CLASS/ and test/CLASS/ inside. By default only the heads are measured, on the features in the "
+            "checkpoints."
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for CHECKPOINT.json and .svg. Continues what is there.")] = OUT,
@@ -65,9 +66,9 @@ def sharpness(
 ) -> None:
     """Measure how sharply the loss bends around trained weights, and how far that can be trusted.
 
-    Measured are eigenvalues with residuals, traces with standard errors, the spectral density, the loss along lines
-    and over a plane, and its worst rise within a radius; rows that change their experts on the way are counted. Every
-    finished piece is kept: after Ctrl-C or a crash the same command continues.
+    The command measures eigenvalues with residuals, traces with standard errors, the spectral density, the loss along
+    lines and over a plane, and its worst rise within a radius, and counts rows that change their experts on the way.
+    Every finished piece is kept: after Ctrl-C or a crash the same command continues.
     """
     from bench.timing.precision import exact_float32
     from models.progress import Progress
@@ -92,7 +93,7 @@ def sharpness(
         "surface": None if surface else 0,
         "worst_case": worst_case,
     }
-    config = sharpness_config(**{**(QUICK if quick else {}), **given(options)})
+    config = sharpness_config(**{**(QUICK if quick else {}), **present(options)})
     check_names(checkpoints)
     exact_float32()
     progress = Progress()

@@ -1,4 +1,4 @@
-"""`moegap targets`: time our kernels beside their peers on one GPU and say which targets are met."""
+"""`moegap targets`: time our kernels beside their peers on one GPU and show which targets are met."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ import typer
 from bench.commands.shared import command_line, examples, on_interrupt, progress_bar
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.cases.result import ResultFile
-    from bench.suites.targets import Contest
 
 OUT = Path("runs/targets")
 SECONDS, REHEARSED_SECONDS = 0.15, 0.02
@@ -30,7 +27,7 @@ RESERVE = 5.0
 def targets(
     out: Annotated[Path, typer.Option(help="Folder for targets.json and targets.md.")] = OUT,
     minutes: Annotated[
-        float, typer.Option(help="Start nothing that is not expected to end within so many minutes.")
+        float, typer.Option(help="Begin nothing that is not expected to end within so many minutes.")
     ] = 8.0,
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Try the script on the CPU at reduced size; no verdicts.")
@@ -39,14 +36,14 @@ def targets(
 ) -> None:
     """Time our kernels beside their peers on a GPU, check every output, and write which targets are met.
 
-    The result grows group by group: interrupted or out of time, give the same command again and it measures what is
-    missing. `moegap report` and `moegap account` read it like any other.
+    The result grows group by group: after an interruption or at the end of the time, the same command measures what is
+    missing. `moegap report` and `moegap account` read the result like any other.
     """
     import torch
 
     from bench.cases.result import ResultFile
     from bench.errors import BenchError
-    from bench.suites.targets import REHEARSAL, SUITE, plan, rehearsal
+    from bench.suites.targets import REHEARSAL, SUITE, measure_targets, plan, rehearsal
     from models.storage import make_folder
 
     if minutes <= 0:
@@ -57,43 +54,28 @@ def targets(
     make_folder(out)
     result = ResultFile.resume(out / "targets.json", command_line())
     try:
-        with on_interrupt(lambda: f"{result.path} keeps what was measured; the same command goes on"):
-            if rehearse:
-                _measure(rehearsal(), REHEARSAL, torch.device("cpu"), result, REHEARSED_SECONDS, seed, deadline)
-            else:
-                _measure(plan(), SUITE, torch.device("cuda"), result, SECONDS, seed, deadline)
+        with (
+            on_interrupt(lambda: f"{result.path} keeps what was measured; the same command continues"),
+            progress_bar() as bar,
+        ):
+            task = bar.add_task("", total=1.0)
+            measure_targets(
+                rehearsal() if rehearse else plan(),
+                REHEARSAL if rehearse else SUITE,
+                torch.device("cpu" if rehearse else "cuda"),
+                result,
+                REHEARSED_SECONDS if rehearse else SECONDS,
+                seed,
+                deadline,
+                lambda what, share: bar.update(task, description=what, completed=share),
+                lambda line: bar.console.print(line, markup=False, soft_wrap=True),
+            )
     finally:
         _write_table(result, out)
 
 
-def _measure(
-    contests: list[Contest],
-    suite: str,
-    device: torch.device,
-    result: ResultFile,
-    seconds: float,
-    seed: int,
-    deadline: float,
-) -> None:
-    from bench.suites.targets import measure_targets
-
-    with progress_bar() as bar:
-        task = bar.add_task("", total=1.0)
-        measure_targets(
-            contests,
-            suite,
-            device,
-            result,
-            seconds,
-            seed,
-            deadline,
-            lambda what, share: bar.update(task, description=what, completed=share),
-            lambda line: bar.console.print(line, markup=False, soft_wrap=True),
-        )
-
-
 def _write_table(result: ResultFile, out: Path) -> None:
-    """Write the table beside the result and print it, without the long lists below it."""
+    """Write the table beside the result, and print it without the long lists below it."""
     from models.storage import write_atomically
     from reports.reading.load import load
     from reports.targets.page import render, summary

@@ -29,9 +29,9 @@ PLUGIN = "/data/plugin/pytorch_profiler"
 PAGE = "#pytorch_profiler"
 PATTERNS = ("*.pt.trace.json", "*.pt.trace.json.gz")
 ANSWERS_WITHIN = 120.0
-"""Seconds without an answer after which it is given up, on a slow machine."""
+"""Seconds to wait for an answer, on a slow machine."""
 LOADS_WITHIN = 15.0
-"""Seconds for which the plugin may load nothing before it finds the next run: it looks every ten."""
+"""Seconds that the plugin may load nothing before it sees the next run; it looks every ten."""
 STOPS_WITHIN = 10.0
 EVERY = 0.2
 
@@ -42,7 +42,7 @@ def traces(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
 ) -> None:
     """Show traces in TensorBoard's profiler plugin, on this machine alone, until Ctrl-C."""
-    from bench.profile.file import NAME
+    from bench.profile.trace import PROFILE_FILE
 
     expected = run_names(folder)
     with _asked_to_stop() as stop, served(folder, port) as server:
@@ -54,7 +54,7 @@ def traces(
             typer.echo(f"  {run}{'' if run in runs else ' (not shown: its trace cannot be read)'}")
         typer.echo(f"{server.url} (Ctrl-C stops it)")
         typer.echo("Its page loads its chart library from the web.")
-        if (file := folder / NAME).exists():
+        if (file := folder / PROFILE_FILE).exists():
             typer.echo(f"Without a network, `moegap report {file}` shows where the time went.")
         while not stop.wait(EVERY):
             server.check()
@@ -62,7 +62,7 @@ def traces(
 
 @dataclass
 class _Stop:
-    """Whether to stop: plain enough for a signal's handler, which an event's lock is not."""
+    """Whether to stop; unlike a threading.Event it has no lock, so a signal handler may set it."""
 
     asked: bool = False
 
@@ -78,7 +78,7 @@ class _Stop:
 
 @contextmanager
 def _asked_to_stop() -> Iterator[_Stop]:
-    """Give what Ctrl-C, SIGTERM and a closed terminal set, instead of ending the process in the middle of its work."""
+    """Yield a flag that Ctrl-C, SIGTERM and a closed terminal set, instead of ending the process mid-work."""
     stop = _Stop()
     hung_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]  # ignored under nohup
     before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM, *hung_up)}
@@ -90,7 +90,7 @@ def _asked_to_stop() -> Iterator[_Stop]:
 
 
 def run_names(folder: Path) -> list[str]:
-    """Return what the plugin calls the runs in `folder`: each folder with a trace, as seen from there.
+    """Return the plugin's names of the runs in `folder`: the relative path of each folder with a trace.
 
     Raises `BenchError` if there is none.
     """
@@ -105,7 +105,7 @@ def run_names(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Server:
-    """A TensorBoard that runs; `errors` holds what it writes there."""
+    """A running TensorBoard; `errors` holds its stderr."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -117,7 +117,7 @@ class Server:
         return f"http://{HOST}:{self.port}/{PAGE}"
 
     def answer(self, route: str, **arguments: str) -> Any:
-        """Return what a route of the plugin answers, or None if it does not."""
+        """Return the answer of a route of the plugin, or None if it does not answer."""
         connection = HTTPConnection(HOST, self.port, timeout=5)
         try:
             connection.request("GET", f"{PLUGIN}/{route}?{urlencode(arguments)}")
@@ -139,7 +139,7 @@ class Server:
 
 @contextmanager
 def served(folder: Path, port: int) -> Iterator[Server]:
-    """Run TensorBoard on `folder`, at a free port for port 0, and end it whatever happens.
+    """Run TensorBoard on `folder`, at a free port for port 0; it always ends with this context.
 
     Raises `BenchError` if the port is taken.
     """
@@ -160,23 +160,23 @@ def served(folder: Path, port: int) -> Iterator[Server]:
 
 
 def shown_runs(server: Server, expected: Collection[str], stopped: Callable[[float], bool]) -> list[str]:
-    """Wait until the plugin has loaded the `expected` runs, and return those of which it shows anything.
+    """Wait until the plugin has loaded the `expected` runs, and return the runs that it can show.
 
-    `stopped` waits for as many seconds and says whether to give up. Raises `BenchError` if TensorBoard ends or does
-    not answer.
+    `stopped` waits for some seconds and says whether to give up. Raises `BenchError` if TensorBoard ends or does not
+    answer.
     """
     answered = time.monotonic()
-    found: list[str] = []
+    loaded: list[str] = []
     idle = 0.0
-    while not (stopped(EVERY) or set(expected) <= set(found) or idle > LOADS_WITHIN):
+    while not (stopped(EVERY) or set(expected) <= set(loaded) or idle > LOADS_WITHIN):
         server.check()
         answer = server.answer("runs")
         if answer is None and time.monotonic() - answered > ANSWERS_WITHIN:
             raise BenchError(f"TensorBoard does not answer within {ANSWERS_WITHIN:.0f} seconds; try again")
         if answer is not None:
-            answered, found = time.monotonic(), answer["runs"]
+            answered, loaded = time.monotonic(), answer["runs"]
             idle = 0.0 if answer["loading"] else idle + EVERY
-    return [run for run in found if server.answer("views", run=run)]
+    return [run for run in loaded if server.answer("views", run=run)]
 
 
 def _free(port: int) -> int:
@@ -192,7 +192,7 @@ def _free(port: int) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process to end, make it end if it does not, and leave nothing of its group: the plugin's readers."""
+    """Terminate the process, kill it if needed, and kill its group: the plugin's readers."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOPS_WITHIN)

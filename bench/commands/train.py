@@ -1,4 +1,4 @@
-"""`moegap train`: train a classifier with one of the heads, or many over several seeds, and leave checkpoints."""
+"""`moegap train`: train a classifier with one head, or several heads over several seeds, into checkpoints."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bench.commands.shared import (
     columns,
     command_line,
     examples,
-    given,
     on_interrupt,
+    present,
     print_table,
     terminal,
 )
@@ -38,8 +38,8 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside. Several joined "
-            "by + are a mixture."
+            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside. A + between "
+            "names mixes several data sets."
         ),
     ] = "digits",
     preset: Annotated[
@@ -58,7 +58,7 @@ def train(
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Train this many seeds, from 0 or --seed on, and show a table.")
+        int | None, typer.Option(min=1, help="Train this many seeds, from --seed or 0 on, and show a table.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images per step.")] = None,
@@ -97,8 +97,8 @@ def train(
 ) -> None:
     """Train a backbone with a dense, soft or sparse head and keep the weights that validate best.
 
-    The state is kept after every epoch: after Ctrl-C or a crash the same command continues. Several heads or --seeds
-    make a study: a folder of trainings, and a table of their results.
+    The state is kept after every epoch: after Ctrl-C or a crash the same command continues. With several heads or
+    --seeds the result is a study: a folder of trainings and a table of their results.
     """
     from bench.timing.precision import exact_float32
     from models.data.data import name_of
@@ -123,12 +123,12 @@ def train(
         "overflow": overflow,
         "bias_correction": bias_correction or None,
     }
-    options = {**given(changes), "head_changes": given(head_changes), "balance": _weights(balance or [])}
+    options = {**present(changes), "head_changes": present(head_changes), "balance": _weights(balance or [])}
     name = name_of(data)
     if len(head) == 1 and head != [ALL] and seeds is None:
         from models.training.recipes import train_config
 
-        config = train_config(data, head[0], preset, **options, **given({"seed": seed}))
+        config = train_config(data, head[0], preset, **options, **present({"seed": seed}))
         _train_one(config, out or Path("runs") / f"{name}-{config.head}", device)
     else:
         from models.training.study import study_configs
@@ -207,7 +207,7 @@ def _percent(share: float | None) -> str:
 
 
 def _warn(config: TrainConfig, progress: Progress) -> None:
-    """Say what a reader of the results must know about the recipe."""
+    """Print what readers of the results must know about the recipe."""
     if config.preset == "paper":
         progress.say(
             "paper is the recipe of arXiv 2601.15021, defect 1 included: the training images are not augmented; its "
@@ -216,7 +216,7 @@ def _warn(config: TrainConfig, progress: Progress) -> None:
 
 
 def _heads(heads: list[str]) -> list[str]:
-    """Return the heads named, each once, with `all` spelled out."""
+    """Return the named heads, each once, with `all` spelled out."""
     from models.heads.heads import HEAD_KINDS
 
     return list(dict.fromkeys(one for name in heads for one in (HEAD_KINDS if name == ALL else (name,))))

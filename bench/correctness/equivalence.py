@@ -15,18 +15,18 @@ from bench.correctness.reference import Float64, Reference, reference
 from models.heads.heads import Head
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-"""Greatest relative deviation a form may show. In bfloat16 rounding reaches 1e-2, a quarter of it, over the heads of
-the tests; running a wrong expert, dropping a row or ignoring a weight deviates by half as much again or more."""
+"""Greatest relative deviation of a form. In bfloat16 rounding reaches 1e-2, a quarter of the tolerance, on the heads of
+the tests; a wrong expert, a dropped row or an ignored weight exceeds the tolerance by half or more."""
 MOST_AMBIGUOUS = 0.01
 """Greatest share of rows that may be left out because float32 cannot decide two or more of their assignments.
 
-If rows compete for places (capacity, expert_choice), these are all rows whose places depend on such a decision.
+If rows compete for places (capacity, expert_choice), all rows whose places depend on such a decision count.
 """
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far logits are from the reference: `error` relative, over the rows whose routing is decidable."""
+    """How far logits are from the reference: the relative `error` over the rows whose routing is decidable."""
 
     error: float
     tolerance: float
@@ -35,24 +35,23 @@ class Deviation:
 
     @property
     def acceptable(self) -> bool:
-        """True when the form computes the same function."""
+        """Whether the form computes the same function."""
         compared = self.ambiguous_rows < self.rows or self.rows == 0
         return compared and self.error <= self.tolerance and self.ambiguous_rows <= max(1, MOST_AMBIGUOUS * self.rows)
 
 
 def head_reference(head: Head, x: Tensor) -> Reference:
-    """Return the float64 reference for x (N, D) under the head's parameters in the dtype they have."""
+    """Return the float64 reference for x (N, D) with the head's parameters in their dtype."""
     with torch.inference_mode():
         return reference(head.config, head.state_dict(), x)
 
 
 def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
-    """Return how far the `logits` (N, C) of x (N, D) deviate, by the largest entry, relative to the row's largest.
+    """Return how far the `logits` (N, C) of x (N, D) deviate: a row's largest difference over its largest entry.
 
-    A row whose logits are all small is held to the median row of those that have any. A row with one assignment that
-    float32 cannot decide is held to the nearer of both cases. The error is infinite if NaN and infinities do
-    not stand where they do in the reference, if that has no finite logit to compare, or if dtype or device are not
-    those of x.
+    A row of small logits is measured against the median row instead. A row with one assignment that float32 cannot
+    decide is compared with both outcomes, and the closer one counts. The error is infinite if NaN and infinities differ
+    from the reference, if the reference has no finite logit, or if dtype or device differ from those of x.
     """
     got, want = logits.detach().cpu().double().numpy(), expected.logits
     tolerance = TOLERANCE[x.dtype]

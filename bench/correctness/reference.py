@@ -1,10 +1,10 @@
-"""The float64 reference every form is held to, written apart from the heads themselves.
+"""The float64 reference for every form, written independently of the heads.
 
-Who serves whom is decided in NumPy; the experts' products are taken where their weights lie, on a GPU too, for a large
-layer would take minutes in main memory.
+Routing is decided in NumPy. The experts' products are computed on the device of their weights, because a large layer
+would take minutes on the CPU.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width. With swiglu
-w1 and b1 have 2H columns, those of the gate first.
+w1 and b1 have 2H columns, the gate's first.
 
     scores = x gate^T + gate_bias                                               (N, E)
     sparse, if standardise: scores = (scores - mean) / std                      per row, std over n - 1, 0 / 0 = 0
@@ -39,15 +39,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 EXPERT = ("w1", "b1", "w2", "b2")
 DECIDABLE = 1e-6
-"""Scores closer than this share of sum_d |x_d gate_d| are a tie to float32, whose own rounding is of that size."""
+"""Scores closer than this share of sum_d |x_d gate_d| are a tie in float32, whose rounding is of that size."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Logits (N, C) in float64, and which rows (N,) a float32 router may send elsewhere in more ways than one.
+    """Logits (N, C) in float64, and which rows (N,) have two or more assignments that float32 cannot decide.
 
-    `otherwise` are the logits (N, C) of the other outcome of rows with a single assignment that float32 may or may not
-    make, and `logits` of all others.
+    `otherwise` (N, C) has the other outcome for rows with a single such assignment, and the `logits` of all other rows.
     """
 
     logits: Float64
@@ -106,7 +105,7 @@ def _mixture(config: SoftConfig | SparseConfig, weights: Weights, x: Float64, sh
 
 
 def _shares(config: SparseConfig, scores: Float64, selected: NDArray[np.bool_]) -> Float64:
-    """Return weights (N, E), zero where an expert is not selected."""
+    """Return weights (N, E), zero if an expert is not selected."""
     scores = scores / config.temperature
     if config.weights_over == "selected":
         scores = np.where(selected | np.isnan(scores), scores, -np.inf)

@@ -1,7 +1,7 @@
-"""Forms: the ways of executing a head, one per file, and the anchors they are compared with.
+"""Forms: the ways of executing a head, one per file, and the anchors that they are compared with.
 
-A form is added by writing one file in this folder that defines `FORM`, or `FORMS` for some that differ in little. A
-form of another package joins through the entry-point group `moegap.forms`, with nothing edited here:
+To add a form, write one file in this folder that defines `FORM`, or `FORMS` for several that differ little. A form of
+another package joins through the entry-point group `moegap.forms`, and nothing here is edited:
 
     [project.entry-points."moegap.forms"]
     theirs = "their_package:FORM"
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
-from bench.errors import BenchError, told
+from bench.errors import BenchError, message
 from bench.forms.form import Form, Runner
 
 __all__ = ["Form", "Runner", "default_forms", "form", "forms"]
@@ -25,7 +25,7 @@ ENTRY_POINTS = "moegap.forms"
 
 @cache
 def forms() -> dict[str, Form]:
-    """Return every form by name, in the order of their `rank`, the naive ones first.
+    """Return every form by name, in order of `rank`, the naive ones first.
 
     Raises `BenchError` if a package brings a form whose name is taken.
     """
@@ -34,7 +34,7 @@ def forms() -> dict[str, Form]:
     for source, form in (*_built_in(), *_installed()):
         if form.name in sources:
             raise BenchError(
-                f"two forms are named {form.name!r}, of {sources[form.name]} and of {source}; "
+                f"two forms are named {form.name!r}, one in {sources[form.name]} and one in {source}; "
                 f"uninstall {source} or rename its form"
             )
         sources[form.name] = source
@@ -43,7 +43,7 @@ def forms() -> dict[str, Form]:
 
 
 def default_forms() -> list[str]:
-    """Return the names of the forms that are measured if nobody asks for any."""
+    """Return the names of the forms that are measured unless others are named."""
     return [name for name, form in forms().items() if form.default]
 
 
@@ -56,7 +56,7 @@ def form(name: str) -> Form:
 
 
 def _built_in() -> Iterator[tuple[str, Form]]:
-    """Yield the forms of this folder, each with its source in words."""
+    """Yield each form of this folder after its source in words."""
     for file in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{file.name}")
         for form in (*getattr(module, "FORMS", ()), *([module.FORM] if hasattr(module, "FORM") else [])):
@@ -64,17 +64,17 @@ def _built_in() -> Iterator[tuple[str, Form]]:
 
 
 def _installed() -> Iterator[tuple[str, Form]]:
-    """Yield the forms of other packages, each with its package."""
+    """Yield each form of another package after the package in words."""
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
         yield f"package {entry.dist.name if entry.dist else entry.value}", _loaded(entry)
 
 
 def _loaded(entry: EntryPoint) -> Form:
-    """Return the form of an entry point; one that cannot be loaded is a form that never runs and says why."""
+    """Return the form of an entry point; if it cannot be loaded, a form that never runs and says why."""
     try:
         form = entry.load()
     except Exception as error:  # whatever a foreign package raises must not stop the other forms
-        return _broken(entry, told(error))
+        return _broken(entry, message(error))
     return form if isinstance(form, Form) else _broken(entry, f"it is a {type(form).__name__}, not a Form")
 
 

@@ -1,4 +1,4 @@
-"""What the machine itself takes: a launch of nothing, a copy in memory, one large product.
+"""What the machine itself needs: an empty launch, a copy in memory, one large product.
 
 Letters: N rows, D input width.
 """
@@ -13,9 +13,9 @@ from bench.timing.graphs import nothing
 from models.heads.heads import Head, HeadConfig
 
 COPIED = {"cuda": 2**30, "cpu": 2**23}
-"""Bytes that a copy reads, and writes again."""
+"""Bytes that the copy reads; it writes as many."""
 SIZE = {"cuda": 8192, "cpu": 256}
-"""Rows and columns of the square matrices whose product is the peak."""
+"""Rows and columns of the square matrices that are multiplied."""
 
 
 def _no_launch(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:

@@ -1,8 +1,7 @@
-"""torch.compile of a head as one graph, specialised to its batch size: as it comes by default, and tuned to the end.
+"""torch.compile of a head as one graph, specialised to its batch size: in the default mode, and with max-autotune.
 
-How many assignments the rows of a batch have is left open, so that one graph serves every routing policy. The mode
-that tunes has CUDA graphs of its own; they are off, since every form is captured in a graph of the same kind, or called
-without one.
+The number of assignments of a batch stays dynamic, so that one graph serves every routing policy. max-autotune would
+add CUDA graphs; they are off, because every form is captured in the same kind of graph, or called without one.
 
 Letters: N rows, D input width, C output width.
 """
@@ -34,12 +33,12 @@ TUNED = "max-autotune-no-cudagraphs"
 
 
 def plain(head: Head) -> Function:
-    """Return what is compiled of a head by default, (N, D) -> (N, C): its definition, a soft one as wide products."""
+    """Return what is compiled by default, (N, D) -> (N, C): the head's definition, or a soft head as wide products."""
     return wide_soft(head) if isinstance(head, SoftMoEHead) else head.forward
 
 
 def wide(head: Head) -> Function:
-    """Return a head as two products over all experts side by side, (N, D) -> (N, C); of a dense one its definition."""
+    """Return a head as two products over all experts side by side, (N, D) -> (N, C), or a dense head's definition."""
     return masked.wide_sparse(head) if isinstance(head, SparseMoEHead) else plain(head)
 
 
@@ -83,9 +82,9 @@ def _prepare(function: Callable[[Head], Function], mode: str | None, head: Head,
 
 
 def isolated(function: Function) -> Function:
-    """Return `function` under a code object of its own.
+    """Return `function` under a new code object.
 
-    Dynamo keeps what it compiled with the code object: sharing one, the heads and shapes of a run would lengthen
+    Dynamo keeps what it compiled with the code object. If the heads and shapes of a run shared one, they would lengthen
     each other's guard checks and soon reach the recompile limit.
     """
 

@@ -1,8 +1,8 @@
 """Eager PyTorch without a loop over experts.
 
-The soft head becomes one wide product: its experts side by side are a dense head of width E H whose hidden values
-are scaled by the gate. The sparse head sorts its rows by expert and pads every expert to the busiest one, for one
-batched product; the padded height is the one number the host has to wait for.
+The soft head becomes two wide products: its experts side by side are a dense head of width E H whose hidden values are
+scaled by the gate. The sparse head sorts its rows by expert and pads all experts to the size of the busiest one, for
+one batched product; the padded size is the only number that the host has to wait for.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, M assignments, C output width, W = H columns of
 an expert's first product, or 2H for swiglu.
@@ -112,7 +112,7 @@ def _soft_steps(head: SoftMoEHead, x: Tensor) -> Steps:
 
 
 class _Padded(NamedTuple):
-    """Rows by expert, padded to the busiest; place m holds row `row_ids[m]`, at rows[experts[m], height[m]]."""
+    """Rows by expert, padded to the busiest one; assignment m of row `row_ids[m]` is at rows[experts[m], height[m]]."""
 
     rows: Tensor  # (E, capacity, D)
     experts: Tensor  # (M,)

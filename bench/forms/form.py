@@ -1,4 +1,4 @@
-"""What a form is and what running one takes.
+"""What a form is, and what it prepares.
 
 Letters: N rows, D input width, C output width.
 """
@@ -20,10 +20,10 @@ from models.heads.heads import Head, HeadConfig
 class Runner:
     """A prepared head: features x (N, D) -> logits (N, C), on x's device and in its dtype.
 
-    `runs_on` says on what: at least `device` and `library`, as far as they apply `provider` and `options`.
-    `reused_s` is the seconds of preparation that an earlier shape of the same head already paid; cold start is
-    that and what this preparation took. `work` returns what a call executes when its rows use the E experts so often:
-    the record's `launches`, `executed_flops` and `requested_bytes`.
+    `runs_on` says what it runs on: `device` and `library`, and `provider` and `options` if they apply. `reused_s` is
+    the seconds of preparation that an earlier shape of the same head already paid; cold start is their sum with this
+    preparation. `work` maps the rows per expert (E,) to what a call executes: the record's `launches`, `executed_flops`
+    and `requested_bytes`.
     """
 
     run: Callable[[Tensor], Tensor]
@@ -38,35 +38,34 @@ class Runner:
 
 
 Work = Callable[[HeadConfig, int, torch.dtype, torch.device, int | None], tuple[int, int]]
-"""From a head, N rows, dtype, device and the number of experts in use (None: as many as N rows can reach) to the
-floating-point operations and the least bytes of one call."""
+"""From a head's config, N rows, dtype, device and the number of experts in use (None for as many as N rows can reach)
+to the floating-point operations and the least bytes of one call."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way of executing a head, a part of it, or an anchor to compare with.
+    """One way of executing a head or a part of it, or an anchor to compare with.
 
     Attributes:
-        name: What users call it; `rank` orders tables and `summary` explains it in a few words.
-        unavailable: Why the form cannot run a head of this configuration here, as one sentence, or None if it can. What
-            shows only in the weights `prepare` says, with an `UnavailableError`.
+        name: The form's name; `rank` orders tables and `summary` explains the form in a few words.
+        unavailable: Why the form cannot run a head of this configuration here, in one sentence, or None if it can. If
+            only the weights decide, `prepare` raises `UnavailableError`.
         prepare: From a head in evaluation mode, without gradients, on the device and in the dtype of an example x
-            (N, D), to its runner. Whatever preparing costs (compilation, export) is cold start, never part of a timed
-            call.
+            (N, D), to its runner. All preparation (compilation, export) is cold start, never part of a timed call.
         memory_seen: False for an engine whose allocations torch does not see.
-        untimeable: Why a run here shows correctness alone, or None.
-        events: For an engine with a profile of its own: what that shows of a number of calls as events of Chrome's
-            trace format, none without rows. Ranges are named as `bench.profile.trace` names calls, and the nodes in
-            them are operators with their provider.
-        steps: The counterfactuals of a head on x (N, D), N > 0, for a form that can be split.
-        setup: Seconds that preparing a head takes, guessed, to say beforehand how long a run will take.
-        computes: The whole "head", only the experts' "products", or "nothing" of it: an anchor.
-        expected: For what is not the head's output: from head and x (N, D) to the float64 matrix that the runner must
+        untimeable: Why a run here only shows correctness, or None.
+        events: For an engine with its own profiler: what it saw of some calls, as events of Chrome's trace format; none
+            without rows. Ranges are named as `bench.profile.trace` names calls, and nodes inside them are operators
+            with their provider.
+        steps: The counterfactual steps of a head on x (N, D), N > 0, for a form that can be split.
+        setup: A guess of the seconds that preparing a head takes, to estimate how long a run takes.
+        computes: The whole "head", only the experts' "products", or, for an anchor, "nothing" of it.
+        expected: If the output is not the head's: from head and x (N, D) to the float64 matrix that the runner must
             give. None for an anchor, which has nothing to check.
-        work: For what does other work than the head: its counted work.
+        work: If the work is not the head's: its operations and bytes.
         capturable: False if no CUDA graph can hold a call: it waits for the device, or another engine runs it.
-        reusable: False if a runner holds only for the very rows it was prepared with, or copies of them.
-        default: Whether the form is measured if nobody asks for forms by name.
+        reusable: False if a runner works only for the rows it was prepared with, or copies of them.
+        default: Whether the form is measured unless forms are named.
     """
 
     name: str
@@ -92,10 +91,10 @@ def always(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> None
 
 
 def torch_runner(run: Callable[[Tensor], Tensor], example: Tensor, **runs_on: str) -> Runner:
-    """Return the runner of a form that torch itself executes."""
+    """Return the runner of a form that torch executes."""
     return Runner(run, {"device": str(example.device), "library": f"torch {torch.__version__}", **runs_on})
 
 
 def nonzero(bias: Tensor) -> Tensor | None:
-    """Return `bias`, or None if it is all zeros: nobody is charged for the biases that a public model does not have."""
+    """Return `bias`, or None if it is all zeros, so that no form pays for biases that a public model does not have."""
     return bias if bool(bias.any()) else None

@@ -21,7 +21,7 @@ from models.routing import Routing
 from models.settings import halves
 
 ALIGNMENT = 16
-"""grouped_mm wants every row to be a multiple of this many bytes."""
+"""grouped_mm needs rows of a multiple of so many bytes."""
 
 
 def unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -52,7 +52,7 @@ def _steps(head: Head, x: Tensor) -> Steps:
 
 
 class Sent(NamedTuple):
-    """Rows by expert, without padding, and the assignment and row of each."""
+    """Rows sorted by expert, without padding, and the assignment and row of each."""
 
     gathered: Tensor  # (M, D)
     experts: Tensor  # (M,)
@@ -62,7 +62,7 @@ class Sent(NamedTuple):
 
 
 class GroupedHead:
-    """The sparse head with weights padded to what grouped_mm takes, x (N, D) -> (N, C)."""
+    """The sparse head with weights padded for grouped_mm, x (N, D) -> (N, C)."""
 
     def __init__(self, head: SparseMoEHead) -> None:
         self.head = head
@@ -90,7 +90,7 @@ class GroupedHead:
             return combine(y[:, :C], sent.order, sent.row_ids, routing)
 
     def sort(self, x: Tensor, routing: Routing) -> Sent:
-        """Return the rows of x (N, D) by expert."""
+        """Return the rows of x (N, D) sorted by expert."""
         experts, ends, order = sort_by_expert(routing.experts, self.head.config.experts)
         row_ids = rows_in(order, routing)  # (M,)
         return Sent(aligned(x, dims=(1,))[row_ids], experts, ends.to(torch.int32), order, row_ids)

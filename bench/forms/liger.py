@@ -1,6 +1,6 @@
-"""Liger's fused experts (liger-kernel), the routing given; one wait for the device per call.
+"""Liger's fused experts (liger-kernel), with the routing given; one call waits for the device once.
 
-Its function keeps values for a backward pass, which is part of what it does in a forward one.
+Its forward pass also keeps values for a backward pass.
 
 Letters: D input width, H hidden width of one expert, E experts, C output width.
 """

@@ -1,6 +1,6 @@
 """The naive baseline: a Python loop over experts, as in the code of arXiv 2601.15021.
 
-Each expert asks whether it has rows, which on a GPU makes the host wait for the device E times per call.
+Each expert checks whether it has rows, so on a GPU the host waits for the device E times per call.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, m rows of one expert, C output width.
 """

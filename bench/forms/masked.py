@@ -1,4 +1,4 @@
-"""The sparse head without sorting: every expert runs on every row, scaled by weights that are mostly zero.
+"""The sparse head without sorting: all experts run on all rows, scaled by weights that are mostly zero.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -17,7 +17,7 @@ from models.heads.heads import Head, HeadConfig
 from models.heads.sparse import SparseMoEHead
 
 MOST_WASTE = 8
-"""Beyond so many times the operations needed, running every expert is no contest."""
+"""Running all experts is left out if it takes more than so many times the operations needed."""
 
 
 def too_many(config: HeadConfig) -> str | None:

@@ -1,4 +1,4 @@
-"""The operators of moe-ops put together: top-k softmax, permute, two grouped products, unpermute.
+"""A head made of the operators of moe-ops: top-k softmax, permute, two grouped products, unpermute.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, M = N k, C output width.
 """
@@ -32,7 +32,7 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
 
 
 def _is_plain(config: TopKConfig) -> bool:
-    """Return whether the gate is a softmax over the k largest scores and nothing more."""
+    """Return whether the gate is a plain softmax over the k largest scores."""
     plain = config.weights_over == "selected" and config.temperature == 1
     return plain and not (config.standardise or config.bias_correction)
 

@@ -99,7 +99,7 @@ _exports: WeakKeyDictionary[Head, tuple[bytes, float]] = WeakKeyDictionary()
 
 
 def _exported(head: Head, example: Tensor) -> tuple[bytes, float]:
-    """Return the exported head, made once for all its shapes, and the seconds that an earlier export took."""
+    """Return the head exported once for all shapes, and the seconds that an earlier shape spent on it."""
     if head in _exports:
         return _exports[head]
     start = time.perf_counter()
@@ -146,8 +146,9 @@ def export(head: Head, example: Tensor) -> bytes:
 def _stable_sort(places_nan: bool) -> Any:
     """Return the translation of aten.sort.stable along the last dimension.
 
-    TopK leaves open where NaN ranks. With `places_nan` that is above every number, as in torch, infinity standing in
-    for it, so that the sorted values are not to be used. If a row keeps to itself, NaN makes it NaN in any order.
+    ONNX does not say where TopK ranks NaN. With `places_nan` NaN ranks above every number, as in torch: infinity takes
+    its place, so the sorted values must not be used. If rows do not affect each other, any order will do, because a row
+    with NaN becomes NaN anyway.
     """
     from onnxscript import opset18 as op
 
@@ -176,7 +177,7 @@ def _session(model: bytes, provider: str, profile: str | None = None) -> onnxrun
 def _placement(model: bytes, provider: str, example: Tensor) -> str:
     """Return how many nodes each provider ran in one call.
 
-    Arithmetic on shapes may run on the CPU. Raises `BenchError` if a matrix product does.
+    Shape arithmetic may run on the CPU. Raises `BenchError` if a matrix product does.
     """
     (call,) = _profiled(model, provider, example, calls=1)
     nodes = [node["args"] for node in call[1:]]
@@ -191,10 +192,10 @@ def _is_product(operator: str) -> bool:
 
 
 def _events(head: Head, x: Tensor, calls: int) -> list[dict[str, Any]]:
-    """Return what ONNX Runtime's own profile says of `calls` on x (N, D): a range for each, its nodes in it.
+    """Return ONNX Runtime's own profile of `calls` on x (N, D): a range for each call, with its nodes inside.
 
-    A node is an operator called by its type, with its name and provider. Of a GPU's provider it takes the host's time
-    to launch it; its kernels are in torch's trace.
+    A node is an operator named by its type, with its name and provider as arguments. A node of a GPU's provider shows
+    the host's time to launch it; its kernels are in torch's trace.
     """
     if x.shape[0] == 0:
         return []
@@ -210,7 +211,7 @@ def _events(head: Head, x: Tensor, calls: int) -> list[dict[str, Any]]:
 
 
 def _profiled(model: bytes, provider: str, x: Tensor, calls: int) -> list[list[dict[str, Any]]]:
-    """Return the event of each of `calls`, after as many to warm up, followed by those of its nodes."""
+    """Return the event of each of `calls` and the events of its nodes, after as many calls to warm up."""
     feed = {"x": x.cpu().numpy()}
     with tempfile.TemporaryDirectory() as folder:
         session = _session(model, provider, profile=str(Path(folder) / "profile"))

@@ -1,4 +1,4 @@
-"""The experts' two products alone: ours on rows that were dispatched beforehand, and two dense ones that cuBLAS takes.
+"""The experts' two products alone: ours on rows dispatched beforehand, and two dense products by cuBLAS.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, C output width, M assignments of a row to an
 expert.
@@ -23,11 +23,11 @@ from models.heads.sparse import SparseMoEHead
 
 def _prepare_ours(head: Head, example: Tensor) -> Runner:
     if len(example) == 0:
-        raise UnavailableError("no rows have no products")
+        raise UnavailableError("without rows there are no products")
     kernels = Kernels(head)
     routing = kernels.head.routing(example)
     if routing.per_row is None:
-        raise UnavailableError("rows have different numbers of experts here, which leaves the number of products open")
+        raise UnavailableError("rows have different numbers of experts here, so the number of products is not fixed")
     options = kernels.chosen(example)
     if not isinstance(options, Grouped):
         options = kernels.required(example, (Grouped,))
@@ -86,7 +86,7 @@ def _expected_of_cublas(head: Head, x: Tensor) -> Tensor:
 
 
 def _hidden(head: Head, x: Tensor) -> Tensor:
-    """Return drawn hidden values (M, H) of as many assignments as x (N, D) may have."""
+    """Return random hidden values (M, H) for the most assignments that x (N, D) can have."""
     shape = head.config.most_assignments(len(x)), head.config.hidden
     return torch.randn(shape, dtype=x.dtype, device=x.device, generator=torch.Generator(x.device).manual_seed(0))
 

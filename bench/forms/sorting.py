@@ -1,6 +1,6 @@
-"""Assignments sorted by expert, in plain PyTorch, for the forms that compute on expert-contiguous rows.
+"""Assignments sorted by expert in plain PyTorch, for forms that compute on expert-contiguous rows.
 
-Letters: N rows, E experts, k experts per row if all rows have as many, M assignments, C output width.
+Letters: N rows, E experts, k experts per row if the same for all rows, M assignments, C output width.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from models.routing import Routing
 
 
 class Sorted(NamedTuple):
-    """The M assignments in the order by expert, rows ascending within one; nothing here waits for the device."""
+    """The M assignments sorted by expert, rows ascending within each; nothing here waits for the device."""
 
     experts: Tensor  # (M,) int64, the expert of each place
     ends: Tensor  # (E,) int64, one past the last place of each expert
@@ -36,8 +36,8 @@ def rows_in(order: Tensor, routing: Routing) -> Tensor:
 def combine(y: Tensor, order: Tensor, rows: Tensor, routing: Routing) -> Tensor:
     """Return the sum over each row's assignments of weight times output, (N, C).
 
-    `y` (M, C) are the outputs of the assignments in `order` (M,), and `rows` (M,) their rows. If not all rows have
-    as many experts, a GPU sums those of a row in any order.
+    `y` (M, C) are the outputs of the assignments in `order` (M,), and `rows` (M,) their rows. If rows have different
+    numbers of experts, a GPU adds the outputs of a row in any order.
     """
     if routing.per_row is not None:
         return combine_even(y, order, routing.row_weights)
@@ -46,7 +46,7 @@ def combine(y: Tensor, order: Tensor, rows: Tensor, routing: Routing) -> Tensor:
 
 
 def combine_even(y: Tensor, order: Tensor, weights: Tensor) -> Tensor:
-    """Return `combine` (N, C) of y (M, C) if every row has k experts: weights (N, k), M = N k in order of rows."""
+    """Return what `combine` returns if every row has k experts: weights (N, k), M = N k assignments in row order."""
     N, k = weights.shape
     places = torch.empty_like(order)  # (M,), the place of each assignment
     places[order] = torch.arange(order.shape[0], device=order.device)

@@ -13,22 +13,22 @@ STAGES: tuple[Stage, ...] = ("route", "dispatch", "experts", "combine", "fused")
 OTHER: Stage = "other"
 """Everything else in a call."""
 PREFIX = "moegap::"
-"""Every stage appears in a trace as this prefix and its name."""
+"""In a trace a stage's name begins with this."""
 CALL = PREFIX + "call"
-"""The range in a trace that holds one whole call of a form."""
+"""The range of one whole call of a form in a trace."""
 
 RANGES, OPERATORS = "user_annotation", "cpu_op"
 """Categories of events in a trace."""
 PROVIDER = "provider"
-"""What of an engine ran a node, in the arguments of the node's event."""
+"""Argument of a node's event: the part of an engine that ran the node."""
 
 _named = False
 
 
 def stage(name: str) -> AbstractContextManager[object]:
-    """Return a context that names what runs inside it while `named_stages` is on, and does nothing otherwise.
+    """Return a context that names the work inside it while `named_stages` is on, and otherwise does nothing.
 
-    Code that torch.compile traces has no stages, so that turning names on never recompiles it.
+    Code traced by torch.compile has no stages, so that switching names on never recompiles it.
     """
     if torch.compiler.is_compiling() or not _named:
         return nullcontext()
@@ -37,7 +37,7 @@ def stage(name: str) -> AbstractContextManager[object]:
 
 @contextmanager
 def named_stages() -> Iterator[None]:
-    """Turn stage names on; only a profiling pass does, since a name costs microseconds."""
+    """Switch stage names on; only a profiling pass does so, because a name costs microseconds."""
     global _named
     _named = True
     try:

@@ -18,9 +18,9 @@ from models.routing import Routing, router_scores
 from reports.records.record import Step
 
 Steps = dict[Step, Callable[[], object]]
-"""Calls in the order in which each contains the one before."""
+"""Calls in order, each of which contains the one before."""
 Sent = TypeVar("Sent")
-"""Rows as a form hands them to the experts."""
+"""Rows in the layout in which a form passes them to the experts."""
 
 
 def sparse_steps(
@@ -33,7 +33,7 @@ def sparse_steps(
 ) -> Steps:
     """Return the steps of a form on x (N, D), N > 0.
 
-    `dispatch` makes what `products` takes, `dispatched` does both as the form does, `combined` is all of the form.
+    `dispatch` makes the input of `products`, `dispatched` does both like the form, `combined` is the whole form.
     """
     routing = head.routing(x)
     even, sent = dispatch(x, balanced(routing)), dispatch(x, routing)
@@ -55,7 +55,7 @@ def sparse_steps(
 def soft_steps(
     head: SoftMoEHead, x: Tensor, products: Callable[[], object], combined: Callable[[Tensor], object]
 ) -> Steps:
-    """Return the steps of a form on x (N, D), N > 0: all experts' `products` on it, and `combined`, all of the form."""
+    """Return the steps of a form on x (N, D), N > 0, from all experts' `products` and `combined`, the whole form."""
 
     def gated() -> None:
         router_scores(x, head.gate)
@@ -69,6 +69,6 @@ def soft_steps(
 
 
 def balanced(routing: Routing) -> Routing:
-    """Return `routing` with its M assignments dealt to the E experts in turn, so that no two loads differ by 2."""
+    """Return `routing` with its M assignments dealt to the E experts in turn, so that loads differ by at most 1."""
     places = torch.arange(routing.experts.shape[0], device=routing.experts.device)  # (M,)
     return routing._replace(experts=places % routing.scores.shape[-1])

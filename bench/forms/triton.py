@@ -1,7 +1,8 @@
-"""Our own Triton kernels: one fused launch or a grouped path of five, chosen by a cost model, without a host wait.
+"""Our own Triton kernels: one fused launch or a grouped path of five launches, chosen by a cost model.
 
-The soft head and plain top-k routing hand the kernels the gate itself. Other policies route in torch and hand over the
-assignments. If rows have different numbers of experts, torch counts these, for which the host waits once.
+The soft head and plain top-k routing pass the gate to the kernels, and the host never waits for the device. Other
+policies route in torch and pass the assignments. If rows have different numbers of experts, torch counts these, and the
+host waits once.
 
 Letters: N rows, D input width, E experts, M assignments, C output width.
 """
@@ -42,11 +43,6 @@ def unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) ->
     """Return why our kernels cannot run a head here, or None."""
     if not config.gated:
         return "the Triton kernels run experts behind a gate, and a dense head has none"
-    return kernels_unavailable(device, dtype)
-
-
-def kernels_unavailable(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return why our kernels cannot run here, or None."""
     interpreted = triton.knobs.runtime.interpret
     if device.type == "cpu" and not interpreted:
         return "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, for correctness only"
@@ -63,7 +59,7 @@ def untimeable(device: torch.device) -> str | None:
 
 
 class Kernels:
-    """Our kernels on the experts of a head: the one place from which the forms call them."""
+    """Our kernels on the experts of a head; all forms call the kernels through this class."""
 
     def __init__(self, head: Head) -> None:
         assert isinstance(head, SoftMoEHead | SparseMoEHead)
@@ -73,16 +69,16 @@ class Kernels:
         self.experts = Experts(head.w1, nonzero(head.b1), head.w2, nonzero(head.b2), head.config.activation)
 
     def __call__(self, x: Tensor, routing: RoutingSource | None = None, options: Options | None = None) -> Tensor:
-        """Return the outputs (N, C) of x (N, D), by the head's own routing and the kernels' own choice by default."""
+        """Return the outputs (N, C) of x (N, D); by default the head routes and the kernels choose their options."""
         routing = routing or self.gate or self.routed(x)
         return moe(x, routing, self.experts, options=options)
 
     def products(self, x: Tensor, rows: Dispatch, options: Grouped) -> Tensor:
-        """Return the experts' outputs for sorted rows (M, C), or in parts to be added (splits, M, C)."""
+        """Return the experts' outputs for sorted rows, (M, C), or as parts to be added, (splits, M, C)."""
         return options.products(x, rows, self.experts)
 
     def dispatch(self, routing: Routing, options: Grouped) -> Dispatch:
-        """Return the rows of a routing sorted by expert, as `products` takes them."""
+        """Return the rows of a routing sorted by expert, in the layout that `products` takes."""
         ids = routing.experts.int()
         counted = count(ids, self.head.config.experts)
         return dispatch(ids, *counted, rows=routing.rows, tile_rows=options.tile_rows)
@@ -90,7 +86,7 @@ class Kernels:
     def routed(self, x: Tensor) -> RoutingSource:
         """Return the routing of x (N, D), decided in torch."""
         with stage("route"):
-            return given(self.head.routing(x))
+            return routing_source(self.head.routing(x))
 
     def problem(self, x: Tensor, routing: RoutingSource | None = None) -> Problem:
         """Return the sizes of a call on x (N, D)."""
@@ -98,13 +94,13 @@ class Kernels:
         return problem_of(x, routing, self.experts, "ieee")
 
     def chosen(self, x: Tensor, routing: RoutingSource | None = None) -> Options:
-        """Return path and tiles that the kernels choose for x (N, D)."""
+        """Return the path and tiles that the kernels choose for x (N, D)."""
         return options_for(self.problem(x, routing), x.device)
 
     def required(self, x: Tensor, paths: tuple[type[Options], ...]) -> Options:
-        """Return the quickest options for x (N, D) on one of `paths`, by the cost model.
+        """Return the fastest options for x (N, D) on one of `paths` by the cost model.
 
-        Raises `UnavailableError` if none of them takes as many rows of this head.
+        Raises `UnavailableError` if none of the paths takes so many rows of this head.
         """
         problem, machine = self.problem(x), machine_of(x.device)
         options = [each for each in options_of(problem, machine) if isinstance(each, paths)]
@@ -114,15 +110,15 @@ class Kernels:
         return min(options, key=lambda each: each.seconds(problem, machine))
 
 
-def given(routing: Routing) -> RoutingSource:
-    """Return a routing as the kernels take it."""
+def routing_source(routing: Routing) -> RoutingSource:
+    """Return a routing in the form that the kernels take."""
     if routing.per_row is not None:
         return TopK(routing.ids, routing.row_weights)
     return Flat(routing.rows, routing.experts, routing.weights, ordered=True)
 
 
 def kernel_runner(kernels: Kernels, example: Tensor, options: Options, forced: bool = False) -> Runner:
-    """Return the runner of whole calls by the kernels' choice, or, if `forced`, under `options`."""
+    """Return the runner of whole calls with the kernels' choice of options, or, if `forced`, with `options`."""
     problem = kernels.problem(example)
 
     def work(rows_per_expert: list[int]) -> dict[str, int]:
@@ -134,12 +130,12 @@ def kernel_runner(kernels: Kernels, example: Tensor, options: Options, forced: b
         }
 
     run = partial(kernels, options=options) if forced else kernels
-    whole = kernels.gate is not None and len(example)  # what torch does to route is not counted, so neither is the rest
+    whole = kernels.gate is not None and len(example)  # torch's routing is not counted, so its calls count nothing
     return replace(torch_runner(run, example, **runs_on(options)), work=work if whole else None)
 
 
 def runs_on(options: Options) -> dict[str, str]:
-    """Return what a runner says of our kernels under `options`."""
+    """Return the `runs_on` of our kernels with `options`."""
     mode = {"mode": "interpreted"} if triton.knobs.runtime.interpret else {}
     return {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
 
@@ -150,10 +146,10 @@ def _prepare(head: Head, example: Tensor) -> Runner:
 
 
 def _steps(head: Head, x: Tensor) -> Steps:
-    """Return the steps of the grouped path; a fused path is one launch, which has none."""
+    """Return the steps of the grouped path; a fused path is one launch and has none."""
     kernels = Kernels(head)
     routing = kernels.head.routing(x)
-    fixed = given(routing)
+    fixed = routing_source(routing)
     if isinstance(fixed, TopK):
         fixed = replace(fixed, ids=fixed.ids.int())
     options = kernels.chosen(x, kernels.gate or fixed)
@@ -169,7 +165,7 @@ def _steps(head: Head, x: Tensor) -> Steps:
 
 
 def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
-    """Return the gate of a head that the kernels can apply, or None; the soft one takes all experts."""
+    """Return a head's gate if the kernels can apply it, or None; the soft head's takes all experts."""
     weight, bias = head.gate.weight, head.gate.bias
     if isinstance(head, SoftMoEHead):
         return Gate(weight, bias, k=head.config.experts, temperature=head.config.temperature)

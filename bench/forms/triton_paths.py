@@ -1,4 +1,4 @@
-"""Our kernels on a path that they would not always choose, or with the routing given.
+"""Our kernels forced onto one path, or with the routing given.
 
 Letters: N rows, k experts per row.
 """
@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, torch_runner
-from bench.forms.triton import Kernels, given, kernel_runner, runs_on, unavailable, untimeable
+from bench.forms.triton import Kernels, kernel_runner, routing_source, runs_on, unavailable, untimeable
 from kernels.paths.fused_rows import FusedRows
 from kernels.paths.fused_tiles import FusedTiles
 from kernels.paths.grouped import Grouped
@@ -22,7 +22,7 @@ from models.routing import Routing
 
 
 def exact_routing(head: SoftMoEHead | SparseMoEHead, x: Tensor) -> Routing:
-    """Return what the head decides for x (N, D) in float64, weights in float32: a routing for forms that have none."""
+    """Return the head's routing of x (N, D) in float64, with float32 weights, for forms that do not route."""
     routing = head.routing(x.double())
     return routing._replace(weights=routing.weights.float())
 
@@ -34,7 +34,7 @@ def _prepare_path(paths: tuple[type[Options], ...], head: Head, example: Tensor)
 
 def _prepare_given(head: Head, example: Tensor) -> Runner:
     kernels = Kernels(head)
-    routing = given(exact_routing(kernels.head, example))
+    routing = routing_source(exact_routing(kernels.head, example))
     options = kernels.chosen(example, routing)
     return torch_runner(partial(kernels, routing=routing, options=options), example, **runs_on(options))
 

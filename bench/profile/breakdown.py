@@ -1,10 +1,9 @@
 """Where the time of a call went, read back from a trace: stages, launches, gaps and the longest operators.
 
-On a CPU a stage takes the wall time of its ranges, without that of ranges nested in it. On a GPU it takes the time
-for which the work it launched keeps the device busy, wherever on the time line that work ran. Where no range names a
-stage, the names of operators or kernels tell it. Everything else in the call is `other`, so that stages and `other` sum
-to the call. Times are those of a profiled run, which is slower than a timed one: shares say where time goes, not how
-long a call takes.
+On a CPU a stage's time is the wall time of its ranges, without the ranges nested in them. On a GPU it is the time for
+which the work that the stage launched keeps the device busy, whenever that work ran. If no range names a stage, the
+names of operators or kernels decide. The rest of the call is `other`, so stages and `other` sum to the call. A profiled
+call is slower than a timed one: its shares say where time goes, not how long a call takes.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from reports.records.profile import Operator, Stage, StagePart, ToldBy
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 WRAPPERS = ("Torch-Compiled Region", "## Call CompiledFxGraph")
-"""How the names of operators begin that only hold those which torch.compile runs: their own time is Python's."""
+"""Name prefixes of operators that only wrap the kernels of torch.compile: their self time is Python's."""
 _STAGES = {PREFIX + stage: stage for stage in STAGES}
 
 
@@ -31,9 +30,9 @@ _STAGES = {PREFIX + stage: stage for stage in STAGES}
 class Breakdown:
     """Means over the `calls` of a trace; `parts` has every stage and `other`, `operators` the longest first.
 
-    `told_by` says what the stages were told by. `host` is the seconds per call that the host works: on a GPU from the
-    call's beginning until its last launch returns, `overlap` of them while the device is busy; on a CPU those outside
-    of all operators.
+    `told_by` says whether ranges or names decided the stages. `host` is the seconds per call that the host works: on a
+    GPU from the beginning of the call until its last launch returns, `overlap` of them while the device is busy; on a
+    CPU the time outside all operators.
     """
 
     calls: int
@@ -50,12 +49,12 @@ class Breakdown:
 
     @property
     def busy(self) -> float:
-        """Seconds per call in which any kernel runs (GPU) or any operator (CPU)."""
+        """Seconds per call in which a kernel (GPU) or an operator (CPU) runs."""
         return sum(operator.seconds for operator in self.operators)
 
     @property
     def gap(self) -> float:
-        """Seconds per call in which none does: the host between launches, Python between operators."""
+        """Seconds per call in which none runs: the host between launches, Python between operators."""
         return max(0.0, self.seconds - self.busy)  # two sums of the same times may differ in their last digit
 
     @property
@@ -77,7 +76,7 @@ class _Totals:
     overlap: int = 0
 
     def stage(self, work: Span, ranges: Timeline, started: Span | None) -> str:
-        """Return the stage of a piece of work: of the range in which it was `started`, or by its name."""
+        """Return the stage of a piece of work, by the range in which it was `started` or by its name."""
         if self.told_by == "names":
             return stage_named(work.name)
         stage = _stage(ranges.at(started.start) if started else None)
@@ -85,9 +84,9 @@ class _Totals:
 
 
 def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
-    """Return the breakdown of the calls in the trace at `path`, written by `profile.trace`: the mean, or the `middle`.
+    """Return the mean breakdown of the calls in the trace at `path`, or that of the `middle` call alone.
 
-    That is the one in the middle when they are ordered by length, which disturbances of a few do not reach.
+    The middle call is the one of median length, which a few disturbed calls do not change.
 
     Raises `BenchError` for a file that is no trace or holds no call.
     """
@@ -120,13 +119,13 @@ def _does_work(span: Span) -> bool:
 
 def _add_host(totals: _Totals, call: Span, ranges: Timeline, operators: list[Span]) -> None:
     """Add a call on a CPU, whose stages and operators ran in the call's own thread."""
-    own = _add_operators(totals, operators)
-    gap = call.end - call.start - sum(own)
+    self_times = _add_operators(totals, operators)
+    gap = call.end - call.start - sum(self_times)
     if totals.told_by == "ranges":
-        for span, nanoseconds in zip(ranges.spans, ranges.own(), strict=True):
+        for span, nanoseconds in zip(ranges.spans, ranges.self_times(), strict=True):
             totals.parts[_stage(span)] += nanoseconds
     else:
-        for operator, nanoseconds in zip(operators, own, strict=True):
+        for operator, nanoseconds in zip(operators, self_times, strict=True):
             totals.parts[stage_named(operator.name)] += nanoseconds
         totals.parts[OTHER] += gap
     totals.host += gap
@@ -138,28 +137,28 @@ def _add_host(totals: _Totals, call: Span, ranges: Timeline, operators: list[Spa
 
 
 def _add_device(totals: _Totals, call: Span, ranges: Timeline, work: list[tuple[Span, Span | None]]) -> None:
-    """Add a call on a GPU with its device work and, where the trace tells, what on the host launched it."""
+    """Add a call on a GPU, with its device work and the host's spans that launched it, if the trace has them."""
     call = replace(call, end=max([call.end, *(done.end for done, _ in work)]))
     done = [span.within(call) for span, _ in work]
     busy = _add_operators(totals, done)
-    for (span, launch), own in zip(work, busy, strict=True):
+    for (span, launch), nanoseconds in zip(work, busy, strict=True):
         stage = totals.stage(span, ranges, launch)
         totals.launches[stage] += 1
-        totals.parts[stage] += own
+        totals.parts[stage] += nanoseconds
     totals.parts[OTHER] += call.end - call.start - sum(busy)
     launching = replace(call, end=max([call.start, *(launch.end for _, launch in work if launch)])).within(call)
     totals.host += launching.end - launching.start
-    totals.overlap += sum(Timeline([span.within(launching) for span in done]).own())
+    totals.overlap += sum(Timeline([span.within(launching) for span in done]).self_times())
 
 
 def _add_operators(totals: _Totals, spans: list[Span]) -> list[int]:
     """Add operators or device work by name, and return the nanoseconds of each."""
-    nanoseconds = Timeline(spans).own()
-    for span, own in zip(spans, nanoseconds, strict=True):
+    self_times = Timeline(spans).self_times()
+    for span, nanoseconds in zip(spans, self_times, strict=True):
         where = "gpu" if span.category in DEVICE_WORK else span.args.get(PROVIDER, "cpu")
-        totals.operators[span.name, where] += own
+        totals.operators[span.name, where] += nanoseconds
         totals.counts[span.name, where] += 1
-    return nanoseconds
+    return self_times
 
 
 def _stage(span: Span | None) -> str:
@@ -169,8 +168,8 @@ def _stage(span: Span | None) -> str:
 def _work_by_call(spans: list[Span], calls: list[Span]) -> list[list[tuple[Span, Span | None]]]:
     """Return, for each call, its device work and the host's span that launched it.
 
-    That span is the CUDA call with the same correlation, or else the operator with the same external id. Work
-    without either belongs to the call in which it starts, and to no stage.
+    That span is the CUDA call with the same correlation, or else the operator with the same external id. Work without
+    either belongs to the call in which it starts, and has no stage.
     """
     launches = {span.args.get("correlation"): span for span in spans if span.category in LAUNCHES}
     operators = {span.args.get("External id"): span for span in spans if span.category in (OPERATORS, RANGES)}
@@ -196,7 +195,7 @@ def _means(totals: _Totals, calls: int) -> Breakdown:
         for name in (*STAGES, OTHER)
     }
     operators = tuple(
-        Operator(name=name, where=where, seconds=seconds(own), count=totals.counts[name, where] / calls)
-        for (name, where), own in totals.operators.most_common()
+        Operator(name=name, where=where, seconds=seconds(nanoseconds), count=totals.counts[name, where] / calls)
+        for (name, where), nanoseconds in totals.operators.most_common()
     )
     return Breakdown(calls, parts, operators, totals.told_by, seconds(totals.host), seconds(totals.overlap))

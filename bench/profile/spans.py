@@ -1,4 +1,4 @@
-"""The spans of a trace in Chrome's JSON format, and to which of them each instant belongs."""
+"""The spans of a trace in Chrome's JSON format, and the span that each instant belongs to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Span:
         return self.start <= other.start < self.end
 
     def within(self, outer: Span) -> Span:
-        """Return this span cut to `outer`, whose limits a clock of another device may overstep."""
+        """Return this span cut to `outer`; the clock of another device may overstep its limits."""
         start = min(max(self.start, outer.start), outer.end)
         return replace(self, start=start, end=min(max(self.end, start), outer.end))
 
@@ -38,7 +38,7 @@ class Span:
 def read_spans(path: Path) -> list[Span]:
     """Return the complete events of a trace in Chrome's JSON format, gzipped or not.
 
-    Raises `BenchError` for a file that is none.
+    Raises `BenchError` for any other file.
     """
     try:
         content = path.read_bytes()
@@ -62,9 +62,9 @@ def _span(event: dict[str, Any]) -> Span:
 
 
 class Timeline:
-    """The instants in which any of `spans` runs, each given to the running span that started last.
+    """The instants in which any of `spans` runs; each belongs to the running span that started last.
 
-    Of nested spans that is the innermost; of any spans the shares sum to the length of their union.
+    Among nested spans that is the innermost. All self times sum to the length of the union of the spans.
     """
 
     def __init__(self, spans: Sequence[Span]) -> None:
@@ -90,15 +90,15 @@ class Timeline:
                 return
             running.pop()
 
-    def own(self) -> list[int]:
-        """Return the nanoseconds given to each span."""
+    def self_times(self) -> list[int]:
+        """Return the nanoseconds that belong to each span."""
         nanoseconds = [0] * len(self.spans)
         for start, end, place in self._pieces:
             nanoseconds[place] += end - start
         return nanoseconds
 
     def at(self, instant: int) -> Span | None:
-        """Return the span to which `instant` is given."""
+        """Return the span that `instant` belongs to."""
         before = bisect_right(self._pieces, instant, key=lambda piece: piece[0]) - 1
         if before < 0 or instant >= self._pieces[before][1]:
             return None

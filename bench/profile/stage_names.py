@@ -1,6 +1,6 @@
-"""Which stage an operator, a node or a kernel belongs to by its name, where no range in a trace names one.
+"""The stage of an operator, a node or a kernel by its name, for traces without ranges of stages.
 
-So it is in replays of CUDA graphs, in compiled forms and in an engine with a profile of its own.
+Such are traces of CUDA-graph replays, of compiled forms and of an engine with its own profiler.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ OPERATORS = {
     "combine": ("Scatter", "Mul", "Add", "Sum", "scatter", "index_add", "index_put"),
     "dispatch": ("NonZero", "Gather", "Equal", "nonzero", "index", "gather"),
 }
-"""What the names of the operators of each stage hold, the first that fits.
+"""Parts of the names of each stage's operators; the first stage that fits counts.
 
-A router's product has the name of an expert's, so it counts among the experts.
+A router's product has the same name as an expert's, so it counts as an expert's.
 """
 GENERATED = "_fused_"
-"""In the names of torch.compile's kernels, before all the operators that one of them computes."""
+"""In a name of torch.compile's kernels; the operators that the kernel computes follow."""
 
 
 def stage_named(name: str) -> str:
-    """Return the stage that a name tells, "other" where it tells none and "fused" of a kernel that tells several."""
+    """Return the stage of a name, "other" if it fits none, and "fused" for a kernel of several stages."""
     if name in KERNELS:
         return KERNELS[name]
     *_, operators = name.partition(GENERATED)
@@ -43,5 +43,5 @@ def stage_named(name: str) -> str:
         for part in parts:
             if part in operators:
                 stages.add(stage)
-                operators = operators.replace(part, "")  # of index_add, index is no stage of its own
+                operators = operators.replace(part, "")  # the index in index_add is no stage
     return "fused" if len(stages) > 1 else next(iter(stages), OTHER)

@@ -1,6 +1,6 @@
 """A profiling pass of a form, written as a trace that TensorBoard's profiler plugin and Perfetto open.
 
-The pass is its own and no time of it counts. Letters: N rows, D input width.
+No time of such a pass counts as measured. Letters: N rows, D input width.
 """
 
 from __future__ import annotations
@@ -25,23 +25,46 @@ from bench.profile.breakdown import Breakdown, breakdown
 from bench.timing.clock import synchronise
 from bench.timing.graphs import captured, waits_for_device
 from models.heads.heads import Head
-from reports.records.profile import Operator
+from reports.records.profile import Operator, Profile
 
+PROFILE_FILE = "profile.json"
+"""In the folder of the traces."""
 WAIT, WARMUP = 1, 3
 STEPS = 10
 
 
 @dataclass(frozen=True)
 class FormTraces:
-    """What a pass over one form wrote and shows.
+    """What a pass over one form wrote and saw.
 
-    `traces` are torch's and, of an engine with a profile of its own, the engine's. On a GPU `nodes` are that engine's,
-    longest first, which take the host's time; on a CPU they are the operators of the breakdown.
+    `traces` are torch's and, if the engine has its own profiler, the engine's. On a GPU `nodes` are the engine's nodes,
+    longest first, in the host's time; on a CPU they are the operators of the breakdown.
     """
 
     traces: tuple[Path, ...]
     breakdown: Breakdown
     nodes: tuple[Operator, ...] = ()
+
+    def entry(self, folder: Path, *, form: str, rows: int, graph: bool) -> Profile:
+        """Return the entry of `profile.json` in `folder` for `form` at N = `rows`; `graph` marks a replay."""
+        means = self.breakdown
+        return Profile(
+            form=form,
+            rows=rows,
+            graph=graph,
+            calls=means.calls,
+            told_by=means.told_by,
+            seconds=means.seconds,
+            busy=means.busy,
+            gap=means.gap,
+            host=means.host,
+            overlap=means.overlap,
+            launches=means.launches,
+            parts=means.parts,
+            operators=means.operators,
+            nodes=self.nodes,
+            traces=tuple(str(trace.relative_to(folder)) for trace in self.traces),
+        )
 
 
 def profile_form(
@@ -49,8 +72,8 @@ def profile_form(
 ) -> FormTraces:
     """Profile `steps` calls of `form` on x (N, D), on x's device, into traces in `out_dir / name`.
 
-    With `graph` the calls are replays of a CUDA graph of the form. Raises `BenchError` when the form cannot run the
-    head there, no graph can hold it, or the profiler sees nothing of the device.
+    With `graph` the calls are replays of a CUDA graph of the form. Raises `BenchError` if the form cannot run the head
+    there, no graph can hold it, or the profiler sees nothing of the device.
     """
     if steps < 1:
         raise BenchError(f"a profile needs at least one step, not {steps}")
@@ -59,22 +82,22 @@ def profile_form(
     with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):  # so a trace has its kernels for a CPU
         runner = form.prepare(head, x)
     path = write_trace(_replayed(form, runner, x) if graph else runner, x, out_dir / name, steps)
-    own = None if graph else write_own_trace(form, head, x, out_dir / name, steps)
-    seen = breakdown(path if own is None or x.is_cuda else own)
+    engine = None if graph else write_engine_trace(form, head, x, out_dir / name, steps)
+    seen = breakdown(path if engine is None or x.is_cuda else engine)
     if x.is_cuda and len(x) and not any(operator.where == "gpu" for operator in seen.operators):
         raise BenchError(
             f"the profiler saw no kernel of form {form.name} on {x.device}; stop other profilers and retry"
         )
-    nodes = breakdown(own).operators if own is not None and x.is_cuda else ()
-    return FormTraces((path,) if own is None else (path, own), seen, nodes)
+    nodes = breakdown(engine).operators if engine is not None and x.is_cuda else ()
+    return FormTraces((path,) if engine is None else (path, engine), seen, nodes)
 
 
 def _replayed(form: Form, runner: Runner, x: Tensor) -> Runner:
-    """Return a runner that replays a CUDA graph of a form on x (N, D); raises `BenchError` where none can hold it."""
+    """Return a runner that replays a CUDA graph of a form on x (N, D); raises `BenchError` if none can hold it."""
     if not x.is_cuda:
         raise BenchError("a CPU has no graph to replay")
     if not form.memory_seen:
-        raise BenchError(f"no graph of torch holds the work of form {form.name}, which has an engine of its own")
+        raise BenchError(f"no graph of torch can hold form {form.name}, which runs in another engine")
     if waits_for_device(lambda: runner(x)):
         raise BenchError(f"no graph can hold form {form.name}: its call waits for the device")
     graph = captured(lambda: runner(x))
@@ -100,7 +123,7 @@ def write_trace(runner: Runner, x: Tensor, folder: Path, steps: int) -> Path:
             activities=activities,
             schedule=schedule(wait=WAIT, warmup=WARMUP, active=steps, repeat=1),
             on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(path)),
-            acc_events=True,  # one cycle only; torch 2.11 warns where it is not said what becomes of the events
+            acc_events=True,  # one cycle only; torch 2.11 warns without this argument
         ) as profiler,
     ):
         for _ in range(WAIT + WARMUP + steps):
@@ -111,11 +134,11 @@ def write_trace(runner: Runner, x: Tensor, folder: Path, steps: int) -> Path:
     return path
 
 
-def write_own_trace(form: Form, head: Head, x: Tensor, folder: Path, steps: int) -> Path | None:
-    """Write what the form's engine says of `steps` calls on x (N, D) as a trace of its own beside torch's in `folder`.
+def write_engine_trace(form: Form, head: Head, x: Tensor, folder: Path, steps: int) -> Path | None:
+    """Write the own profile of the form's engine on `steps` calls of x (N, D) beside torch's trace in `folder`.
 
-    Its name is none that TensorBoard's plugin takes for a trace of torch; Perfetto opens it. Returns None, and writes
-    nothing, where there is no such engine or it ran nothing.
+    TensorBoard's plugin ignores a file of this name; Perfetto opens it. Returns None and writes nothing if the form has
+    no such engine or the engine ran nothing.
     """
     events = form.events(head, x, steps) if form.events else []
     if not events:

@@ -1,7 +1,7 @@
-"""The expert layers of public models: their sizes, with where these come from.
+"""The expert layers of public models: their sizes, and the sources of these.
 
-What their routers have of their own (sigmoid scores, weights over all experts, a shared expert) is not modelled: a
-softmax over the k best scores weighs the experts.
+Special routers (sigmoid scores, weights over all experts, a shared expert) are not modelled: a softmax over the k best
+scores weighs the experts.
 
 Letters: D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -16,7 +16,7 @@ from models.routing.top_k import TopKConfig
 
 @dataclass(frozen=True)
 class Layer:
-    """A public model's expert layer as a head, where its sizes stand, and whether gate and experts have biases."""
+    """A public model's expert layer as a head; `source` says where its sizes stand, `biased` whether it has biases."""
 
     name: str
     head: TopKConfig

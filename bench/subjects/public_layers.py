@@ -1,12 +1,12 @@
-"""The expert layers of public models as heads: a sparse one beside the dense one of as many expert parameters.
+"""The expert layers of public models as heads: a sparse one, and a dense one with as many expert parameters.
 
-Sizes are the models' own, and biases are zero if a model has none.
+Sizes are those of the models. Biases are zero if a model has none.
 
-The experts of a layer have E (D W + H C) weights, used or not: 2.8 GB for Mixtral in bfloat16 and 5.6 GB in float32, as
-much again for its dense twin, and again for every copy that a form makes in a layout of its own. The float64 reference
-adds 12 bytes per weight of one head in main memory. So widths are divided by the least power of two with which all of
-it takes `MEMORY_SHARE` of the free memory and, on a CPU, a call of `ROWS` rows `SECONDS`; k and E stay, and D stays at
-least E, so that rows can be made for any routing.
+The experts of a layer have E (D W + H C) weights, used or not: for Mixtral 2.8 GB in bfloat16 and 5.6 GB in float32.
+The dense head takes as much again, and so does every form that copies the weights into another layout. The float64
+reference adds 12 bytes per weight of one head in main memory. So widths are divided by the least power of two with
+which all this fits into `MEMORY_SHARE` of the free memory and, on a CPU, a call of `ROWS` rows takes at most `SECONDS`.
+k and E stay, and D stays at least E, so that rows can be made for any routing.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, W = H
 columns of an expert's first product, or 2H for swiglu.
@@ -22,7 +22,7 @@ from torch import nn
 
 from bench.errors import BenchError
 from bench.subjects.layers import LAYERS, MODELS, Layer
-from bench.subjects.workloads import Subject
+from bench.subjects.subject import Subject
 from bench.timing.environment import available_memory
 from models.classifier.classifier import Classifier
 from models.config import InputConfig, ModelConfig
@@ -33,25 +33,25 @@ from models.routing.top_k import TopKConfig
 
 MEMORY_SHARE = 0.5
 COPIES = 3
-"""Of each head: the weights as drawn, and two layouts that forms may hold beside them."""
+"""Copies of each head's weights: as drawn, and in two other layouts that forms may hold."""
 REFERENCE_BYTES = 12
-"""Per weight of one head, while the float64 reference computes: widened, and as it came to main memory."""
+"""Bytes per weight of one head while the float64 reference computes: widened, and as copied to main memory."""
 ROWS, SECONDS = 1024, 0.25
 CPU_RATE = {torch.float32: 5e10, torch.bfloat16: 5e10, torch.float16: 2e8}
-"""FLOP/s of a thread: about what an AMD EPYC core reaches in products of some size, 2026."""
+"""FLOP/s of a thread: about what an AMD EPYC core reaches in medium products, 2026."""
 SLOW_BFLOAT16 = 0.2
-"""Of that, on a CPU without instructions for bfloat16."""
+"""Share of that rate on a CPU without instructions for bfloat16."""
 
 
 def subjects(
     device: torch.device, dtype: torch.dtype, shrink: int | None = None, names: Sequence[str] = (), seed: int = 0
 ) -> Iterator[list[Subject]]:
-    """Return for each layer of `names`, or of all language models, a sparse and a dense subject.
+    """Return a sparse and a dense subject for each layer of `names`, or of all language models.
 
-    Weights are drawn from `seed` on `device` in `dtype` when a pair is asked for, and no pair is kept here, so that
-    one model's weights exist at a time if the caller lets go of each. Widths are divided by `shrink`, or by
-    `least_factor` without it. Raises `BenchError` for an unknown name, a `shrink` that does not divide the widths, or
-    too little memory, the last when the pair is asked for.
+    Each pair's weights are drawn from `seed` on `device` in `dtype` when the pair is requested. No pair is kept here,
+    so only one model is in memory at a time if the caller keeps none. Widths are divided by `shrink`, by default
+    `least_factor`. Raises `BenchError` for an unknown name or a `shrink` that does not divide the widths, and, when a
+    pair is requested, for too little memory.
     """
     chosen = [layer_named(name) for name in names or MODELS]
     if shrink is not None:
@@ -70,7 +70,7 @@ def layer_named(name: str) -> Layer:
 def pair(
     layer: Layer, device: torch.device, dtype: torch.dtype, shrink: int | None = None, seed: int = 0
 ) -> list[Subject]:
-    """Return a layer as a sparse subject and as the dense one of as many expert parameters; see `subjects`."""
+    """Return a layer as a sparse subject and as a dense one with as many expert parameters; see `subjects`."""
     factor = least_factor(layer, device, dtype) if shrink is None else shrink
     sparse = divided(layer, factor)
     return [_subject(layer, factor, head, device, dtype, seed) for head in (sparse, equal_capacity(sparse))]
@@ -86,9 +86,9 @@ def divided(layer: Layer, factor: int) -> TopKConfig:
 
 
 def least_factor(layer: Layer, device: torch.device, dtype: torch.dtype) -> int:
-    """Return the least power of two by which the widths must be divided on `device`, free as it is now.
+    """Return the least power of two by which the widths must be divided on `device` with its present free memory.
 
-    If a CPU is too slow for any, the greatest there is. Raises `BenchError` if none fits into memory.
+    If a CPU is too slow for all of them, return the greatest. Raises `BenchError` if none fits into memory.
     """
     factors = [1 << power for power in range(layer.head.features.bit_length()) if _divides(layer, 1 << power)]
     fitting = [factor for factor in factors if _fits(divided(layer, factor), device, dtype)]
@@ -127,7 +127,7 @@ def _subject(
     layer: Layer, factor: int, head: HeadConfig, device: torch.device, dtype: torch.dtype, seed: int
 ) -> Subject:
     images = InputConfig(shape=(1, 1, head.features), mean=(0.5,), std=(0.25,))
-    with torch.device("meta"):  # shapes alone: a module's own initialisation would fill every weight twice
+    with torch.device("meta"):  # shapes alone: the module's initialisation would fill every weight a second time
         model = Classifier(ModelConfig(head=head), images).to(dtype)
     model.head.to_empty(device=device)
     model.to(device).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Rows made so that a gate sends them to chosen experts: routing as one more axis.
+"""Rows made so that a gate sends them to chosen experts, which makes routing one more axis of measurement.
 
 Letters: N rows, D input width, E experts, k experts per row.
 """
@@ -19,15 +19,15 @@ Skew = Literal["balanced", "uniform", "zipf1", "zipf2", "hot", "one"]
 SKEWS: tuple[Skew, ...] = get_args(Skew)
 EXPONENTS = {"uniform": 0.0, "zipf1": 1.0, "zipf2": 2.0}
 PUSH = 10.0
-"""Added to the scores of the experts that a row shall choose, in standard deviations of a score."""
+"""How far the scores of a row's chosen experts are raised, in standard deviations of a score."""
 
 
 def chosen_experts(skew: Skew, rows: int, experts: int, k: int, seed: int = 0) -> Tensor:
-    """Return ids (N, k) int64, distinct in a row, on the CPU.
+    """Return expert ids (N, k) int64 on the CPU, distinct within a row.
 
-    "balanced" gives every expert the same number of rows, or one more; "uniform", "zipf1" and "zipf2" draw k experts
-    without replacement by 1 / rank^s with s = 0, 1, 2; "hot" puts expert 0 in every row and balances the others; "one"
-    sends every row to experts 0 to k - 1.
+    "balanced" gives all experts the same number of rows, up to one; "uniform", "zipf1" and "zipf2" draw k experts
+    without replacement in proportion to 1 / rank^s with s = 0, 1, 2; "hot" gives every row expert 0 and balances the
+    others; "one" sends every row to experts 0 to k - 1.
     """
     generator = torch.Generator().manual_seed(seed)
     if skew in EXPONENTS:
@@ -43,38 +43,29 @@ def chosen_experts(skew: Skew, rows: int, experts: int, k: int, seed: int = 0) -
 
 
 def _even_experts(rows: int, experts: int, k: int, generator: torch.Generator) -> Tensor:
-    """Return ids (N, k): the experts in a random order, over and over, the rows then shuffled."""
+    """Return ids (N, k): a random order of the experts, repeated, with the rows shuffled."""
     order = torch.randperm(experts, generator=generator)
     ids = order[torch.arange(rows * k) % experts].view(rows, k)
     return ids[torch.randperm(rows, generator=generator)]
 
 
 def unsteerable(head: Head) -> str | None:
-    """Return why no rows can be made that choose their experts in `head`, or None; heads without a choice take any."""
+    """Return why no rows can be made for chosen experts of `head`, or None; a head without a choice takes any rows."""
     if not isinstance(head, SparseMoEHead):
         return None
     if not isinstance(head.config, TopKConfig):
         return f"rows can be made for top_k routing, not for {head.config.policy}; leave --routing out"
     if head.config.features < head.config.experts:
-        return "rows of fewer values than experts cannot be sent to any expert; leave --routing out"
+        return "rows with fewer values than there are experts cannot be sent to any expert; leave --routing out"
     return None
-
-
-def _raising(gate: Tensor, by: float) -> Tensor:
-    """Return (E, D) float64 on the CPU: row e, added to an x (D,), raises only expert e's score under `gate` (E, D).
-
-    It raises it by `by`. This holds if the rows of the gate are independent, so D >= E.
-    """
-    inverse: Tensor = torch.linalg.pinv(gate.detach().cpu().double())  # (D, E)
-    return by * inverse.T
 
 
 def skewed_rows(head: SparseMoEHead, skew: Skew, rows: int, seed: int = 0) -> Tensor:
     """Return x (N, D) float32 on the CPU that `head`, under top-k routing, sends to the experts of `chosen_experts`.
 
-    Normal rows are moved along the directions that raise one expert's score and no other's; among the experts of a row
-    the differences of the noise stay, hence unequal weights. Raises `BenchError` if the gate cannot be steered: for the
-    reason that `unsteerable` gives, or because its scores depend on each other.
+    Normal rows are moved along directions that each raise the score of one expert alone. The noise keeps the scores of
+    a row's experts different, so their weights are unequal. Raises `BenchError` if the gate cannot be steered: for a
+    reason of `unsteerable`, or because its scores depend on each other.
     """
     config = head.config
     if reason := unsteerable(head):
@@ -86,9 +77,9 @@ def skewed_rows(head: SparseMoEHead, skew: Skew, rows: int, seed: int = 0) -> Te
     if rows == 0:
         return x.float()
     reach = float((x @ weight.T).std()) + float(bias.abs().max())
-    push = _raising(weight, PUSH * reach)  # (E, D)
+    push = PUSH * reach * torch.linalg.pinv(weight).T  # (E, D), row e raises only expert e's score, if D >= E
     x = (x + torch.nn.functional.embedding_bag(ids, push, mode="sum")).float()
     routed = head.routing(x.to(head.gate.weight)).ids.cpu()  # (N, k)
     if not torch.equal(routed.sort(dim=1).values, ids.sort(dim=1).values):
-        raise BenchError(f"no rows can be made that this gate sends to {skew} experts; leave --routing out")
+        raise BenchError(f"no rows can be made that this gate routes as {skew}; leave --routing out")
     return x

@@ -1,12 +1,12 @@
-"""From how many rows on a sparse head is faster than the dense one of as many expert parameters: what to measure next.
+"""Which rows to measure next, to find from how many rows on a sparse head is faster than the dense one.
 
-A cell of the map is a layer with k experts per row; its rows are searched by bisection, in powers of two: first both
-ends, then the middle between two neighbours that disagree, until neighbours stand next to each other. What is assumed:
-between two neighbours that agree the sign does not change. Only one such gap is checked, the whole range where both
-ends agree, at its middle; a dip narrower than a gap is missed. A number of rows that is unclear is kept and is neither
-side, so the search goes on between it and both its clear neighbours, until a cell has more than `MOST_UNCLEAR` of them.
+Both have as many expert parameters. A cell of the map is a layer with k experts per row. Its rows, powers of two, are
+searched by bisection: first both ends, then the middle between two neighbours that disagree, until these are adjacent.
+Between two neighbours that agree the sign is assumed not to change, so a dip narrower than such a gap is missed. One
+such gap is checked at its middle: the whole range, if both ends agree. An unclear number of rows is on neither side, so
+the search goes on between it and its clear neighbours, until a cell has more than `MOST_UNCLEAR` of them.
 
-What comes next depends on what is known and on nothing else, so a search can stop at any time and go on later.
+The next rows depend on the known ones alone, so a search can stop at any time and be continued.
 
 Letters: D input width, H hidden width of one expert, E experts, k experts per row, N rows.
 """
@@ -23,10 +23,10 @@ from statistics import median
 from bench.timing.blocks import median_interval
 
 CONFIDENCE = 0.99
-"""Of the interval that decides a side: high, as it is looked at again and again."""
+"""Of the interval that decides a side; high, because many are looked at."""
 MOST_ROWS = 65_536
 MOST_UNCLEAR = 4
-"""Unclear numbers of rows in a cell beyond which the search no longer goes on beside unclear ones."""
+"""With more unclear numbers of rows than this in a cell, the search no longer goes on beside unclear ones."""
 CLASSES = 10
 """Output width of every head in the map, the paper's."""
 
@@ -57,19 +57,19 @@ class Cell:
 
 
 class Side(StrEnum):
-    """On which side of break-even the sparse head is at a number of rows."""
+    """The side of break-even on which a sparse head is at some number of rows."""
 
     FASTER = "faster"
     SLOWER = "slower"
     UNCLEAR = "unclear"
-    ABSENT = "absent"  # there is no pair of times
+    ABSENT = "absent"  # one of the heads has no time
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The seconds of the fastest dense and the fastest sparse form at one number of rows, by block: each its median.
+    """The median seconds in each block of the fastest dense and the fastest sparse form at one number of rows.
 
-    Both are empty where no form of one of them got a time.
+    A head without a time has an empty mapping.
     """
 
     dense: Mapping[int, float]
@@ -83,15 +83,12 @@ class Probe:
 
     @property
     def speedup(self) -> float | None:
-        """The median over the blocks, None where there is none."""
+        """The median over the blocks, None without any."""
         return median(self.ratios) if self.ratios else None
 
     @property
     def side(self) -> Side:
-        """Which side of 1 the interval of the median ratio lies on.
-
-        Of too few blocks for an interval it is unclear.
-        """
+        """The side of 1 on which the interval of the median ratio lies; unclear with too few blocks for an interval."""
         if not self.ratios:
             return Side.ABSENT
         interval = median_interval(self.ratios, CONFIDENCE)
@@ -107,11 +104,11 @@ Known = Mapping[Cell, Mapping[int, Probe]]
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of a map, and what it takes to fill them.
+    """The cells of a map, and the bounds within which they are measured.
 
-    `most_flops` bounds the rows of a cell by the operations of one call of its dense head. `left_out` names forms that
-    are not measured and why, `most_experts` how many a sparse head may have to be measured in a form, and why.
-    `seconds` is the sampling time per case, `most_seconds` that of the whole map.
+    `most_flops` bounds the rows of a cell by the operations of one call of its dense head. `left_out` has the forms
+    that are not measured, with the reason; `most_experts` the most experts that a form is measured with, and why.
+    `seconds` is the sampling time per case, `most_seconds` the time of the whole map.
     """
 
     cells: tuple[Cell, ...]
@@ -136,7 +133,7 @@ class Grid:
         return tuple(cell for cell in self.cells if cell.layer == layer)
 
     def excluded(self, form: str, experts: int) -> str:
-        """Return why heads of so many experts, 1 for a dense one, are not measured in a form; "" where they are."""
+        """Return why heads of so many experts, 1 for a dense one, are not measured in a form; "" if they are."""
         if form in self.left_out:
             return self.left_out[form]
         most, why = self.most_experts.get(form, (experts, ""))
@@ -146,8 +143,8 @@ class Grid:
 def map_grid(*, quick: bool, device: str) -> Grid:
     """Return the grid of a map for a `device` type, cpu or cuda.
 
-    On a CPU a call is bounded by its operations; a GPU goes up to 65,536 rows, or to what its memory holds. The quick
-    grid takes two cores ten minutes at most.
+    On a CPU the operations of a call are bounded; on a GPU only the memory limits the 65,536 rows. The quick grid takes
+    two cores at most ten minutes.
     """
     on_gpu = device == "cuda"
     if not quick:
@@ -158,11 +155,11 @@ def map_grid(*, quick: bool, device: str) -> Grid:
         seconds=0.2,
         most_seconds=540,
         most_flops=float("inf") if on_gpu else 2**32,
-        left_out={"compile": "the quick map leaves it out, as it compiles for seconds at every shape"},
+        left_out={"compile": "the quick map leaves it out, because it compiles for seconds at every shape"},
         most_experts={
             "onnxruntime": (
                 16,
-                "the quick map leaves it out above 16 experts, as exporting 64 takes about a minute",
+                "the quick map leaves it out above 16 experts, because exporting 64 takes about a minute",
             )
         },
     )
@@ -175,9 +172,9 @@ def _cells(widths: Sequence[int], experts: Sequence[int], ks: Sequence[int], hid
 
 
 def next_probes(grid: Grid, known: Known) -> list[tuple[Cell, int]]:
-    """Return the cells and rows to measure next, in the order of the grid; nothing when the map is done.
+    """Return the cells and rows to measure next, in the order of the grid; nothing if the map is done.
 
-    All of them can be measured before asking again.
+    All of them can be measured before the next call.
     """
     return [
         (cell, rows) for cell in grid.cells for rows in next_rows(grid.rows(cell.layer), sides_of(known.get(cell, {})))
@@ -185,20 +182,20 @@ def next_probes(grid: Grid, known: Known) -> list[tuple[Cell, int]]:
 
 
 def expected_probes(grid: Grid, known: Known) -> dict[Cell, int]:
-    """Return at about how many numbers of rows each cell is still to be measured."""
+    """Return about how many probes each cell still needs."""
     return {cell: expected_rows(grid.rows(cell.layer), sides_of(known.get(cell, {}))) for cell in grid.cells}
 
 
 def sides_of(probes: Mapping[int, Probe]) -> dict[int, Side]:
-    """Return the side that each number of rows is on."""
+    """Return the side of each number of rows."""
     return {rows: probe.side for rows, probe in probes.items()}
 
 
 def next_rows(rows: Sequence[int], sides: Mapping[int, Side]) -> list[int]:
-    """Return which of `rows`, fewest first, are to be measured next in a cell of which `sides` are known.
+    """Return which of `rows`, fewest first, to measure next in a cell with the known `sides`.
 
-    Where an end has no pair of times the next number towards the middle takes its place; but if it is that of the
-    fewest rows, for which memory always suffices, then more rows will have none either, and the search is over.
+    If an end has no pair of times, the next number towards the middle takes its place. But if that end is the fewest
+    rows, which always fit into memory, more rows will have no times either, and the search is over.
     """
     if sides.get(rows[0]) is Side.ABSENT:
         return []
@@ -208,7 +205,7 @@ def next_rows(rows: Sequence[int], sides: Mapping[int, Side]) -> list[int]:
 
 
 def expected_rows(rows: Sequence[int], sides: Mapping[int, Side]) -> int:
-    """Return at about how many of `rows` a cell is still to be measured: as many as if each turned out clear."""
+    """Return about how many of `rows` a cell still needs, if every result turns out clear."""
     missing = next_rows(rows, sides)
     if not missing:
         return 0
@@ -219,7 +216,7 @@ def expected_rows(rows: Sequence[int], sides: Mapping[int, Side]) -> int:
 
 
 def _open_gaps(rows: Sequence[int], sides: Mapping[int, Side]) -> list[tuple[int, int]]:
-    """Return the gaps to bisect, as places in `rows` of their ends, fewest rows first."""
+    """Return the gaps to bisect, as the places of their ends in `rows`, fewest rows first."""
     places = [place for place, count in enumerate(rows) if count in sides]
     if len(places) == 2 and places[1] - places[0] > 1:
         return [(places[0], places[1])]
@@ -232,5 +229,5 @@ def _open_gaps(rows: Sequence[int], sides: Mapping[int, Side]) -> list[tuple[int
 
 
 def _apart(one: Side, other: Side, narrowed: bool) -> bool:
-    """Return whether a gap between two sides is worth a probe; beside an unclear end only if still `narrowed`."""
+    """Return whether a gap between two sides is worth a probe; beside an unclear end only if `narrowed`."""
     return one is not other and (narrowed or Side.UNCLEAR not in (one, other))

@@ -1,6 +1,6 @@
 """The suite `map`: dense and sparse heads of many sizes, at the rows that `bench.suites.break_even` asks for.
 
-It chooses its next case by what it found. In a result it is called `scale`, as in older ones.
+Each result decides the next case. In a result file the suite is called `scale`, as in older ones.
 
 Letters: D input width, H hidden width of one expert, E experts, k experts per row, N rows.
 """
@@ -21,11 +21,11 @@ from bench.cases.measure import measure_group
 from bench.cases.record import case_record
 from bench.cases.result import Outcome, ResultFile
 from bench.errors import BenchError
-from bench.subjects.workloads import Subject, dtype_name
+from bench.subjects.subject import Subject, dtype_name
 from bench.suites.break_even import CLASSES, Cell, Grid, Known, Probe, Sizes, expected_probes, next_probes
 from bench.timing import environment
 from bench.timing.blocks import block_medians
-from bench.timing.sampling import Progress
+from bench.timing.sampling import OnProgress
 from models.classifier.classifier import Classifier
 from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
 from models.heads.heads import HeadConfig, equal_capacity
@@ -33,8 +33,8 @@ from reports.records.record import ClockName, Status
 
 SUITE = "scale"
 DECIDING: ClockName = "wall"
-"""The clock on which the search goes, the only one that is read."""
-TIME_IS_UP = "the time for the map was up; go on with --resume"
+"""The clock that decides the search."""
+TIME_IS_UP = "the time for the map was up; continue with --resume"
 
 
 def measure_map(
@@ -49,12 +49,12 @@ def measure_map(
     deadline: float | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Measure what the map of `grid` still lacks in `result`, adding each probe to it at once.
+    """Measure what `result` lacks of the map of `grid`, and add each probe to it at once.
 
-    `seconds` is the sampling time per case. `progress` is called with the probe under way in words and about the share
-    of the map that is done, `tell` with a line on each finished probe. From `deadline` on, a moment of
-    `time.monotonic`, no probe begins: what the map then asks for becomes skipped cases that say so and that the next
-    run tries again. Raises `BenchError` where the grid leaves out every one of `forms`.
+    `seconds` is the sampling time per case. `progress` gets the current probe in words and about the share of the map
+    that is done, `tell` a line on each finished probe. After `deadline`, a value of `time.monotonic`, no probe begins:
+    the remaining ones become skipped cases, which the next run tries again. Raises `BenchError` if the grid leaves out
+    every form.
     """
     if all(form in grid.left_out for form in forms):
         raise BenchError(f"this map leaves out {', '.join(forms)}; name another --form, or leave out --quick")
@@ -90,7 +90,7 @@ def map_subjects(cells: Sequence[Cell], seed: int = 0) -> list[Subject]:
 def known_probes(grid: Grid, outcomes: Iterable[Outcome], tried: Iterable[tuple[Sizes, int]] = ()) -> Known:
     """Return what `outcomes`, of one dtype, device and clock, say about the cells of `grid`.
 
-    A layer's rows are known where any case of them was measured, or where they were `tried` in vain.
+    A layer's rows are known if any case of them was measured, or if they were `tried` in vain.
     """
     names = {_name(cell.layer, k): cell.layer for cell in grid.cells for k in (None, cell.k)}
     places: dict[tuple[Sizes, int], list[Outcome]] = {place: [] for place in tried}
@@ -99,15 +99,15 @@ def known_probes(grid: Grid, outcomes: Iterable[Outcome], tried: Iterable[tuple[
         if record.status is Status.MEASURED and record.checkpoint in names:
             places.setdefault((names[record.checkpoint], record.rows), []).append(outcome)
     known: dict[Cell, dict[int, Probe]] = {}
-    for (layer, rows), found in places.items():
+    for (layer, rows), cases in places.items():
         for cell in grid.of(layer):
-            known.setdefault(cell, {})[rows] = Probe(_fastest(found, layer), _fastest(found, layer, cell.k))
+            known.setdefault(cell, {})[rows] = Probe(_fastest(cases, layer), _fastest(cases, layer, cell.k))
     return known
 
 
 @dataclass
 class _Search:
-    """The search of one map: its grid in a dtype on a device."""
+    """The search of one map: a grid in one dtype on one device."""
 
     grid: Grid
     forms: Sequence[str]
@@ -128,40 +128,40 @@ class _Search:
         expected = expected_probes(self.grid, self._known(result))
         return sum(max(expected[cell] for cell in self.grid.of(layer)) for layer in self.grid.layers)
 
-    def measure(self, layer: Sizes, rows: int, result: ResultFile, progress: Progress) -> str:
-        """Measure all cells of a layer at `rows` into `result`, and return what was found, in words.
+    def measure(self, layer: Sizes, rows: int, result: ResultFile, progress: OnProgress) -> str:
+        """Measure all cells of a layer at `rows` into `result`, and return their sides in words.
 
-        The cases that the grid leaves out become skipped ones, with its reasons.
+        Cases that the grid leaves out become skipped ones with its reason.
         """
         cases, excluded = self._cases(layer, rows)
-        found = measure_group(cases, SUITE, self.seconds, self.seed, progress, steps=False, traces=False)
-        left_out = [self._skipped(case, reason, found.group.group_id) for case, reason in excluded]
-        result.add([*found.outcomes, *left_out], found.group)
+        measured = measure_group(cases, SUITE, self.seconds, self.seed, progress, steps=False, traces=False)
+        left_out = [self._skipped(case, reason, measured.group.group_id) for case, reason in excluded]
+        result.add([*measured.outcomes, *left_out], measured.group)
         self._tried.add((layer, rows))
         for subject in self._subjects[layer]:
             subject.runners.clear()  # no head is measured twice at as many rows
-        known = known_probes(self.grid, self._own(found.outcomes), [(layer, rows)])
-        return ", ".join(f"k {cell.k} {_told(known[cell][rows])}" for cell in self.grid.of(layer))
+        known = known_probes(self.grid, self._of_search(measured.outcomes), [(layer, rows)])
+        return ", ".join(f"k {cell.k} {_in_words(known[cell][rows])}" for cell in self.grid.of(layer))
 
     def skipped(self, layer: Sizes, rows: int) -> list[Outcome]:
-        """Return the cases of a layer at `rows` as those for which time did not suffice."""
+        """Return the cases of a layer at `rows`, skipped because time is up."""
         group_id = uuid.uuid4().hex[:12]
         return [self._skipped(case, TIME_IS_UP, group_id) for case in self._cases(layer, rows)[0]]
 
     def _known(self, result: ResultFile) -> Known:
-        return known_probes(self.grid, self._own(result.outcomes()), self._tried)
+        return known_probes(self.grid, self._of_search(result.outcomes()), self._tried)
 
-    def _own(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
-        """Return those of `outcomes` on which this search goes."""
-        own = (SUITE, self.device.type, dtype_name(self.dtype), DECIDING)
+    def _of_search(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """Return the outcomes that decide this search."""
+        wanted = (SUITE, self.device.type, dtype_name(self.dtype), DECIDING)
         return [
             outcome
             for outcome in outcomes
-            if (outcome.record.suite, outcome.record.device, outcome.record.dtype, outcome.record.clock) == own
+            if (outcome.record.suite, outcome.record.device, outcome.record.dtype, outcome.record.clock) == wanted
         ]
 
     def _cases(self, layer: Sizes, rows: int) -> tuple[list[Case], list[tuple[Case, str]]]:
-        """Return the cases of a layer at `rows`, and those that the grid leaves out with the reason."""
+        """Return the cases of a layer at `rows`, and the cases that the grid leaves out, each with the reason."""
         if layer not in self._subjects:
             self._subjects[layer] = map_subjects(self.grid.of(layer), self.seed)
         shape = Shape("head", rows, self.dtype, self.device)
@@ -195,19 +195,19 @@ def _subject(name: str, config: HeadConfig, seed: int) -> Subject:
 
 
 def _name(layer: Sizes, k: int | None = None) -> str:
-    """Return what the dense head of a layer is called, or the sparse one with k experts per row."""
+    """Return the name of a layer's dense head, or of its sparse head with k experts per row."""
     name = f"scale-d{layer.features}-h{layer.hidden}-e{layer.experts}"
     return name if k is None else f"{name}-k{k}"
 
 
 def _fastest(outcomes: Iterable[Outcome], layer: Sizes, k: int | None = None) -> dict[int, float]:
-    """Return the median of each block of the fastest form of one head of a layer, empty where none was measured."""
-    own = [outcome for outcome in outcomes if outcome.record.checkpoint == _name(layer, k)]
-    if not own:
+    """Return the median of each block of the fastest form of one head of a layer, empty if none was measured."""
+    forms = [outcome for outcome in outcomes if outcome.record.checkpoint == _name(layer, k)]
+    if not forms:
         return {}
-    fastest = min(own, key=lambda outcome: median(outcome.samples))
+    fastest = min(forms, key=lambda outcome: median(outcome.samples))
     return block_medians(fastest.samples, fastest.record.blocks)
 
 
-def _told(probe: Probe) -> str:
+def _in_words(probe: Probe) -> str:
     return probe.side if probe.speedup is None else f"{probe.side} ({probe.speedup:.2f})"

@@ -1,7 +1,7 @@
-"""Suites: which cases are measured, as named sets of shapes.
+"""Suites: named sets of shapes to measure.
 
-A suite is one entry of `SUITES`. Two suites that are more than shapes have files of their own: `targets`, and `map`,
-which chooses its next case by what it found.
+A suite is one entry of `SUITES`. A suite that is more than shapes has its own file: `targets`, `map`, `self_test` and
+`policy_latency`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.cases.case import Case, Shape
 from bench.errors import BenchError
 from bench.forms import default_forms, form
 from bench.subjects.skew import SKEWS, Skew
-from bench.subjects.workloads import Subject, load_subjects, preset_subjects
+from bench.subjects.subject import Subject, load_subjects, preset_subjects
 from bench.timing.clock import clocks
 from models import zoo
 
@@ -26,12 +26,12 @@ Heads = Literal["zoo", "paper", "public"]
 
 @dataclass(frozen=True)
 class Suite:
-    """A named set of shapes, and how long its sampling may go on.
+    """A named set of shapes, and the sampling time of a case.
 
-    Where no checkpoints are named it measures those of the zoo, the paper's heads, untrained, or the expert layers of
-    public models (`bench.subjects.public_layers`). Heads alone are measured at `head_rows`, there also on rows made for
-    each of `skews`, and at `cold_rows` with cold caches. `forms` are those it takes if none are asked for, the
-    default ones without any.
+    If no checkpoints are named, `heads` are measured: those of the zoo, the paper's heads, untrained, or the expert
+    layers of public models (`bench.subjects.public_layers`). Heads alone are measured at `head_rows`, there also on
+    rows made for each of `skews`, and at `cold_rows` with cold caches. `forms` are measured unless others are named; if
+    empty, the default ones.
     """
 
     name: str
@@ -89,7 +89,7 @@ def suite_named(name: str) -> Suite:
 
 
 def adapted(suite: Suite, rows: Sequence[int], skews: Sequence[str], cold: bool) -> Suite:
-    """Return `suite` at other `rows` of heads alone, where any are given, with more routings, and `cold` at all rows.
+    """Return `suite` at other `rows` of heads alone, if any, with more routings, and with `cold` caches at all rows.
 
     Raises `BenchError` for an unknown routing.
     """
@@ -112,7 +112,7 @@ def groups(
     device: torch.device,
     dtypes: Sequence[torch.dtype],
 ) -> Iterator[list[Case]]:
-    """Yield the suite's cases, those measured interleaved together, small shapes first."""
+    """Yield the suite's cases in groups that are measured interleaved, small shapes first."""
     for dtype in dtypes:
         for shape in _shapes(suite, device, dtype):
             names = [name for name in form_names if shape.part == "head" or name in suite.classifier_forms]
@@ -132,15 +132,12 @@ def _shapes(suite: Suite, device: torch.device, dtype: torch.dtype) -> Iterator[
 
 
 def chosen_forms(names: Sequence[str], suite: Suite | None = None) -> list[str]:
-    """Return `names`, or those of `suite`, or the default forms; raises `BenchError` for an unknown one."""
+    """Return `names`, or the forms of `suite`, or the default forms; raises `BenchError` for an unknown one."""
     return [form(name).name for name in dict.fromkeys(names)] or list(suite.forms if suite else ()) or default_forms()
 
 
 def chosen_subjects(suite: Suite, checkpoints: Sequence[Path]) -> list[Subject]:
-    """Return the trained models of `checkpoints`, or what `suite` measures where none are named.
-
-    Raises what `load_subjects` raises.
-    """
+    """Return the trained models of `checkpoints`, or the heads of `suite` if none are named; see `load_subjects`."""
     if checkpoints:
         return load_subjects(checkpoints)
     return load_subjects(zoo.checkpoints()) if suite.heads == "zoo" else preset_subjects()

@@ -1,7 +1,7 @@
 """The suite `targets`: our kernels beside their peers on the paper's head and on large layers.
 
-What is asked of the kernels are thresholds on ratios of these cases, which `reports.targets` reads from the result. The
-most telling contest comes first, so that a run which is short of time leaves out what says least.
+A target is a threshold on a ratio of two of these cases; `reports.targets` reads them from the result. The most
+important contests come first, so that a run that is short of time leaves out the least important ones.
 
 Letters: N rows, E experts, k experts per row.
 """
@@ -26,7 +26,7 @@ from bench.cases.resume import check_conditions
 from bench.errors import BenchError
 from bench.subjects import public_layers
 from bench.subjects.skew import Skew
-from bench.subjects.workloads import Subject, dtype_name
+from bench.subjects.subject import Subject, dtype_name
 from bench.timing import environment
 from bench.timing.ceilings import measure_ceilings
 from reports.records.record import Cache, Ceilings, ClockName, Status
@@ -50,9 +50,9 @@ REHEARSED_VIEWS: tuple[View, ...] = (("wall", "warm"), ("wall", "cold"))
 
 @dataclass(frozen=True)
 class Contest:
-    """Cases measured interleaved: `forms` of the sparse head of a layer at N rows, the experts' rows balanced.
+    """Cases measured interleaved: `forms` of a layer's sparse head at N rows that are spread evenly over the experts.
 
-    `dense` are the forms of the dense head beside it, `skewed` those of the sparse head that are also measured on other
+    `dense` are the forms of the dense head, `skewed` the forms of the sparse head that are also measured on other
     routings. The widths of a public layer are divided by `shrink`.
     """
 
@@ -110,7 +110,7 @@ def plan() -> list[Contest]:
 
 
 def rehearsal() -> list[Contest]:
-    """Return small contests that a CPU gets through in seconds, with every kind of case that it can have."""
+    """Return small contests that take a CPU seconds and hold every kind of case that it can run."""
     fp32, views = torch.float32, REHEARSED_VIEWS
     return [
         Contest(PAPER, 4, fp32, HEAD + CEILINGS, ("eager",), views=views),
@@ -131,16 +131,16 @@ def measure_targets(
     progress: Callable[[str, float], None],
     tell: Callable[[str], None],
 ) -> None:
-    """Measure what `result` lacks of the contests, each as a whole, since only what was measured together is compared.
+    """Measure what `result` lacks of the contests, each as a whole: only cases measured together are compared.
 
-    `seconds` is the sampling time per case. A contest that is not expected to end before `deadline`, a moment of
-    `time.monotonic`, becomes skipped cases that say so and that the next run tries again. `progress` is called with
-    what is measured in words and the share of it that is done, `tell` with a line on each contest. Raises `BenchError`
-    if `result` was measured under other conditions or at another commit.
+    `seconds` is the sampling time per case. A contest that is not expected to end before `deadline`, a value of
+    `time.monotonic`, becomes skipped cases, which the next run tries again. `progress` gets the contest in words and
+    the share of it that is done, `tell` a line on each contest. Raises `BenchError` if `result` was measured under
+    other conditions or at another commit.
     """
     check_conditions(result, device)
     _check_same_run(result, suite)
-    gc.freeze()  # what is imported stays; collecting between contests need not look at it
+    gc.freeze()  # modules stay, so collections between contests can ignore them
     ceilings: dict[torch.dtype, Ceilings] = {}
     for contest, cases in _open(contests, result, device):
         late = "no time left" if time.monotonic() >= deadline else ""
@@ -164,23 +164,23 @@ def measure_targets(
         taken = time.monotonic() - start
         tell(f"{contest}: {_timed(outcomes)} of {len(outcomes)} cases timed in {taken:.1f} s")
         for subject in {case.subject for case in cases}:
-            subject.runners.clear()  # no contest is like another
+            subject.runners.clear()  # no other contest can use them
         del cases, subject  # so that no two large layers are in memory at a time
 
 
 def _open(
     contests: Sequence[Contest], result: ResultFile, device: torch.device
 ) -> Iterator[tuple[Contest, list[Case]]]:
-    """Yield the contests with a case that another try may bring, those never measured first, one layer in memory."""
+    """Yield the contests that lack a case, the never measured ones first, with one layer in memory at a time."""
     statuses = {record.case_id: record.status for record in result.cases()}
     tried: list[Contest] = []
     for contest in contests:
         _free_memory(device)
         cases = contest.cases(_subjects(contest, device), device)
-        found = [statuses.get(case.id) for case in cases]
-        if not any(found):
+        known = [statuses.get(case.id) for case in cases]
+        if not any(known):
             yield contest, cases
-        elif any(status in (None, Status.SKIPPED, Status.FAILED) for status in found):
+        elif any(status in (None, Status.SKIPPED, Status.FAILED) for status in known):
             tried.append(contest)
         del cases
     for contest in tried:
@@ -189,7 +189,7 @@ def _open(
 
 
 def _free_memory(device: torch.device) -> None:
-    """Give back what the last contest held."""
+    """Free the memory of the last contest."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -201,7 +201,7 @@ def _subjects(contest: Contest, device: torch.device) -> list[Subject]:
 
 
 def _known(result: ResultFile, cases: Sequence[Case]) -> list[Outcome]:
-    """Return what `result` has of `cases` with a time."""
+    """Return the outcomes of `cases` in `result` that have a time."""
     ids = {case.id for case in cases}
     return [outcome for outcome in result.outcomes() if outcome.record.case_id in ids]
 
@@ -211,7 +211,7 @@ def _timed(outcomes: Sequence[Outcome]) -> int:
 
 
 def _skipped(cases: Sequence[Case], result: ResultFile, suite: str, reason: str) -> list[Outcome]:
-    """Return those of `cases` that have no time as cases for which time did not suffice."""
+    """Return the cases that have no time yet, skipped for `reason`."""
     timed = {outcome.record.case_id for outcome in _known(result, cases)}
     fields = {"group_id": uuid.uuid4().hex[:12], "suite": suite, **environment.snapshot(cases[0].shape.device)}
     return [
@@ -222,7 +222,7 @@ def _skipped(cases: Sequence[Case], result: ResultFile, suite: str, reason: str)
 
 
 def _check_same_run(result: ResultFile, suite: str) -> None:
-    """Raise `BenchError` if `result` is of another suite, or was measured at another commit of the kernels."""
+    """Raise `BenchError` if `result` holds another suite or was measured at another commit."""
     now = {"suite": suite, **environment.commit()}
     for record in result.cases():
         then = {"suite": record.suite, "commit": record.commit, "dirty": record.dirty}

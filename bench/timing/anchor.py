@@ -1,4 +1,4 @@
-"""The anchor: a piece of work that never changes, timed between the others. What moves its time is the machine.
+"""The anchor: work that never changes, timed between the other calls. If its time moves, the machine has changed.
 
 Letters: N rows, D width.
 """
@@ -13,17 +13,14 @@ from bench.timing.clock import timed
 from reports.records.record import ClockName
 
 SIZES = {"cpu": (512, 256), "cuda": (2048, 2048)}
-"""(N, D) for which a product and an elementwise pass take a few tenths of a millisecond, on two cores or on a GPU."""
+"""(N, D) with which the work takes a few tenths of a millisecond, on two cores or on a GPU."""
 WARM_UP_CALLS = 5
 TIMINGS = 3
-"""Timings of which one `time` is the median: drift is slower than they are, an interruption hits one of them."""
+"""Timings whose median is one `time`: a drift moves all of them, an interruption only one."""
 
 
 class Anchor:
-    """A product and an elementwise pass on float32, on a CPU split over its threads as in the forms.
-
-    Warmed up when it is made.
-    """
+    """A product and an elementwise pass in float32, warmed up; a CPU splits them over its threads, as in the forms."""
 
     def __init__(self, device: torch.device) -> None:
         N, D = SIZES[device.type]
@@ -37,9 +34,9 @@ class Anchor:
             timed(self._work, self._clock, device)
 
     def time(self) -> float:
-        """Return the seconds of the work: a wall clock's on a CPU, between events on a GPU.
+        """Return the seconds of the work, by the wall clock on a CPU and between events on a GPU.
 
-        An untimed call comes first, since others have used the caches meanwhile.
+        An untimed call comes first, because other calls have used the caches since.
         """
         self._work()
         return statistics.median(timed(self._work, self._clock, self._device) for _ in range(TIMINGS))

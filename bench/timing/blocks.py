@@ -1,4 +1,4 @@
-"""Samples that come in blocks: the median of each block, and how sure the median of these is."""
+"""Samples that come in blocks: the median of each block, and the interval of the median of these."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def block_medians(samples: Sequence[float], blocks: Sequence[int]) -> dict[int, 
     members: dict[int, list[float]] = {}
     for sample, block in zip(samples, blocks, strict=True):
         members.setdefault(block, []).append(sample)
-    return {block: median(own) for block, own in members.items()}
+    return {block: median(values) for block, values in members.items()}
 
 
 def median_interval(values: Sequence[float], confidence: float) -> tuple[float, float] | None:
-    """Return the interval of the median of `values`, or None of too few for this `confidence`.
+    """Return the interval of the median of `values`, or None if they are too few for this `confidence`.
 
-    It lies between two order statistics, which needs no distribution: how many values lie below the true median is
+    It lies between two order statistics and assumes no distribution: the number of values below the true median is
     binomial (David and Nagaraja 2003, section 7.1).
     """
     place = _place(len(values), confidence)
@@ -30,5 +30,5 @@ def median_interval(values: Sequence[float], confidence: float) -> tuple[float, 
 
 @cache
 def _place(number: int, confidence: float) -> int:
-    """Return at which place from either end the interval of as many values begins, -1 where they are too few."""
+    """Return how far from either end the interval of so many values begins, -1 if they are too few."""
     return int(binom.ppf((1 - confidence) / 2, number, 0.5)) - 1

@@ -1,8 +1,8 @@
 """What this machine can do: matrix FLOP/s, copy bytes/s, and what a launch, an operator and a waking thread take.
 
-Every number is the least time of many. Neighbours, interrupts and lower clocks make a call slower, never quicker, so
-the least is nearest to what the hardware itself needs, and a floor built on it is a bound; a median would move with
-the neighbours. Calls are taken in turn, round after round, so that a slow spell meets them all.
+Every number is the least time of many. Neighbours, interrupts and lower clocks make a call slower, never faster. So the
+least time is closest to what the hardware needs, and a floor built on it is a bound; a median would move with the
+neighbours. Calls are timed in turn, round after round, so that a slow spell hits all of them.
 
 Letters: M rows, K inner width, N columns of a product.
 """
@@ -22,7 +22,6 @@ from bench.timing.caches import last_cache
 from bench.timing.clock import Call, samples, synchronise, timed
 from bench.timing.graphs import captured
 from bench.timing.precision import exact_float32
-from bench.timing.sampling import Progress
 from reports.records.record import Ceilings, ClockName, Copy
 
 ProductSize = tuple[int, int, int]
@@ -41,40 +40,34 @@ PRODUCTS: dict[str, tuple[ProductSize, ...]] = {
 SMALLEST_SET, SET_STEP = 2**17, 4
 """Bytes of the smallest copy, source and target together, and the factor from each to the next."""
 BEYOND_CACHES, BEYOND_ON_GPU = 4, 2**31
-"""The largest copy is so many times the last cache, and on a GPU as many bytes, at least."""
+"""Least size of the largest copy: in last-level caches, and on a GPU in bytes."""
 ROUNDS = 5
-"""Timings of each call, at least."""
+"""Least timings of each call."""
 MOST_TRIES = 256
-"""Timings of one call in one round."""
+"""Most timings of one call in one round."""
 MEMORY_SHARE = 0.5
-"""Share of the free memory that may be taken."""
+"""Share of the free memory that may be used."""
 SMALL = 100
-"""Calls of one timing of something that takes about a microsecond."""
+"""Calls per timing of something that takes about a microsecond."""
 UNSPLIT = 2**15
 """Elements up to which torch leaves an elementwise operator to the calling thread."""
 
 
-def measure_ceilings(
-    device: torch.device, dtype: torch.dtype, seconds: float = 4.0, progress: Progress | None = None
-) -> Ceilings:
+def measure_ceilings(device: torch.device, dtype: torch.dtype, seconds: float = 4.0) -> Ceilings:
     """Return the ceilings of `device` for `dtype`, measured in about `seconds`.
 
-    FLOP/s are those of the best of several products of random matrices, with the second one stored by rows or by
-    columns. Bytes/s are those of copies, read and written, without what a copy of one element takes; a kernel that
-    only reads may pass them. Random values matter: a GPU draws less power and runs faster on zeros.
+    FLOP/s are those of the best of several products of random matrices; the second matrix is stored by rows or by
+    columns. Bytes/s are those of copies, read and written, minus the time of copying one element; a kernel that only
+    reads may exceed them. Random values matter: a GPU draws less power and runs faster on zeros.
 
-    Raises `BenchError` where the memory is too small for the smallest product or for a copy beyond the caches.
+    Raises `BenchError` if the memory is too small for the smallest product or for a copy beyond the caches.
     """
     exact_float32()
-    report = progress or (lambda share: None)
     with torch.inference_mode():
         flops_per_s, product, taken = _best_product(device, dtype, 0.5 * seconds)
-        report(0.5)
         copies, copied = _copies(device, 0.35 * seconds)
-        report(0.85)
         small = _on_gpu if device.type == "cuda" else _on_cpu
         overheads, called = small(device, dtype, 0.15 * seconds)
-        report(1.0)
     here = environment.snapshot(device)
     machine = {name: here[name] for name in Ceilings.model_fields if name in here}
     return Ceilings(
@@ -102,10 +95,10 @@ class _Batch:
 
 
 def _least(batches: Sequence[_Batch], device: torch.device, seconds: float) -> tuple[list[float], int]:
-    """Return the least seconds of one call of each batch, and how many timings of it there were at least.
+    """Return the least seconds of one call of each batch, and the number of rounds.
 
-    A short batch is timed more often, since it may fall between two disturbances that a long one cannot escape. On a
-    GPU a batch is captured as a graph and timed between events, so that the host has no part in it.
+    A short batch is timed more often in a round, because it may fit between two disturbances. On a GPU a batch is
+    captured as a graph and timed between events, so that the host's time does not count.
     """
     clock: ClockName = "graph" if device.type == "cuda" else "wall"
     runs: list[Call] = [captured(batch).replay for batch in batches] if clock == "graph" else list(batches)
@@ -132,8 +125,8 @@ def _best_product(device: torch.device, dtype: torch.dtype, seconds: float) -> t
 def _affordable(device: torch.device, dtype: torch.dtype, seconds: float) -> Iterator[tuple[ProductSize, Call]]:
     """Yield products, warmed up, that fit into the memory and can each be timed `ROUNDS` times within `seconds`.
 
-    How long one takes is guessed from the one before with the second matrix stored alike, which may matter tenfold; of
-    the first nothing is known, and it is small.
+    A product's time is guessed from the last one that stored its second matrix the same way, which can make a tenfold
+    difference. The first product is small, so it needs no guess.
     """
     memory = MEMORY_SHARE * environment.available_memory(device)
     needed = 2 * _bytes(PRODUCTS[device.type][0], dtype)
@@ -145,7 +138,7 @@ def _affordable(device: torch.device, dtype: torch.dtype, seconds: float) -> Ite
     for size in PRODUCTS[device.type]:
         memory -= 2 * _bytes(size, dtype)
         for by_columns, rate in rates.items():
-            round_s = (number + 1) * _flops(size) / rate  # in which the shorter ones are repeated
+            round_s = (number + 1) * _flops(size) / rate  # shorter products are repeated meanwhile
             if memory < 0 or ROUNDS * round_s > end - time.perf_counter():
                 continue
             call = _product(size, by_columns, device, dtype)
@@ -177,7 +170,7 @@ def _bytes(size: ProductSize, dtype: torch.dtype) -> int:
 
 
 def working_sets(cache: int, least_largest: int = 0) -> list[int]:
-    """Return the bytes of the copies to time: powers, up to the first that is far beyond `cache` bytes."""
+    """Return the bytes of the copies to time: powers, up to the first one far beyond `cache` bytes."""
     largest = max(BEYOND_CACHES * cache, least_largest)
     sets = [SMALLEST_SET]
     while sets[-1] < largest:
@@ -186,7 +179,7 @@ def working_sets(cache: int, least_largest: int = 0) -> list[int]:
 
 
 def _copies(device: torch.device, seconds: float) -> tuple[list[Copy], int]:
-    """Return the rate of each working set by the best way to copy it, and the timings of each."""
+    """Return the copy rate of each working set by the fastest way, and the number of rounds."""
     sets = working_sets(last_cache(device), BEYOND_ON_GPU if device.type == "cuda" else 0)
     free = environment.available_memory(device)
     if sets[-1] > MEMORY_SHARE * free:
@@ -204,16 +197,16 @@ def _copies(device: torch.device, seconds: float) -> tuple[list[Copy], int]:
             batches.append(_Batch(call, max(1, min(SMALL, 2**25 // size))))
             sizes.append(size)
     (bare, *least), rounds = _least(batches, device, seconds)
-    moved = [max(taken - bare, taken / 2) for taken in least]  # the halves where a copy takes hardly more than a launch
+    moved = [max(taken - bare, taken / 2) for taken in least]  # half if a copy takes hardly more than a launch
     best = {size: min(taken for other, taken in zip(sizes[1:], moved, strict=True) if other == size) for size in sets}
     return [Copy(working_set=size, bytes_per_s=size / taken) for size, taken in best.items()], rounds
 
 
 def _ways(source: torch.Tensor, target: torch.Tensor) -> Iterator[Call]:
-    """Yield the ways to copy float32 `source` (n,): by all threads of a CPU together, and by one alone.
+    """Yield the ways to copy float32 `source` (n,): by all threads of a CPU together, and by one thread alone.
 
-    A small copy is over before a second thread wakes. The calling thread gets no help with pieces of few elements,
-    which are therefore the widest that torch has: 16 bytes each.
+    A small copy is over before a second thread wakes. torch does not split a copy of few elements, so the single thread
+    copies pieces of torch's widest elements, 16 bytes each.
     """
     yield _copy(source, target)
     if source.device.type == "cpu":
@@ -227,7 +220,7 @@ def _copy(source: torch.Tensor, target: torch.Tensor) -> Call:
 
 
 def _on_cpu(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[dict[str, Any], int]:
-    """Return `launch`, the quickest operator that writes one given element, `operator`, and `parallel`."""
+    """Return `launch`, the fastest operator with an output buffer, `operator`, one without, and `parallel`."""
     one, out = torch.ones(1, dtype=dtype), torch.empty(1, dtype=dtype)
     small = [
         _Batch(lambda: torch.neg(one, out=out), SMALL),
@@ -244,10 +237,10 @@ def _on_cpu(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[d
 
 
 def _parallel(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[float, int]:
-    """Return what the smallest operator that torch splits takes beyond its arithmetic: waking threads and waiting.
+    """Return the time of the smallest operator that torch splits, minus its arithmetic: waking threads and waiting.
 
-    Its arithmetic is that of the largest one that is not split, which has one element less, halved: it has work for
-    two threads only, whatever their number. Calls are timed singly: in a row they would find the threads still awake.
+    Its arithmetic is half that of the largest operator that is not split, one element smaller: torch splits it between
+    two threads, however many there are. Calls are timed one by one: in a row they would find the threads still awake.
     """
     x = torch.ones(UNSPLIT + 1, dtype=dtype)
     out = torch.empty_like(x)
@@ -261,10 +254,11 @@ def _parallel(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple
 
 
 def _on_gpu(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[dict[str, Any], int]:
-    """Return `launch`, what one more empty kernel adds to a graph of them, `operator` and `graph_replay`.
+    """Return `launch`, `operator` and `graph_replay`.
 
-    `operator` is what the host needs to send one, without waiting. `graph_replay` is what one more replay adds to many
-    in a row, by the device's clock: whichever of host and device is the slower.
+    `launch` is what one more empty kernel adds to a graph of them, `operator` the host's time to send one operator,
+    without waiting, `graph_replay` the time per replay of many in a row on the device's clock, limited by the slower of
+    host and device.
     """
     from bench.timing.graphs import nothing
 
@@ -287,7 +281,7 @@ def _on_gpu(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[d
 
 
 def _sending(call: Call, device: torch.device) -> float:
-    """Return the seconds until `call` returns to an idle host, whether or not the device is done."""
+    """Return the seconds until `call` returns, whether or not the device is done."""
     synchronise(device)
     start = time.perf_counter()
     call()

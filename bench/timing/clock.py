@@ -1,9 +1,9 @@
 """Clocks: how calls are timed, in seconds.
 
-Replays of a CUDA graph are sent in a burst without a wait between them, each after work that keeps the device busy
-until the host has sent what is timed; otherwise the events would count the host's time. With warm caches that work is
-the same replay and a pause. With cold ones it is the eviction, a write larger than the L2 cache: what then makes room
-for the timed call must first be written back, as after any other work.
+Replays of a CUDA graph are sent in a burst, without waiting in between. Before each timed replay some work keeps the
+device busy until the host has sent the replay; otherwise the events would count the host's time. With warm caches that
+work is the same replay and a pause. With cold caches it is the eviction, a write larger than the L2 cache: the timed
+call then pays for writing dirty lines back, as after any other work.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ PAUSE_CYCLES = 80_000
 
 
 class Samples(NamedTuple):
-    """The seconds of some calls, in the order taken, and what the last one returned."""
+    """The seconds of some calls, in the order taken, and the output of the last one."""
 
     seconds: list[float]
     output: object
 
 
 def clocks(device: torch.device) -> tuple[ClockName, ...]:
-    """Return the clocks that can time any call on `device`: `wall` everywhere, `device` on a GPU."""
+    """Return the clocks that can time any call on `device`: `wall` everywhere, `device` on a GPU too."""
     return ("wall", "device") if device.type == "cuda" else ("wall",)
 
 
 def samples(
     call: Call, clock: ClockName, device: torch.device, number: int, before: Callable[[], object] | None = None
 ) -> Samples:
-    """Time `number` calls on `clock`, each after an untimed `before` if that is given.
+    """Time `number` calls on `clock`, each after an untimed `before` if there is one.
 
-    `wall` is what the caller waits, from before the call until its result is there. `device` is the time between two
-    events on the GPU's stream around the call, gaps in which the GPU waits for the host included. `graph` is the time
-    between two events around the replay of a CUDA graph, which `call` must be.
+    `wall` is how long the caller waits for the result. `device` is the time between two events on the GPU's stream
+    around the call, including gaps in which the GPU waits for the host. `graph` is the time between two events around
+    the replay of a CUDA graph; `call` must be such a replay.
     """
     if clock == "graph":
         return _replays(call, device, number, before)
@@ -99,6 +99,6 @@ def _replays(replay: Call, device: torch.device, number: int, before: Callable[[
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the GPU has done what was asked of it; a CPU has, always."""
+    """Wait until the GPU has finished its work; on a CPU return at once."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

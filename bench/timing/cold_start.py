@@ -1,4 +1,4 @@
-"""Cold starts that are cold: compilers find nothing that an earlier run left."""
+"""Cold starts: compilers find nothing of an earlier run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 def empty_compiler_caches() -> Iterator[None]:
     """Give torch.compile and Triton empty cache folders, removed at the end.
 
-    Kernels that one shape compiled may still serve the next shape of the same run.
+    Kernels compiled for one shape may still serve the next shape of the same run.
     """
     before = {name: os.environ.get(name) for name in CACHES}
     with tempfile.TemporaryDirectory(prefix="moegap-", ignore_cleanup_errors=True) as folder:

@@ -1,6 +1,6 @@
 """What must not happen while something is timed: compiling, tuning, and Python's garbage collection.
 
-Each is counted where it happens; in a timed region nothing is read or called.
+Each is counted where it happens, so that a timed region reads and calls nothing more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Counts(NamedTuple):
 
 
 def frames_compiled() -> int:
-    """Return how many frames torch.compile has looked at in this process."""
+    """Return how many frames torch.compile has seen in this process."""
     return int(torch._dynamo.utils.counters["frames"]["total"])
 
 
@@ -35,7 +35,7 @@ def _inductor_events() -> int:
 
 
 class Disturbances:
-    """Counts disturbances while entered; `found` says in one sentence which there were since entering or `reset`."""
+    """Counts disturbances while entered; `message` names the first since entering or the last `reset`."""
 
     def __init__(self) -> None:
         self._triton_compiled = self._triton_tuned = self._collected = 0
@@ -62,13 +62,13 @@ class Disturbances:
         triton.knobs.runtime.jit_post_compile_hook = self._hook_before
 
     def reset(self) -> None:
-        """Forget what was found so far."""
+        """Start counting again."""
         self._since = self._until = self._counts()
 
-    def found(self) -> str:
-        """Return what happened since entering or the last `reset`, until now or leaving, as a sentence, or "".
+    def message(self) -> str:
+        """Return what happened since entering or the last `reset`, until now or leaving, as a sentence; "" if nothing.
 
-        Of several the first in this order is told, for it brings the others about: compiling collects garbage too.
+        If several happened, report the first in this list: it causes the others.
         """
         before, after = self._since, self._counts() if self._entered else self._until
         happened = (
@@ -108,9 +108,9 @@ def _then(before: Callable[..., Any] | None, notice: Callable[[], None]) -> Call
 
 @contextmanager
 def quiet() -> Iterator[Callable[[], object]]:
-    """Keep Python's garbage collector from running inside, but for the given function, which collects what is new.
+    """Switch Python's garbage collector off inside; the function returned collects what is new.
 
-    What exists on entering is collected or set apart, so that later collections are quick.
+    Objects that exist on entering are collected or frozen, so that later collections are quick.
     """
     enabled = gc.isenabled()
     gc.collect()

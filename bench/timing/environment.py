@@ -1,10 +1,11 @@
-"""What the measurement ran on: machine, device, versions, commit, and what changes from minute to minute."""
+"""What a measurement runs on: machine, device, versions, commit, load, clock and power."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -22,7 +23,7 @@ LIBRARIES = ("torch", "triton", "onnxruntime-gpu", "onnxruntime", "numpy", "pyte
 
 
 def snapshot(device: torch.device) -> dict[str, Any]:
-    """Return the environment fields of a `CaseRecord`, as they are now."""
+    """Return the present environment as fields of a `CaseRecord`."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "device_name": device_name(device),
@@ -32,20 +33,18 @@ def snapshot(device: torch.device) -> dict[str, Any]:
         "load_1m": os.getloadavg()[0],
         "versions": versions(),
         **commit(),
-        **gpu_state(device),
+        **GpuWatch(device).state(),
     }
 
 
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that are timed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for library in LIBRARIES:
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(metadata.PackageNotFoundError):
+            installed[library] = metadata.version(library)
+    return installed
 
 
 @cache
@@ -69,8 +68,3 @@ def available_memory(device: torch.device) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     return int(psutil.virtual_memory().available)
-
-
-def gpu_state(device: torch.device) -> dict[str, Any]:
-    """Return driver, clock, temperature and power of a GPU as they are now; nothing for a CPU."""
-    return GpuWatch(device).state()

@@ -1,4 +1,4 @@
-"""Cold caches: what a call reads is driven out before it is timed, and that this happened is proven."""
+"""Cold caches: evict what a call reads before it is timed, and prove that this happened."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from bench.errors import BenchError
 from bench.timing.caches import last_cache
 from bench.timing.clock import Call
 
-SHARE = 2
-"""Times the last cache that is rewritten."""
+LAST_CACHES = 2
+"""Size of the buffer, in last-level caches."""
 
 
 class ColdCaches:
-    """A buffer of at least twice the last cache; rewriting it leaves nothing else there.
+    """A buffer twice as large as the last cache; rewriting it leaves nothing else in the cache.
 
-    Every element counts how often it was rewritten, so that `check` can tell whether the whole buffer was touched.
+    Every element counts how often it was rewritten, so that `check` can see whether the whole buffer was touched.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._buffer = torch.zeros(SHARE * last_cache(device) // torch.int32.itemsize, dtype=torch.int32, device=device)
+        self._buffer = torch.zeros(
+            LAST_CACHES * last_cache(device) // torch.int32.itemsize, dtype=torch.int32, device=device
+        )
         self._evictions = 0
 
     def evict(self) -> None:
-        """Rewrite the buffer; call it before a sample, outside what is timed."""
+        """Rewrite the buffer; call this before a sample, outside the timed region."""
         self._buffer.add_(1)
         self._evictions += 1
 
@@ -41,29 +43,31 @@ class ColdCaches:
 
 
 class Rotation:
-    """One call on copies of the same rows in turn, so that it never finds those of the call before in a cache.
+    """One call on copies of the same rows in turn, so that no call finds the rows of the one before in a cache.
 
-    `turn` goes on to the next copy and is for before a call; `uses` counts the calls of each. `prepare` makes the call
-    of one copy. Raises `BenchError` if two copies share memory.
+    `prepare` makes the call on one copy, `turn` moves on to the next copy before a call, `uses` counts the calls on
+    each. Raises `BenchError` if two copies share memory.
     """
 
     def __init__(self, copies: Sequence[Tensor], prepare: Callable[[Tensor], Call]) -> None:
         if len({copy.data_ptr() for copy in copies if copy.numel()}) < sum(copy.numel() > 0 for copy in copies):
-            raise BenchError("rotated rows share memory, so a call would find those of the call before; clone them")
+            raise BenchError(
+                "rotated rows share memory, so a call would find the rows of the one before in a cache; clone them"
+            )
         self._calls = [prepare(copy) for copy in copies]
         self.uses = [0] * len(copies)
         self._turn = 0
 
     def turn(self) -> None:
-        """Go on to the next copy."""
+        """Move on to the next copy."""
         self._turn = (self._turn + 1) % len(self._calls)
 
     def call(self) -> object:
-        """Call on the copy whose turn it is."""
+        """Make the call on the present copy."""
         self.uses[self._turn] += 1
         return self._calls[self._turn]()
 
     def check(self) -> None:
-        """Raise `BenchError` unless all copies were called on equally often, the last round apart."""
+        """Raise `BenchError` unless all copies were used equally often, the last round apart."""
         if max(self.uses) - min(self.uses) > 1:
             raise BenchError(f"the copies of the rows were used {self.uses} times instead of in turn; measure again")

@@ -11,13 +11,13 @@ import torch
 from bench.timing.clock import Call, synchronise
 
 LOOK = 0.005
-"""Seconds of calls between two looks at the energy counter, which NVML updates every 20 to 100 milliseconds."""
+"""Seconds of calls between two reads of the energy counter, which NVML updates every 20 to 100 milliseconds."""
 PATIENCE = 2.0
-"""Seconds without an update after which the counter is taken for one that stands still."""
+"""After so many seconds without an update the counter is considered stuck."""
 
 
 class GpuWatch:
-    """One GPU's counters. For a CPU, and where NVML does not answer, it says nothing."""
+    """One GPU's counters; nothing for a CPU, or if NVML does not answer."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -32,7 +32,7 @@ class GpuWatch:
             uuid = torch.cuda.get_device_properties(device).uuid
             self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         except pynvml.NVMLError as error:
-            warnings.warn(f"NVML tells neither clock nor power of this GPU: {error}", stacklevel=2)
+            warnings.warn(f"NVML gives neither clock nor power of this GPU: {error}", stacklevel=2)
             return
         self._violations = self._violation_times()
 
@@ -53,9 +53,9 @@ class GpuWatch:
         }
 
     def throttled(self) -> bool:
-        """Return whether heat or power limits lower the clock now, or did since this was last asked.
+        """Return whether limits of heat or power lower the clock now, or did since the last call of this method.
 
-        An idle GPU's low clock and one set by an administrator are no throttling.
+        The low clock of an idle GPU, or one set by an administrator, is not throttling.
         """
         if self._handle is None:
             return False
@@ -72,10 +72,10 @@ class GpuWatch:
         return bool(reasons & throttling) or self._violations != before
 
     def energy(self, call: Call, rows: int, seconds: float = 0.3) -> float | None:
-        """Return the joules that the board takes for a thousand rows, of which one `call` does `rows`.
+        """Return the joules that the board takes for a thousand rows, if one `call` computes `rows`.
 
-        The call is repeated for at least `seconds`, from one update of NVML's energy counter to another, the power of
-        an idle board included. None for a CPU, and where the counter is missing or stands still.
+        The call is repeated for at least `seconds`, from one update of NVML's energy counter to another; the power of
+        an idle board is included. None for a CPU, or if the counter is missing or stuck.
         """
         if self._handle is None or self._millijoules() is None:
             return None
@@ -110,18 +110,18 @@ class GpuWatch:
         return None
 
     def _millijoules(self) -> int | None:
-        found: int | None = self._offered(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
-        return found
+        energy: int | None = self._offered(self._nvml.nvmlDeviceGetTotalEnergyConsumption)
+        return energy
 
     def _violation_times(self) -> list[int | None]:
-        """Return the nanoseconds so far in which each limit lowered the clock; None where they are not counted."""
+        """Return the nanoseconds so far in which each limit lowered the clock; None if they are not counted."""
         nvml = self._nvml
         policies = (nvml.NVML_PERF_POLICY_POWER, nvml.NVML_PERF_POLICY_THERMAL, nvml.NVML_PERF_POLICY_BOARD_LIMIT)
-        found = [self._offered(nvml.nvmlDeviceGetViolationStatus, policy) for policy in policies]
-        return [None if status is None else int(status.violationTime) for status in found]
+        statuses = [self._offered(nvml.nvmlDeviceGetViolationStatus, policy) for policy in policies]
+        return [None if status is None else int(status.violationTime) for status in statuses]
 
     def _offered(self, ask: Any, *arguments: int) -> Any:
-        """Return what NVML answers about this GPU, or None where it offers no such thing."""
+        """Return NVML's answer about this GPU, or None if it has none."""
         try:
             return ask(self._handle, *arguments)
         except self._nvml.NVMLError:

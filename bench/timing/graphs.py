@@ -1,4 +1,4 @@
-"""CUDA graphs of calls: what can be captured, and how it is."""
+"""CUDA graphs of calls: which calls can be captured, and their capture."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Graph:
 
     @property
     def replay(self) -> Call:
-        """The replay alone; if nothing else is kept, the memory of the output is free for the next graph."""
+        """The replay alone; if the graph is not kept, the memory of its output is free for the next graph."""
         return self.graph.replay
 
 
 @cache
 def _pool() -> Any:
-    """Return the memory that all graphs share: what one graph keeps only while it runs, the next one uses again."""
+    """Return the memory pool of all graphs: what one graph needs only while it runs, the next one can use."""
     return torch.cuda.graph_pool_handle()
 
 

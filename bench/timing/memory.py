@@ -1,4 +1,4 @@
-"""Peak memory of one call, taken in a pass of its own and never while timing."""
+"""Peak memory of one call, measured in a separate pass and never while timing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What float32 means: the format itself on every device, never a narrower one behind its name."""
+"""float32 means float32 on every device, never a narrower format under its name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import torch
 
 
 def exact_float32() -> None:
-    """Switch off TF32, which torch uses for float32 convolutions on a GPU unless told otherwise."""
+    """Switch off TF32, which torch uses for float32 convolutions on a GPU by default."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -1,4 +1,4 @@
-"""Sampling: prepared calls timed interleaved, in blocks of a random order, until intervals are narrow or time is up."""
+"""Sampling: time prepared calls interleaved, in blocks of random order, until intervals are narrow or time is up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from bench.errors import told
+from bench.errors import message
 from bench.timing.anchor import Anchor
 from bench.timing.blocks import block_medians, median_interval
 from bench.timing.clock import Call, samples
@@ -21,26 +21,25 @@ from reports.records.record import ClockName
 
 MOST_BLOCKS, LEAST_BLOCKS = 30, 8
 MOST_CALLS = 25
-"""Timed calls of one item within one block."""
+"""Most timed calls of one item in one block."""
 WARM_UP_CALLS = 3
-WARMED = 3
-"""Timed calls of an item within a block from which on an untimed one precedes them; of fewer the first is timed too."""
-NARROW = 0.02
-"""Half the width of a median's interval, relative, at which more samples of it are not worth their time."""
+MIN_WARMED_CALLS = 3
+"""With at least this many timed calls in a block, one untimed call goes first."""
+MAX_HALF_WIDTH = 0.02
+"""An item has enough samples once its median's interval is this close to it on both sides, relative to it."""
 CONFIDENCE = 0.95
 
 StoppedBy = Literal["interval", "blocks", "time"]
-Progress = Callable[[float], None]
-"""Called with the share that is done, 0 to 1."""
+OnProgress = Callable[[float], None]
+"""A callback for the share that is done, from 0 to 1."""
 
 
 @dataclass
 class Timed:
-    """A call ready to be timed, and its samples in seconds so far, each with the block in which it was taken.
+    """A call ready to be timed, and its samples so far, in seconds, each with its block.
 
-    `before`, untimed, precedes every sample if it is given: with it caches are made cold. On the clock `graph` the call
-    is the replay of a CUDA graph. `cost` is the least time of a call so far with what precedes it, `output` what the
-    last timed call returned.
+    `before`, if any, runs untimed before every sample, to make caches cold. On the clock `graph` the call is the replay
+    of a CUDA graph. `cost` is the least time of a call so far, with `before`; `output` is that of the last timed call.
     """
 
     call: Call
@@ -56,9 +55,9 @@ class Timed:
 
 @dataclass(frozen=True)
 class Sampled:
-    """How the sampling went: what ended it, and in each block the anchor's time and a GPU's clock and power.
+    """How the sampling went: what ended it, and for each block the anchor's time and a GPU's clock and power.
 
-    `throttled` are the blocks in which a GPU lowered its clock.
+    `throttled` lists the blocks in which a GPU lowered its clock.
     """
 
     stopped_by: StoppedBy = "time"
@@ -68,43 +67,44 @@ class Sampled:
     power_w: list[float] = field(default_factory=list)
 
 
-def sample(items: Sequence[Timed], seconds: float, rng: random.Random, progress: Progress) -> Sampled:
+def sample(items: Sequence[Timed], seconds: float, rng: random.Random, progress: OnProgress) -> Sampled:
     """Fill the samples of `items`, block by block, in about `seconds` for each.
 
-    Every block times each item a few times, in random order, and an unchanged anchor. An item that raises, or during
-    which something is compiled or collected, has failed and the others go on.
+    Every block times an unchanged anchor and each item a few times, the items in random order. An item fails, and the
+    others go on, if it raises or if anything is compiled or collected while it is timed.
     """
     if not items:
         return Sampled()
     device = items[0].device
     anchor, watch, gpu = Anchor(device), Disturbances(), GpuWatch(device)
-    found = Sampled("blocks")
+    sampled = Sampled("blocks")
     for item in items:
         _warm_up(item, seconds / MOST_BLOCKS)
     budget, start = seconds * len(items), time.perf_counter()
     with quiet() as collect, watch:
         for block in range(MOST_BLOCKS):
             collect()
-            found.anchor.append(anchor.time())
+            sampled.anchor.append(anchor.time())
             order = [item for item in items if not item.failure]
             rng.shuffle(order)
             for item in order:
                 _take_block(item, block, seconds / MOST_BLOCKS, watch)
-            _note(found, gpu, block)
+            _note(sampled, gpu, block)
             spent = time.perf_counter() - start
             progress(min(1.0, max(spent / budget if budget else 1.0, (block + 1) / MOST_BLOCKS)))
             if block + 1 >= LEAST_BLOCKS and (stopped_by := _stopped_by(order, spent, budget)):
-                return replace(found, stopped_by=stopped_by)
-    return found
+                return replace(sampled, stopped_by=stopped_by)
+    return sampled
 
 
-def _note(found: Sampled, gpu: GpuWatch, block: int) -> None:
-    """Add what a GPU says of itself after a block."""
+def _note(sampled: Sampled, gpu: GpuWatch, block: int) -> None:
+    """Add the GPU's state after a block."""
     if gpu.throttled():
-        found.throttled.append(block)
+        sampled.throttled.append(block)
     state = gpu.state()
-    found.clock_mhz.extend(value for value in [state.get("gpu_clock_mhz")] if value is not None)
-    found.power_w.extend(value for value in [state.get("gpu_power_w")] if value is not None)
+    for name, values in (("gpu_clock_mhz", sampled.clock_mhz), ("gpu_power_w", sampled.power_w)):
+        if (value := state.get(name)) is not None:
+            values.append(value)
 
 
 def _stopped_by(items: Sequence[Timed], spent: float, budget: float) -> Literal["interval", "time"] | None:
@@ -114,10 +114,10 @@ def _stopped_by(items: Sequence[Timed], spent: float, budget: float) -> Literal[
 
 
 def is_narrow(samples: Sequence[float], blocks: Sequence[int]) -> bool:
-    """Return whether the median of the blocks' medians has an interval within `NARROW` of it."""
+    """Return whether the median of the blocks' medians has an interval within `MAX_HALF_WIDTH` of it."""
     medians = list(block_medians(samples, blocks).values())
     interval, middle = median_interval(medians, CONFIDENCE), median(medians)
-    return interval is not None and max(interval[1] - middle, middle - interval[0]) <= NARROW * middle
+    return interval is not None and max(interval[1] - middle, middle - interval[0]) <= MAX_HALF_WIDTH * middle
 
 
 def _warm_up(item: Timed, seconds: float) -> None:
@@ -128,32 +128,33 @@ def _warm_up(item: Timed, seconds: float) -> None:
             if item.cost > seconds:
                 break
     except Exception as error:
-        item.failure = told(error)
+        item.failure = message(error)
 
 
 def _take_block(item: Timed, block: int, seconds: float, watch: Disturbances) -> None:
-    """Time as many calls as fit into `seconds`, of some after an untimed one that brings their data into the caches.
+    """Time as many calls as fit into `seconds`; an untimed call first brings their data into the caches.
 
-    What fits is told by the least cost so far, not by that of the few calls that warmed up: disturbed there, one of two
-    equal items would get fewer calls in every block, and the median of a block's first 3 calls is not that of 20.
+    The number follows from the least cost so far, not from the warm-up alone. If a disturbed warm-up gave one of two
+    equal items fewer calls in every block, their medians would differ: that of a block's first 3 calls is not that of
+    20.
     """
     watch.reset()
     item.output = None
     calls = max(1, min(MOST_CALLS, int(seconds / max(item.cost, 1e-7))))
     try:
-        if calls >= WARMED and not item.before:
+        if calls >= MIN_WARMED_CALLS and not item.before:
             item.call()
         item.samples += _take(item, calls)
         item.blocks += [block] * calls
     except Exception as error:
-        item.failure = told(error)
-    item.failure = item.failure or watch.found()
+        item.failure = message(error)
+    item.failure = item.failure or watch.message()
 
 
 def _take(item: Timed, calls: int) -> list[float]:
-    """Return the seconds of each of `calls`, and keep what the last one returned.
+    """Return the seconds of each of `calls`, and keep the output of the last one.
 
-    Replays of a graph are sent together, other calls one by one, each with its own cost.
+    Replays of a graph are sent together, other calls one by one, each with its cost.
     """
     together = calls if item.clock == "graph" else 1
     taken: list[float] = []

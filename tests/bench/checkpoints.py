@@ -9,7 +9,7 @@ from models.classifier.classifier import Classifier
 from models.config import InputConfig, ModelConfig, head_config
 
 
-def sparse_checkpoint(path: Path) -> Path:
+def sparse_checkpoint(path: Path, **metrics: float) -> Path:
     """Write a sparse classifier of 4 x 6 images without a backbone, with ten rows of features."""
     images = InputConfig(shape=(1, 4, 6), mean=(0.5,), std=(0.25,))
     head = head_config("sparse", features=24, classes=5, hidden=12, experts=4)
@@ -20,7 +20,7 @@ def sparse_checkpoint(path: Path) -> Path:
         data="none",
         classes=tuple("abcde"),
         training={},
-        metrics={"test_accuracy": 0.5},
+        metrics=metrics,
         environment={},
         features=torch.randn(10, 24, generator=torch.Generator().manual_seed(0)),
     )

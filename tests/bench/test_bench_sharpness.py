@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench import bench_sharpness
-from bench.bench_sharpness import Run, Truth, measure, table
+from bench.bench_sharpness import Round, Truth, measure, table
 from reports.records.sharpness import Trace
 from tests.models import tiny
 
@@ -26,7 +26,7 @@ def objectives():
     return found
 
 
-def test_without_pyhessian_ours_is_measured_and_the_reason_told(objectives, monkeypatch):
+def test_without_pyhessian_ours_is_measured_and_the_reason_given(objectives, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyhessian", None)
     truth, runs, reason = measure(objectives, rounds=2)
     assert [run.tool for run in runs] == ["moegap", "moegap"]
@@ -64,8 +64,8 @@ def test_pyhessian_gets_all_rows_as_one_batch_and_the_same_weights(objectives, m
 
 def test_the_table_holds_medians_of_times_and_errors():
     truth = Truth([10.0, 5.0], Trace(value=100.0, standard_error=0.1, probes=50, stopped_by="error"))
-    runs = [Run("moegap", seconds, 2 * seconds, [10.0 + seconds, 5.0], 101.0) for seconds in (0.1, 0.2, 9.0)]
-    lines = table(truth, [*runs, Run("PyHessian", 3.0, 1.0, [5.0, 10.0], 50.0)])
+    rounds = [Round("moegap", seconds, 2 * seconds, [10.0 + seconds, 5.0], 101.0) for seconds in (0.1, 0.2, 9.0)]
+    lines = table(truth, [*rounds, Round("PyHessian", 3.0, 1.0, [5.0, 10.0], 50.0)])
     assert lines[1].split() == ["moegap", "0.20", "s", "2.0e-02", "0.40", "s", "1.0%", "3"]
     assert lines[2].split() == ["PyHessian", "3.00", "s", "0.0e+00", "1.00", "s", "50.0%", "1"]
 

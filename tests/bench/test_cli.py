@@ -10,7 +10,7 @@ import typer
 
 from bench.cli import COMMANDS, app
 from bench.forms import forms
-from bench.subjects.workloads import DTYPES
+from bench.subjects.subject import DTYPES
 from bench.suites.suite import SUITES
 from models.device import DEVICES
 

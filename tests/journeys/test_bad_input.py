@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from bench import cli
+from tests.bench.checkpoints import sparse_checkpoint
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def moegap(monkeypatch, capsys):
 @pytest.fixture
 def place(trained, tmp_path):
     """A folder with a good checkpoint, damaged ones, and files of many kinds."""
+    sparse_checkpoint(tmp_path / "perfect", test_accuracy=1.5)
     for name in ("good", "truncated-weights", "truncated-config", "no-weights", "other-config", "nan"):
         shutil.copytree(trained["sparse"], tmp_path / name)
     spoil(tmp_path / "nan")
@@ -114,6 +116,7 @@ OTHER = [
     ("bench good --out broken.json --resume", "broken.json"),
     ("bench good --out file/r.json", "file"),
     ("bench nan --form eager --rows 4 --seconds 0.01 --out r.json", "deviate"),
+    ("bench perfect --form eager --rows 4 --seconds 0.01 --out r.json", "test_accuracy should be less than or equal"),
     ("bench good --form triton --out r.json", "nothing could be measured"),
     ("bench good --seconds -1 --out r.json", "seconds"),
     ("bench good --rows 0 --out r.json", "rows"),

@@ -6,7 +6,7 @@ import torch
 from bench import forms
 from bench.cases.case import Case, Shape
 from bench.cases.estimate import STEPS, estimated_seconds
-from bench.subjects.workloads import preset_subjects
+from bench.subjects.subject import preset_subjects
 from bench.suites.suite import groups, suite_named
 from bench.timing.sampling import LEAST_BLOCKS
 from reports.records.record import Ceilings, Copy

@@ -16,7 +16,7 @@ from bench.errors import BenchError, UnavailableError
 from bench.forms import forms
 from bench.forms.form import Form, Runner
 from bench.subjects import public_layers
-from bench.subjects.workloads import Subject
+from bench.subjects.subject import Subject
 from bench.timing import environment
 from bench.timing.graphs import Graph
 from bench.timing.sampling import LEAST_BLOCKS
@@ -176,7 +176,7 @@ def graphs(monkeypatch):
 def replayed(form):
     """The replay of a case as a GPU would have it, prepared on a CPU."""
     (case,) = group([subject()], [form])
-    given = prepare.inputs(case.subject, case.shape, 0)
+    given = prepare.make_input(case.subject, case.shape, 0)
     ready = prepare.prepare(case, given, memory=False)
     there = replace(case, shape=replace(case.shape, device=torch.device("cuda")), clock="graph")
     return prepare.replay_of(there, ready, given.x), ready
@@ -349,7 +349,7 @@ def test_made_rows_are_recorded_with_their_histogram():
 
 
 def test_a_reference_that_would_take_minutes_checks_a_sample_of_rows(monkeypatch):
-    monkeypatch.setattr(prepare, "REFERENCE_FLOPS", 0)
+    monkeypatch.setitem(prepare.REFERENCE_FLOPS, "cpu", 0)
     cases = group([subject()], ["loop"], rows=200)
     assert run(cases)["loop"].record.checked_rows == prepare.LEAST_CHECKED
     with_form(monkeypatch, "mutant", lambda head, x: head(x) * 1.01)

@@ -105,4 +105,4 @@ def test_fails_where_nothing_can_run(checkpoint: Path, tmp_path: Path) -> None:
     options = ["--out", tmp_path, "--device", "cpu", "--dtype", "float16", "--form", "onnxruntime"]
     done = run(checkpoint, *options)
     assert isinstance(done.exception, BenchError)
-    assert "no form of those asked for can run here (onnxruntime: " in str(done.exception)
+    assert "none of these forms can run here (onnxruntime: " in str(done.exception)

@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.correctness.equivalence import TOLERANCE, Deviation, deviation, head_reference
 from bench.correctness.reference import Reference
 from bench.forms import form
-from bench.subjects.workloads import feature_rows
+from bench.subjects.subject import feature_rows
 from models.heads.heads import Head, build_head
 from models.routing import Routing
 from tests.bench import oracle

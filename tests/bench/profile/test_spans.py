@@ -20,8 +20,8 @@ def test_shares_sum_to_the_union_however_spans_overlap() -> None:
         covered = {instant for found in spans for instant in range(found.start, found.end)}
         timeline = Timeline(spans)
         owned = Counter(id(timeline.at(instant)) for instant in covered)
-        assert sum(timeline.own()) == len(covered)
-        assert timeline.own() == [owned[id(found)] for found in spans]
+        assert sum(timeline.self_times()) == len(covered)
+        assert timeline.self_times() == [owned[id(found)] for found in spans]
         for instant in covered:
             last = max(found.start for found in spans if found.start <= instant < found.end)
             owner = timeline.at(instant)

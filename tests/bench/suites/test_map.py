@@ -199,9 +199,9 @@ def test_the_wall_clock_decides_and_other_suites_are_not_mixed_in(run):
     result, _ = run(Machine())
     outcomes = result.outcomes()
     search = break_even_map._Search(GRID, FORMS, CPU, torch.float32, 0.01, 0)
-    assert search._own(outcomes) == outcomes
+    assert search._of_search(outcomes) == outcomes
     for change in ({"clock": "device"}, {"suite": "demo"}, {"dtype": "bfloat16"}, {"device": "cuda"}):
-        assert search._own([Outcome(o.record.model_copy(update=change), o.samples) for o in outcomes]) == []
+        assert search._of_search([Outcome(o.record.model_copy(update=change), o.samples) for o in outcomes]) == []
 
 
 def test_a_map_of_no_form_is_refused(run):

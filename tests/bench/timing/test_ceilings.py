@@ -134,11 +134,9 @@ def test_working_sets_grow_beyond_the_caches():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_this_machine(dtype):
     torch.manual_seed(0)
-    before, shares, start = torch.get_rng_state(), [], time.perf_counter()
-    found = measure_ceilings(CPU, dtype, seconds=0.8, progress=shares.append)
+    before, start = torch.get_rng_state(), time.perf_counter()
+    found = measure_ceilings(CPU, dtype, seconds=0.8)
     assert time.perf_counter() - start < 20
-    assert shares == sorted(shares)
-    assert shares[-1] == 1
     assert torch.equal(torch.get_rng_state(), before)
     assert found.dtype == str(dtype).removeprefix("torch.")
     assert found.threads == torch.get_num_threads()

@@ -47,8 +47,8 @@ def test_clean_code_disturbs_nothing():
             compiled(x)
             run(kernel, 7)
             [[] for _ in range(100)]
-        assert watch.found() == ""
-    assert watch.found() == ""
+        assert watch.message() == ""
+    assert watch.message() == ""
 
 
 def test_a_recompilation_is_found():
@@ -56,13 +56,13 @@ def test_a_recompilation_is_found():
     compiled(torch.ones(3))
     with Disturbances() as watch:
         compiled(torch.ones(4))
-    assert watch.found() == "torch.compile compiled again while the form was timed"
+    assert watch.message() == "torch.compile compiled again while the form was timed"
 
 
 def test_a_choice_among_kernels_is_found():
     with Disturbances() as watch:
         torch._dynamo.utils.counters["inductor"]["select_algorithm_autotune"] += 1
-    assert watch.found() == "torch.compile tuned its kernels while the form was timed"
+    assert watch.message() == "torch.compile tuned its kernels while the form was timed"
 
 
 def test_inductors_own_benchmarks_are_found():
@@ -70,7 +70,7 @@ def test_inductors_own_benchmarks_are_found():
 
     with Disturbances() as watch:
         benchmarker.benchmark_cpu(lambda: None, warmup=1, rep=1)
-    assert watch.found() == "torch.compile tuned its kernels while the form was timed"
+    assert watch.message() == "torch.compile tuned its kernels while the form was timed"
 
 
 def test_a_triton_compilation_is_found_and_the_hook_before_still_called():
@@ -80,10 +80,10 @@ def test_a_triton_compilation_is_found_and_the_hook_before_still_called():
     try:
         with Disturbances() as watch:
             assert triton.knobs.runtime.jit_post_compile_hook(key="k", already_compiled=False) == "said"
-        assert watch.found() == "Triton compiled a kernel while the form was timed"
+        assert watch.message() == "Triton compiled a kernel while the form was timed"
         assert seen == [{"key": "k", "already_compiled": False}]
         triton.knobs.runtime.jit_post_compile_hook(key="after")
-        assert "Triton" in watch.found()
+        assert "Triton" in watch.message()
     finally:
         triton.knobs.runtime.jit_post_compile_hook = before
 
@@ -113,10 +113,10 @@ def fill(x, B: tl.constexpr):
 
 with Disturbances() as watch:
     fill.warmup(torch.float32, B=16, grid=(1,))
-    assert watch.found() == "Triton compiled a kernel while the form was timed", watch.found()
+    assert watch.message() == "Triton compiled a kernel while the form was timed", watch.message()
     watch.reset()
     fill.warmup(torch.float32, B=16, grid=(1,))
-    assert watch.found() == "", watch.found()
+    assert watch.message() == "", watch.message()
 """
 
 
@@ -139,26 +139,26 @@ def test_tuning_by_triton_is_found_and_left_as_it_was():
     kernel = tuned(lambda call, quantiles: benchmarked.append(call()) or [1.0, 1.0, 1.0])
     with Disturbances() as watch:
         run(kernel, 9)
-        assert watch.found() == "Triton tuned a kernel while the form was timed"
+        assert watch.message() == "Triton tuned a kernel while the form was timed"
         assert len(benchmarked) == 2
         watch.reset()
         run(kernel, 9)
-        assert watch.found() == ""
+        assert watch.message() == ""
     assert Autotuner._bench is before
 
 
 def test_a_collection_asked_for_is_found():
     with Disturbances() as watch:
         gc.collect()
-        assert watch.found() == "Python's garbage collector ran while the form was timed"
+        assert watch.message() == "Python's garbage collector ran while the form was timed"
         watch.reset()
-        assert watch.found() == ""
+        assert watch.message() == ""
         gc.collect(0)
-        assert "garbage" in watch.found()
+        assert "garbage" in watch.message()
     callbacks = len(gc.callbacks)
     with watch:
         pass
-    assert watch.found() == ""
+    assert watch.message() == ""
     assert len(gc.callbacks) == callbacks
 
 
@@ -172,7 +172,7 @@ def test_a_collection_by_threshold_is_found():
         finally:
             gc.set_threshold(*thresholds)
             gc.disable()
-        assert watch.found() == "Python's garbage collector ran while the form was timed"
+        assert watch.message() == "Python's garbage collector ran while the form was timed"
     assert len(kept) == 100
 
 
@@ -182,7 +182,7 @@ def test_of_several_the_cause_is_told():
         gc.collect()
         run(kernel, 5)
         gc.collect()
-    assert watch.found() == "Triton tuned a kernel while the form was timed"
+    assert watch.message() == "Triton tuned a kernel while the form was timed"
 
 
 def test_what_raises_leaves_nothing_behind():
@@ -198,11 +198,11 @@ def test_watches_inside_each_other_both_see():
     with Disturbances() as outer:
         with Disturbances() as inner:
             run(kernel, 3)
-        assert "Triton tuned" in inner.found()
-        assert "Triton tuned" in outer.found()
+        assert "Triton tuned" in inner.message()
+        assert "Triton tuned" in outer.message()
         outer.reset()
         run(kernel, 4)
-        assert "Triton tuned" in outer.found()
+        assert "Triton tuned" in outer.message()
 
 
 def test_quiet_collects_only_what_is_asked_for():
@@ -211,12 +211,12 @@ def test_quiet_collects_only_what_is_asked_for():
         assert not gc.isenabled()
         with Disturbances() as watch:
             kept = [[] for _ in range(100_000)]
-            assert watch.found() == ""
+            assert watch.message() == ""
             ring = []
             ring.append(ring)
             del ring
             collect()
-            assert "garbage" in watch.found()
+            assert "garbage" in watch.message()
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
     gc.disable()

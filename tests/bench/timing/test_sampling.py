@@ -11,7 +11,7 @@ import torch
 
 from bench.timing import sampling
 from bench.timing.clock import Samples
-from bench.timing.sampling import LEAST_BLOCKS, MOST_BLOCKS, NARROW, Timed, is_narrow, sample
+from bench.timing.sampling import LEAST_BLOCKS, MAX_HALF_WIDTH, MOST_BLOCKS, Timed, is_narrow, sample
 
 CPU = torch.device("cpu")
 
@@ -79,14 +79,14 @@ def test_the_interval_of_a_median_covers_it_as_often_as_it_says(blocks):
 
 def _narrow_at(medians, width):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling, "NARROW", width)
+        patch.setattr(sampling, "MAX_HALF_WIDTH", width)
         return is_narrow(list(medians), list(range(len(medians))))
 
 
 def test_few_blocks_have_no_interval():
     assert not is_narrow([1.0] * 5, [0, 1, 2, 3, 4])
     assert is_narrow([1.0] * 8, list(range(8)))
-    assert not is_narrow([1.0, 1.0 + 3 * NARROW] * 8, list(range(16)))
+    assert not is_narrow([1.0, 1.0 + 3 * MAX_HALF_WIDTH] * 8, list(range(16)))
 
 
 def test_a_disturbed_warm_up_leaves_an_item_as_many_calls_as_its_twin():

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.subjects.workloads import feature_rows, load_subjects, preset_subjects, resolve_dtype, working_set
+from bench.subjects.subject import feature_rows, load_subjects, preset_subjects, resolve_dtype, working_set
 from bench.suites.suite import SUITES, chosen_forms, groups, suite_named
 from models.heads import cost
+from tests.bench.checkpoints import sparse_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -76,6 +77,11 @@ def test_two_checkpoints_of_one_name_are_refused(trained, tmp_path):
     (tmp_path / trained["dense"].name).symlink_to(trained["dense"])
     with pytest.raises(BenchError, match="two checkpoints are named"):
         load_subjects([trained["dense"], trained["dense"]])
+
+
+def test_a_checkpoint_without_an_accuracy_is_a_subject_all_the_same(tmp_path):
+    (subject,) = load_subjects([sparse_checkpoint(tmp_path / "bare")])
+    assert subject.test_accuracy is None
 
 
 def test_a_trained_subject_brings_its_features(trained):

@@ -1,4 +1,4 @@
-"""How long the trained heads of a policy study take in every form, all measured interleaved.
+"""The suite `policies`: how long the trained heads of a policy study take in every form, measured interleaved.
 
 Letters: N rows, D features.
 """
@@ -12,8 +12,8 @@ import torch
 from bench.cases.case import Case, Shape
 from bench.cases.measure import measure_group
 from bench.cases.result import Outcome
-from bench.subjects.workloads import load_subjects
-from bench.timing.sampling import Progress
+from bench.subjects.subject import load_subjects
+from bench.timing.sampling import OnProgress
 from models.device import device_name
 from models.policies.results import PolicyResults
 from reports.records.policy_study import Latency
@@ -25,7 +25,7 @@ RETRIED = (Status.FAILED, Status.SKIPPED)
 
 
 def is_measured(results: PolicyResults, rows: int, forms: Sequence[str], device: torch.device) -> bool:
-    """Return whether another try would bring every policy nothing new for N = `rows` in any of `forms` on `device`."""
+    """Return whether every policy has its final result for N = `rows` in all of `forms` on `device`."""
     here = (rows, device_name(device), torch.get_num_threads())
     final = [part for part in results.latency if part.status not in RETRIED]
     there = {(part.policy, part.form) for part in final if (part.rows, part.device, part.threads) == here}
@@ -39,13 +39,13 @@ def measure_latency(
     forms: Sequence[str],
     seconds: float,
     device: torch.device,
-    progress: Progress,
+    progress: OnProgress,
 ) -> None:
     """Measure every policy's head of its first seed in each of `forms` on N = `rows`, and write the results.
 
-    One call of the head alone as its caller sees it, in float32, on real features; `seconds` of sampling per head and
-    form. All are measured anew, since only what was measured interleaved is compared fairly. Where a policy couples
-    the rows of a batch, these N rows are the batch.
+    What is timed is one call of the head alone as its caller sees it, in float32, on real features, with `seconds` of
+    sampling per head and form. All are measured again, because only interleaved cases are compared fairly. If a policy
+    couples the rows of a batch, these N rows are the batch.
     """
     firsts: dict[str, str] = {}
     for run in results.runs:
@@ -56,9 +56,9 @@ def measure_latency(
         (policy, form): Case(subject, form, shape, CLOCK) for policy, subject in subjects.items() for form in forms
     }
     measured = measure_group(list(cases.values()), SUITE, seconds, 0, progress, steps=False, traces=False)
-    found = {outcome.record.case_id: outcome for outcome in measured.outcomes}
+    outcomes = {outcome.record.case_id: outcome for outcome in measured.outcomes}
     results.rows = rows
-    results.latency = [_latency(policy, found[case.id]) for (policy, _), case in cases.items()]
+    results.latency = [_latency(policy, outcomes[case.id]) for (policy, _), case in cases.items()]
     results.write()
 
 

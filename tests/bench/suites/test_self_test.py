@@ -10,9 +10,9 @@ import psutil
 import pytest
 import torch
 
-from bench.cases import self_test as bench_self_test
-from bench.cases.self_test import BUSY, SLOWDOWNS, self_test
 from bench.errors import BenchError
+from bench.suites import self_test as bench_self_test
+from bench.suites.self_test import BUSY, SLOWDOWNS, self_test
 from bench.timing.sampling import Timed
 from reports.noise import self_test as report
 from reports.reading import documents, files
@@ -48,7 +48,7 @@ def sampled(side, machine, calls):
 
 
 @pytest.mark.parametrize("slowdown", sorted({*SLOWDOWNS} - {0}))
-def test_the_slowed_side_takes_the_known_share_longer_and_all_else_is_alike(monkeypatch, slowdown):
+def test_the_slowed_side_takes_the_known_share_longer_and_nothing_else_differs(monkeypatch, slowdown):
     machine = Machine(work=5e-3)
     monkeypatch.setattr(bench_self_test, "perf_counter", machine.look)
     sides = bench_self_test._slowed(machine.work, slowdown, CPU, [])
@@ -72,7 +72,7 @@ def test_only_a_side_that_follows_another_begins_with_an_untimed_call():
 
 def test_identical_code_is_one_call_under_two_names():
     call = object()
-    a, b = bench_self_test._alike(call, "wall", CPU)
+    a, b = bench_self_test._same_code(call, "wall", CPU)
     assert a is not b
     assert a == b == Timed(call, "wall", CPU)
 
@@ -151,8 +151,7 @@ def test_a_real_self_test_compares_what_was_asked_and_says_so_in_its_file(small,
     assert read.command == "moegap self-test"
     assert done == sorted(done)
     assert done[-1] == pytest.approx(1)
-    told = list(report.lines(read))
-    assert any(line.startswith("Measured beside a neighbour") for line in told)
+    assert any(line.startswith("Measured beside a neighbour") for line in report.lines(read))
     assert sum(len(found.verdicts) for found in report.findings(read)) == 10
 
 

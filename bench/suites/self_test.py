@@ -1,8 +1,8 @@
-"""The self-test: what the sampling says of code whose answer is known, on the machine at hand.
+"""The self-test: comparisons whose true answer is known, on the machine at hand.
 
-A comparison times two sides interleaved with others, by the sampling of real cases. They are identical code under two
-names, or the second takes a known share longer. Raw samples are kept; what the verdicts are worth is told from them
-in `reports.noise.self_test`.
+A comparison times two sides interleaved with others, sampled like real cases. The sides are identical code under two
+names, or the second takes a known share longer. The raw samples are kept; `reports.noise.self_test` counts how often
+the verdicts on them are right.
 
 Letters: N rows, D input width.
 """
@@ -24,11 +24,11 @@ import torch
 from bench.cases.case import Shape
 from bench.errors import BenchError
 from bench.forms import form
-from bench.subjects.workloads import Subject, input_rows, load_subjects
+from bench.subjects.subject import Subject, input_rows, load_subjects
 from bench.timing import environment
 from bench.timing.clock import Call, clocks, synchronise
 from bench.timing.precision import exact_float32
-from bench.timing.sampling import Progress, Sampled, Timed, sample
+from bench.timing.sampling import OnProgress, Sampled, Timed, sample
 from models import zoo
 from models.device import device_name
 from reports.records.record import ClockName
@@ -36,11 +36,11 @@ from reports.records.self_test import SelfComparison, SelfTest
 
 ROWS = (32, 128, 512, 2048)
 FORMS = ("loop", "eager", "grouped_mm", "triton", "onnxruntime")
-"""Those that need no compiler: preparing shall not take longer than the test."""
+"""Forms that need no compiler, so that preparing does not take longer than the test."""
 SLOWDOWNS = (0.0, 0.05, 0.2, 0.0, 0.05, 0.2, 0.0, 0.02, 0.0, 0.05, 0.2, 0.0)
-"""By which share the second side is slower, over and over; 0 is the same code."""
+"""Shares by which the second side is slower, in a cycle; 0 is the same code."""
 TOGETHER = 12
-"""Comparisons of one group: twice as many calls are interleaved, as in a real one."""
+"""Comparisons in a group; twice as many calls are interleaved, as in a real group."""
 DIGITS = 5
 """Significant digits of a sample that is kept."""
 BUSY = """
@@ -50,7 +50,7 @@ while os.getppid() == parent:
     for _ in range(1_000_000):
         pass
 """
-"""What the neighbour runs: it ends by itself where its parent did not live to end it."""
+"""The program of the busy neighbour; it ends by itself if its parent is gone."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class _Code:
 
 @dataclass(eq=False)
 class _Pausing:
-    """A call after which the host spins for `share` of the time that the call took, in the timed region or past it.
+    """A call after which the host spins for `share` of the call's time, inside the timed region or after it.
 
-    Both sides of a comparison spin, since a pause slows the call after it: on two cores beside a busy neighbour by 1 to
-    4 % at a share of 0.2. So the side whose pauses are `counted` takes 1 + `share` times as long as the other, and
-    everything else is alike. `turn` holds the side that was last to run.
+    Both sides of a comparison spin, because a pause slows the next call: by 1 to 4 % at a share of 0.2, on two cores
+    beside a busy neighbour. So the side whose pauses are `counted` takes 1 + `share` times as long as the other, and
+    nothing else differs. `turn` holds the side that ran last.
     """
 
     work: Call
@@ -85,7 +85,7 @@ class _Pausing:
             self._pause()
 
     def before(self) -> None:
-        """Pause after the last call if that does not count; where another side ran since, do the work once untimed."""
+        """Pause for the last call if pauses do not count; if the other side ran since, first do the work untimed."""
         first = self not in self.turn
         self.turn[:] = [self]
         if first:
@@ -110,22 +110,22 @@ def self_test(
     seconds: float,
     device: torch.device,
     seed: int,
-    progress: Progress,
+    progress: OnProgress,
     *,
     busy: bool = False,
     command: str = "",
 ) -> SelfTest:
     """Return `comparisons` of the zoo's heads with themselves, each side sampled for about `seconds`.
 
-    Five of twelve compare identical code, three each code slowed by 5 and by 20 %, one code slowed by 2 %. With `busy`
-    another process spins on one core meanwhile. `command` is the command line that asks. Raises `BenchError` if there
-    is nothing to do, and what loading the zoo raises.
+    Of twelve comparisons five are of identical code, three each of code slowed by 5 and 20 %, one of code slowed by
+    2 %. With `busy` another process spins on one core meanwhile. `command` is the command line to record. Raises
+    `BenchError` if there is nothing to do, and whatever loading the zoo raises.
     """
     if comparisons < 1 or seconds <= 0:
         raise BenchError("a self-test needs at least one comparison and a sampling time above 0 seconds")
     exact_float32()
     rng = random.Random(seed)
-    where = environment.snapshot(device)
+    machine = environment.snapshot(device)
     prepared: dict[int, list[_Code]] = {}
     done: list[SelfComparison] = []
     subjects = load_subjects(zoo.checkpoints())
@@ -141,8 +141,8 @@ def self_test(
         format=1,
         kind="self-test",
         command=command,
-        versions=where.pop("versions"),
-        environment={**where, "device": device_name(device)},
+        versions=machine.pop("versions"),
+        environment={**machine, "device": device_name(device)},
         neighbour=busy,
         seconds=seconds,
         seed=seed,
@@ -171,7 +171,7 @@ def _compared(
     seconds: float,
     device: torch.device,
     rng: random.Random,
-    progress: Progress,
+    progress: OnProgress,
 ) -> list[SelfComparison]:
     """Return one comparison for each of `slowdowns`, of code drawn by `rng`, all sampled interleaved."""
     turn: list[_Pausing] = []
@@ -179,7 +179,7 @@ def _compared(
     pairs = [
         _slowed(code.call, slowdown, device, turn)
         if slowdown
-        else _alike(code.call, rng.choice(clocks(device)), device)
+        else _same_code(code.call, rng.choice(clocks(device)), device)
         for code, slowdown in zip(chosen, slowdowns, strict=True)
     ]
     sampled = sample([side for pair in pairs for side in pair], seconds, rng, progress)
@@ -189,13 +189,13 @@ def _compared(
     ]
 
 
-def _alike(call: Call, clock: ClockName, device: torch.device) -> tuple[Timed, Timed]:
+def _same_code(call: Call, clock: ClockName, device: torch.device) -> tuple[Timed, Timed]:
     """Return `call` under two names."""
     return Timed(call, clock, device), Timed(call, clock, device)
 
 
 def _slowed(call: Call, slowdown: float, device: torch.device, turn: list[_Pausing]) -> tuple[Timed, Timed]:
-    """Return `call` and `call` slower by `slowdown`, both for the wall clock, which alone sees what the host waits."""
+    """Return `call` and `call` slower by `slowdown`, both on the wall clock, the only one that sees the host wait."""
     plain, slowed = (_Pausing(call, device, slowdown, counted, turn) for counted in (False, True))
     return (
         Timed(plain.call, "wall", device, before=plain.before),
@@ -226,13 +226,13 @@ def _rounded(samples: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(f"{value:.{DIGITS - 1}e}") for value in samples)
 
 
-def _advanced(progress: Progress, done: float, share: float, of_group: float) -> None:
+def _advanced(progress: OnProgress, done: float, share: float, of_group: float) -> None:
     progress(done + share * of_group)
 
 
 @contextmanager
 def _neighbour() -> Iterator[None]:
-    """Keep one core busy with another process, which is ended whatever happens."""
+    """Keep one core busy with another process, which always ends with this context."""
     process = subprocess.Popen([sys.executable, "-c", BUSY])  # noqa: S603 - our own interpreter on our own text
     try:
         yield

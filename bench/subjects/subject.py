@@ -1,4 +1,4 @@
-"""What is measured: the heads, and their input rows.
+"""What is measured: a model's head, and its input rows.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -30,11 +30,11 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A model whose head is measured, with what a reader must know about where it comes from.
+    """A model whose head is measured, and where it comes from.
 
-    `features` are real rows (n, D) to route on, or None where none exist and rows are drawn from a normal
-    distribution. `source` says where the sizes of a public model's layer stand, `shrunk` by what they were divided.
-    `runners` keeps what forms prepared, with the seconds that took, for as long as the subject lives.
+    `features` are real rows (n, D) to route on; without any, rows are drawn from a normal distribution. `source` says
+    where the sizes of a public model's layer stand, `shrunk` by what they were divided. `runners` keeps what forms
+    prepared, with the seconds that it took, as long as the subject lives.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Subject:
 
     @property
     def head(self) -> Head:
-        """The head, in evaluation mode, as it was loaded or made; `on` places it where it runs."""
+        """The head in evaluation mode, as it was loaded or made; `on` moves it to the device where it runs."""
         return self.model.head
 
     @cached_property
@@ -78,12 +78,12 @@ class Subject:
 def load_subjects(checkpoints: Iterable[Path]) -> list[Subject]:
     """Return the trained models of `checkpoints`, named after their folders.
 
-    Raises `ModelError` for a folder that is no checkpoint and `BenchError` for two of one name.
+    Raises `ModelError` for a folder that is no checkpoint and `BenchError` if two have the same name.
     """
     subjects = [_trained(path) for path in checkpoints]
     names = [subject.name for subject in subjects]
     if doubled := {name for name in names if names.count(name) > 1}:
-        raise BenchError(f"two checkpoints are named {min(doubled)!r}; results are told apart by folder name")
+        raise BenchError(f"two checkpoints are named {min(doubled)!r}; results are distinguished by folder name")
     return subjects
 
 
@@ -95,7 +95,7 @@ def _trained(path: Path) -> Subject:
         images=checkpoint.config.input,
         weights="trained",
         data=checkpoint.config.data,
-        test_accuracy=checkpoint.metrics["test_accuracy"],
+        test_accuracy=checkpoint.metrics.get("test_accuracy"),
         features=checkpoint.features,
         weights_sha256=checkpoint.config.sha256["model.safetensors"],
     )
@@ -117,7 +117,7 @@ def preset_subjects(seed: int = 0) -> list[Subject]:
 
 
 def feature_rows(features: Tensor | None, width: int, rows: int, seed: int = 0) -> Tensor:
-    """Return rows (N, D) float32 on the CPU: the real ones, resampled by `seed` when N is more, or normal ones."""
+    """Return rows (N, D) float32 on the CPU: real ones, resampled by `seed` if N is more, or else normal ones."""
     generator = torch.Generator().manual_seed(seed)
     if features is None or len(features) == 0:
         return torch.randn(rows, width, generator=generator)
@@ -129,7 +129,7 @@ def feature_rows(features: Tensor | None, width: int, rows: int, seed: int = 0) 
 def input_rows(subject: Subject, rows: int, skew: Skew | None, seed: int) -> Tensor:
     """Return the features (N, D), float32 on the CPU, on which `subject` is measured at N = `rows`.
 
-    Raises `BenchError` where rows cannot be made that route as `skew` asks.
+    Raises `BenchError` if no rows can be made that route as `skew` asks.
     """
     if skew and isinstance(subject.head, SparseMoEHead):
         return skewed_rows(subject.head, skew, rows, seed)
@@ -137,7 +137,7 @@ def input_rows(subject: Subject, rows: int, skew: Skew | None, seed: int) -> Ten
 
 
 def chosen_dtypes(names: Sequence[str]) -> list[torch.dtype]:
-    """Return the dtypes of `names`, or float32 when there are none; raises `BenchError` for an unknown one."""
+    """Return the dtypes of `names`, or float32 if there are none; raises `BenchError` for an unknown one."""
     return [resolve_dtype(name) for name in dict.fromkeys(names)] or [torch.float32]
 
 
@@ -155,9 +155,9 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def working_set(head: Head, rows: int, dtype: torch.dtype) -> int:
-    """Return about how many bytes a call may take for N rows that are spread over the experts.
+    """Return about how many bytes a call on N rows may take.
 
-    Inputs, hidden values of all E experts before and after the activation, and outputs, with a copy in float32.
+    These are inputs, hidden values of all E experts before and after the activation, and outputs, with float32 copies.
     """
     config = head.config
     values = rows * (3 * config.features + 3 * config.experts * config.hidden + 2 * config.experts * config.classes)
