@@ -107,12 +107,12 @@ def gather(contents: Mapping[Path, Content]) -> Results:
         for identity, entry in _entries(source, content).items():
             older = latest.pop(identity, None)
             if older is not None:
-                _check_same_weights(_record(older), _record(entry))
-            if older is not None and measured_at(_record(older)) > measured_at(_record(entry)):
+                _check_same_weights(record_of(older), record_of(entry))
+            if older is not None and measured_at(record_of(older)) > measured_at(record_of(entry)):
                 older, entry = entry, older
             latest[identity] = entry
-            if older is not None and not _record(older).step:
-                replaced.append(_record(older))
+            if older is not None and not record_of(older).step:
+                replaced.append(record_of(older))
     measured = [entry for entry in latest.values() if isinstance(entry, Case)]
     others = [entry for entry in latest.values() if isinstance(entry, CaseRecord)]
     counted = {case.record.group_id for case in measured}
@@ -146,7 +146,7 @@ def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
     found: list[Entry] = [_case(source, benchmark) for benchmark in benchmarks]
     found += [_unmeasured(source, raw) for raw in unmeasured]
     for entry in found:
-        record = _record(entry)
+        record = record_of(entry)
         identity = (record.case_id, record.device_name, record.cpu, record.threads)
         if identity in entries:
             raise ReportError(f"{source} holds the case {record.case_id} twice: remove one of them.")
@@ -214,7 +214,8 @@ def _validated(source: Path, raw: dict[str, Any]) -> CaseRecord:
     return record
 
 
-def _record(entry: Entry) -> CaseRecord:
+def record_of(entry: Entry) -> CaseRecord:
+    """Return the record of a case, measured or not."""
     return entry.record if isinstance(entry, Case) else entry
 
 

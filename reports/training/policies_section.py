@@ -59,11 +59,11 @@ def policies_section(studies: Sequence[PolicyStudy]) -> Section | None:
         "policies",
         "Routing policies",
         [_panel(study) for study in studies],
-        reading="a fixed policy gives every row the same number of experts, as far as they have room; a dynamic one "
-        "varies it by row. Small marks are seeds, large ones their mean with one standard deviation on each side; up is "
-        f"more accurate, left is cheaper. Points beyond another policy carry a {INTERVAL} by Student’s t, not widened "
-        "for the number of policies. Mutual information says how much the expert tells of the class, or of the domain; "
-        "by chance is what as many assignments give without any tie.",
+        reading="a fixed policy gives every row the same number of experts, as far as they have room; a dynamic "
+        "one varies it by row. Small marks are seeds, large ones their mean with one standard deviation on each side; "
+        f"up is more accurate, left is cheaper. Points beyond another policy carry a {INTERVAL} by Student’s t, not "
+        "widened for the number of policies. Mutual information says how much the expert tells of the class, or of the "
+        "domain; by chance is what as many assignments give without any tie.",
         findings=answers,
     )
 
