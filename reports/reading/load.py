@@ -136,7 +136,7 @@ def measured_at(record: CaseRecord) -> datetime:
 
 def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
     """Return the cases of one file by what identifies them across files: the case and the machine."""
-    benchmarks = [item for item in content["benchmarks"] if _is_record(item.get("extra_info"))]
+    benchmarks = [item for item in content["benchmarks"] if is_record(item.get("extra_info"))]
     unmeasured = content.get(NOT_MEASURED_KEY, [])
     if content["benchmarks"] and not benchmarks and not unmeasured:
         raise ReportError(f"{source} is a pytest-benchmark file without moegap records: give a file of moegap's own.")
@@ -154,7 +154,8 @@ def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
     return entries
 
 
-def _is_record(extra_info: object) -> bool:
+def is_record(extra_info: object) -> bool:
+    """Return whether the `extra_info` of a benchmark is a record of moegap."""
     return isinstance(extra_info, dict) and "case_id" in extra_info
 
 

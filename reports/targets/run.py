@@ -63,10 +63,8 @@ def _of_results(kind: Kind, entries: Sequence[Entry]) -> TargetRun:
     groups: dict[str, list[Entry]] = {}
     for entry, record in zip(entries, records, strict=True):
         groups.setdefault(f"{layer_of(record)}-n{record.rows}-{record.dtype}", []).append(entry)
-    facts = {name: getattr(records[0], name) for name in _FACTS}
-    return TargetRun(
-        kind, {**facts, "versions": records[0].versions}, list(dict.fromkeys(map(_sizes, records))), groups
-    )
+    facts = {name: getattr(records[0], name) for name in (*_FACTS, "versions")}
+    return TargetRun(kind, facts, list(dict.fromkeys(map(_sizes, records))), groups)
 
 
 def _sizes(record: CaseRecord) -> str:
