@@ -48,7 +48,7 @@ def targets_section(runs: Sequence[TargetRun]) -> Section | None:
 
 
 def render(run: TargetRun) -> str:
-    """Return a run as a Markdown page of its own."""
+    """Return a run as a Markdown page."""
     section = targets_section([run])
     return markdown.rendered(section, whole=True) if section else ""
 

@@ -117,7 +117,7 @@ class LayerCases:
     record: CaseRecord
     entries: Mapping[tuple[str, str, str, str, str], Entry]
     replay: str
-    """The clock that stands for graphs: in a rehearsal, which has none, it is the wall clock."""
+    """The clock used for graphs: the wall clock in a rehearsal, which has no graphs."""
 
     @classmethod
     def of(cls, name: str, entries: Sequence[Entry], replay: str) -> LayerCases:

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from reports.output.blocks import Chart, Details, Panel, Table, Text
-from reports.reading.documents import gather
 from reports.reading.files import read
+from reports.reading.inputs import gather
 from reports.records.policy_study import PolicyRun, PolicyStudy
 from reports.training import policies_section as policies
 from tests.reports import studies
@@ -172,7 +172,7 @@ def test_latency_is_a_median_with_its_interval_or_a_reason(tmp_path: Path) -> No
 def test_failed_trainings_are_told(tmp_path: Path) -> None:
     failed = [{"policy": "top_p", "seed": 2, "reason": "The loss is no number."}]
     panel = panel_of(study(tmp_path, failed=failed))
-    assert [text.words for text in within(panel, Text) if text.look == "note"] == [
+    assert [text.words for text in within(panel, Text) if text.style == "note"] == [
         "top_p with seed 2 has no result: The loss is no number."
     ]
 
