@@ -16,7 +16,7 @@ from statistics import NormalDist
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from reports.changes import conditions as changed_conditions
 from reports.changes.changes import Change, Changes, middle, nothing_in_common, verdict, worst_first
@@ -27,6 +27,7 @@ from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS, Estimate, Floats, In
 from reports.reading.files import Content
 from reports.reading.validated import are_objects, moment, validated
 from reports.reading.visible import visible
+from reports.records.fields import Schema
 from reports.records.record import LONGEST, SHORTEST
 
 BLOCKS = 30
@@ -48,13 +49,16 @@ _FACTS = {
 Time = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]  # in seconds
 
 
-@dataclass(frozen=True)
-class Quartiles:
-    """The median and the interquartile range of `rounds` samples, in seconds."""
+class Stats(Schema):
+    """What is read of a benchmark's `stats`, in seconds: the median and the interquartile range of `rounds` samples.
 
-    median: float
-    iqr: float
-    rounds: int
+    `data` holds the samples, if they were kept.
+    """
+
+    median: Time
+    iqr: Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
+    rounds: Annotated[int, Field(ge=1)]
+    data: tuple[Time, ...] = ()
 
     @property
     def relative_error(self) -> float:
@@ -62,21 +66,8 @@ class Quartiles:
         return float(MEDIAN_ERROR * self.iqr / self.rounds**0.5 / self.median)
 
 
-class Stats(BaseModel):
-    """What is read of a benchmark's `stats`, in seconds; `data` holds its samples, if they were kept."""
-
-    model_config = ConfigDict(frozen=True)
-
-    median: Time
-    iqr: Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
-    rounds: Annotated[int, Field(ge=1)]
-    data: list[Time] = []
-
-
-class Benchmark(BaseModel):
+class Benchmark(Schema):
     """What is read of an entry in `benchmarks`."""
-
-    model_config = ConfigDict(frozen=True)
 
     fullname: str
     group: str | None = None
@@ -92,11 +83,6 @@ class Benchmark(BaseModel):
         """Its samples (n,) in seconds and the block of each."""
         times = np.array(self.stats.data, dtype=np.float64)
         return times, np.arange(times.size) * min(BLOCKS, times.size) // max(1, times.size)
-
-    @property
-    def quartiles(self) -> Quartiles:
-        """Its median and the spread around it."""
-        return Quartiles(self.stats.median, self.stats.iqr, self.stats.rounds)
 
 
 @dataclass(frozen=True)
@@ -177,7 +163,7 @@ def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool) -> Ch
 def _compared(base: Benchmark, new: Benchmark, same_run: bool) -> tuple[Estimate, float, float]:
     """Return the ratio and its two medians, in seconds."""
     if not (base.stats.data and new.stats.data):
-        return ratio_by_quartiles(base.quartiles, new.quartiles), base.stats.median, new.stats.median
+        return ratio_by_quartiles(base.stats, new.stats), base.stats.median, new.stats.median
     before, after = base.samples, new.samples
     paired = same_run and before[0].size == after[0].size
     return stats.ratio_of_medians(*before, *after, interleaved=paired), middle(*before), middle(*after)
@@ -204,7 +190,7 @@ def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def ratio_by_quartiles(base: Quartiles, new: Quartiles) -> Estimate:
+def ratio_by_quartiles(base: Stats, new: Stats) -> Estimate:
     """Return base / new, normal in its logarithm.
 
     It has no interval if a side has few rounds, or if that would reach beyond a factor of ten either way.

@@ -65,13 +65,16 @@ def specification(picture: Picture) -> dict[str, Any]:
     parts = [chart.subject, chart.heading, *(choice.label for choice in chart.choices[:1])]
     heading = ": ".join(filter(None, parts))
     words = [line for text in (picture.setting, chart.message) for line in textwrap.wrap(text, LINE)]
-    title: dict[str, Any] = {
+    title = {
         "text": f"{heading[:1].upper()}{heading[1:]}",
         "subtitle": words,
         "anchor": "start",
         "offset": 12,
+        "color": INK_ON_WHITE,
+        "fontSize": 13,
+        "subtitleColor": QUIET,
+        "subtitleFontSize": 11,
     }
-    title |= {"color": INK_ON_WHITE, "fontSize": 13, "subtitleColor": QUIET, "subtitleFontSize": 11}
     spec |= {"width": WIDTH, "background": "white", "padding": 12, "title": title}
     _add_legends(spec)
     return spec

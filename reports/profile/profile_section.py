@@ -200,7 +200,7 @@ def _notes(file: ProfileFile) -> Iterator[str]:
     """Yield how stages were told apart if not by ranges, and what was left out."""
     if named := list(dict.fromkeys(profile.label for profile in file.profiles if profile.told_by == "names")):
         yield (
-            f"No range names a stage in {units.listing(named)}: the names of operators and kernels do, so that a gate's "
+            f"No range names a stage in {units.listing(named)}: the names of operators and kernels do, so a gate's "
             "product counts among the experts, and a kernel that computes several stages as fused."
         )
     if engines := list(dict.fromkeys(profile.label for profile in file.profiles if profile.by_its_engine)):

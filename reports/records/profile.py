@@ -45,17 +45,27 @@ class Operator(Schema):
     count: Mean
 
 
-class Profile(Schema):
-    """One form at one number of rows: means over `calls`, or over replays of a CUDA graph for `graph`.
+class ProfiledForm(Schema):
+    """A form at N = `rows`; if `graph`, replayed as a CUDA graph."""
+
+    form: Name
+    rows: Count
+    graph: bool = False
+
+    @property
+    def label(self) -> str:
+        """The form, and whether it is replayed."""
+        return f"{self.form} (graph)" if self.graph else self.form
+
+
+class Profile(ProfiledForm):
+    """One form: means over `calls`, or over replays.
 
     `busy` is how long any operator (CPU) or kernel (GPU) runs, `gap` the rest. On a GPU `host` is the time until the
     last launch returns, and `overlap` the part of it in which the device is busy. `nodes` of an engine on a GPU take
     the host's time. `told_by` says how the stages were told apart. `traces` are paths relative to the file.
     """
 
-    form: Name
-    rows: Count
-    graph: bool = False
     calls: Annotated[int, Field(ge=1, le=10**9)]
     told_by: ToldBy
     seconds: Annotated[float, Field(gt=0, le=LARGEST)]
@@ -84,11 +94,6 @@ class Profile(Schema):
         return self
 
     @property
-    def label(self) -> str:
-        """The form, and whether it is replayed."""
-        return _label(self.form, self.graph)
-
-    @property
     def by_its_engine(self) -> bool:
         """Whether the operators are nodes of an engine with a profile of its own."""
         return any(operator.where not in ("cpu", "gpu") for operator in self.operators)
@@ -98,18 +103,10 @@ class Profile(Schema):
         return self.parts[stage].seconds / self.seconds if stage in self.parts else 0.0
 
 
-class LeftOut(Schema):
+class LeftOut(ProfiledForm):
     """A form without a profile, and why."""
 
-    form: Name
-    rows: Count
-    graph: bool = False
     reason: Prose
-
-    @property
-    def label(self) -> str:
-        """The form, and whether it is replayed."""
-        return _label(self.form, self.graph)
 
 
 class ProfileFile(Document):
@@ -132,7 +129,3 @@ class ProfileFile(Document):
         """The head and its dtype."""
         routing = f"{self.policy} routing" if self.policy else ""
         return ", ".join(filter(None, (f"{self.checkpoint} ({self.head} head)", routing, self.dtype)))
-
-
-def _label(form: str, graph: bool) -> str:
-    return f"{form} (graph)" if graph else form
