@@ -1,4 +1,4 @@
-"""The report of a comparison of two runs alone, without what else either run holds."""
+"""The report of a comparison alone, without what else either run holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from reports.changes import text as changes_text
 from reports.changes.changes import Changes
 from reports.changes.changes_section import changes_section
-from reports.changes.gate import Gate
+from reports.changes.gate import GateResult
 from reports.front import verdict_section
 from reports.front.remake_section import remake_section
 from reports.output import html, markdown
@@ -16,17 +16,17 @@ from reports.page import Report
 from reports.reading.files import check_folder, write
 
 
-def build(found: Changes, gate: Gate | None, out: Path, command: str) -> Report:
+def build(changes: Changes, gate: GateResult | None, out: Path, command: str) -> Report:
     """Write `index.html` and `compare.md` into the folder `out`, made if need be.
 
-    `gate` is the outcome of a gate on the comparison, if there was one, and `command` what to run to make it again.
+    `gate` is the outcome of a gate on the comparison, if there was one, and `command` makes the report again.
     Raises `ReportError` if `out` is no folder, and `OSError` if it cannot be written.
     """
     check_folder(out)
-    changed = changes_section(found, gate)
+    changed = changes_section(changes, gate)
     verdict = verdict_section.section(verdict_section.findings([changed]))
     sections = [verdict, changed, remake_section([command])]
-    page = Page("before and after", "Two runs, before and after", changes_text.between(found), sections)
+    page = Page("before and after", "Two runs, before and after", changes_text.between(changes), sections)
     out.mkdir(parents=True, exist_ok=True)
     report = Report(out / "index.html", out / "compare.md", None, {}, list(changed.findings))
     write(report.index, html.render(page))

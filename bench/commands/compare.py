@@ -65,7 +65,7 @@ def compare(
     console.print(printable(changes_text.message(changes)))
     if outcome is not None:
         console.print(printable(outcome.sentence), soft_wrap=True)
-        if outcome.found:
+        if outcome.failures:
             raise typer.Exit(GATE_FAILED)
 
 

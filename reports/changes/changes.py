@@ -1,11 +1,10 @@
 """One run before and one after: which cases became faster or slower, which lost their time, what changed over all.
 
-Cases are matched by what identifies them, their `case_id`, and by machine and threads too where a side holds one on
-several machines. The ratio is base / new: above 1 where NEW is faster. A `group_id` is drawn for each group that is
-measured, so two records that share it hold the same blocks (one file is a copy of the other, gone on with or changed)
-and are compared block by block. Two runs share none: their medians are resampled apart. An interval then covers what
-varies within the runs, not what the machine did otherwise in one of them; of that the anchor tells, see
-`reports.changes.conditions`.
+Cases are matched by their `case_id`, and also by machine and threads if a side has the same case on several machines.
+The ratio is base / new, so above 1 NEW is faster. Every group that is measured draws a new `group_id`, so two records
+that share it hold the same blocks (one file is a copy of the other, continued or changed) and are compared block by
+block. Two separate runs share none, and their medians are resampled apart. Intervals then cover noise within a run, not
+a change in machine load between the two runs; the anchor shows that, see `reports.changes.conditions`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from math import exp, hypot, log
 import numpy as np
 
 from reports.changes import conditions as changed_conditions
-from reports.changes.conditions import Side
+from reports.changes.conditions import RunFacts
 from reports.errors import ReportError
 from reports.numbers import stats, units
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
@@ -27,14 +26,12 @@ from reports.records.record import CaseRecord, Status
 from reports.speed.analysis import Head, labels
 
 ROUNDING = 1e-9
-"""Share of the least effect that floating point may take: a change of just the least effect counts as beyond it."""
+"""Share of the least effect left to floating point: a change of exactly the least effect counts as beyond it."""
 WORST_FIRST = (Verdict.SLOWER, Verdict.UNCLEAR, Verdict.FASTER, Verdict.SAME)
 _AXES = {
     "part": "{}", "dtype": "{}", "device": "{}", "clock": "{} clock", "cache": "{} caches", "routing": "routing {}",
 }  # fmt: skip
-"""What may tell cases of one head, form and number of rows apart, and how a label says it."""
-
-Key = tuple[str, ...]
+"""What may differ between cases of one head, form and number of rows, and how a label says it."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +39,15 @@ class Change:
     """A case that has a time in both runs.
 
     Attributes:
-        case: What it is called in both files.
-        label: A name for charts, which says what tells it from others here.
-        family: The summary it belongs to: its head and form, or the group of a plain benchmark.
+        case: Its name in both files.
+        label: A name for charts, which says how it differs from the others.
+        family: The summary that it belongs to: its head and form, or the group of a plain benchmark.
         form: The form it runs in; "" for a plain benchmark.
         together: Cases that share it were measured interleaved.
-        base: Its median before, in seconds; `new` that after.
+        base: Its median before, in seconds; `new` is that after.
         ratio: base / new.
-        verdict: What that says of NEW.
-        by_quartiles: The interval comes from quartiles, for want of raw samples.
+        verdict: Whether NEW is faster.
+        by_quartiles: The interval comes from quartiles, since raw samples are missing.
     """
 
     case: str
@@ -76,23 +73,23 @@ class Lost:
 
 @dataclass(frozen=True)
 class Mean:
-    """The geometric mean of the ratios of some changes, with an interval where all of them have one; their verdicts."""
+    """The geometric mean of some changes' ratios, with an interval if all of them have one, and their verdicts."""
 
     name: str
-    form: str  # that all of them share, or ""
+    form: str  # if all of them share it, else ""
     ratio: Estimate
     verdicts: Counter[Verdict]
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What differs between two runs; `changes` the worst first, `gained` those that have a time only after.
+    """What differs between two runs; `changes` the worst first, `gained` the cases that have a time only after.
 
-    `only_base` and `only_new` have a time in one run and are unheard of in the other. `warnings` say in sentences what
-    beside the code may have changed a time.
+    `only_base` and `only_new` have a time in one run and are missing from the other. `warnings` are sentences on what
+    else may have changed a time.
     """
 
-    runs: tuple[Side, Side]
+    runs: tuple[RunFacts, RunFacts]
     kind: str  # what a family is, for a heading
     least: float
     changes: tuple[Change, ...]
@@ -108,7 +105,8 @@ class Changes:
         members: dict[str, list[Change]] = {}
         for change in self.changes:
             members.setdefault(change.family, []).append(change)
-        return sorted((mean(name, own) for name, own in members.items()), key=lambda found: found.ratio.value)
+        means = [mean(name, changes) for name, changes in members.items()]
+        return sorted(means, key=lambda family: family.ratio.value)
 
     @property
     def overall(self) -> Mean | None:
@@ -123,7 +121,7 @@ class Changes:
 def between(base: Results, new: Results, least: float = LEAST_EFFECT) -> Changes:
     """Return what changed from `base` to `new`; `least` is the smallest effect that counts, as a share.
 
-    Raises `ReportError` where no case that has a time in `base` stands in `new` at all.
+    Raises `ReportError` if `new` has no case of those with a time in `base`.
     """
     key = _identity(base, new)
     before, after = ({key(case.record): case for case in side.cases} for side in (base, new))
@@ -146,20 +144,20 @@ def between(base: Results, new: Results, least: float = LEAST_EFFECT) -> Changes
 
 
 def verdict(ratio: Estimate, least: float) -> Verdict:
-    """Return what `ratio` says of NEW; a change of just `least` counts as beyond it, whatever floating point did."""
+    """Return the verdict on NEW; a change of exactly `least` counts as beyond it, in spite of floating point."""
     return stats.verdict(ratio, least * (1 - ROUNDING))
 
 
 def worst_first(changes: Iterable[Change]) -> tuple[Change, ...]:
-    """Return `changes` by verdict, slower ones first, and by ratio."""
+    """Return `changes` by verdict, slower ones first, then by ratio."""
     return tuple(sorted(changes, key=lambda change: (WORST_FIRST.index(change.verdict), change.ratio.value)))
 
 
 def mean(name: str, changes: Sequence[Change]) -> Mean:
-    """Return the geometric mean of the ratios of `changes`, of which there is one at least.
+    """Return the geometric mean of the ratios of `changes`, at least one.
 
-    Cases measured apart err independently, so the half widths of their intervals, of logarithms, add in quadrature.
-    Those measured together share what disturbed them, so theirs add up.
+    Errors of cases measured apart are independent, so the half widths of their intervals, in logarithms, add in
+    quadrature. Cases measured together share their disturbances, so theirs add up.
     """
     forms = {change.form for change in changes}
     return Mean(
@@ -181,7 +179,7 @@ def nothing_in_common(base: str, new: str) -> ReportError:
 
 
 def _geometric_mean(ratios: Sequence[tuple[str, Estimate]]) -> Estimate:
-    """Return the mean of ratios, each with the name of what was measured together with it."""
+    """Return the mean of ratios, each beside the name that cases measured together share."""
     samples, blocks = (sum(getattr(ratio, count) for _, ratio in ratios) for count in ("samples", "blocks"))
     centre = sum(log(ratio.value) for _, ratio in ratios) / len(ratios)
     below: defaultdict[str, float] = defaultdict(float)
@@ -195,34 +193,34 @@ def _geometric_mean(ratios: Sequence[tuple[str, Estimate]]) -> Estimate:
     return Estimate(exp(centre), exp(centre - low), exp(centre + high), samples, blocks)
 
 
-def _identity(base: Results, new: Results) -> Callable[[CaseRecord], Key]:
-    """Return what identifies a case of both sides: its id, and its machine where a side holds an id on several."""
+def _identity(base: Results, new: Results) -> Callable[[CaseRecord], tuple[str, ...]]:
+    """Return what identifies a case on both sides: its id, and its machine if a side has that id on several."""
     repeated = {
         name for side in (base, new) for name, times in Counter(r.case_id for r in side.records).items() if times > 1
     }
 
-    def key(record: CaseRecord) -> Key:
+    def key(record: CaseRecord) -> tuple[str, ...]:
         machine = (record.device_name, record.cpu, str(record.threads))
         return (record.case_id, *(machine if record.case_id in repeated else ()))
 
     return key
 
 
-def _missing(cases: dict[Key, Case], known: set[Key]) -> tuple[str, ...]:
+def _missing(cases: dict[tuple[str, ...], Case], known: set[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(case.record.case_id for name, case in cases.items() if name not in known)
 
 
 def _changes(pairs: Sequence[tuple[Case, Case]], least: float) -> Iterable[Change]:
     names = labels(Head.of(new.record) for _, new in pairs)
-    told_apart = [axis for axis in _AXES if len({getattr(new.record, axis) for _, new in pairs}) > 1]
+    differing = [axis for axis in _AXES if len({getattr(new.record, axis) for _, new in pairs}) > 1]
     for base, new in pairs:
         record = new.record
         before, after = (middle(case.samples, case.blocks) for case in (base, new))
         ratio = stats.ratio_of_medians(
             base.samples, base.blocks, new.samples, new.blocks, interleaved=base.record.group_id == record.group_id
         )
-        family = [names[Head.of(record)], record.form, *([record.device] if "device" in told_apart else [])]
-        axes = [_AXES[axis].format(getattr(record, axis)) for axis in told_apart]
+        family = [names[Head.of(record)], record.form, *([record.device] if "device" in differing else [])]
+        axes = [_AXES[axis].format(getattr(record, axis)) for axis in differing]
         yield Change(
             case=record.case_id,
             label=", ".join([*family[:2], units.plural(record.rows, "row"), *axes]),

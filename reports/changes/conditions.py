@@ -1,4 +1,4 @@
-"""What else differs between two runs than the code: machine, versions, threads, weights, and the unchanged anchor."""
+"""What differs between two runs beside the code: machine, versions, threads, weights, and the time of the anchor."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ UNKNOWN = "not recorded"
 ARROW = "\N{RIGHTWARDS ARROW}"
 SIDES = ("BASE", "NEW")
 OTHERS = 1.0
-"""Load beyond a run's own threads that is taken for other work."""
+"""If the load exceeds the threads of a run by more, other work was running."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of two runs in words: the file, its commit, when and on what it was measured."""
+class RunFacts:
+    """One of two runs in words: its file, its commit, and when and on what it was measured."""
 
     file: str
     commit: str
@@ -29,12 +29,12 @@ class Side:
     machine: str
 
 
-def run(results: Results) -> Side:
-    """Return what a run is in words."""
+def run(results: Results) -> RunFacts:
+    """Return a run in words."""
     records = results.records
     threads = ({units.plural(record.threads, "thread") for record in records if record.device == "cpu"}) or {""}
     devices = sorted({record.device_name for record in records})
-    return Side(
+    return RunFacts(
         file=units.listing(list(map(str, results.sources))),
         commit=commits((record.commit, record.dirty) for record in records),
         measured=units.moment(max(map(measured_at, records))),
@@ -42,16 +42,16 @@ def run(results: Results) -> Side:
     )
 
 
-def commits(found: Iterable[tuple[str, bool | None]]) -> str:
-    """Return commits, hashes in short, and which had uncommitted changes."""
+def commits(pairs: Iterable[tuple[str, bool | None]]) -> str:
+    """Return commits with their hashes cut short, and which had uncommitted changes."""
     return ", ".join(
         f"{(commit[:10] if len(commit) >= 40 else commit) or UNKNOWN}{' with uncommitted changes' if dirty else ''}"
-        for commit, dirty in dict.fromkeys(found)
+        for commit, dirty in dict.fromkeys(pairs)
     )
 
 
 def warnings(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], least: float) -> list[str]:
-    """Return in sentences what differs between matched cases beside their code; `least` as in a verdict."""
+    """Return in sentences what differs between matched cases beside the code; `least` is that of the verdicts."""
     facts = [(_facts(before.record), _facts(after.record)) for before, after in pairs]
     sides = {side: [pair[place] for pair in pairs] for place, side in enumerate(SIDES)}
     return [
@@ -63,14 +63,14 @@ def warnings(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], le
 
 
 def differences(pairs: Sequence[tuple[Mapping[str, str], Mapping[str, str]]]) -> Iterator[str]:
-    """Yield a sentence for each fact that differs, with its values and in how many of the `pairs`."""
-    found: Counter[tuple[str, str, str]] = Counter()
+    """Yield a sentence for each fact that differs: its two values, and in how many of the `pairs`."""
+    counts: Counter[tuple[str, str, str]] = Counter()
     for base, new in pairs:
         for name in {**base, **new}:
             old, now = base.get(name) or UNKNOWN, new.get(name) or UNKNOWN
             if old != now:
-                found[name, old, now] += 1
-    for (name, old, now), times in found.items():
+                counts[name, old, now] += 1
+    for (name, old, now), times in counts.items():
         scope = "" if times == len(pairs) else f" in {units.count(times)} of {units.plural(len(pairs), 'case')}"
         yield f"The {name} differs{scope}: {old} {ARROW} {now}."
 
@@ -93,7 +93,7 @@ def _facts(record: CaseRecord) -> Mapping[str, str]:
 
 
 def _anchors(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], least: float) -> Iterator[str]:
-    """Say it where the anchor, work that never changes, took more or less time by `least` or beyond in any group."""
+    """Warn if the time of the anchor, work that never changes, moved by `least` or more in any group."""
     before, after = ({group.group_id: group for group in side.groups} for side in (base, new))
     matched = dict.fromkeys((old.record.group_id, now.record.group_id) for old, now in pairs)
     known = [(before[old], after[now]) for old, now in matched if old != now and old in before and now in after]
@@ -108,9 +108,9 @@ def _anchors(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], le
 
 
 def _load(side: str, cases: Iterable[Case]) -> Iterator[str]:
-    """Say it where more waited for the processor than the threads of the run."""
-    found = [(case.record.load_1m or 0.0, case.record.threads) for case in cases]
-    busiest, threads = max(found, key=lambda pair: pair[0] - pair[1], default=(0.0, 0))
+    """Warn if more waited for the processor than the threads of the run."""
+    loads = [(case.record.load_1m or 0.0, case.record.threads) for case in cases]
+    busiest, threads = max(loads, key=lambda pair: pair[0] - pair[1], default=(0.0, 0))
     if busiest > threads + OTHERS:
         yield (
             f"{side} was measured beside other work: the load average was {busiest:.1f} when a group began, with "

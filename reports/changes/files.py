@@ -1,4 +1,4 @@
-"""The two files that are compared: both of moegap's own, or both plain ones of pytest-benchmark."""
+"""The two files of a comparison: both written by moegap, or both plain files of pytest-benchmark."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from reports.errors import ReportError
 from reports.numbers.stats import LEAST_EFFECT
 from reports.reading import load
 from reports.reading.files import Content, read
-from reports.reading.load import Results
+from reports.reading.load import Results, is_record
 from reports.reading.validated import are_objects
 from reports.records.record import NOT_MEASURED_KEY
 
 
 def compare(base: Path, new: Path, least: float = LEAST_EFFECT) -> Changes:
-    """Return what changed from the run in the file `base` to that in `new`; effects below `least`, a share, are none.
+    """Return what changed from the run in the file `base` to that in `new`; effects below `least` do not count.
 
-    Raises `ReportError` where a file is unusable, the two are of different kinds, or they have no case in common.
+    Raises `ReportError` if a file is unusable, the two are of different kinds, or they have no case in common.
     """
     before, after = _loaded(base), _loaded(new)
     if isinstance(before, Results) and isinstance(after, Results):
@@ -27,7 +27,7 @@ def compare(base: Path, new: Path, least: float = LEAST_EFFECT) -> Changes:
     if isinstance(before, PlainRun) and isinstance(after, PlainRun):
         return plain.between(before, after, least)
     ours, other = (base, new) if isinstance(before, Results) else (new, base)
-    raise ReportError(f"{ours} holds records of moegap's own and {other} none: compare two files of one kind.")
+    raise ReportError(f"{ours} holds records of moegap and {other} holds none: compare two files of one kind.")
 
 
 def _loaded(path: Path) -> Results | PlainRun:
@@ -36,9 +36,8 @@ def _loaded(path: Path) -> Results | PlainRun:
 
 
 def _has_records(content: Content) -> bool:
-    """Return whether a file holds records of moegap's own, of measured cases or of others."""
+    """Return whether a file holds records of moegap, of measured cases or others."""
     if NOT_MEASURED_KEY in content:
         return True
     entries = content["benchmarks"] if are_objects(content.get("benchmarks")) else []
-    told = [entry.get("extra_info") for entry in entries]
-    return any(isinstance(info, dict) and "case_id" in info for info in told)
+    return any(is_record(entry.get("extra_info")) for entry in entries)

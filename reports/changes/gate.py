@@ -1,4 +1,4 @@
-"""The gate: what in a comparison shall stop a merge, and whether it was found."""
+"""The gate: what in a comparison stops a merge, and whether it occurred."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from reports.numbers.stats import LEAST_EFFECT, Verdict
 from reports.records.record import Status
 
 MISSING = "MISSING"
-"""Of a case that had a time in BASE and has none in NEW, for whatever reason."""
+"""A case that had a time in BASE and has none in NEW, for whatever reason."""
 ASKED: tuple[str, ...] = (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR, MISSING)
 BROKEN = (Status.WRONG, Status.FAILED)
-"""What becomes of a case that had a time when the code broke, not the machine or the time at hand."""
+"""The status of a case that lost its time because the code broke, not for want of time or hardware."""
 NAMED = 5
-"""Cases of one kind that are named."""
+"""How many cases of one kind are named."""
 
 
 @dataclass(frozen=True)
-class Gate:
-    """What was asked for, and what was found of it, each a clause that names cases; nothing found is a pass.
+class GateResult:
+    """What was asked for, and what failed: clauses that name cases, none for a pass.
 
-    `unknown` says in words of which cases a pass says nothing.
+    `unknown` says in words which cases a pass says nothing about.
     """
 
     asked: tuple[str, ...]
-    found: tuple[str, ...]
+    failures: tuple[str, ...]
     unknown: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
         """The outcome in one sentence."""
-        if self.found:
-            return f"Gate failed: {'; '.join(self.found)}."
-        rest = f" Of {units.listing(self.unknown)} it says nothing." if self.unknown else ""
-        return f"Gate passed: no case is {' or '.join(self.asked)}, and none that had a time is broken.{rest}"
+        if self.failures:
+            return f"GateResult failed: {'; '.join(self.failures)}."
+        rest = f" It says nothing about {units.listing(self.unknown)}." if self.unknown else ""
+        return f"GateResult passed: no case is {' or '.join(self.asked)}, and none that had a time is broken.{rest}"
 
 
-def judged(changes: Changes, asked: Sequence[str]) -> Gate | None:
-    """Return the gate on `changes`, or None where nothing was `asked`.
+def judged(changes: Changes, asked: Sequence[str]) -> GateResult | None:
+    """Return the outcome of the gate on `changes`, or None if nothing was `asked`.
 
-    Any gate also finds cases that had a time and are now WRONG or FAILED.
+    Every gate also fails on cases that had a time and are now WRONG or FAILED.
     """
     if not asked:
         return None
-    return Gate(tuple(asked), tuple(_found(changes, asked)), tuple(_unknown(changes)))
+    return GateResult(tuple(asked), tuple(_failures(changes, asked)), tuple(_unknown(changes)))
 
 
 def asked_for(words: Sequence[str]) -> tuple[str, ...]:
-    """Return those of `ASKED` that `words` name, in any case, each once; raises `ReportError` for another word."""
+    """Return the words of `ASKED` that `words` name, in any case, each once; raises `ReportError` for another word."""
     known = {word.lower(): word for word in ASKED}
     unknown = [word for word in words if word.lower() not in known]
     if unknown:
@@ -61,9 +61,9 @@ def asked_for(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def share(text: str | None) -> float:
-    """Return the share that `5%`, `5 %` or `0.05` says, that of every verdict for None.
+    """Return the share that `5%`, `5 %` or `0.05` says; None gives the share of all verdicts.
 
-    Raises `ReportError` for anything else, and for shares below 0 or from 1 on.
+    Raises `ReportError` for anything else, and for shares below 0 or of 1 and more.
     """
     if text is None:
         return LEAST_EFFECT
@@ -77,7 +77,7 @@ def share(text: str | None) -> float:
     return value
 
 
-def _found(changes: Changes, asked: Sequence[str]) -> Iterator[str]:
+def _failures(changes: Changes, asked: Sequence[str]) -> Iterator[str]:
     for word in asked:
         cases = _missing(changes) if word == MISSING else [change.case for change in changes.of(Verdict(word))]
         if cases:
@@ -88,12 +88,12 @@ def _found(changes: Changes, asked: Sequence[str]) -> Iterator[str]:
 
 
 def _missing(changes: Changes) -> list[str]:
-    """Return the cases that had a time in BASE and have none in NEW, but for those that are broken."""
+    """Return the cases that had a time in BASE and have none in NEW, except broken ones."""
     return [*changes.only_base, *(lost.case for lost in changes.lost if lost.status not in BROKEN)]
 
 
 def _unknown(changes: Changes) -> Iterator[str]:
-    """Yield how many cases decide nothing, and how many had a time in BASE and have none in NEW."""
+    """Yield how many cases are UNCLEAR, and how many had a time in BASE and have none in NEW."""
     if unclear := len(changes.of(Verdict.UNCLEAR)):
         yield units.plural(unclear, "UNCLEAR case")
     if gone := len(_missing(changes)):

@@ -1,9 +1,9 @@
 """pytest-benchmark files that moegap did not write: which benchmarks became faster or slower from one to another.
 
-Benchmarks are matched by `fullname`, which holds their parameters. Consecutive samples are no independent witnesses: a
-disturbance moves many in a row. So where both files hold samples, those of a benchmark are cut into `BLOCKS` runs of
-consecutive ones, and these are what is resampled. Files of one `datetime` hold the same run, as when one is a copy, and
-are compared block by block. A file saved without samples (`--benchmark-autosave` alone) has quartiles to go by.
+Benchmarks are matched by `fullname`, which holds their parameters. Consecutive samples are not independent: a
+disturbance moves many in a row. If both files hold samples, those of a benchmark are therefore cut into `BLOCKS` runs
+of consecutive ones, and these are resampled. Files with the same `datetime` hold the same run, for example as a copy,
+and are compared block by block. A file saved without samples (`--benchmark-autosave` alone) has only quartiles.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from statistics import NormalDist
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from reports.changes import conditions as changed_conditions
 from reports.changes.changes import Change, Changes, middle, nothing_in_common, verdict, worst_first
-from reports.changes.conditions import SIDES, UNKNOWN, Side
+from reports.changes.conditions import SIDES, UNKNOWN, RunFacts
 from reports.errors import ReportError
 from reports.numbers import stats, units
 from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS, Estimate, Floats, Integers
 from reports.reading.files import Content
 from reports.reading.validated import are_objects, moment, validated
 from reports.reading.visible import visible
+from reports.records.fields import Schema
 from reports.records.record import LONGEST, SHORTEST
 
 BLOCKS = 30
@@ -34,7 +35,7 @@ MEDIAN_ERROR = 0.93
 """Standard error of a median of n samples, in interquartile ranges / sqrt(n) (McGill, Tukey and Larsen 1978)."""
 
 WIDEST = log(10)
-"""Half width of an interval, in logarithms, beyond which it says nothing."""
+"""An interval with a larger half width, in logarithms, says nothing."""
 _FACTS = {
     "host": "node",
     "operating system": "system",
@@ -43,40 +44,30 @@ _FACTS = {
     "Python implementation": "python_implementation",
     "version of Python": "python_version",
 }
-"""What is told of `machine_info`, by the name it is told under."""
+"""The facts of `machine_info` that are compared, by their name in words."""
 
 Time = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]  # in seconds
 
 
-@dataclass(frozen=True)
-class Quartiles:
-    """The median and the interquartile range of `rounds` samples, in seconds."""
+class Stats(Schema):
+    """What is read of a benchmark's `stats`, in seconds: the median and the interquartile range of `rounds` samples.
 
-    median: float
-    iqr: float
-    rounds: int
-
-    @property
-    def relative_error(self) -> float:
-        """The standard error of the median as a share of it; samples count as independent of each other."""
-        return float(MEDIAN_ERROR * self.iqr / self.rounds**0.5 / self.median)
-
-
-class Stats(BaseModel):
-    """What is read of a benchmark's `stats`, in seconds; `data` holds its samples, where they were kept."""
-
-    model_config = ConfigDict(frozen=True)
+    `data` holds the samples, if they were kept.
+    """
 
     median: Time
     iqr: Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
     rounds: Annotated[int, Field(ge=1)]
-    data: list[Time] = []
+    data: tuple[Time, ...] = ()
+
+    @property
+    def relative_error(self) -> float:
+        """The standard error of the median as a share of it, as if samples were independent."""
+        return float(MEDIAN_ERROR * self.iqr / self.rounds**0.5 / self.median)
 
 
-class Benchmark(BaseModel):
+class Benchmark(Schema):
     """What is read of an entry in `benchmarks`."""
-
-    model_config = ConfigDict(frozen=True)
 
     fullname: str
     group: str | None = None
@@ -84,7 +75,7 @@ class Benchmark(BaseModel):
 
     @property
     def family(self) -> str:
-        """Its group, or else the module that it stands in."""
+        """Its group, or else its module."""
         return self.group or self.fullname.partition("::")[0]
 
     @property
@@ -93,15 +84,10 @@ class Benchmark(BaseModel):
         times = np.array(self.stats.data, dtype=np.float64)
         return times, np.arange(times.size) * min(BLOCKS, times.size) // max(1, times.size)
 
-    @property
-    def quartiles(self) -> Quartiles:
-        """Its median and the spread around it."""
-        return Quartiles(self.stats.median, self.stats.iqr, self.stats.rounds)
-
 
 @dataclass(frozen=True)
 class PlainRun:
-    """A file's benchmarks by name, what it says of its machine, when it was written and of which commit."""
+    """A file's benchmarks by name, the facts of its machine, when it was written, and at which commit."""
 
     source: Path
     benchmarks: Mapping[str, Benchmark]
@@ -112,17 +98,17 @@ class PlainRun:
 
 
 def load(source: Path, content: Content) -> PlainRun:
-    """Return the run that the file `source` holds; raises `ReportError` where it is none or broken."""
+    """Return the run that the file `source` holds; raises `ReportError` if it holds none or is broken."""
     if not are_objects(content.get("benchmarks")):
         raise ReportError(
             f"{source} holds no benchmarks to compare: give a result of `moegap bench`, or of pytest-benchmark."
         )
     benchmarks: dict[str, Benchmark] = {}
     for entry in content["benchmarks"]:
-        found = validated(Benchmark, entry, source, f"the benchmark {entry.get('fullname', 'without a fullname')}")
-        if found.fullname in benchmarks:
-            raise ReportError(f"{source} holds the benchmark {found.fullname} twice: remove one of them.")
-        benchmarks[found.fullname] = found
+        benchmark = validated(Benchmark, entry, source, f"the benchmark {entry.get('fullname', 'without a fullname')}")
+        if benchmark.fullname in benchmarks:
+            raise ReportError(f"{source} holds the benchmark {benchmark.fullname} twice: remove one of them.")
+        benchmarks[benchmark.fullname] = benchmark
     if not benchmarks:
         raise ReportError(f"{source} holds no benchmark: nothing was selected, or the run was killed.")
     machine, commit = (_object(content, key) for key in ("machine_info", "commit_info"))
@@ -140,9 +126,9 @@ def load(source: Path, content: Content) -> PlainRun:
 def between(base: PlainRun, new: PlainRun, least: float = stats.LEAST_EFFECT) -> Changes:
     """Return what changed from `base` to `new`; `least` is the smallest effect that counts, as a share.
 
-    Raises `ReportError` where they have no benchmark in common.
+    Raises `ReportError` if they have no benchmark in common.
     """
-    shared = [(base.benchmarks[name], found) for name, found in new.benchmarks.items() if name in base.benchmarks]
+    shared = [(base.benchmarks[name], now) for name, now in new.benchmarks.items() if name in base.benchmarks]
     if not shared:
         raise nothing_in_common(str(base.source), str(new.source))
     same_run = base.written == new.written != ""
@@ -175,9 +161,9 @@ def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool) -> Ch
 
 
 def _compared(base: Benchmark, new: Benchmark, same_run: bool) -> tuple[Estimate, float, float]:
-    """Return the ratio and the medians that it is of, in seconds."""
+    """Return the ratio and its two medians, in seconds."""
     if not (base.stats.data and new.stats.data):
-        return ratio_by_quartiles(base.quartiles, new.quartiles), base.stats.median, new.stats.median
+        return ratio_by_quartiles(base.stats, new.stats), base.stats.median, new.stats.median
     before, after = base.samples, new.samples
     paired = same_run and before[0].size == after[0].size
     return stats.ratio_of_medians(*before, *after, interleaved=paired), middle(*before), middle(*after)
@@ -190,24 +176,24 @@ def _warnings(base: PlainRun, new: PlainRun) -> Iterator[str]:
             yield changed_conditions.uncommitted(side)
 
 
-def _run(run: PlainRun) -> Side:
+def _run(run: PlainRun) -> RunFacts:
     try:
         measured = units.moment(moment(run.written))
     except ValueError:
         measured = run.written or UNKNOWN
     machine = ", ".join(filter(None, (run.facts["CPU"], run.facts["host"])))
-    return Side(str(run.source), changed_conditions.commits([(run.commit, run.dirty)]), measured, machine)
+    return RunFacts(str(run.source), changed_conditions.commits([(run.commit, run.dirty)]), measured, machine)
 
 
 def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = content.get(key)
-    return found if isinstance(found, dict) else {}
+    value = content.get(key)
+    return value if isinstance(value, dict) else {}
 
 
-def ratio_by_quartiles(base: Quartiles, new: Quartiles) -> Estimate:
+def ratio_by_quartiles(base: Stats, new: Stats) -> Estimate:
     """Return base / new, normal in its logarithm.
 
-    It has no interval where a side has few rounds, nor one that reaches over more than a factor of ten either way.
+    It has no interval if a side has few rounds, or if that would reach beyond a factor of ten either way.
     """
     value, rounds = base.median / new.median, min(base.rounds, new.rounds)
     half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * hypot(base.relative_error, new.relative_error)

@@ -1,6 +1,6 @@
 """Means over seeds and differences between them, with Student's t: seeds are few and their spread is unknown.
 
-An interval covers what another seed would change, on the same data and the same recipe, and nothing else.
+An interval covers what another seed would change on the same data and recipe, and nothing else.
 
 Source: Welch, "The generalization of Student's problem", Biometrika 34, 1947, for unequal spreads.
 """
@@ -23,7 +23,7 @@ INTERVAL = f"{100 * CONFIDENCE:g} % interval"
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean over `n` seeds and their sample standard deviation, which one seed does not have."""
+    """A mean over `n` seeds and their sample standard deviation, None for one seed."""
 
     mean: float
     sd: float | None
@@ -32,9 +32,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of means with its interval of `CONFIDENCE`; no interval where a side has one seed alone.
+    """A difference of means with its interval of `CONFIDENCE`; no interval if a side has one seed alone.
 
-    `paired` says that both sides have the same seeds, `n` of them; else `n` is that of the smaller side.
+    If `paired`, both sides have the same `n` seeds; else `n` is that of the smaller side.
     """
 
     value: float
@@ -45,7 +45,7 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval is there and leaves out zero."""
+        """Whether there is an interval and it leaves out zero."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
@@ -58,10 +58,10 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
-    """Return mean `first` minus mean `second`, both by seed; None where either has no seed.
+    """Return mean `first` minus mean `second`, both by seed; None if either has no seed.
 
-    Paired over the seeds that both have, where these are two at least: what a seed does to both sides (its split, its
-    order of images) then cancels. Otherwise the sides count as independent, with Welch's degrees of freedom.
+    If both share two seeds or more, it is paired over these, so that what a seed does to both sides (its split, its
+    order of images) cancels. Otherwise the sides count as independent, with Welch's degrees of freedom.
     """
     shared = sorted(first.keys() & second.keys())
     if len(shared) > 1:

@@ -1,18 +1,18 @@
 """Medians, their intervals, and the verdict on a ratio of two.
 
-Samples come in blocks: in each block every form of a shape is measured once or a few times, in random order. What
-disturbs the machine for a while moves all samples of a block, and often the blocks of several forms alike. So:
+Samples come in blocks: in each block every form of a shape is measured once or a few times, in random order. A
+disturbance of the machine moves all samples of a block, and often the blocks of several forms together. So:
 
-- A block counts once, by the median of its samples, and blocks are what is resampled (a cluster bootstrap, Davison and
-  Hinkley 1997, section 3.8). Samples of one block are no independent witnesses.
+- A block counts once, by the median of its samples, and blocks are resampled (a cluster bootstrap, Davison and Hinkley
+  1997, section 3.8), since samples of one block are not independent.
 - Two cases of the same blocks are compared block by block: their ratio is the median over blocks of the ratio of the
-  two block medians. A machine that is slow for half of the run has two levels, and the medians of two cases may fall on
-  different ones, while the ratio within a block is the same on both. On two cores beside a busy neighbour its
-  interval is about half as wide as that of the ratio of the two medians, and holds the truth as often.
+  two block medians. If a machine is slow for half of a run, the medians of two cases may fall on different levels, but
+  the ratio within a block is the same on both. On two cores beside a busy neighbour this interval is about half as
+  wide as that of the ratio of the two medians, and holds the truth as often.
 
-Percentile intervals; every draw comes from a fixed seed, so the same samples give the same interval. `CONFIDENCE` is
-nominal: percentile intervals of medians of 8 to 40 blocks hold the truth one or two percent less often than they say,
-and shall hold it in 95 % of runs and more.
+Intervals are percentile intervals; every draw comes from a fixed seed, so the same samples give the same interval.
+`CONFIDENCE` is nominal: for medians of 8 to 40 blocks the intervals hold the truth one or two percent less often than
+they say; in 95 % of runs and more they must hold it.
 
 Letters: n samples, B blocks, R resamples.
 """
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 CONFIDENCE = 0.99
 LEAST_EFFECT = 0.03
-LEAST_BLOCKS = 8  # no fewer hold such an interval of a median: all on one side has probability 2 x 0.5^B
+LEAST_BLOCKS = 8  # with fewer there is no such interval: all blocks lie on one side with probability 2 x 0.5^B
 RESAMPLES = 1000
 SEED = 2601
 
@@ -37,7 +37,7 @@ Integers = NDArray[np.int64]
 
 
 class Verdict(StrEnum):
-    """What a ratio of times says, told from its interval and a least effect."""
+    """What a ratio of times says, by its interval and a least effect."""
 
     FASTER = "FASTER"
     SLOWER = "SLOWER"
@@ -49,8 +49,8 @@ class Verdict(StrEnum):
 class Estimate:
     """A median or a ratio of medians, with its interval; `low` and `high` are None below `LEAST_BLOCKS` blocks.
 
-    `samples` and `blocks` are those it rests on (of the smaller side, for a ratio); `paired` says that both sides of
-    a ratio were measured in the same blocks and compared within them.
+    `samples` and `blocks` count what it rests on, for a ratio on the smaller side. If `paired`, both sides of a ratio
+    were measured in the same blocks and compared within them.
     """
 
     value: float
@@ -73,9 +73,9 @@ def ratio_of_medians(
 ) -> Estimate:
     """Return median(base) / median(samples): how many times faster `samples` (n,) are than `base` (n',).
 
-    With `interleaved`, only blocks that both share count: the estimate is the median over them of the ratio of the
-    block's two medians. Otherwise, or where they share fewer than `LEAST_BLOCKS` blocks, it is the ratio of the two
-    medians over blocks, resampled apart. Turning the sides round gives the reciprocal.
+    If `interleaved`, only shared blocks count: the estimate is the median over them of the ratio of the block's two
+    medians. Otherwise, or if they share fewer than `LEAST_BLOCKS` blocks, it is the ratio of the two medians over
+    blocks, resampled apart. Swapping the sides gives the reciprocal.
     """
     base_numbers, base_times = block_medians(base, base_blocks)
     numbers, times = block_medians(samples, blocks)
@@ -91,10 +91,10 @@ def ratio_of_medians(
 
 
 def verdict(ratio: Estimate, least_effect: float = LEAST_EFFECT) -> Verdict:
-    """Say what `ratio` (above 1: faster) means.
+    """Return what `ratio` (above 1: faster) means.
 
-    SAME when its interval lies within a factor 1 + `least_effect` of 1; FASTER or SLOWER when the interval excludes 1
-    and the ratio itself is beyond that factor; UNCLEAR otherwise, and where there is no interval.
+    SAME if its interval lies within a factor 1 + `least_effect` of 1; FASTER or SLOWER if the interval excludes 1 and
+    the ratio itself is beyond that factor; UNCLEAR otherwise, and if there is no interval.
     """
     if ratio.low is None or ratio.high is None:
         return Verdict.UNCLEAR
@@ -124,17 +124,17 @@ def _median(values: Floats, axis: int = -1) -> Floats:
     return (ranked[..., (size - 1) // 2] + ranked[..., size // 2]) / 2
 
 
-def _ratio(base: Floats, own: Floats, axis: int = -1) -> Floats:
-    return _median(base, axis) / _median(own, axis)
+def _ratio(base: Floats, times: Floats, axis: int = -1) -> Floats:
+    return _median(base, axis) / _median(times, axis)
 
 
 def _middle_factor(logs: Floats, axis: int = -1) -> Floats:
-    """Return the median of factors given by their logarithms (..., B), the geometric mean of the middle two if even."""
+    """Return the median of factors from their logarithms (..., B); the geometric mean of the middle two if even."""
     return np.exp(_median(logs, axis))
 
 
 def _interval(statistic: Callable[..., Floats], *sides: Floats) -> tuple[float, float] | tuple[None, None]:
-    """Return the ends of the interval of `statistic` over the blocks of each side (B,), or None of too few blocks."""
+    """Return the ends of the interval of `statistic` over the blocks of each side (B,), None for too few blocks."""
     if min(side.size for side in sides) < LEAST_BLOCKS:
         return None, None
     rng = np.random.default_rng(SEED)

@@ -24,7 +24,7 @@ def count(value: int) -> str:
 
 
 def rate(value: float) -> str:
-    """Return how many of a thing a second: three digits, thousands separated."""
+    """Return how many per second: three digits, thousands separated."""
     return _rounded(float(f"{value:.3g}"), 3)
 
 
@@ -39,7 +39,7 @@ def ratio(value: float) -> str:
 
 
 def factor_interval(ratio: Estimate) -> str:
-    """Return the interval of a ratio, such as 1.85 to 2.00, or what it lacks."""
+    """Return the interval of a ratio, such as 1.85 to 2.00, or why there is none."""
     if ratio.low is None or ratio.high is None:
         return f"no interval from {plural(ratio.blocks, 'block')}"
     return f"{_digits(ratio.low)} to {_digits(ratio.high)}"
@@ -69,11 +69,12 @@ def signed_picoseconds(value: int) -> str:
 
 
 def seconds_adding_up(total: int, shares: Sequence[int], like: int | None = None) -> tuple[str, list[str], str]:
-    """Return `total` and the `shares` that sum to it, picoseconds both, in one unit, as shown adding up to it as shown.
+    """Return `total` and its `shares`, all in picoseconds, in one unit and rounded so that the shown numbers add up.
 
-    The total, or a time `like` which it is shown, has four digits. Shares are rounded down, and those that lost most
-    are raised by one in the last place until they sum up (the method of largest remainders), so each lies within one in
-    the last place of what it is. The unit comes last. Raises `ValueError` where the shares do not sum to the total.
+    The total has four digits, or as many decimals as the time `like` would have. Shares are rounded down, and those
+    that lost most are raised by one in the last place until they sum up (the method of largest remainders), so each is
+    off by less than one in the last place. The unit comes last. Raises `ValueError` if the shares do not sum to the
+    total.
     """
     if sum(shares) != total:
         raise ValueError(f"shares of {sum(shares)} ps do not sum to {total} ps: nothing may be lost.")
@@ -90,13 +91,13 @@ def seconds_adding_up(total: int, shares: Sequence[int], like: int | None = None
 
 
 def seconds_in(picoseconds: int, unit: str, decimals: int) -> str:
-    """Return a duration in s, ms or µs with as many decimals, without the unit."""
+    """Return a duration in s, ms or µs with `decimals`, without the unit."""
     size: int = dict(_UNITS)[unit] // 10**decimals
     return _places(round(picoseconds / size), decimals)
 
 
 def seconds_interval(median: Estimate) -> str:
-    """Return the interval of a median duration, or "" where it has none."""
+    """Return the interval of a median duration, or "" if it has none."""
     if median.low is None or median.high is None:
         return ""
     low, high = seconds(median.low).split(), seconds(median.high).split()
@@ -129,7 +130,7 @@ def signed_percent(share: float) -> str:
 
 
 def percent_interval(share: Estimate) -> str:
-    """Return the interval of a share, such as 1.9 to 2.1 %, or what it lacks."""
+    """Return the interval of a share, such as 1.9 to 2.1 %, or why there is none."""
     if share.low is None or share.high is None:
         return factor_interval(share)
     return f"{percent(share.low).removesuffix(' %')} to {percent(share.high)}"
@@ -140,27 +141,27 @@ def points(share: float) -> str:
     return f"{100 * share:+.2f}".replace("-", MINUS)
 
 
-def percent_spread(found: Spread | None) -> str:
+def percent_spread(shares: Spread | None) -> str:
     """Return the mean of shares as a percentage with its standard deviation, such as 88.16 ± 0.21 %."""
-    if found is None:
+    if shares is None:
         return ""
-    return f"{100 * found.mean:.2f}{'' if found.sd is None else f' ± {100 * found.sd:.2f}'} %"
+    return f"{100 * shares.mean:.2f}{'' if shares.sd is None else f' ± {100 * shares.sd:.2f}'} %"
 
 
-def spread(found: Spread | None) -> str:
+def spread(values: Spread | None) -> str:
     """Return a mean with its standard deviation, such as 2.03 ± 0.04."""
-    if found is None:
+    if values is None:
         return ""
-    mean = quantity(found.mean)
-    if found.sd is None:
+    mean = quantity(values.mean)
+    if values.sd is None:
         return mean
     if "e" in mean:
-        return f"{mean} ± {quantity(found.sd, 2)}"
-    return f"{mean} ± {found.sd:,.{len(mean.partition('.')[2])}f}"
+        return f"{mean} ± {quantity(values.sd, 2)}"
+    return f"{mean} ± {values.sd:,.{len(mean.partition('.')[2])}f}"
 
 
 def quantity(value: float | None, digits: int = 3) -> str:
-    """Return a number of any size and sign to three digits, or "" where there is none."""
+    """Return a number of any size and sign to three digits, or "" for None."""
     if value is None:
         return ""
     size = abs(value)
@@ -179,7 +180,7 @@ def duration(value: float) -> str:
 
 
 def deviation(value: float | None) -> str:
-    """Return an error or a tolerance, or "" where there is none."""
+    """Return an error or a tolerance, or "" for None."""
     if value == 0:
         return "0"
     return "" if value is None else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace(".0e", "e")
@@ -196,7 +197,7 @@ def plural(number: int, noun: str, nouns: str = "") -> str:
 
 
 def span(values: Iterable[float | None], decimals: int = 0) -> str:
-    """Return the least and the greatest of the values there are, or "" where there are none."""
+    """Return the least and the greatest of the values that are not None, or "" without any."""
     known = sorted({round(value, decimals) for value in values if value is not None})
     if not known:
         return ""
@@ -215,7 +216,7 @@ def _with_power(value: float, digits: int) -> str:
 
 
 def some(items: Sequence[str], most: int) -> str:
-    """Return a listing of the first `most` items, and of how many more there are; of one item at least."""
+    """Return a listing of the first `most` items, and how many more there are; at least one item."""
     more = [f"{count(len(items) - most)} more"] if len(items) > most else []
     return listing([*items[:most], *more])
 
@@ -232,7 +233,7 @@ def _digits(value: float) -> str:
 
 
 def _rounded(value: float, digits: int) -> str:
-    """Return `value` to as many significant digits, whole from there on; a power of ten says what would be too long."""
+    """Return `value` to `digits` significant digits or the whole one, with a power of ten if that is too long."""
     if value <= 0:
         return "0"
     if not LEAST <= value < MOST:

@@ -1,7 +1,7 @@
 """What a report is made of: sections of blocks, which `html` and `markdown` each render in one place.
 
-A section is made where its analysis stands and says nothing of HTML or Markdown. Adding a kind of block takes its class
-here, its macro in `templates/blocks.html` and its case in `markdown`.
+A section is written beside its analysis and knows neither HTML nor Markdown. A new kind of block takes a class here, a
+macro in `templates/blocks.html` and a case in `markdown`.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 Datasets = Mapping[str, Sequence[Any]]
-"""Rows, or plain numbers or texts, by the name that a specification knows them by."""
+"""Rows, or plain numbers or texts, by their name in a specification."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; a `note` is set quietly on the page and as a bullet in Markdown."""
+    """A paragraph; a `note` is quiet on the page and a bullet in Markdown."""
 
     words: str
-    look: Literal["plain", "note"] = "plain"
+    style: Literal["plain", "note"] = "plain"
 
 
 @dataclass(frozen=True)
 class Items:
-    """Sentences, each with a bullet."""
+    """A list of sentences."""
 
     sentences: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and whether numbers stand below it."""
+    """A heading, and whether its column holds numbers."""
 
     title: str
     numeric: bool = True
@@ -41,7 +41,7 @@ class Column:
 class Table:
     """Rows of text under columns; the first cell of a row is its heading.
 
-    The caption is shown unless what stands around the table says it: then it is `titled` False, and read aloud only.
+    The caption is shown, or only read aloud if `titled` is False because the text around the table says it already.
     """
 
     caption: str
@@ -51,13 +51,13 @@ class Table:
 
     @property
     def numeric(self) -> tuple[int, ...]:
-        """The places of the columns of numbers, counted from 1."""
+        """The places of the columns of numbers, from 1."""
         return tuple(place for place, column in enumerate(self.columns, 1) if column.numeric)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A column that can be filtered by choosing one of its few values; `place` counts from 0."""
+    """A column that a reader filters by one of its few values; `place` counts from 0."""
 
     place: int
     title: str
@@ -66,7 +66,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class FilteredTable:
-    """The one table of a page that a reader sorts, filters and copies there."""
+    """The one table of a page that a reader can sort, filter and copy."""
 
     table: Table
     filters: tuple[Filter, ...]
@@ -74,7 +74,7 @@ class FilteredTable:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several things that a chart can show: named data of its specification, and what they show."""
+    """Something that a chart can show: named data of its specification, and what they show."""
 
     label: str
     data: Datasets
@@ -85,9 +85,9 @@ class Choice:
 class Chart:
     """A Vega-Lite specification and what it shows, which is also its alternative text.
 
-    With `choices` a reader picks one of them: the specification names their data (`{"data": {"name": ...}}`) and holds
-    none itself, so no scale of it may rest on values; `spec` and `message` are then those of the first, and Markdown
-    has the messages of all if `every_choice`. `subject` says what the chart is about if its heading alone does not.
+    If there are `choices`, a reader picks one: the specification names their data (`{"data": {"name": ...}}`) and holds
+    none itself, so no scale may rest on values. `spec` and `message` are then those of the first; Markdown has the
+    messages of all if `every_choice`. `subject` says what the chart is about if its heading alone does not.
     """
 
     heading: str
@@ -100,7 +100,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend: a small drawing (SVG elements of our own, never text from a file) and what it means."""
+    """An entry of a legend: a small drawing (SVG written here, never text from a file) and what it means."""
 
     words: str
     drawing: str
@@ -109,7 +109,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Legend:
-    """What marks in charts mean; Markdown, which has no charts, has none."""
+    """What marks in charts mean; Markdown has no charts, so no legend."""
 
     label: str
     keys: Sequence[Key]
@@ -125,7 +125,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Reason:
-    """Cases that have no time, for one and the same reason; `status` is that of `reports.records.record.Status`."""
+    """Cases that have no time for the same reason; `status` is a `reports.records.record.Status`."""
 
     status: str
     reason: str
@@ -134,7 +134,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Figure:
-    """A large number of a card, with its name above it and a note below."""
+    """A large number of a card, with a name above and a note below."""
 
     name: str
     value: str
@@ -143,7 +143,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Card:
-    """A finding at the top of a report, linked to the `section` that shows why; `setting` says of what it is."""
+    """A finding at the top of a report, linked to the `section` that shows why; `setting` says what it is about."""
 
     title: str
     sentences: Sequence[str]
@@ -169,7 +169,7 @@ class Commands:
 
 @dataclass(frozen=True)
 class Grid:
-    """Blocks side by side, charts or panels; `wide` ones need more room each."""
+    """Blocks side by side, charts or panels; `wide` ones need more room."""
 
     blocks: Sequence[Block]
     wide: bool = False
@@ -177,7 +177,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Panel:
-    """What belongs to one setting, under its name and that of its machine."""
+    """What belongs to one setting, under its title and machine."""
 
     title: str
     machine: str
@@ -186,7 +186,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Subsection:
-    """A part of a section with a heading of its own; `reading` says how to read it, on the page."""
+    """A part of a section under a heading; `reading` says how to read it, on the page."""
 
     title: str
     blocks: Sequence[Block]
@@ -195,7 +195,7 @@ class Subsection:
 
 @dataclass(frozen=True)
 class Details:
-    """Blocks that the page folds away under their title, unless they are `opened`."""
+    """Blocks that the page folds away under a title, unless they are `opened`."""
 
     title: str
     blocks: Sequence[Block]
@@ -205,7 +205,7 @@ class Details:
 
 @dataclass(frozen=True)
 class PageOnly:
-    """Blocks that the page has and Markdown leaves out."""
+    """Blocks that only the page has, not Markdown."""
 
     blocks: Sequence[Block]
 
@@ -238,9 +238,9 @@ class Section:
         title: Its name in the table of contents.
         blocks: What it shows.
         reading: How to read it, on the page.
-        brief: What Markdown says in place of that.
-        heading: Its heading, if that is another than the title.
-        findings: What it found, in sentences for the top of the report.
+        brief: What Markdown says instead.
+        heading: Its heading, if not the title.
+        findings: Its results, in sentences for the top of the report.
     """
 
     id: str
@@ -261,8 +261,8 @@ class Page:
         heading: Its heading.
         lede: A sentence below that.
         sections: What it shows.
-        footnotes: What to know of all numbers, on the page.
-        more: What stands beside the Markdown, as that says at its end.
+        footnotes: What to know about all numbers, on the page.
+        more: What lies beside the Markdown file, said at its end.
     """
 
     name: str
@@ -276,7 +276,7 @@ class Page:
 def choosing(
     heading: str, spec: Mapping[str, Any], choices: Sequence[Choice], *, every_choice: bool = False, subject: str = ""
 ) -> Chart:
-    """Return a chart of any of `choices`, at first the first; `spec` names their data and holds none."""
+    """Return a chart of `choices` that starts with the first; `spec` names their data and holds none."""
     first = choices[0]
     return Chart(
         heading, {**spec, "datasets": dict(first.data)}, first.message, tuple(choices), every_choice, subject=subject
@@ -294,7 +294,7 @@ def numeric(*titles: str) -> tuple[Column, ...]:
 
 
 def without_blanks(table: Table) -> Table:
-    """Return the table without columns that are blank in every row."""
+    """Return the table without the columns that are blank in every row."""
     kept = [place for place in range(len(table.columns)) if any(row[place] for row in table.rows)]
     columns = tuple(table.columns[place] for place in kept)
     return replace(table, columns=columns, rows=tuple(tuple(row[place] for place in kept) for row in table.rows))

@@ -1,7 +1,7 @@
-"""What all charts share: the page's ink, one height, the looks of what is compared, and data set inside the chart.
+"""What all charts share: the page's ink, one height, the styles of what is compared, and data inside the chart.
 
-Lines and text that belong to nothing compared are drawn in `currentColor`, so a chart in a page takes that page's
-ink, light or dark. Charts carry no legend: a page shows one for all of them, from the same styles.
+Axes and text are drawn in `currentColor`, so that a chart takes the ink of its page, light or dark. Charts carry no
+legend: a page shows one for all of them, from the same styles.
 """
 
 from __future__ import annotations
@@ -69,30 +69,30 @@ def data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
 
 
 def rounded(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
-    """Return `rows` as the data of a chart, numbers to as many digits as can be seen."""
+    """Return `rows` as the data of a chart, numbers rounded to what can be seen."""
     return data(seen(rows))
 
 
 def seen(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return `rows` with numbers to as many digits as can be seen."""
+    """Return `rows` with numbers rounded to what can be seen."""
     return [{name: _seen(value) for name, value in row.items()} for row in rows]
 
 
 def named(name: str) -> alt.Chart:
-    """Return a chart of data that come with each thing to choose, under their name."""
+    """Return a chart of the data that each choice brings under this name."""
     chart: alt.Chart = alt.Chart(alt.NamedData(name))
     return chart
 
 
 def finished(*layers: Any, height: int = HEIGHT) -> alt.LayerChart:
-    """Return the layers as one chart in the page's ink, as wide as its place."""
+    """Return the layers as one chart in the page's ink, as wide as its container."""
     return alt.LayerChart(layer=list(layers), width="container", height=height, background="transparent", config=CONFIG)
 
 
 def spec(chart: alt.LayerChart) -> dict[str, Any]:
-    """Return the specification of a chart, which tests validate: it takes long, and no data make it another one."""
-    found: dict[str, Any] = chart.to_dict(validate=False)
-    return found
+    """Return the specification of a chart. Validation takes long and does not depend on data, so tests do it."""
+    specification: dict[str, Any] = chart.to_dict(validate=False)
+    return specification
 
 
 def _scale(styles: Sequence[Style], values: Sequence[Any]) -> alt.Scale:

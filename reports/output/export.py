@@ -29,16 +29,16 @@ VEGA_LITE = ".".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart to be seen alone, with what a page tells beside it: the setting and machine."""
+    """A chart to be seen alone, with the setting and machine that a page names beside it."""
 
     chart: Chart
     setting: str
 
 
 def export(pictures: Mapping[str, Picture], out: Path) -> Iterator[Path]:
-    """Write each picture into `out / "charts"`, as SVG and as PNG, and yield the path of its SVG file once it is there.
+    """Write each picture into `out / "charts"`, as SVG and as PNG, and yield the path of each SVG file.
 
-    A chart of choices shows its first. Pictures of an earlier report in that folder are removed before.
+    A chart of choices shows its first. Pictures of an earlier report in that folder are removed first.
     """
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def export(pictures: Mapping[str, Picture], out: Path) -> Iterator[Path]:
 
 
 def pictures(sections: Sequence[Section]) -> dict[str, Picture]:
-    """Return every chart of a report by a name that its section, its place there and its heading give it."""
+    """Return every chart of a report by a name made of its section, its place there and its heading."""
     return {
         f"{section.id}-{place}-{_slug(picture.chart.heading)}".rstrip("-"): picture
         for section in sections
@@ -65,15 +65,23 @@ def specification(picture: Picture) -> dict[str, Any]:
     parts = [chart.subject, chart.heading, *(choice.label for choice in chart.choices[:1])]
     heading = ": ".join(filter(None, parts))
     words = [line for text in (picture.setting, chart.message) for line in textwrap.wrap(text, LINE)]
-    title = {"text": f"{heading[:1].upper()}{heading[1:]}", "subtitle": words, "anchor": "start", "offset": 12}
-    look = {"color": INK_ON_WHITE, "fontSize": 13, "subtitleColor": QUIET, "subtitleFontSize": 11}
-    spec |= {"width": WIDTH, "background": "white", "padding": 12, "title": title | look}
+    title = {
+        "text": f"{heading[:1].upper()}{heading[1:]}",
+        "subtitle": words,
+        "anchor": "start",
+        "offset": 12,
+        "color": INK_ON_WHITE,
+        "fontSize": 13,
+        "subtitleColor": QUIET,
+        "subtitleFontSize": 11,
+    }
+    spec |= {"width": WIDTH, "background": "white", "padding": 12, "title": title}
     _add_legends(spec)
     return spec
 
 
 def _within(blocks: Sequence[Block], setting: str = "") -> Iterator[Picture]:
-    """Yield the charts within blocks, in the order in which they stand there, with the setting of the panel around."""
+    """Yield the charts within blocks in their order, with the setting of the panel around them."""
     for block in blocks:
         match block:
             case Chart():
@@ -96,7 +104,7 @@ def _export(picture: Picture, path: Path) -> Path:
 
 
 def _add_legends(spec: Any) -> None:
-    """Give every mark of compared names, which in a page one legend explains for all, a legend of its own."""
+    """Give every mark of compared names a legend; on a page one legend serves all charts."""
     if isinstance(spec, list):
         for item in spec:
             _add_legends(item)

@@ -53,18 +53,18 @@ def _environment() -> Environment:
 
 
 def _shown(blocks: Sequence[Block | Section], level: int) -> Markup:
-    """Return blocks as HTML, each by the macro that is named after its class; `level` is that of their headings."""
+    """Return blocks as HTML, each by the macro named after its class; `level` is that of their headings."""
     macros = _environment().get_template("blocks.html").module
     return Markup("").join(getattr(macros, type(block).__name__)(block, level) for block in blocks)
 
 
 def _seen(value: object) -> object:
-    """Return what stands in the page for the value of an expression: visible text for text from a file."""
+    """Return a value as the page shows it: text that is not markup as visible text."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _embedded(chart: Chart) -> dict[str, Any]:
-    """Return a chart's specification without what the page holds once for all, and its data packed.
+    """Return a chart's specification without what all charts of the page share, and with its data packed.
 
     If there are choices, these hold the data.
     """
@@ -73,18 +73,18 @@ def _embedded(chart: Chart) -> dict[str, Any]:
 
 
 def _packed(datasets: Mapping[str, Any]) -> dict[str, Any]:
-    """Return named data with each name of a field once, which halves the page; lists of bare numbers stay."""
+    """Return named data with each field's name once, which halves the page; lists of bare numbers stay."""
     return {name: _columns(rows) if rows and isinstance(rows[0], Mapping) else rows for name, rows in datasets.items()}
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return rows as one list of values for each field, None where a row lacks it."""
+    """Return rows as one list of values for each field, None if a row lacks it."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
 
 @cache
 def _vega() -> str:
-    """Return Vega, Vega-Lite and vega-embed as one script, fit to stand inside a script element."""
+    """Return Vega, Vega-Lite and vega-embed as one script, fit for a script element."""
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
     return bundle.replace("</script", r"<\/script").replace("<!--", r"<\!--")

@@ -9,7 +9,7 @@ from reports.output.styles import Style
 
 
 def of_styles(styles: Iterable[Style], references: Mapping[str, str] | None = None, label: str = "Forms") -> Legend:
-    """Return the legend of forms, heads or policies, and of reference lines by their words, given as dashes."""
+    """Return the legend of forms, heads or policies, and of reference lines: their words and dashes."""
     lines = [line(words, width=1.5, dash=dash) for words, dash in (references or {}).items()]
     return Legend(label, [*map(styled, styles), *lines])
 

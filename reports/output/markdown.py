@@ -27,14 +27,14 @@ from reports.reading.visible import visible
 
 
 def render(page: Page) -> str:
-    """Return the report as Markdown: of each section what is not for the page alone, and none without any."""
+    """Return the report as Markdown, without what is for the page alone and without sections that are then empty."""
     sections = "".join(rendered(section) for section in page.sections)
     more = f"{text(page.more)}\n" if page.more else ""
     return f"# {text(page.heading)}\n\n{text(page.lede)}\n\n{sections}{more}"
 
 
 def rendered(section: Section, *, whole: bool = False) -> str:
-    """Return a section as Markdown, with what is for the page alone if it is to be `whole`; "" if nothing is left."""
+    """Return a section as Markdown, with what is for the page alone if `whole`; "" if nothing is left."""
     lines = list(_lines(section.blocks, whole))
     if not lines:
         return ""
@@ -43,7 +43,7 @@ def rendered(section: Section, *, whole: bool = False) -> str:
 
 
 def text(value: object) -> str:
-    """Return `value` as Markdown that shows exactly it: one line, no markup, no mention of a user."""
+    """Return `value` as Markdown that shows exactly it: one line, without markup or mentions of users."""
     line = _line(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", line).replace("@", "@\u200b")
 
@@ -71,9 +71,9 @@ def _lines(blocks: Sequence[Block], whole: bool) -> Iterator[str]:
 
 
 def _block(block: Block, whole: bool) -> Iterator[str]:
-    """Yield the lines of a block, after which one is left blank unless they are bullets."""
+    """Yield the lines of a block, and a blank one unless they are bullets."""
     match block:
-        case Text(look="plain"):
+        case Text(style="plain"):
             yield from (text(block.words), "")
         case Text():
             yield f"- {text(block.words)}"
@@ -121,7 +121,7 @@ def _under(heading: Sequence[str], blocks: Sequence[Block], whole: bool) -> Iter
 
 
 def _chart(chart: Chart) -> Iterator[str]:
-    """Yield what a chart shows, under its heading unless that is said, or what its choices show."""
+    """Yield what a chart shows, under its heading unless the message repeats that, or what its choices show."""
     if chart.choices:
         shown = chart.choices if chart.every_choice else chart.choices[:1]
         yield from (f"- {text(choice.message)}" for choice in shown)

@@ -1,8 +1,8 @@
-"""How each form, and each head or routing policy, looks in every figure: a colour, a symbol and a dash.
+"""How each form, head and routing policy is drawn in every figure: a colour, a symbol and a dash.
 
 Colours of known names are those of Okabe and Ito (2008), told apart with any colour vision, without black and yellow,
-which vanish on a dark or on a light page. Names unknown here, such as forms of other packages, have colours of their
-own. Symbol and dash tell apart what colour does not.
+which vanish on a dark or on a light page. Unknown names, such as routing policies and forms of other packages, take
+theirs from a second palette. Symbol and dash tell apart what colour does not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zlib import crc32
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 OTHERS = ("#7A4FBF", "#B5174B", "#8A9A1F", "#8C6239", "#1B9AAA", "#E0409A", "#4B5FD6", "#6B7A8F")
-"""Of names that are not known."""
+"""Of unknown names."""
 DASHES = ((), (7, 3), (2, 2), (10, 3, 2, 3), (4, 2))
 SYMBOLS = (  # SVG paths in a box from -1 to 1
     "M-0.8,0A0.8,0.8,0,1,1,0.8,0A0.8,0.8,0,1,1,-0.8,0Z",
@@ -27,21 +27,13 @@ SYMBOLS = (  # SVG paths in a box from -1 to 1
 )
 KNOWN = ("loop", "eager", "compile", "grouped_mm", "triton", "onnxruntime")
 GREY = "#808080"
-CONTENDERS = {  # colour, dash and symbol by place; policies of fixed capacity are blue, dynamic ones are warm
-    "dense": (GREY, 0, 1),
-    "soft": (COLOURS[3], 1, 2),
-    "sparse": (COLOURS[0], 0, 0),
-    "top_k": (COLOURS[0], 0, 0),  # the sparse head's policy, where nothing else is said
-    "capacity": (COLOURS[5], 2, 3),
-    "top_p": (COLOURS[4], 3, 4),
-    "threshold": (COLOURS[1], 4, 5),
-    "expert_choice": (COLOURS[2], 1, 6),
-}
+HEADS = {"dense": (GREY, 0, 1), "soft": (COLOURS[3], 1, 2), "sparse": (COLOURS[0], 0, 0)}
+"""Colour, dash and symbol by place; in the order of tables."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """The look of one name. `dash` in pixels on and off, empty for a solid line; `symbol` an SVG path."""
+    """How one name is drawn. `dash` in pixels on and off, empty for a solid line; `symbol` an SVG path."""
 
     name: str
     colour: str
@@ -57,26 +49,32 @@ def styles(forms: Iterable[str]) -> list[Style]:
 
 
 def contenders(names: Iterable[str]) -> list[Style]:
-    """Return a style for each head or policy, the known ones first."""
-    present = set(names)
-    known = [_style(name, *look) for name, look in CONTENDERS.items() if name in present]
-    return [*known, *_others(present - set(CONTENDERS))]
+    """Return a style for each head or routing policy, in the order of `names`."""
+    ordered = dict.fromkeys(names)
+    by_name = {style.name: style for style in _others(ordered.keys() - HEADS.keys())}
+    return [by_name[name] if name in by_name else _style(name, *HEADS[name]) for name in ordered]
+
+
+def heads_first(names: Iterable[str]) -> list[str]:
+    """Return each of `names` once: the heads in their order, then routing policies as they come."""
+    order = [*HEADS]
+    return sorted(dict.fromkeys(names), key=lambda name: order.index(name) if name in HEADS else len(order))
 
 
 def _others(names: Collection[str]) -> list[Style]:
     """Return a style for each unknown name: a colour by its spelling, so that it is the same in every report.
 
-    If two names ask for one colour, the later by alphabet has the next that is free, or another symbol on the same.
+    If two names hash to one colour, the later one by alphabet takes the next that is free, or else another symbol.
     """
     used: Counter[int] = Counter()
-    found = []
+    result = []
     for name in sorted(names):
-        wished = crc32(name.encode(errors="surrogatepass"))
-        places = [(wished + step) % len(OTHERS) for step in range(len(OTHERS))]
+        first = crc32(name.encode(errors="surrogatepass"))
+        places = [(first + step) % len(OTHERS) for step in range(len(OTHERS))]
         place = min(places, key=used.__getitem__)
-        found.append(_style(name, OTHERS[place], place + used[place], place + used[place]))
+        result.append(_style(name, OTHERS[place], place + used[place], place + used[place]))
         used[place] += 1
-    return found
+    return result
 
 
 def _style(name: str, colour: str, dash: int, symbol: int) -> Style:

@@ -19,14 +19,14 @@ from reports.records.profile import Stage
 
 BAR = 30  # pixels for each
 LEAST_LETTERED = 0.04
-"""Share of a call from which on a stage's letter has room in the bar, on a phone too."""
+"""A stage with a smaller share of a call has no room for its letter in the bar, on a phone."""
 REACH = 1.22
-"""Where the axis ends, so that each bar's time stands behind it."""
+"""Where the axis ends, so that each bar's time fits behind it."""
 
 
 @dataclass(frozen=True)
 class StageStyle:
-    """How a stage looks: `ink` is the colour of its letter on its own `colour`."""
+    """How a stage is drawn: `ink` is the colour of its letter on `colour`."""
 
     name: Stage
     letter: str
@@ -55,7 +55,7 @@ class Bar:
 
 
 def share_chart(bars: Sequence[Bar]) -> alt.LayerChart:
-    """Draw the shares of stages, one bar for each form from the top down, its profiled time behind it."""
+    """Draw the shares of stages, one bar for each form from the top down, with its profiled time behind it."""
     pieces = [piece for bar in bars for piece in _pieces(bar)]
     order = [bar.form for bar in bars]
     scale = alt.Scale(domain=[0, REACH], nice=False)

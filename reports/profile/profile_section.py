@@ -1,6 +1,6 @@
 """The section on profiles: each form's call by stage, what runs in it and what waits, and its longest work.
 
-A profiled call is slower than a timed one, so shares say where its time goes and no time here is a latency.
+A profiled call is slower than a timed one: shares say where its time goes, but its time is no latency.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from reports.records.profile import Profile, ProfileFile
 
 LONGEST = 5
 NAME_WIDTH = 80
-"""Of an operator or kernel: a kernel's C++ name may have a thousand letters."""
+"""A kernel's C++ name may have a thousand letters."""
 
 
 def profile_section(files: Sequence[ProfileFile]) -> Section | None:
-    """Return what a report shows of these files, or None without any."""
+    """Return the section of these files, or None without any."""
     if not files:
         return None
     keys = [legend.patch(f"{stage.name}: {stage.meaning}", stage.colour, stage.letter, stage.ink) for stage in STAGES]
@@ -42,9 +42,9 @@ def profile_section(files: Sequence[ProfileFile]) -> Section | None:
         "Profile",
         [Legend("Stages", keys), *map(_panel, files)],
         heading="Where a call’s time goes, as a profiler saw it",
-        reading="a pass of its own, never timed, records every operator and kernel of a call. Profiling slows short "
+        reading="a separate pass, never timed, records every operator and kernel of a call. Profiling slows short "
         "calls, so read shares, not times. Each bar is one form’s call from its first stage to the rest; letters name "
-        "the stages. Hover a piece for its time; all numbers stand in the tables.",
+        "the stages. Hover a piece for its time; all numbers are in the tables.",
         brief="Profiling slows short calls: read shares, not times.",
         findings=[_sentence(file, rows, group) for file in files for rows, group in _by_rows(file).items()],
     )
@@ -57,7 +57,7 @@ def tally(files: Sequence[ProfileFile]) -> str:
 
 
 def machines(files: Sequence[ProfileFile]) -> list[Facts]:
-    """Return what the profiles of each file were taken on, with and when."""
+    """Return what the profiles of each file were taken on, with what, and when."""
     return [Facts(f"Profile of {file.checkpoint}; {file.device}", _facts(file)) for file in files]
 
 
@@ -76,10 +76,10 @@ def _panel(file: ProfileFile) -> Panel:
 
 
 def _by_rows(file: ProfileFile) -> Mapping[int, list[Profile]]:
-    found: dict[int, list[Profile]] = {}
+    by_rows: dict[int, list[Profile]] = {}
     for profile in file.profiles:
-        found.setdefault(profile.rows, []).append(profile)
-    return dict(sorted(found.items()))
+        by_rows.setdefault(profile.rows, []).append(profile)
+    return dict(sorted(by_rows.items()))
 
 
 def _chart(rows: int, profiles: Sequence[Profile]) -> Chart:
@@ -108,7 +108,7 @@ def _sentence(file: ProfileFile, rows: int, profiles: Sequence[Profile]) -> str:
 
 
 def _range(profiles: Sequence[Profile], share: Callable[[Profile], float]) -> str:
-    """Return the least and the greatest share and whose they are."""
+    """Return the least and the greatest share, with the forms they belong to."""
     least, most = min(profiles, key=share), max(profiles, key=share)
     if least is most:
         return f"{units.percent(share(most))} ({most.label})"
@@ -188,7 +188,7 @@ _HEAD = (*worded("form"), *numeric("rows"))
 
 
 def _mean(number: float) -> str:
-    """Return how many pieces of work a call starts, whole where every call starts as many."""
+    """Return how many pieces of work a call starts, as a whole number if every call starts as many."""
     return f"{number:,.0f}" if number == round(number) else f"{number:,.1f}"
 
 
@@ -197,20 +197,20 @@ def _names(profile: Profile) -> tuple[str, str]:
 
 
 def _notes(file: ProfileFile) -> Iterator[str]:
-    """Yield how stages were told where not by ranges, and what was left out."""
+    """Yield how stages were told apart if not by ranges, and what was left out."""
     if named := list(dict.fromkeys(profile.label for profile in file.profiles if profile.told_by == "names")):
         yield (
-            f"No range names a stage in {units.listing(named)}: the names of operators and kernels tell it, so that a "
-            "gate's product counts among the experts, and a kernel that computes several stages as fused."
+            f"No range names a stage in {units.listing(named)}: the names of operators and kernels do, so a gate's "
+            "product counts among the experts, and a kernel that computes several stages as fused."
         )
     if engines := list(dict.fromkeys(profile.label for profile in file.profiles if profile.by_its_engine)):
         yield (
-            f"What an engine says of itself, as of {units.listing(engines)}, costs microseconds a node: a short call "
-            "reads several times longer than it takes, and much of its gap is the engine writing its profile."
+            f"An engine's own profile, as of {units.listing(engines)}, costs microseconds per node: a short call reads "
+            "several times longer than it takes, and much of its gap is the engine writing its profile."
         )
     left_out: dict[tuple[str, str], list[int]] = {}
-    for found in file.left_out:
-        left_out.setdefault((found.label, found.reason), []).append(found.rows)
+    for item in file.left_out:
+        left_out.setdefault((item.label, item.reason), []).append(item.rows)
     for (label, reason), rows in left_out.items():
         sizes = units.listing([units.count(size) for size in rows])
         yield f"{label} at {sizes} {'row' if rows == [1] else 'rows'} was left out: {reason}"

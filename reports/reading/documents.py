@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -28,7 +27,7 @@ KINDS: dict[str, type[Document]] = {
 
 @dataclass(frozen=True)
 class Studies:
-    """All studies given, by kind; a lone history is a training study of one run without results."""
+    """All studies by kind; a lone history is a training study of one run without results."""
 
     training: tuple[TrainingStudy, ...] = ()
     policies: tuple[PolicyStudy, ...] = ()
@@ -43,33 +42,10 @@ class Studies:
         return bool(self.files)
 
 
-@dataclass(frozen=True)
-class Documents:
-    """All documents given, by kind."""
-
-    studies: Studies
-    self_tests: tuple[SelfTest, ...]
-    profiles: tuple[ProfileFile, ...]
-
-
 def is_document(content: Content) -> bool:
-    """Return whether a file's content says that it is of a kind read here."""
+    """Return whether a file's content names a kind that is read here."""
     kind = content.get("kind")
     return isinstance(kind, str) and kind in KINDS
-
-
-def gather(contents: Mapping[Path, Content]) -> Documents:
-    """Return what these files hold; raises as `parsed` does."""
-    documents = [parsed(source, content) for source, content in contents.items()]
-    return Documents(
-        studies=Studies(
-            training=tuple(document for document in documents if isinstance(document, TrainingStudy)),
-            policies=tuple(document for document in documents if isinstance(document, PolicyStudy)),
-            sharpness=tuple(document for document in documents if isinstance(document, Sharpness)),
-        ),
-        self_tests=tuple(document for document in documents if isinstance(document, SelfTest)),
-        profiles=tuple(document for document in documents if isinstance(document, ProfileFile)),
-    )
 
 
 def parsed(source: Path, content: Content) -> Document:
@@ -90,7 +66,7 @@ def parsed(source: Path, content: Content) -> Document:
 
 
 def _study(file: TrainingHistory, source: Path) -> dict[str, Any]:
-    """Return the content of a study of one run without results; what the run is stands in the history's config."""
+    """Return the content of a study of one run without results, as the history's config describes it."""
     config = file.config
     changes = config.get("head_changes")
     run = {

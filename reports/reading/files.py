@@ -1,4 +1,4 @@
-"""Files given to a report, each a JSON object or refused in one sentence, and files that it writes."""
+"""Files that a report reads, each a JSON object or refused in one sentence, and files that it writes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ WRITTEN_BY = "give a file that `moegap bench`, `train`, `policies`, `sharpness`,
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The contents of files, and those files of folders that were left out, since they hold no result."""
+    """The contents of files, and the files of folders that were left out because they hold no result."""
 
     contents: dict[Path, Content]
     left_out: tuple[Path, ...]
 
 
 def read(paths: Iterable[Path]) -> dict[Path, Content]:
-    """Return the object in each file, in the order given, a file named twice once."""
+    """Return the object in each file, in order; a file that is named twice counts once."""
     return {path: _object(path) for path in {os.path.realpath(path): path for path in paths}.values()}
 
 
 def search(paths: Iterable[Path]) -> SearchResult:
-    """Return the object in each file, and of each folder the results among its JSON files, at any depth.
+    """Return the object in each file, and the results among the JSON files of each folder, at any depth.
 
-    Raises `ReportError` if a file that was named is no JSON object, and if a folder holds no result.
+    Raises `ReportError` if a named file is no JSON object, or if a folder holds no result.
     """
     named: dict[str, tuple[Path, Content]] = {}
     left_out: list[Path] = []
@@ -50,7 +50,7 @@ def search(paths: Iterable[Path]) -> SearchResult:
 
 
 def check_folder(out: Path) -> None:
-    """Raise `ReportError` if something that is no folder is in the way of one to write a report into."""
+    """Raise `ReportError` if `out` exists and is no folder."""
     if out.exists() and not out.is_dir():
         raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
 
@@ -71,7 +71,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _result(file: Path) -> Content | None:
-    """Return the object in a file that says that it holds a result of any kind, else None."""
+    """Return the object in a file if it is a result of any kind, else None."""
     try:
         content = _object(file)
     except ReportError:

@@ -1,9 +1,8 @@
 """Result files read into immutable cases; whatever is wrong with a file is said in one sentence.
 
-Several files make one set of results. A case that stands in more than one of them, measured on the same machine
-with as many threads, counts once: the record with the latest `measured_at` wins, whatever became of it, and
-`Results.replaced` names the ones it replaced, so that the report can say so. The steps of a case, counterfactuals that
-do a part of it, are kept apart from the cases.
+Several files make one set of results. If a case is in more than one of them, on the same machine with as many threads,
+it counts once: the record with the latest `measured_at` wins, whatever its status, and `Results.replaced` has the
+others, so that the report can name them. The steps of a case, counterfactuals that do a part of it, are kept apart.
 """
 
 from __future__ import annotations
@@ -55,10 +54,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Results:
-    """All cases of all files, in the order read, and the `commands` that measured them where a file says so.
+    """All cases of all files, in the order read, and the `commands` that measured them, if files name them.
 
-    `steps` and `steps_not_measured` are the counterfactuals of cases, which count as none of them. `groups` hold those
-    of cases that count; files of record version 1 have neither steps nor `ceilings` nor groups.
+    `steps` and `steps_not_measured` are the counterfactuals of cases and count as no case. `groups` are those of
+    `cases`. Files of record version 1 have no steps, `ceilings` or groups.
     """
 
     sources: tuple[Path, ...]
@@ -78,14 +77,14 @@ class Results:
 
 
 Entry = Case | CaseRecord
-Identity = tuple[str, str, str, int]  # of a case across files: its id, and the machine with its threads
+Identity = tuple[str, str, str, int]  # of a case across files: its id, and its machine with its threads
 
 
 def load(paths: Sequence[Path]) -> Results:
     """Read result files.
 
-    Raises `ReportError` where a file is missing, is no result, is broken, or was written by a newer moegap, and
-    where the files together hold no case.
+    Raises `ReportError` if a file is missing, is no result, is broken, or was written by a newer moegap, or if the
+    files together hold no case.
     """
     if not paths:
         raise ReportError("No result file was given: name at least one JSON file written by a benchmark run.")
@@ -93,7 +92,7 @@ def load(paths: Sequence[Path]) -> Results:
 
 
 def gather(contents: Mapping[Path, Content]) -> Results:
-    """Return the cases of result files already read; raises as `load` does, but for none at all gives no case."""
+    """Return the cases of result files already read; raises as `load` does, but allows no file at all."""
     latest: dict[Identity, Entry] = {}
     replaced: list[CaseRecord] = []
     commands: dict[str, None] = {}
@@ -107,12 +106,12 @@ def gather(contents: Mapping[Path, Content]) -> Results:
         for identity, entry in _entries(source, content).items():
             older = latest.pop(identity, None)
             if older is not None:
-                _check_same_weights(_record(older), _record(entry))
-            if older is not None and measured_at(_record(older)) > measured_at(_record(entry)):
+                _check_same_weights(record_of(older), record_of(entry))
+            if older is not None and measured_at(record_of(older)) > measured_at(record_of(entry)):
                 older, entry = entry, older
             latest[identity] = entry
-            if older is not None and not _record(older).step:
-                replaced.append(_record(older))
+            if older is not None and not record_of(older).step:
+                replaced.append(record_of(older))
     measured = [entry for entry in latest.values() if isinstance(entry, Case)]
     others = [entry for entry in latest.values() if isinstance(entry, CaseRecord)]
     counted = {case.record.group_id for case in measured}
@@ -135,18 +134,17 @@ def measured_at(record: CaseRecord) -> datetime:
 
 
 def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
-    """Return the cases of one file by what identifies them across files: the case and the machine."""
-    benchmarks = [item for item in content["benchmarks"] if _is_record(item.get("extra_info"))]
+    """Return the cases of one file by their identity."""
+    benchmarks = [item for item in content["benchmarks"] if is_record(item.get("extra_info"))]
     unmeasured = content.get(NOT_MEASURED_KEY, [])
     if content["benchmarks"] and not benchmarks and not unmeasured:
-        raise ReportError(f"{source} is a pytest-benchmark file without moegap records: give a file of moegap's own.")
+        raise ReportError(f"{source} is a pytest-benchmark file without moegap records: give a file that moegap wrote.")
     if not benchmarks and not unmeasured:
         raise ReportError(f"{source} holds no case: nothing was selected, or the run was killed before its first one.")
     entries: dict[Identity, Entry] = {}
-    found: list[Entry] = [_case(source, benchmark) for benchmark in benchmarks]
-    found += [_unmeasured(source, raw) for raw in unmeasured]
-    for entry in found:
-        record = _record(entry)
+    cases = [_case(source, benchmark) for benchmark in benchmarks]
+    for entry in (*cases, *(_unmeasured(source, raw) for raw in unmeasured)):
+        record = record_of(entry)
         identity = (record.case_id, record.device_name, record.cpu, record.threads)
         if identity in entries:
             raise ReportError(f"{source} holds the case {record.case_id} twice: remove one of them.")
@@ -154,7 +152,8 @@ def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
     return entries
 
 
-def _is_record(extra_info: object) -> bool:
+def is_record(extra_info: object) -> bool:
+    """Return whether the `extra_info` of a benchmark is a record of moegap."""
     return isinstance(extra_info, dict) and "case_id" in extra_info
 
 
@@ -200,7 +199,7 @@ def _case(source: Path, entry: dict[str, Any]) -> Case:
 def _unmeasured(source: Path, raw: dict[str, Any]) -> CaseRecord:
     record = _validated(source, raw)
     if record.status is Status.MEASURED:
-        raise ReportError(f"{source}: {record.case_id} is said to be measured but has no samples: measure it again.")
+        raise ReportError(f"{source}: {record.case_id} is called measured but has no samples: measure it again.")
     return record
 
 
@@ -214,12 +213,13 @@ def _validated(source: Path, raw: dict[str, Any]) -> CaseRecord:
     return record
 
 
-def _record(entry: Entry) -> CaseRecord:
+def record_of(entry: Entry) -> CaseRecord:
+    """Return the record of a case, measured or not."""
     return entry.record if isinstance(entry, Case) else entry
 
 
 def _ceilings(source: Path, content: Content) -> list[Ceilings]:
-    """Return the ceilings in a file; one from before there were any has none."""
+    """Return the ceilings in a file; old files have none."""
     ceilings = []
     for raw in _objects(source, content, CEILINGS_KEY):
         ceiling = validated(Ceilings, raw, source, "a ceiling")
@@ -233,7 +233,7 @@ def _ceilings(source: Path, content: Content) -> list[Ceilings]:
 
 
 def _groups(source: Path, content: Content) -> list[Group]:
-    """Return how the groups in a file were sampled; a file from before that was kept has none."""
+    """Return how the groups in a file were sampled; old files have none."""
     groups: dict[str, Group] = {}
     for raw in _objects(source, content, GROUPS_KEY):
         group = validated(Group, raw, source, f"the group {brief(raw.get('group_id', 'without a group_id'))}")

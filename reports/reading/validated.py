@@ -17,7 +17,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def validated(
     model: type[_Model], raw: dict[str, Any], source: Path, what: str, fix: str = "measure it again"
 ) -> _Model:
-    """Return `raw` as a `model`, or raise `ReportError`: where `what` of the file `source` is broken, and `fix`."""
+    """Return `raw` as a `model`; raise `ReportError` that says where `what` in `source` is broken, and the `fix`."""
     try:
         result = model.model_validate(raw)
     except ValidationError as error:
@@ -34,20 +34,20 @@ def validated(
 
 
 def check_version(version: object, known: int, source: Path, what: str) -> None:
-    """Raise `ReportError` if the `version` that the file `source` gives of `what` is newer than the `known` one."""
+    """Raise `ReportError` if the `version` of `what` in the file `source` is newer than the `known` one."""
     if isinstance(version, int) and version > known:
         versions = f"{what} {version}, this one reads {known}"
         raise ReportError(f"{source} was written by a newer moegap ({versions}): upgrade moegap.")
 
 
 def moment(text: str) -> datetime:
-    """Return the time that `text` gives in ISO 8601, in UTC if it names no zone; raises `ValueError`."""
+    """Return the time that `text` says in ISO 8601, in UTC if it names no zone; raises `ValueError`."""
     time = datetime.fromisoformat(text)
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def check_moment(text: str, source: Path, what: str) -> None:
-    """Raise `ReportError` if `text`, the time at which `what` of the file `source` was measured, is none."""
+    """Raise `ReportError` if `text`, when `what` in the file `source` was measured, is no time."""
     try:
         moment(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Text from result files, fit to be shown: nothing that cannot be seen hides or turns what can, and none is endless."""
+"""Text from result files, fit to be shown: without unseen characters that hide or turn others, and never endless."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNSEEN = "\N{REPLACEMENT CHARACTER}"
 
 
 def visible(text: str) -> str:
-    """Return `text` with each unseen character but blanks and line breaks replaced, cut after `MOST` characters."""
+    """Return `text` cut after `MOST` characters, with unseen characters except blanks and line breaks replaced."""
     shown = text if len(text) <= MOST else f"{text[:MOST]} …"
     return shown if shown.isprintable() else re.sub(r"\S", _seen, shown)
 

@@ -1,4 +1,4 @@
-"""What every file of a study, profile or self-test says of itself: its kind, what wrote it, and where.
+"""The head of every study, profile and self-test file: its kind, the command that wrote it, and the environment.
 
 The writer builds the document and dumps it with `text`; the reader validates the file with the same class.
 """
@@ -12,13 +12,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from reports.records.fields import Name, Schema, Text
+from reports.records.fields import Name, Prose, Schema
 
 FORMAT = 1
 
 
 def _as_text(value: object) -> object:
-    """Return the facts of an environment as text; what is no single fact is left out."""
+    """Return an environment with its values as text, without nested ones."""
     if not isinstance(value, Mapping):
         return value
     return {name: str(fact) for name, fact in value.items() if isinstance(fact, str) or _is_finite(fact)}
@@ -29,7 +29,7 @@ def _is_finite(fact: object) -> bool:
 
 
 Command = Annotated[str, Field(max_length=100_000)]
-Facts = Annotated[dict[Name, Text], BeforeValidator(_as_text)]
+Environment = Annotated[dict[Name, Prose], BeforeValidator(_as_text)]
 
 
 class Document(Schema):
@@ -40,11 +40,11 @@ class Document(Schema):
     format: Literal[1]
     kind: str
     command: Command = ""
-    environment: Facts = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=dict)
 
     @property
     def device(self) -> str:
-        """What it ran on, in words."""
+        """The device in words."""
         device = self.environment.get("device", "")
         cpu = self.environment.get("cpu", "")
         threads = self.environment.get("threads", "")
@@ -54,7 +54,7 @@ class Document(Schema):
         return f"{words}, {threads} {'thread' if threads == '1' else 'threads'}" if threads else words
 
     def text(self, indent: int | None = 1) -> str:
-        """Return the file's content as JSON: the fields that were set, without spaces if `indent` is None."""
+        """Return the fields that were set as JSON, without spaces if `indent` is None."""
         content = self.model_dump(mode="json", exclude_unset=True)
         separators = (",", ":") if indent is None else None
         return json.dumps(content, indent=indent, separators=separators, allow_nan=False) + "\n"

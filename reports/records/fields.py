@@ -1,4 +1,4 @@
-"""Field types that study files share, and the base of the objects they hold. Every bound leaves room for any machine.
+"""Field types that files share, and the base of the objects they hold. Every bound leaves room for any machine.
 
 A number without a value is null in a file and None here, never NaN.
 """
@@ -6,25 +6,27 @@ A number without a value is null in a file and None here, never NaN.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 LARGEST = 1e30
-ROUNDING = 1e-5  # shares and losses are float32 sums: one may stand a little above 1, a zero a little below 0
+MOST = 10**24
+ROUNDING = 1e-5  # shares and losses are float32 sums: a one may lie a little above 1, a zero a little below 0
 
 
 def _without_underflow(value: float) -> float:
-    """Return a number, one that is too small for any scale as zero."""
+    """Return a number, or zero if it is too small for any scale."""
     return value if abs(value) >= 1 / LARGEST else 0.0
 
 
-Name = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^\P{C}*$")]  # of characters that can be seen
-Text = Annotated[str, Field(max_length=5_000)]
+Label = Annotated[str, Field(max_length=300, pattern=r"^\P{C}*$")]  # of characters that can be seen; "" for none
+Name = Annotated[Label, Field(min_length=1)]
+Prose = Annotated[str, Field(max_length=5_000)]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), AfterValidator(_without_underflow)]
 NotNegative = Annotated[float, Field(ge=-ROUNDING, le=LARGEST), AfterValidator(_without_underflow)]
 Share = Annotated[float, Field(ge=-ROUNDING, le=1 + ROUNDING)]
-Count = Annotated[int, Field(ge=0, le=10**15)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
 Numbers = Annotated[tuple[Number, ...], Field(max_length=20_000)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=20_000)]
 Shares = Annotated[tuple[Share, ...], Field(max_length=4_096)]
@@ -32,12 +34,23 @@ ShareTable = Annotated[tuple[Shares, ...], Field(max_length=4_096)]
 
 
 class Schema(BaseModel):
-    """An object in a file: immutable. Fields that it does not name are passed over, so that a writer may add some."""
+    """An immutable object in a file. Unknown fields are ignored, so that a writer may add some."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class NullsLeftOut(Schema):
+    """An object in a file in which null stands for a field's default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: field for name, field in value.items() if field is not None}
+        return value
+
+
 def check_lengths(names: str, lengths: Iterable[int]) -> None:
-    """Raise `ValueError` unless all `lengths` are equal; `names` says of what they are."""
+    """Raise `ValueError` unless all `lengths` are equal; `names` says what they are lengths of."""
     if len(set(lengths)) > 1:
         raise ValueError(f"{names} differ in length")

@@ -7,18 +7,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from reports.records.document import Document
-from reports.records.fields import Count, Name, NotNegative, Schema, Share, Shares, ShareTable, Text
+from reports.records.fields import (
+    ROUNDING,
+    Count,
+    Name,
+    NotNegative,
+    NullsLeftOut,
+    Prose,
+    Schema,
+    Share,
+    Shares,
+    ShareTable,
+)
 from reports.records.record import SHORTEST, Seconds
 
 
 class PolicyRun(Schema):
-    """One head trained under one routing policy; `flops_per_row` of the head on the test images.
+    """One head trained under one routing policy; `flops_per_row` are those of the head on the test images.
 
-    Entropies and informations in nats; `class_chance` and `domain_chance` are what as many assignments give by chance.
-    `load` (E,) and `class_load` (C, E) are shares of assignments. A dense head has no routing, so None for all of it.
+    Entropies and informations are in nats; `class_chance` and `domain_chance` are what as many assignments give by
+    chance. `load` (E,) and `class_load` (C, E) are shares of assignments. For a dense head all of it is None.
     """
 
     policy: Name
@@ -47,22 +58,37 @@ class PolicyRun(Schema):
     balance: dict[Name, NotNegative] = Field(default_factory=dict)
     seconds: Seconds | None = None
 
+    @property
+    def dynamic(self) -> bool | None:
+        """Whether rows differ in how many experts they ask for, or None if that is not recorded.
+
+        If every row asks for k and a share d is dropped, the mean is k (1 - d). The number of experts per row then lies
+        between 0 and k, so its variance is at most mean (k - mean). A policy is dynamic if the variance is larger.
+        """
+        mean, spread, dropped = self.experts_per_row_mean, self.experts_per_row_std, self.dropped or 0.0
+        if mean is None or spread is None:
+            return None
+        if dropped >= 1:
+            return False
+        asked = mean / (1 - dropped)
+        return spread**2 > mean * (asked - mean) + ROUNDING
+
 
 class Failure(Schema):
     """A training that ended without a result, and why."""
 
     policy: Name
     seed: Count
-    reason: Text = ""
+    reason: Prose = ""
 
 
-class Latency(Schema):
-    """Samples in seconds of one policy in one form on N = `rows`, or the reason why there are none."""
+class Latency(NullsLeftOut):
+    """Samples in seconds of one policy in one form on N = `rows`, or why there are none."""
 
     policy: Name
     form: Name
     status: Name
-    reason: Text = ""
+    reason: Prose = ""
     seconds: Annotated[tuple[Annotated[Seconds, Field(ge=SHORTEST)], ...], Field(max_length=100_000)] = ()
     rows: Count | None = None
     dtype: Name | None = None
@@ -70,19 +96,11 @@ class Latency(Schema):
     device: Name | None = None
     threads: Count | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_blanks(cls, value: Any) -> Any:
-        """Take null for what it means: no reason, no sample."""
-        if isinstance(value, dict):
-            return {name: field for name, field in value.items() if field is not None}
-        return value
-
 
 class PolicyStudy(Document):
     """`policies.json`: routing policies trained side by side, the dense and the soft head beside them.
 
-    `settings` is everything that all runs have in common, `parameters` of each head by its policy; `domains` are the
+    `settings` is everything that all runs have in common, `parameters` those of each head by policy. `domains` are the
     sources of a mixture, else null. `failed` are the failures of the last call.
     """
 

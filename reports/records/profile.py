@@ -1,7 +1,7 @@
-"""`profile.json` of `moegap profile`: where the time of each form's calls went. Times are seconds per call.
+"""`profile.json` of `moegap profile`: where the time of each form's calls went, in seconds per profiled call.
 
-They are those of profiled calls, which are slower than timed ones. The stages of a call sum to it, and so do its busy
-time and its gap; a file whose numbers do not is broken.
+Profiled calls are slower than timed ones. The stages of a call sum to it, and so do its busy time and its gap; a file
+in which they do not is broken.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reports.records.document import Document, Facts
-from reports.records.fields import LARGEST, Count, Name, Schema, Text
+from reports.records.document import Document, Environment
+from reports.records.fields import LARGEST, Count, Name, Prose, Schema
 
 SUMS_WITHIN = 1e-6
 
@@ -23,10 +23,10 @@ Mean = Annotated[float, Field(ge=0, le=LARGEST)]  # pieces of work per call
 
 
 class StagePart(Schema):
-    """One stage's share of a call: seconds, and how many pieces of work it started.
+    """One stage of a call: its seconds, and how many pieces of work it started.
 
-    A piece of work is a kernel, copy or fill on a GPU, each node of a replayed graph included, and on a CPU an
-    operator that no other operator called.
+    On a GPU a piece of work is a kernel, copy or fill, also as a node of a replayed graph; on a CPU it is an operator
+    that no other operator called.
     """
 
     seconds: Time
@@ -34,7 +34,7 @@ class StagePart(Schema):
 
 
 class Operator(Schema):
-    """All work of one name: seconds of its own and number of executions, per call.
+    """All work of one name: its self time in seconds and its number of executions, per call.
 
     `where` is `cpu` for torch's operators, `gpu` for kernels, copies and fills, else the provider of a node.
     """
@@ -45,17 +45,27 @@ class Operator(Schema):
     count: Mean
 
 
-class Profile(Schema):
-    """One form at one number of rows: means over `calls`, or over replays of a CUDA graph for `graph`.
-
-    `busy` is the seconds in which any operator runs (CPU) or any kernel (GPU), `gap` the others. `host` is on a GPU the
-    seconds until the last launch returns, `overlap` of them while the device is busy. `nodes` of an engine on a GPU
-    take the host's time. `told_by` says what the stages were told by. `traces` are paths as seen from the file.
-    """
+class ProfiledForm(Schema):
+    """A form at N = `rows`; if `graph`, replayed as a CUDA graph."""
 
     form: Name
     rows: Count
     graph: bool = False
+
+    @property
+    def label(self) -> str:
+        """The form, and whether it is replayed."""
+        return f"{self.form} (graph)" if self.graph else self.form
+
+
+class Profile(ProfiledForm):
+    """One form: means over `calls`, or over replays.
+
+    `busy` is how long any operator (CPU) or kernel (GPU) runs, `gap` the rest. On a GPU `host` is the time until the
+    last launch returns, and `overlap` the part of it in which the device is busy. `nodes` of an engine on a GPU take
+    the host's time. `told_by` says how the stages were told apart. `traces` are paths relative to the file.
+    """
+
     calls: Annotated[int, Field(ge=1, le=10**9)]
     told_by: ToldBy
     seconds: Annotated[float, Field(gt=0, le=LARGEST)]
@@ -67,7 +77,7 @@ class Profile(Schema):
     parts: dict[Stage, StagePart]
     operators: Annotated[tuple[Operator, ...], Field(max_length=10_000)]
     nodes: Annotated[tuple[Operator, ...], Field(max_length=10_000)] = ()
-    traces: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
+    traces: Annotated[tuple[Prose, ...], Field(max_length=100)] = ()
 
     @model_validator(mode="after")
     def _check_sums(self) -> Self:
@@ -80,13 +90,8 @@ class Profile(Schema):
             if not isclose(total, whole, rel_tol=SUMS_WITHIN, abs_tol=SUMS_WITHIN * self.seconds):
                 raise ValueError(f"{name} do not sum up")
         if self.overlap > min(self.host, self.busy) + SUMS_WITHIN * self.seconds:
-            raise ValueError("overlap is longer than what overlaps")
+            raise ValueError("overlap is longer than host or busy")
         return self
-
-    @property
-    def label(self) -> str:
-        """The form, and whether it is replayed."""
-        return _label(self.form, self.graph)
 
     @property
     def by_its_engine(self) -> bool:
@@ -98,18 +103,10 @@ class Profile(Schema):
         return self.parts[stage].seconds / self.seconds if stage in self.parts else 0.0
 
 
-class LeftOut(Schema):
+class LeftOut(ProfiledForm):
     """A form without a profile, and why."""
 
-    form: Name
-    rows: Count
-    graph: bool = False
-    reason: Text
-
-    @property
-    def label(self) -> str:
-        """The form, and whether it is replayed."""
-        return _label(self.form, self.graph)
+    reason: Prose
 
 
 class ProfileFile(Document):
@@ -120,10 +117,10 @@ class ProfileFile(Document):
     kind: Literal["profile"]
     checkpoint: Name
     head: Name
-    policy: Text = ""
+    policy: Prose = ""
     dtype: Name
     runs_on: Literal["cpu", "cuda"]
-    versions: Facts = Field(default_factory=dict)
+    versions: Environment = Field(default_factory=dict)
     profiles: Annotated[tuple[Profile, ...], Field(min_length=1, max_length=2_000)]
     left_out: Annotated[tuple[LeftOut, ...], Field(max_length=2_000)] = ()
 
@@ -132,7 +129,3 @@ class ProfileFile(Document):
         """The head and its dtype."""
         routing = f"{self.policy} routing" if self.policy else ""
         return ", ".join(filter(None, (f"{self.checkpoint} ({self.head} head)", routing, self.dtype)))
-
-
-def _label(form: str, graph: bool) -> str:
-    return f"{form} (graph)" if graph else form

@@ -6,16 +6,16 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reports.records.document import Document, Facts
+from reports.records.document import Document, Environment
 from reports.records.fields import Count, Name, Schema
-from reports.records.record import SHORTEST, Block, ClockName, Seconds
+from reports.records.record import SHORTEST, BlockNumber, ClockName, Seconds
 
 Samples = Annotated[tuple[Seconds, ...], Field(max_length=100_000)]
-Blocks = Annotated[tuple[Block, ...], Field(max_length=100_000)]
+Blocks = Annotated[tuple[BlockNumber, ...], Field(max_length=100_000)]
 
 
 class SelfComparison(Schema):
-    """Samples in seconds of two sides and the block of each; side b takes 1 + `slowdown` times as long as side a."""
+    """Samples of two sides in seconds, each with its block; side b takes 1 + `slowdown` times as long as side a."""
 
     slowdown: Annotated[float, Field(ge=0, le=10)]
     head: Name
@@ -45,7 +45,7 @@ class SelfTest(Document):
     written_by: ClassVar[str] = "self-test"
 
     kind: Literal["self-test"]
-    versions: Facts = Field(default_factory=dict)
+    versions: Environment = Field(default_factory=dict)
     neighbour: bool
     seconds: Seconds
     seed: int

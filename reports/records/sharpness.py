@@ -10,7 +10,19 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from reports.records.document import Document
-from reports.records.fields import Count, Counts, Name, NotNegative, Number, Numbers, Schema, Share, Text, check_lengths
+from reports.records.fields import (
+    Count,
+    Counts,
+    Name,
+    NotNegative,
+    NullsLeftOut,
+    Number,
+    Numbers,
+    Prose,
+    Schema,
+    Share,
+    check_lengths,
+)
 from reports.records.record import Seconds
 
 
@@ -24,8 +36,8 @@ class Eigenvalue(Schema):
 class Trace(Schema):
     """The Hessian's trace, estimated from random probes.
 
-    `standard_error` is that of the mean, widened by what Student's t has over the normal distribution at 95 % if the
-    probes are few. `stopped_by` says whether the error was small enough or the probes ran out.
+    `standard_error` is that of the mean; with few probes it is widened by the ratio of Student's t to the normal
+    quantile at 95 %. `stopped_by` says whether the error was small enough or the probes ran out.
     """
 
     value: Number
@@ -53,7 +65,7 @@ class BlockCurvature(Schema):
 class Density(Schema):
     """The spectral density of the whole Hessian on a grid of eigenvalues.
 
-    It comes from `probes` random vectors, each with `steps` steps of Lanczos' method.
+    It comes from `probes` random vectors with `steps` Lanczos steps each.
     """
 
     grid: Numbers
@@ -70,7 +82,7 @@ class Density(Schema):
 class LossLine(Schema):
     """The loss along one unit direction; `rerouted` rows take another route than at alpha = 0.
 
-    `second_difference` is read off the losses or slopes and owes nothing to the Hessian; `curvature` is v^T H v.
+    `second_difference` is computed from the losses or slopes, without the Hessian; `curvature` is v^T H v.
     """
 
     direction: Name
@@ -108,14 +120,14 @@ class Surface(Schema):
 
 
 class WorstCase(Schema):
-    """The largest increase of the loss that was found within `radius`, and how many rows then take another route."""
+    """The largest increase of the loss within `radius`, and how many rows then take another route."""
 
     radius: NotNegative
     loss_increase: Number
     rerouted: Count
 
 
-class SharpnessPart(Schema):
+class SharpnessPart(NullsLeftOut):
     """One checkpoint on one subset of images. `agreement`: relative difference of two evaluations of the loss."""
 
     subset: Name
@@ -130,15 +142,7 @@ class SharpnessPart(Schema):
     surface: Surface | None = None
     sam: Annotated[tuple[WorstCase, ...], Field(max_length=200)] = ()
     adaptive: Annotated[tuple[WorstCase, ...], Field(max_length=200)] = ()
-    notes: Annotated[tuple[Text, ...], Field(max_length=200)] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_blanks(cls, value: Any) -> Any:
-        """Take null for what it means: that piece is missing."""
-        if isinstance(value, dict):
-            return {name: field for name, field in value.items() if field is not None}
-        return value
+    notes: Annotated[tuple[Prose, ...], Field(max_length=200)] = ()
 
     @property
     def whole(self) -> BlockCurvature | None:
@@ -147,7 +151,7 @@ class SharpnessPart(Schema):
 
 
 class Sharpness(Document):
-    """One checkpoint's curvature. `preset` is that of its training; `settings` has all that decides the numbers."""
+    """One checkpoint's curvature. `preset` is that of its training; `settings` holds all that decides the numbers."""
 
     written_by: ClassVar[str] = "sharpness"
 
@@ -161,6 +165,6 @@ class Sharpness(Document):
     loss: str = "cross-entropy"
     dtype: str = ""
     seed: Count | None = None
-    notes: Annotated[tuple[Text, ...], Field(max_length=200)] = ()
+    notes: Annotated[tuple[Prose, ...], Field(max_length=200)] = ()
     settings: dict[str, Any] | None = None
     parts: Annotated[tuple[SharpnessPart, ...], Field(min_length=1, max_length=20)]

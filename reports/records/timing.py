@@ -1,7 +1,7 @@
-"""Files of targets from before these were results like any other: what each case took, or why it has no time.
+"""Target files of older versions: what each case took, or why it has no time.
 
 A case is one peer (a way of computing the layer, or an anchor to compare with) on one layer, number of rows, dtype
-and routing, seen by one clock with warm or cold caches. `reports.targets.run` makes ordinary cases of them.
+and routing, by one clock, with warm or cold caches. `reports.targets.run` turns them into ordinary cases.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from reports.records.record import SHORTEST, Block, Count, NotNegative, Seconds, Status
+from reports.records.fields import Count
+from reports.records.record import SHORTEST, Amount, BlockNumber, Seconds, Status
 
 Kind = Literal["measured", "rehearsal", "predicted"]
 
@@ -22,7 +23,7 @@ class Timing(BaseModel):
         group: Name of the group that it is measured in.
         group_id: Cases measured interleaved in one go share it; only these are paired by block.
         layer: Its name; `rows` is N, `rows_per_expert` the mean number of rows of an expert, N k / E.
-        routing: How rows spread over experts: evenly, by Zipf's law, or one expert in every row.
+        routing: How rows spread over experts: evenly, by Zipf's law, or with one expert in every row.
         clock: "graph" is the time between two device events around a CUDA graph's replay, "call" what a caller waits.
         cache: "warm" right after the same work; "cold" after a write that is larger than the L2 cache.
         samples: Seconds, in the order taken; `blocks` the block of each.
@@ -37,7 +38,7 @@ class Timing(BaseModel):
     group_id: str = ""
     layer: str
     rows: Count
-    rows_per_expert: NotNegative
+    rows_per_expert: Amount
     dtype: Literal["float32", "float16", "bfloat16"]
     routing: Literal["balanced", "zipf", "hot"]
     peer: str
@@ -46,7 +47,7 @@ class Timing(BaseModel):
     status: Status | Literal["predicted"]
     reason: str = ""
     samples: list[Annotated[Seconds, Field(ge=SHORTEST)]] = []
-    blocks: list[Block] = []
+    blocks: list[BlockNumber] = []
     flops: Count = 0
     least_bytes: Count = 0
     setup: Seconds | None = None
@@ -60,7 +61,7 @@ class Timing(BaseModel):
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
         if len(self.samples) != len(self.blocks) or self.timed != bool(self.samples):
-            raise ValueError("a case with a time, and no other, has samples, each with its block")
+            raise ValueError("a case has samples, each with its block, if and only if it has a time")
         return self
 
     @property

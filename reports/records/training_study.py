@@ -17,8 +17,8 @@ from reports.records.record import Seconds
 class Epoch(Schema):
     """One row of a training's history: losses and entropies in nats, accuracies 0 to 1.
 
-    From `utilisation` on it says how a mixture used its experts on the validation images, as
-    `models.classifier.evaluate.routing_statistics` defines it; a dense head has none of that. `class_load` (C, E) and
+    The fields from `utilisation` on say how a mixture used its experts on the validation images; they are defined at
+    `models.classifier.evaluate.routing_statistics`, and a dense head has none of them. `class_load` (C, E) and
     `load` (E,) are shares of assignments, and each row of `class_load` sums to one.
     """
 
@@ -80,7 +80,7 @@ class TrainingStudy(Document):
 
 
 class TrainingHistory(Document):
-    """`history.json`: one training, finished or not; what it is stands in its `config`."""
+    """`history.json`: one training, finished or not, described by its `config`."""
 
     written_by: ClassVar[str] = "train"
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from reports.numbers import units
 from reports.numbers.stats import Estimate
 from reports.output import markdown
-from reports.output.blocks import Block, Column, Details, Items, PageOnly, Reason, Section, Table, Text
-from reports.reading.load import Case
+from reports.output.blocks import Block, Details, Items, PageOnly, Reason, Section, Table, Text, numeric, worded
+from reports.reading.load import Case, record_of
 from reports.records.record import CaseRecord, Status
-from reports.targets.run import Run, record_of
-from reports.targets.targets import Finding, Number, Target, Verdict, evaluate
+from reports.targets.run import TargetRun
+from reports.targets.targets import Ratio, Reach, Target, TargetResult, evaluate
 
 KIND = {
     "measured": f"Measured; every number is a ratio of medians within one interleaved group, with a {units.INTERVAL}.",
@@ -23,8 +23,17 @@ KIND = {
 }
 
 
-def targets_section(runs: Sequence[Run]) -> Section | None:
-    """Return what each run says of each target, every number behind it, and what has no time; None without runs."""
+_VERDICTS = (
+    *worded("target", "dtype, caches"),
+    *numeric("worst", "interval", "reach", "beyond"),
+    *worded("verdict"),
+    *numeric("numbers"),
+)
+_NUMBERS = (*worded("target", "dtype, caches", "group"), *numeric("number", "interval"), *worded("verdict"))
+
+
+def targets_section(runs: Sequence[TargetRun]) -> Section | None:
+    """Return each run's verdict on each target, every number behind it, and what has no time; None without runs."""
     if not runs:
         return None
     return Section(
@@ -33,31 +42,31 @@ def targets_section(runs: Sequence[Run]) -> Section | None:
         [block for run in runs for block in _blocks(run)],
         heading="Targets of the kernels",
         reading="our kernels beside their peers on layers of the paper and of large models. A target holds if all of "
-        "its numbers do, each by the worse end of its interval, so the worst one stands for it.",
+        "its numbers do, each by the worse end of its interval, so the worst one is shown.",
         findings=[_sentence(run) for run in runs],
     )
 
 
-def render(run: Run) -> str:
-    """Return a run as a Markdown page of its own."""
+def render(run: TargetRun) -> str:
+    """Return a run as a Markdown page."""
     section = targets_section([run])
     return markdown.rendered(section, whole=True) if section else ""
 
 
-def _blocks(run: Run) -> list[Block]:
-    findings = evaluate(run)
+def _blocks(run: TargetRun) -> list[Block]:
+    results = evaluate(run)
     versions = run.environment.get("versions")
     facts = {name: value for name, value in run.environment.items() if value and name != "versions"}
     facts |= versions if isinstance(versions, dict) else {}
     verdicts = Table(
         f"Each target, by the worst of its numbers, {run.kind}",
-        tuple(Column(title, numeric) for title, numeric in _VERDICTS.items()),
-        tuple(_verdict_row(finding, run) for finding in findings),
+        _VERDICTS,
+        tuple(_verdict_row(result, run) for result in results),
     )
     numbers = Table(
         "Every number",
-        tuple(Column(title, numeric) for title, numeric in _NUMBERS.items()),
-        tuple(_number_row(finding, number, run) for finding in findings for number in finding.numbers),
+        _NUMBERS,
+        tuple(_number_row(result, number, run) for result in results for number in result.numbers),
     )
     untimed = sum(not isinstance(entry, Case) for entry in run.entries)
     without = Details(f"Without a time: {untimed} of {len(run.entries)} cases", _reasons(run))
@@ -70,88 +79,69 @@ def _blocks(run: Run) -> list[Block]:
     ]
 
 
-def summary(run: Run) -> str:
+def summary(run: TargetRun) -> str:
     """Return the verdicts as plain lines, for a terminal."""
     lines = [KIND[run.kind]]
-    for finding in evaluate(run):
-        target, worst = finding.target, finding.worst
+    for result in evaluate(run):
+        target, worst = result.target, result.worst
         value = _value(target, worst, run) or "-"
-        limits = f"{_sign(target)} {_figure(target, target.reach)}"
-        counted = f"{finding.measured} of {len(finding.numbers)}"
-        lines.append(
-            f"{_verdict(finding.verdict, run)}: {target.name} ({_setting(finding)}): {value}, {limits}, {counted}"
-        )
+        counted = f"{result.measured} of {len(result.numbers)}"
+        numbers = f"{value}, {_limit(target, target.reach)}, {counted}"
+        lines.append(f"{_verdict(result.verdict, run)}: {target.name} ({_setting(result)}): {numbers}")
     return "\n".join(lines)
 
 
-_VERDICTS = {
-    "target": False,
-    "dtype, caches": False,
-    "worst": True,
-    "interval": True,
-    "reach": True,
-    "beyond": True,
-    "verdict": False,
-    "numbers": True,
-}
-_NUMBERS = {"target": False, "dtype, caches": False, "group": False, "number": True, "interval": True, "verdict": False}
+def _sentence(run: TargetRun) -> str:
+    verdicts = [result.verdict for result in evaluate(run)]
+    tally = [f"{count} {verdict}" for verdict in Reach if (count := verdicts.count(verdict))]
+    start = {"measured": "Of", "rehearsal": "In a rehearsal, on a CPU, of", "predicted": "Predicted of"}
+    return f"{start[run.kind]} {units.plural(len(verdicts), 'target')}: {units.listing(tally)}."
 
 
-def _sentence(run: Run) -> str:
-    verdicts = [finding.verdict for finding in evaluate(run)]
-    told = [f"{count} {verdict}" for verdict in Verdict if (count := verdicts.count(verdict))]
-    kind = {
-        "measured": "Of",
-        "rehearsal": "In a rehearsal, on a CPU, of",
-        "predicted": "Predicted of",
-    }
-    return f"{kind[run.kind]} {units.plural(len(verdicts), 'target')}: {units.listing(told)}."
-
-
-def _verdict_row(finding: Finding, run: Run) -> tuple[str, ...]:
-    target, worst = finding.target, finding.worst
+def _verdict_row(result: TargetResult, run: TargetRun) -> tuple[str, ...]:
+    target, worst = result.target, result.worst
     return (
         target.name,
-        _setting(finding),
+        _setting(result),
         _value(target, worst, run),
         _interval(target, worst.value if worst else None),
         _limit(target, target.reach),
         _limit(target, worst.beyond if worst else target.beyond),
-        _verdict(finding.verdict, run),
-        f"{finding.measured} of {len(finding.numbers)}",
+        _verdict(result.verdict, run),
+        f"{result.measured} of {len(result.numbers)}",
     )
 
 
-def _number_row(finding: Finding, number: Number, run: Run) -> tuple[str, ...]:
-    target = finding.target
+def _number_row(result: TargetResult, number: Ratio, run: TargetRun) -> tuple[str, ...]:
+    target = result.target
     value = _value(target, number, run) or number.missing
     verdict = _verdict(number.verdict, run)
-    return (target.name, _setting(finding), number.label, value, _interval(target, number.value), verdict)
+    return (target.name, _setting(result), number.label, value, _interval(target, number.value), verdict)
 
 
-def _reasons(run: Run) -> list[Reason]:
-    """Return why cases have no time, each reason once with the groups and forms that it holds for."""
+def _reasons(run: TargetRun) -> list[Reason]:
+    """Return why cases have no time: each reason once, with its groups and forms."""
     cases: dict[tuple[Status, str], dict[str, None]] = {}
     for name, entries in run.groups.items():
         for record in map(record_of, entries):
             if record.status is not Status.MEASURED:
                 head = "dense " if record.head == "dense" else ""
-                told = f"{name} {head}{record.form}{_seen(record)}"
-                cases.setdefault((record.status, record.reason), {})[told] = None
+                case = f"{name} {head}{record.form}{_error(record)}"
+                cases.setdefault((record.status, record.reason), {})[case] = None
     return [Reason(status, reason, tuple(names)) for (status, reason), names in cases.items()]
 
 
-def _seen(record: CaseRecord) -> str:
-    """Return the deviation of a case that has no time though it was right."""
+def _error(record: CaseRecord) -> str:
+    """Return the deviation of a case that was right but has no time."""
     right = record.error is not None and record.status is not Status.WRONG
     return f" (error {record.error:.1e})" if right else ""
 
 
-def _setting(finding: Finding) -> str:
-    return ", ".join(filter(None, (finding.dtype, finding.cache)))
+def _setting(result: TargetResult) -> str:
+    return ", ".join(filter(None, (result.dtype, result.cache)))
 
 
-def _value(target: Target, number: Number | None, run: Run) -> str:
+def _value(target: Target, number: Ratio | None, run: TargetRun) -> str:
     if number is None or number.value is None:
         return ""
     marked = " predicted" if run.kind == "predicted" else ""
@@ -165,20 +155,16 @@ def _interval(target: Target, value: Estimate | None) -> str:
 
 
 def _limit(target: Target, limit: float) -> str:
-    return f"{_sign(target)} {_figure(target, limit)}"
-
-
-def _sign(target: Target) -> str:
-    return "<=" if target.sense == "at most" else ">="
+    return f"{'<=' if target.sense == 'at most' else '>='} {_figure(target, limit)}"
 
 
 def _figure(target: Target, value: float) -> str:
     return f"{100 * value:.1f} %" if target.percent else f"{value:.2f}"
 
 
-def _verdict(verdict: Verdict, run: Run) -> str:
+def _verdict(verdict: Reach, run: TargetRun) -> str:
     if run.kind == "rehearsal":
         return "none, a rehearsal"
-    if verdict is Verdict.NOT_MEASURED and run.kind == "predicted":
+    if verdict is Reach.NOT_MEASURED and run.kind == "predicted":
         return "not predicted"
     return f"predicted: {verdict}" if run.kind == "predicted" else verdict

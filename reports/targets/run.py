@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from reports.errors import ReportError
-from reports.reading.load import Case, Entry, Results
+from reports.reading.load import Case, Entry, Results, record_of
 from reports.reading.visible import brief
 from reports.records.record import CaseRecord, Status
 from reports.records.timing import Kind, Timing, TimingRun
@@ -23,13 +23,13 @@ from reports.records.timing import Kind, Timing, TimingRun
 SUITES: Mapping[str, Kind] = {"targets": "measured", "targets-rehearsal": "rehearsal"}
 _FACTS = ("device_name", "cpu", "threads", "driver", "commit", "dirty")
 _FORMS = {"dense": "eager", "compile_dense": "compile_max", "compile_masked": "compile_max"}
-"""What older files call otherwise than by `triton` in the place of `ours`."""
+"""What else older files call by another name, beside `ours` for `triton`."""
 _SIZES = re.compile(r"(\S+): D (\d{1,9}), H (\d{1,9}), E (\d{1,9}), k (\d{1,9}), C (\d{1,9}), (\w+)")
 
 
 @dataclass(frozen=True)
-class Run:
-    """The cases of one run, those of one layer, N and dtype together under a name; `kind` says what they are worth."""
+class TargetRun:
+    """The cases of one run; `groups` holds those of one layer, N and dtype under a name."""
 
     kind: Kind
     environment: Mapping[str, Any]
@@ -42,35 +42,29 @@ class Run:
         return [entry for group in self.groups.values() for entry in group]
 
 
-def record_of(entry: Entry) -> CaseRecord:
-    """Return the record of a case, measured or not."""
-    return entry.record if isinstance(entry, Case) else entry
-
-
 def layer_of(record: CaseRecord) -> str:
-    """Return the layer of which a record's head is one."""
+    """Return the name of the layer that a record's head computes."""
     return record.checkpoint.removesuffix(f"-{record.head}")
 
 
-def runs(results: Results, older: Iterable[TimingRun] = ()) -> list[Run]:
-    """Return a run for each machine on which targets were measured or rehearsed, and for each older file."""
+def runs(results: Results, older: Iterable[TimingRun] = ()) -> list[TargetRun]:
+    """Return one run for each machine that measured or rehearsed targets, and one for each older file."""
     machines: dict[tuple[str, str], list[Entry]] = {}
-    entries: list[Entry] = [*results.cases, *results.not_measured]
-    for entry in entries:
+    for entry in (*results.cases, *results.not_measured):
         record = record_of(entry)
         if record.suite in SUITES:
             machines.setdefault((record.suite, record.device_name), []).append(entry)
-    measured = [_of_results(SUITES[suite], own) for (suite, _), own in machines.items()]
+    measured = [_of_results(SUITES[suite], entries) for (suite, _), entries in machines.items()]
     return [*measured, *(_of_timings(file) for file in older)]
 
 
-def _of_results(kind: Kind, entries: Sequence[Entry]) -> Run:
+def _of_results(kind: Kind, entries: Sequence[Entry]) -> TargetRun:
     records = [record_of(entry) for entry in entries]
     groups: dict[str, list[Entry]] = {}
     for entry, record in zip(entries, records, strict=True):
         groups.setdefault(f"{layer_of(record)}-n{record.rows}-{record.dtype}", []).append(entry)
-    facts = {name: getattr(records[0], name) for name in _FACTS}
-    return Run(kind, {**facts, "versions": records[0].versions}, list(dict.fromkeys(map(_sizes, records))), groups)
+    facts = {name: getattr(records[0], name) for name in (*_FACTS, "versions")}
+    return TargetRun(kind, facts, list(dict.fromkeys(map(_sizes, records))), groups)
 
 
 def _sizes(record: CaseRecord) -> str:
@@ -82,11 +76,8 @@ def _sizes(record: CaseRecord) -> str:
     return f"{sizes} ({origin})" if origin else sizes
 
 
-def _of_timings(file: TimingRun) -> Run:
-    """Return the run of an older file, whose cases have the names and sizes that it gives.
-
-    Raises `ReportError` for a case that can be none.
-    """
+def _of_timings(file: TimingRun) -> TargetRun:
+    """Return the run of an older file; raises `ReportError` for a broken case."""
     sizes = {match[1]: match for note in file.notes if (match := _SIZES.match(note))}
     groups: dict[str, list[Entry]] = {}
     for timing in file.timings:
@@ -96,7 +87,7 @@ def _of_timings(file: TimingRun) -> Run:
             group = brief(timing.group)
             raise ReportError(f"a run of targets has a broken case in the group {group}: measure it again.") from None
         groups.setdefault(timing.group, []).append(entry)
-    return Run(file.kind, file.environment, file.notes, groups)
+    return TargetRun(file.kind, file.environment, file.notes, groups)
 
 
 def _entry(timing: Timing, sizes: re.Match[str] | None) -> Entry:

@@ -1,8 +1,8 @@
-"""The targets of the kernels, as data, and what a run says about each: pure functions of its cases.
+"""The targets of the kernels, as data, and what a run says about each.
 
 Every number is shift + scale x median(over) / median(under) of two cases measured in the same interleaved group, with
-a bootstrap interval over their shared blocks. A target holds where all of its numbers do, by the worse end of each
-interval; so its verdict is that of the worst one.
+a bootstrap interval over their shared blocks. A target holds if all of its numbers do, by the worse end of each
+interval, so its verdict is that of the worst one.
 
 Letters: N rows, E experts, k experts per row.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from reports.numbers.stats import Estimate, ratio_of_medians
 from reports.reading.load import Case, Entry
 from reports.records.record import Cache, CaseRecord
-from reports.targets.run import Run, layer_of, record_of
+from reports.targets.run import TargetRun, layer_of, record_of
 
 HEAD = "paper"
 SPARSE = (
@@ -27,11 +27,16 @@ SPARSE = (
 )  # fmt: skip
 DENSE = ("eager", "compile_max")
 ATTAINED = 0.9
-"""Share of the attainable speed-up that goes beyond what was asked."""
+"""Reaching this share of the attainable speed-up is beyond what was asked."""
 
 
-class Verdict(StrEnum):
-    """What a run says of a target."""
+Layers = Sequence["LayerCases"]
+"""The cases of a run in one dtype, layer by layer."""
+Pairs = Callable[[Layers, Cache], Iterator["Pair"]]
+
+
+class Reach(StrEnum):
+    """How far a run gets with a target."""
 
     BEYOND = "beyond"
     REACHED = "reached"
@@ -41,9 +46,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two cases whose ratio is a number of a target; `label` says which cases, `missing` why there is no number.
+    """Two cases whose ratio is a number of a target; `label` names them, `missing` says why there is no number.
 
-    The number is shift + scale x median(over) / median(under). `beyond` replaces the target's own.
+    The number is shift + scale x median(over) / median(under). `beyond`, if any, replaces that of the target.
     """
 
     label: str
@@ -57,46 +62,46 @@ class Pair:
 
 @dataclass(frozen=True)
 class Target:
-    """A number to stay below ("at most") or above ("at least"), with what asks for more."""
+    """A limit for numbers, `reach`, and a stricter one, `beyond`; `sense` says on which side of them to stay."""
 
     name: str
     sense: Literal["at most", "at least"]
     reach: float
     beyond: float
-    pairs: Callable[[Contests, Cache], Iterator[Pair]]
+    pairs: Pairs
     percent: bool = False
     caches: tuple[Cache, ...] = ("warm", "cold")
 
 
 @dataclass(frozen=True)
-class Number:
+class Ratio:
     """One number of a target, with its verdict."""
 
     label: str
     value: Estimate | None
-    verdict: Verdict
+    verdict: Reach
     beyond: float
     missing: str = ""
 
 
 @dataclass(frozen=True)
-class Finding:
+class TargetResult:
     """A target in one dtype with warm or cold caches: its numbers, the worst first, those without a value last."""
 
     target: Target
     cache: Cache
     dtype: str
-    numbers: tuple[Number, ...]
+    numbers: tuple[Ratio, ...]
 
     @property
-    def worst(self) -> Number | None:
+    def worst(self) -> Ratio | None:
         """The number that decides, or None without any."""
         return next((number for number in self.numbers if number.value is not None), None)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Reach:
         """The verdict of the worst number."""
-        return self.worst.verdict if self.worst else Verdict.NOT_MEASURED
+        return self.worst.verdict if self.worst else Reach.NOT_MEASURED
 
     @property
     def measured(self) -> int:
@@ -105,23 +110,23 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Contest:
+class LayerCases:
     """The cases of one layer, N and dtype by head, form, routing, clock and cache; `record` is the first one's."""
 
     name: str
     record: CaseRecord
     entries: Mapping[tuple[str, str, str, str, str], Entry]
     replay: str
-    """The clock that stands for graphs: in a rehearsal, which has none, it is the wall clock."""
+    """The clock used for graphs: the wall clock in a rehearsal, which has no graphs."""
 
     @classmethod
-    def of(cls, name: str, entries: Sequence[Entry], replay: str) -> Contest:
-        """Return the contest of these `entries`, of which there is one at least."""
-        found: dict[tuple[str, str, str, str, str], Entry] = {}
+    def of(cls, name: str, entries: Sequence[Entry], replay: str) -> LayerCases:
+        """Return the layer of these `entries`, at least one."""
+        cases: dict[tuple[str, str, str, str, str], Entry] = {}
         for entry in entries:
             record = record_of(entry)
-            found[record.head, record.form, record.routing, record.clock, record.cache] = entry
-        return cls(name, record_of(entries[0]), found, replay)
+            cases[record.head, record.form, record.routing, record.clock, record.cache] = entry
+        return cls(name, record_of(entries[0]), cases, replay)
 
     def get(
         self, form: str, cache: Cache, clock: str = "graph", *, head: str = "sparse", routing: str = "balanced"
@@ -135,34 +140,20 @@ class Contest:
         return entry if isinstance(entry, Case) else None
 
 
-@dataclass(frozen=True)
-class Contests:
-    """The contests of a run in one dtype, and the anchors that it has once for all."""
+def _ratio(wanted: Callable[[CaseRecord], bool], over: str, under: str, clock: str = "graph") -> Pairs:
+    """Return the pairs time of `over` / time of `under`, for every `wanted` layer that has both planned."""
 
-    contests: Sequence[Contest]
-
-    def where(self, wanted: Callable[[CaseRecord], bool]) -> Iterator[Contest]:
-        """Yield the contests whose cases are `wanted`."""
-        return (contest for contest in self.contests if wanted(contest.record))
-
-    def first(self, form: str, cache: Cache) -> Case | None:
-        """Return the first case of a form, an anchor, in any contest."""
-        found = (contest.timed(form, cache) for contest in self.contests)
-        return next((case for case in found if case is not None), None)
-
-
-def _ratio(
-    wanted: Callable[[CaseRecord], bool], over: str, under: str, clock: str = "graph"
-) -> Callable[[Contests, Cache], Iterator[Pair]]:
-    """Return the pairs time of `over` / time of `under` in every contest that has both planned."""
-
-    def pairs(contests: Contests, cache: Cache) -> Iterator[Pair]:
-        for contest in contests.where(wanted):
-            found = [contest.get(form, cache, clock) for form in (over, under)]
-            if None not in found:
-                yield Pair(contest.name, found[0], found[1])
+    def pairs(layers: Layers, cache: Cache) -> Iterator[Pair]:
+        for layer in _where(layers, wanted):
+            above, below = layer.get(over, cache, clock), layer.get(under, cache, clock)
+            if above is not None and below is not None:
+                yield Pair(layer.name, above, below)
 
     return pairs
+
+
+def _where(layers: Layers, wanted: Callable[[CaseRecord], bool]) -> list[LayerCases]:
+    return [layer for layer in layers if wanted(layer.record)]
 
 
 def _head(record: CaseRecord) -> bool:
@@ -185,39 +176,35 @@ def _many_rows(record: CaseRecord) -> bool:
     return _large(record) and record.rows >= 8192
 
 
-def _eight_thousand_rows(record: CaseRecord) -> bool:
-    return _large(record) and record.rows == 8192
-
-
 def _e128(record: CaseRecord) -> bool:
     return (record.features, record.hidden, record.experts, record.k) == (2048, 768, 128, 8)
 
 
-def _best(contest: Contest, forms: Sequence[str], cache: Cache, head: str) -> Case | None:
+def _best(layer: LayerCases, forms: Sequence[str], cache: Cache, head: str) -> Case | None:
     """Return the case of a head with the least median in a graph."""
-    cases = (contest.timed(form, cache, head=head) for form in forms)
+    cases = (layer.timed(form, cache, head=head) for form in forms)
     timed = [case for case in cases if case is not None]
     return min(timed, key=lambda case: float(np.median(case.samples)), default=None)
 
 
-def _best_sparse_to_dense(contests: Contests, cache: Cache) -> Iterator[Pair]:
-    for contest in contests.where(_head):
-        if contest.get("eager", cache, head="dense") is None:
+def _best_sparse_to_dense(layers: Layers, cache: Cache) -> Iterator[Pair]:
+    for layer in _where(layers, _head):
+        if layer.get("eager", cache, head="dense") is None:
             continue
-        sparse, dense = _best(contest, SPARSE, cache, "sparse"), _best(contest, DENSE, cache, "dense")
+        sparse, dense = _best(layer, SPARSE, cache, "sparse"), _best(layer, DENSE, cache, "dense")
         if sparse is None or dense is None:
-            yield Pair(contest.name, None, None, missing="no time of a sparse or of a dense form")
+            yield Pair(layer.name, None, None, missing="no time of a sparse or of a dense form")
             continue
-        attainable = _attainable(contests, contest, dense, cache)
+        attainable = _attainable(layers, layer, dense, cache)
         beyond = None if attainable is None else min(1.0, 1 / (ATTAINED * attainable))
-        label = f"{contest.name}: {sparse.record.form} / dense {dense.record.form}"
+        label = f"{layer.name}: {sparse.record.form} / dense {dense.record.form}"
         yield Pair(label, sparse, dense, beyond=beyond)
 
 
-def _attainable(contests: Contests, contest: Contest, dense: Case, cache: Cache) -> float | None:
-    """Return floor(dense) / floor(sparse) on the anchors of the run, or None if one was not measured."""
-    sparse = contest.get("triton", cache)
-    empty, copy, peak = contest.timed("empty", cache), contests.first("copy", cache), contests.first("peak", cache)
+def _attainable(layers: Layers, layer: LayerCases, dense: Case, cache: Cache) -> float | None:
+    """Return floor(dense) / floor(sparse) by the anchors of the run, or None if one was not measured."""
+    sparse = layer.get("triton", cache)
+    empty, copy, peak = layer.timed("empty", cache), _first(layers, "copy", cache), _first(layers, "peak", cache)
     if sparse is None or empty is None or copy is None or peak is None:
         return None
     if not (copy.record.least_bytes and peak.record.flops):
@@ -232,26 +219,32 @@ def _attainable(contests: Contests, contest: Contest, dense: Case, cache: Cache)
     return floors[0] / floors[1]
 
 
-def _bandwidth(contests: Contests, cache: Cache) -> Iterator[Pair]:
-    for contest in contests.where(lambda record: _large(record) and record.rows <= 256):
-        copy, ours = (contest.get(form, cache) for form in ("copy", "triton"))
+def _first(layers: Layers, form: str, cache: Cache) -> Case | None:
+    """Return the first case of an anchor, which a run has once for all layers."""
+    cases = (layer.timed(form, cache) for layer in layers)
+    return next((case for case in cases if case is not None), None)
+
+
+def _bandwidth(layers: Layers, cache: Cache) -> Iterator[Pair]:
+    for layer in _where(layers, lambda record: _large(record) and record.rows <= 256):
+        copy, ours = (layer.get(form, cache) for form in ("copy", "triton"))
         if copy is not None and ours is not None and (copied := record_of(copy).least_bytes):
-            yield Pair(contest.name, copy, ours, scale=(record_of(ours).least_bytes or 0) / copied)
+            yield Pair(layer.name, copy, ours, scale=(record_of(ours).least_bytes or 0) / copied)
 
 
-def _skew(contests: Contests, cache: Cache) -> Iterator[Pair]:
-    for contest in contests.contests:
+def _skew(layers: Layers, cache: Cache) -> Iterator[Pair]:
+    for layer in layers:
         for routing, name in (("zipf1", "zipf"), ("hot", "hot")):
-            skewed = contest.get("triton", cache, routing=routing)
+            skewed = layer.get("triton", cache, routing=routing)
             if skewed is not None:
-                yield Pair(f"{contest.name}: {name}", skewed, contest.get("triton", cache))
+                yield Pair(f"{layer.name}: {name}", skewed, layer.get("triton", cache))
 
 
-def _besides_products(contests: Contests, cache: Cache) -> Iterator[Pair]:
-    for contest in contests.where(_eight_thousand_rows):
-        products, ours = (contest.get(form, cache) for form in ("triton_products", "triton"))
+def _besides_products(layers: Layers, cache: Cache) -> Iterator[Pair]:
+    for layer in _where(layers, lambda record: _large(record) and record.rows == 8192):
+        products, ours = (layer.get(form, cache) for form in ("triton_products", "triton"))
         if products is not None and ours is not None:
-            yield Pair(contest.name, products, ours, scale=-1.0, shift=1.0)
+            yield Pair(layer.name, products, ours, scale=-1.0, shift=1.0)
 
 
 TARGETS = (
@@ -288,47 +281,46 @@ TARGETS = (
         percent=True,
     ),
 )  # fmt: skip
-"""In the order of the issue that set them."""
 
 
-def evaluate(run: Run) -> list[Finding]:
-    """Return what `run` says of every target, for each dtype and state of the caches that it was asked in."""
+def evaluate(run: TargetRun) -> list[TargetResult]:
+    """Return what `run` says of every target, for each dtype and state of the caches that the target is about."""
     graphs = any(record_of(entry).clock == "graph" for entry in run.entries)
-    by_dtype: dict[str, list[Contest]] = {}
+    by_dtype: dict[str, list[LayerCases]] = {}
     for name, entries in run.groups.items():
-        contest = Contest.of(name, entries, "graph" if graphs else "wall")
-        by_dtype.setdefault(contest.record.dtype, []).append(contest)
-    findings: list[Finding] = []
+        layer = LayerCases.of(name, entries, "graph" if graphs else "wall")
+        by_dtype.setdefault(layer.record.dtype, []).append(layer)
+    results: list[TargetResult] = []
     for target in TARGETS:
         for cache in target.caches:
-            found = [_finding(target, cache, dtype, Contests(contests)) for dtype, contests in by_dtype.items()]
-            findings += [finding for finding in found if finding.numbers] or [Finding(target, cache, "", ())]
-    return findings
+            every = [_result(target, cache, dtype, layers) for dtype, layers in by_dtype.items()]
+            results += [result for result in every if result.numbers] or [TargetResult(target, cache, "", ())]
+    return results
 
 
-def _finding(target: Target, cache: Cache, dtype: str, contests: Contests) -> Finding:
-    numbers = [_number(target, pair) for pair in target.pairs(contests, cache)]
-    return Finding(target, cache, dtype, tuple(sorted(numbers, key=lambda number: _rank(target, number))))
+def _result(target: Target, cache: Cache, dtype: str, layers: Layers) -> TargetResult:
+    numbers = [_number(target, pair) for pair in target.pairs(layers, cache)]
+    return TargetResult(target, cache, dtype, tuple(sorted(numbers, key=lambda number: _rank(target, number))))
 
 
-def _rank(target: Target, number: Number) -> tuple[int, float]:
+def _rank(target: Target, number: Ratio) -> tuple[int, float]:
     """Return a key that puts the worst number first and those without a value last."""
     if number.value is None:
-        return (len(Verdict), 0.0)
-    order = [Verdict.MISSED, Verdict.REACHED, Verdict.BEYOND].index(number.verdict)
+        return (len(Reach), 0.0)
+    order = [Reach.MISSED, Reach.REACHED, Reach.BEYOND].index(number.verdict)
     return (order, number.value.value if target.sense == "at least" else -number.value.value)
 
 
-def _number(target: Target, pair: Pair) -> Number:
+def _number(target: Target, pair: Pair) -> Ratio:
     beyond = target.beyond if pair.beyond is None else pair.beyond
     over, under = pair.over, pair.under
     if not (isinstance(over, Case) and isinstance(under, Case)):
         lacking = [entry for entry in (over, under) if isinstance(entry, CaseRecord)]
         missing = pair.missing or "; ".join(f"{record.form}: {record.reason}" for record in lacking)
-        return Number(pair.label, None, Verdict.NOT_MEASURED, beyond, missing or "not planned")
+        return Ratio(pair.label, None, Reach.NOT_MEASURED, beyond, missing or "not planned")
     ratio = ratio_of_medians(over.samples, over.blocks, under.samples, under.blocks, over.interleaved_with(under))
     value = _shifted(ratio, pair.scale, pair.shift)
-    return Number(pair.label, value, _verdict(target, value, beyond), beyond)
+    return Ratio(pair.label, value, _verdict(target, value, beyond), beyond)
 
 
 def _shifted(ratio: Estimate, scale: float, shift: float) -> Estimate:
@@ -339,14 +331,10 @@ def _shifted(ratio: Estimate, scale: float, shift: float) -> Estimate:
     return Estimate(shift + scale * ratio.value, ends[0], ends[1], ratio.samples, ratio.blocks, ratio.paired)
 
 
-def _verdict(target: Target, value: Estimate, beyond: float) -> Verdict:
-    """Return how far `value` gets by the worse end of its interval, or by itself where it has none."""
-    if target.sense == "at most":
-        worse = value.value if value.high is None else value.high
-        holds = [worse <= limit for limit in (beyond, target.reach)]
-    else:
-        worse = value.value if value.low is None else value.low
-        holds = [worse >= limit for limit in (beyond, target.reach)]
-    if holds[1]:
-        return Verdict.BEYOND if holds[0] else Verdict.REACHED
-    return Verdict.MISSED
+def _verdict(target: Target, value: Estimate, beyond: float) -> Reach:
+    """Return how far `value` gets by the worse end of its interval, or by itself if it has none."""
+    end, sign = (value.high, 1) if target.sense == "at most" else (value.low, -1)
+    worse = sign * (value.value if end is None else end)
+    if worse > sign * target.reach:
+        return Reach.MISSED
+    return Reach.BEYOND if worse <= sign * beyond else Reach.REACHED

@@ -25,14 +25,14 @@ async function draw(figure) {
     const select = figure.querySelector("select");
     spec.datasets = unpacked(choices ? chosen[0].data : spec.datasets);
     const drawing = place.appendChild(document.createElement("div"));
-    drawing.ariaHidden = "true"; // the message of its place stands for all of its marks
+    drawing.ariaHidden = "true"; // the message of its place describes all of its marks
     const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: CONFIG };
     const { view } = await vegaEmbed(drawing, spec, options);
     const follow = () => show(figure, view, chosen[select.selectedIndex]);
     select?.addEventListener("change", follow);
     if (select?.selectedIndex) follow(); // picked before the chart came, or kept by the browser over a reload
   } catch (error) {
-    place.textContent = "This chart could not be drawn; its numbers stand in the tables.";
+    place.textContent = "This chart could not be drawn; its numbers are in the tables.";
     console.error(error);
   }
 }
@@ -79,7 +79,7 @@ function tableTools(form) {
   });
   const search = form.querySelector("input");
   const choices = [...form.querySelectorAll("select")];
-  const told = form.querySelector("output");
+  const status = form.querySelector("output");
 
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/);
@@ -91,7 +91,7 @@ function tableTools(form) {
       row.hidden = !fits;
       shown += fits;
     }
-    told.textContent = `${shown.toLocaleString("en")} of ${cases.length.toLocaleString("en")} cases`;
+    status.textContent = `${shown.toLocaleString("en")} of ${cases.length.toLocaleString("en")} cases`;
   }
 
   function sort(place) {
@@ -115,7 +115,7 @@ function tableTools(form) {
   for (const choice of choices) choice.addEventListener("change", filter);
   headings.forEach((heading, place) => heading.firstElementChild.addEventListener("click", () => sort(place)));
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.querySelector("button").addEventListener("click", () => copy(csv(), told));
+  form.querySelector("button").addEventListener("click", () => copy(csv(), status));
   filter();
 }
 
@@ -134,7 +134,7 @@ function field(text, isNumber) {
   return `"${guarded.replaceAll('"', '""')}"`;
 }
 
-async function copy(text, told) {
+async function copy(text, status) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
@@ -143,9 +143,9 @@ async function copy(text, told) {
     area.select();
     const copied = document.execCommand("copy");
     area.remove();
-    if (!copied) return void (told.textContent = "The browser refuses to copy.");
+    if (!copied) return void (status.textContent = "The browser refuses to copy.");
   }
-  told.textContent = "Copied.";
+  status.textContent = "Copied.";
 }
 
 for (const form of document.querySelectorAll("form[data-table]")) tableTools(form);

@@ -1,13 +1,13 @@
-"""The paper beside us: each published number, ours, and whether they agree, and if not why.
+"""The paper beside us: each published number, ours, whether they agree, and if not why.
 
-Only a run of the paper's own recipe, on its data and over all its epochs, counts as ours. Anything else is at most
-named for orientation.
+Only a run of the paper's recipe, on its data and over all its epochs, counts as ours. Others are at most named for
+orientation.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePath
@@ -16,15 +16,15 @@ from reports.numbers import units
 from reports.numbers.seeds import Spread, spread
 from reports.output.blocks import Section, Table, Text, numeric, without_blanks, worded
 from reports.records.record import CaseRecord
-from reports.records.sharpness import Sharpness, SharpnessPart
+from reports.records.sharpness import BlockCurvature, Sharpness
 from reports.records.training_study import Run
-from reports.speed.analysis import USUAL_POLICY
 from reports.training.paper import (
     BATCHES,
     DATA,
     DEFECTS,
     EPOCHS,
     HEADS,
+    POLICY,
     PUBLISHED,
     SUBSET_IMAGES,
     TOLERANCES,
@@ -36,23 +36,17 @@ from reports.training.training_section import Recipe
 
 PAPER, FIXED = "paper", "paper-fixed"
 AUGMENTATION, EIGENVALUES = 1, 8  # the defects that move a published number
-TOLD = "The defect is told below."
+EXPLAINED = "The defect is explained below."
 
 _COLUMNS = (
     *worded("number", "head"),
     *numeric("published", "ours", "seeds"),
     *worded("device", "tolerance", "verdict", "why, or how to run it"),
 )
-_CURVATURE: dict[Quantity, tuple[str, Callable[[SharpnessPart], float | None]]] = {
-    "largest eigenvalue, train": ("train", lambda part: part.whole.largest if part.whole else None),
-    "trace, train": ("train", lambda part: part.whole.trace.value if part.whole and part.whole.trace else None),
-    "largest eigenvalue, test": ("test", lambda part: part.whole.largest if part.whole else None),
-    "trace, test": ("test", lambda part: part.whole.trace.value if part.whole and part.whole.trace else None),
-}
 
 
 class Reproduction(StrEnum):
-    """What became of a published number; a defect's number follows the second."""
+    """What became of a published number; the second is followed by the defect's number."""
 
     REPRODUCED = "reproduced"
     DEFECT = "differs because of defect"
@@ -61,19 +55,12 @@ class Reproduction(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ours:
-    """Our figure, over seeds where it is trained, and what it was found on."""
-
-    found: Spread
-    device: str
-
-
-@dataclass(frozen=True)
 class Beside:
-    """A published number and ours; `reason` is the command where there is none."""
+    """A published number and ours with the device it comes from; without ours, `reason` is the command to get it."""
 
     published: Published
-    ours: Ours | None
+    ours: Spread | None
+    device: str
     verdict: Reproduction
     defect: int | None
     reason: str
@@ -91,7 +78,11 @@ def beside_section(recipes: Sequence[Recipe], sharpness: Sequence[Sharpness], re
     """
     published = [
         *(_trained(number, recipes, PAPER) for number in PUBLISHED if number.quantity in _TRAINED),
-        *(_curved(number, recipes, sharpness) for number in PUBLISHED if number.quantity in _CURVATURE),
+        *(
+            _curved(number, recipes, sharpness)
+            for number in PUBLISHED
+            if number.quantity.partition(",")[0] in _CURVATURE
+        ),
         *(_counted(number, recipes, records) for number in PUBLISHED if number.quantity in _COUNTED),
     ]
     corrected = [
@@ -111,7 +102,7 @@ def beside_section(recipes: Sequence[Recipe], sharpness: Sequence[Sharpness], re
             *(Text(f"Defect {number}: {DEFECTS[number]}") for number in used),
         ],
         reading="what arXiv 2601.15021 published, beside the same recipe here: mean and sample standard deviation over "
-        "seeds. Other recipes, data or lengths never count; where one is named, it is for orientation.",
+        "seeds. Other recipes, data or lengths never count; if one is named, it is for orientation.",
         findings=[_tally(published)],
     )
 
@@ -137,23 +128,23 @@ def _trained(number: Published, recipes: Sequence[Recipe], preset: str) -> Besid
     for recipe in recipes:
         same = (recipe.preset, recipe.data, recipe.epochs) == (preset, DATA, EPOCHS)
         if same and number.head in recipe.trials:
-            found = recipe.over_seeds(number.head, lambda run: measure(run) if _ended(run) else None)
-            if found:
-                devices = sorted({trial.device for trial in recipe.trials[number.head]} - {""})
-                return _judged(number, Ours(found, ", ".join(devices)), _training_cause(number, found, preset))
+            ours = recipe.over_seeds(number.head, lambda run: measure(run) if run.test_accuracy is not None else None)
+            if ours:
+                devices = {trial.device for trial in recipe.trials[number.head]}
+                return _judged(number, ours, devices, _training_cause(number, ours, preset))
     command = f"moegap train --head all --seeds 3 --preset {preset} --data {DATA} --out runs/{preset}"
     return _not_run(number, f"{command}{_orientation(number, recipes, measure)}")
 
 
-def _training_cause(number: Published, found: Spread, preset: str) -> tuple[int | None, str]:
+def _training_cause(number: Published, ours: Spread, preset: str) -> tuple[int | None, str]:
     """Return the defect that explains a difference, if one does, and the words for it."""
     if number.quantity == "batches/s in training":
         return None, "Another device and implementation; ours includes validation."
-    higher = found.mean > number.value
+    higher = ours.mean > number.value
     if preset == FIXED and (higher or number.quantity == "best epoch"):
-        return AUGMENTATION, TOLD
+        return AUGMENTATION, EXPLAINED
     if number.head != "dense":
-        return None, "No known defect explains this; defects 2 to 6, corrected here, do act on this head's gate."
+        return None, "No known defect explains this, but defects 2 to 6, corrected here, act on this head's gate."
     return None, "No known defect explains this: the recipe is the published one."
 
 
@@ -163,28 +154,33 @@ def _orientation(number: Published, recipes: Sequence[Recipe], measure: Callable
         return ""
     others = []
     for recipe in recipes:
-        found = recipe.over_seeds(number.head, measure) if number.head in recipe.trials else None
-        if found and (recipe.preset not in (PAPER, FIXED) or (recipe.data, recipe.epochs) != (DATA, EPOCHS)):
+        accuracy = recipe.over_seeds(number.head, measure) if number.head in recipe.trials else None
+        if accuracy and (recipe.preset not in (PAPER, FIXED) or (recipe.data, recipe.epochs) != (DATA, EPOCHS)):
             name = f"{recipe.preset} on {recipe.data}, {units.plural(recipe.epochs, 'epoch')}"
-            others.append(f"{name}, {units.percent_spread(found)}")
+            others.append(f"{name}, {units.percent_spread(accuracy)}")
     return f" (for orientation only: {'; '.join(others)})" if others else ""
 
 
+_CURVATURE: dict[str, Callable[[BlockCurvature], float | None]] = {
+    "largest eigenvalue": lambda block: block.largest,
+    "trace": lambda block: block.trace.value if block.trace else None,
+}
+
+
 def _curved(number: Published, recipes: Sequence[Recipe], sharpness: Sequence[Sharpness]) -> Beside:
-    subset, measure = _CURVATURE[number.quantity]
+    quantity, subset = number.quantity.split(", ")
     values, devices = [], set()
     for file in sharpness:
         if (file.head, file.data, _preset(file, recipes)) != (number.head, DATA, PAPER):
             continue
         for part in file.parts:
-            value = measure(part) if (part.subset, part.images) == (subset, SUBSET_IMAGES) else None
+            counts = (part.subset, part.images) == (subset, SUBSET_IMAGES)
+            value = _CURVATURE[quantity](part.whole) if counts and part.whole else None
             if value is not None:
                 values.append(value)
                 devices.add(file.device)
-    found = spread(values)
-    if found:
-        cause = (EIGENVALUES, TOLD)
-        return _judged(number, Ours(found, ", ".join(sorted(devices - {""}))), cause)
+    if ours := spread(values):
+        return _judged(number, ours, devices, (EIGENVALUES, EXPLAINED))
     command = f"moegap sharpness runs/{PAPER}/{number.head}-seed* --images {SUBSET_IMAGES} --out runs/{PAPER}/sharpness"
     return _not_run(number, f"{command} after the training above")
 
@@ -217,37 +213,34 @@ def _counted(number: Published, recipes: Sequence[Recipe], records: Sequence[Cas
     if value is None:
         return _not_run(number, "moegap bench --suite paper --out runs/paper.json")
     cause = (None, "No known defect explains this: it is counted from the same sizes.")
-    return _judged(number, Ours(Spread(value, None, 1), "counted"), cause)
+    return _judged(number, Spread(value, None, 1), {"counted"}, cause)
 
 
 def _trained_parameters(head: str, recipes: Sequence[Recipe]) -> float | None:
     for recipe in recipes:
         if recipe.preset in (PAPER, FIXED) and recipe.data == DATA and head in recipe.trials:
-            found = recipe.over_seeds(head, lambda run: run.parameters)
-            return found.mean if found else None
+            parameters = recipe.over_seeds(head, lambda run: run.parameters)
+            return parameters.mean if parameters else None
     return None
 
 
 def _of_papers_size(record: CaseRecord) -> bool:
     sizes = {"dense": (512, 1, 1), "soft": (64, 8, 8), "sparse": (64, 8, 2)}
     same = (record.hidden, record.experts, record.k) == sizes[record.head]
-    usual = record.policy in ("", USUAL_POLICY)
+    usual = record.policy in ("", POLICY)
     return same and usual and (record.part, record.features, record.classes) == ("head", 512, 10) and record.rows > 0
 
 
-def _judged(number: Published, ours: Ours, cause: tuple[int | None, str]) -> Beside:
-    if TOLERANCES[number.quantity].within(number.value, ours.found.mean):
-        return Beside(number, ours, Reproduction.REPRODUCED, None, "")
+def _judged(number: Published, ours: Spread, devices: set[str], cause: tuple[int | None, str]) -> Beside:
+    device = ", ".join(sorted(devices - {""}))
+    if TOLERANCES[number.quantity].within(number.value, ours.mean):
+        return Beside(number, ours, device, Reproduction.REPRODUCED, None, "")
     defect, reason = cause
-    return Beside(number, ours, Reproduction.DEFECT if defect else Reproduction.DIFFERS, defect, reason)
+    return Beside(number, ours, device, Reproduction.DEFECT if defect else Reproduction.DIFFERS, defect, reason)
 
 
 def _not_run(number: Published, command: str) -> Beside:
-    return Beside(number, None, Reproduction.NOT_RUN, None, command)
-
-
-def _ended(run: Run) -> bool:
-    return run.test_accuracy is not None
+    return Beside(number, None, "", Reproduction.NOT_RUN, None, command)
 
 
 def _tally(rows: Sequence[Beside]) -> str:
@@ -260,29 +253,26 @@ def _tally(rows: Sequence[Beside]) -> str:
 
 
 def _table(caption: str, rows: Sequence[Beside]) -> Table:
-    return without_blanks(Table(caption, _COLUMNS, _texts(rows)))
-
-
-def _texts(rows: Iterable[Beside]) -> tuple[tuple[str, ...], ...]:
-    return tuple(
+    cells = tuple(
         (
             row.published.quantity,
             row.published.head if row.published.head in HEADS else "",
             _figure(row.published.quantity, Spread(row.published.value, None, 1)),
-            _figure(row.published.quantity, row.ours.found) if row.ours else "",
-            units.count(row.ours.found.n) if row.ours and row.published.quantity not in _COUNTED else "",
-            row.ours.device if row.ours else "",
+            _figure(row.published.quantity, row.ours) if row.ours else "",
+            units.count(row.ours.n) if row.ours and row.published.quantity not in _COUNTED else "",
+            row.device,
             TOLERANCES[row.published.quantity].words,
             row.words,
             row.reason,
         )
         for row in rows
     )
+    return without_blanks(Table(caption, _COLUMNS, cells))
 
 
-def _figure(quantity: Quantity, found: Spread) -> str:
+def _figure(quantity: Quantity, value: Spread) -> str:
     if "accuracy" in quantity:
-        return units.percent_spread(found)
-    if quantity == "parameters of the head" or (quantity == "best epoch" and found.sd is None):
-        return units.count(round(found.mean))
-    return units.spread(found)
+        return units.percent_spread(value)
+    if quantity == "parameters of the head" or (quantity == "best epoch" and value.sd is None):
+        return units.count(round(value.mean))
+    return units.spread(value)

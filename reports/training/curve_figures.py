@@ -1,4 +1,4 @@
-"""The charts of trainings: one line a seed, thin, and their mean, thick.
+"""The charts of trainings: a thin line for each seed, and a thick one for their mean.
 
 Letters: C classes, E experts.
 """
@@ -15,8 +15,8 @@ from reports.output import canvas
 from reports.output.styles import Style
 from reports.records.training_study import Run
 
-MOST_EPOCHS = 200  # drawn; of longer trainings every second, third ... epoch
-MOST_WORDS = 16  # classes or experts up to which a cell of the heat map holds its number
+MOST_EPOCHS = 200  # drawn; longer trainings are thinned to every second, third ... epoch
+MOST_WORDS = 16  # if there are more classes or experts, cells of the heat map hold no number
 PARTS = ("train", "validation")
 DASHES = ([5, 3], [1, 0])
 Points = list[dict[str, Any]]
@@ -69,13 +69,13 @@ def routing_chart(
     """Draw one routing statistic, `field`, of every mixture against the epoch."""
     seeds: Points = []
     means: Points = []
-    for name, own in runs.items():
-        points = curve(own, field)
+    for name, group in runs.items():
+        points = curve(group, field)
         seeds += [{**point, "head": name, "line": f"{name} {point['seed']}"} for point in points]
         means += [{**point, "head": name} for point in mean_curve(points)]
     y = alt.Y("value:Q", scale=alt.Scale(zero=True), axis=alt.Axis(title=title, tickCount=5))
     colour, dash = canvas.colour(styles, "head"), canvas.dash(styles, "head")
-    alone = all(len(own) < 2 for own in runs.values())
+    alone = all(len(group) < 2 for group in runs.values())
     return canvas.finished(*_lines(seeds, means, colour, dash, _epochs(epochs), y, ["head:N"], alone))
 
 

@@ -23,6 +23,7 @@ Quantity = Literal[
 ]
 
 EPOCHS = 50
+POLICY = "top_k"  # of the sparse head
 DATA = "cifar10"
 SUBSET_IMAGES = 1_000
 BATCHES = 352  # an epoch's: 45,000 training images in batches of 128
@@ -41,6 +42,11 @@ DEFECTS = {
     9: "the loss sweep to 0.5 lies far outside the range in which curvature describes the loss.",
     10: "the efficiency script times 40 batches for 200, counts a batch of 16 as 256, and compares unequal heads.",
 }
+
+
+def head_name(head: str, policy: str | None) -> str:
+    """Return what a trained head is called: by its policy if that is not the paper's."""
+    return policy if head == "sparse" and policy and policy != POLICY else head
 
 
 @dataclass(frozen=True)

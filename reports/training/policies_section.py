@@ -1,12 +1,12 @@
 """The section on routing policies, and its answer: does a number of experts that varies per row pay?
 
-A policy is dynamic where the number of experts that serve a row depends on the row, fixed where every row asks for
-the same number. The answer weighs every policy of a side alike, seed by seed, so that a seed's luck counts once.
+A policy is dynamic if rows differ in how many experts they ask for, and fixed if all ask for the same number. The
+answer gives every policy of a side the same weight, seed by seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,55 +14,36 @@ import numpy as np
 from reports.numbers import stats, units
 from reports.numbers.seeds import INTERVAL, Difference, Spread, difference, spread
 from reports.output import canvas, legend
-from reports.output.blocks import (
-    Chart,
-    Grid,
-    Panel,
-    Section,
-    Table,
-    Text,
-    folded,
-    numeric,
-    without_blanks,
-    worded,
-)
-from reports.output.styles import CONTENDERS, Style, contenders
+from reports.output.blocks import Chart, Grid, Panel, Section, Table, Text, folded, numeric, without_blanks, worded
+from reports.output.styles import Style, contenders, heads_first
 from reports.records.policy_study import Latency, PolicyRun, PolicyStudy
 from reports.training import policy_figures as figures
 
-DYNAMIC = ("top_p", "threshold", "expert_choice")
-FIXED = ("top_k", "capacity")
-BASE = "top_k"
 EQUAL_WITHIN = 0.01  # parameters that differ by a smaller share count as equal
 
-Measure = Callable[[PolicyRun], float | None]
+Runs = Mapping[str, Sequence[PolicyRun]]
+"""Runs of a study by policy, one per seed."""
 
-_COLUMNS = (
-    *worded("policy"),
-    *numeric(
-        "seeds",
-        "test accuracy",
-        f"points beyond {BASE}",
-        "experts per row",
-        "spread over rows",
-        "load CV",
-        "dropped",
-        "rows without expert",
-        "gate entropy, nats",
-        "FLOPs per row",
-        "expert and class, nats",
-        "by chance",
-        "expert and domain, nats",
-        "by chance",
-        "parameters",
-    ),
+_MEASURES: tuple[tuple[str, str, Callable[[Spread | None], str]], ...] = (
+    ("experts per row", "experts_per_row_mean", units.spread),
+    ("spread over rows", "experts_per_row_std", units.spread),
+    ("load CV", "load_cv", units.spread),
+    ("dropped", "dropped", units.percent_spread),
+    ("rows without expert", "unserved", units.percent_spread),
+    ("gate entropy, nats", "gate_entropy", units.spread),
+    ("FLOPs per row", "flops_per_row", units.spread),
+    ("expert and class, nats", "class_information", units.spread),
+    ("by chance", "class_chance", units.spread),
+    ("expert and domain, nats", "domain_information", units.spread),
+    ("by chance", "domain_chance", units.spread),
 )
+"""The columns of the table that are means over seeds: title, field of a run, and how the mean is written."""
 _LATENCY = (*worded("policy", "form"), *numeric("rows", "median", units.INTERVAL, "n"), *worded("or why there is none"))
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Dynamic against fixed: the policies of each side, and the difference of their mean test accuracies."""
+class DynamicAgainstFixed:
+    """The policies of each side, and the difference of their mean test accuracies."""
 
     dynamic: tuple[str, ...]
     fixed: tuple[str, ...]
@@ -78,19 +59,18 @@ def policies_section(studies: Sequence[PolicyStudy]) -> Section | None:
         "policies",
         "Routing policies",
         [_panel(study) for study in studies],
-        reading="top_k and capacity give every row the same number of experts, capacity with a limit per expert; "
-        "top_p, threshold and expert_choice let the number vary per row. Small marks are seeds, large ones their "
-        "mean with one standard deviation on each side; up is more accurate, left is cheaper. Points beyond top_k "
-        f"carry a {INTERVAL} by Student’s t, not widened for the number of policies. Mutual information says how much "
-        "the expert tells of the class, or of the domain; by chance is what as many assignments give without any tie.",
+        reading="a fixed policy gives every row the same number of experts, as far as they have room; a dynamic "
+        "one varies it by row. Small marks are seeds, large ones their mean with one standard deviation on each side; "
+        f"up is more accurate, left is cheaper. Points beyond another policy carry a {INTERVAL} by Student’s t, not "
+        "widened for the number of policies. Mutual information says how much the expert tells of the class, or of the "
+        "domain; by chance is what as many assignments give without any tie.",
         findings=answers,
     )
 
 
 def _panel(study: PolicyStudy) -> Panel:
     runs = by_policy(study)
-    looks = contenders(runs)
-    caption = f"{title(study)}: mean and standard deviation over seeds"
+    styles = contenders(runs)
     latency = _latency_table(study)
     return Panel(
         title(study),
@@ -98,34 +78,30 @@ def _panel(study: PolicyStudy) -> Panel:
         [
             Text(answer(study)),
             *(Text(note, "note") for note in _notes(study, runs)),
-            legend.of_styles(looks, label="Policies"),
-            Grid(_charts(runs, looks)),
-            without_blanks(Table(caption, _COLUMNS, tuple(_rows(runs)))),
+            legend.of_styles(styles, label="Policies"),
+            Grid(_charts(runs, styles)),
+            without_blanks(_table(f"{title(study)}: mean and standard deviation over seeds", runs)),
             *([folded(latency)] if latency else []),
         ],
     )
 
 
-def _notes(study: PolicyStudy, runs: Mapping[str, Sequence[PolicyRun]]) -> Iterator[str]:
+def _notes(study: PolicyStudy, runs: Runs) -> Iterator[str]:
     """Yield the balance terms of the policies, and which runs failed."""
-    yield from _balance(runs)
+    terms = {
+        name: units.listing([f"{term} {weight:g}" for term, weight in group[0].balance.items()])
+        for name, group in runs.items()
+        if group[0].balance
+    }
+    if terms:
+        clauses = [
+            f"{units.listing([name for name in terms if terms[name] == words])} with {words}"
+            for words in dict.fromkeys(terms.values())
+        ]
+        yield f"Balance terms and their weights: {'; '.join(clauses)}; others with none."
     for failure in study.failed:
         reason = failure.reason or "no reason was recorded"
         yield f"{failure.policy} with seed {failure.seed} has no result: {reason}"
-
-
-def _balance(runs: Mapping[str, Sequence[PolicyRun]]) -> list[str]:
-    """Return which losses kept the experts of which policy in use, in one sentence; none where no run says."""
-    told = {
-        name: units.listing([f"{term} {weight:g}" for term, weight in own[0].balance.items()])
-        for name, own in runs.items()
-        if own[0].balance
-    }
-    clauses = [
-        f"{units.listing([name for name in told if told[name] == terms])} with {terms}"
-        for terms in dict.fromkeys(told.values())
-    ]
-    return [f"Balance terms and their weights: {'; '.join(clauses)}; others with none."] if clauses else []
 
 
 def title(study: PolicyStudy) -> str:
@@ -135,149 +111,138 @@ def title(study: PolicyStudy) -> str:
 
 
 def by_policy(study: PolicyStudy) -> dict[str, list[PolicyRun]]:
-    """Return the runs by policy, the known ones first; of a seed given twice the later run counts."""
-    order = [*CONTENDERS]
+    """Return the runs by policy, heads without one first; if a seed occurs twice, the later run counts."""
     chosen = {(run.policy, run.seed): run for run in study.runs}
-    names = {name for name, _ in chosen}
-    ranked = sorted(names, key=lambda name: (order.index(name) if name in order else 99, name))
-    return {name: [run for (policy, _), run in sorted(chosen.items()) if policy == name] for name in ranked}
+    names = heads_first(run.policy for run in study.runs)
+    return {name: [run for (policy, _), run in sorted(chosen.items()) if policy == name] for name in names}
 
 
-def contest(runs: Mapping[str, Sequence[PolicyRun]]) -> Contest | None:
-    """Return dynamic against fixed, or None where a side has no run.
+def sides(runs: Runs) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the dynamic policies and the fixed ones, as far as runs of sparse heads say what they are."""
+    dynamic = {name: {run.dynamic for run in group if run.head == "sparse"} for name, group in runs.items()}
+    return (
+        tuple(name for name, values in dynamic.items() if True in values),
+        tuple(name for name, values in dynamic.items() if values == {False}),
+    )
 
-    A side's accuracy for a seed is the mean over its policies; a seed counts where all policies of the side have it.
+
+def contest(runs: Runs) -> DynamicAgainstFixed | None:
+    """Return dynamic against fixed, or None if a side has no run.
+
+    A side's accuracy for a seed is the mean over its policies; a seed counts if all policies of the side have it.
     """
-    dynamic, fixed = (tuple(name for name in runs if _policy(name) in side) for side in (DYNAMIC, FIXED))
-    sides = [_side(runs, names) for names in (dynamic, fixed)]
-    found = difference(*sides) if dynamic and fixed else None
-    return Contest(dynamic, fixed, found) if found else None
+    dynamic, fixed = sides(runs)
+    if not dynamic or not fixed:
+        return None
+    gap = difference(_side(runs, dynamic), _side(runs, fixed))
+    return DynamicAgainstFixed(dynamic, fixed, gap) if gap else None
 
 
 def answer(study: PolicyStudy) -> str:
     """Return the answer to the question in words that its interval allows, and what it costs."""
     runs = by_policy(study)
-    found = contest(runs)
-    if found is None:
+    result = contest(runs)
+    if result is None:
         return _unanswered(runs)
-    return " ".join(filter(None, (_difference(found, _equality(runs, found)), _cost(runs, found))))
+    return " ".join(filter(None, (_difference(result, _equality(runs, result)), _cost(runs, result))))
 
 
-def _difference(found: Contest, equality: str) -> str:
-    gap = found.difference
-    sides = f"dynamic routing ({units.listing(found.dynamic)}) and fixed capacity ({units.listing(found.fixed)})"
+def _difference(result: DynamicAgainstFixed, equality: str) -> str:
+    gap = result.difference
+    dynamic, fixed = units.listing(result.dynamic), units.listing(result.fixed)
+    both = f"dynamic routing ({dynamic}) and fixed capacity ({fixed}) {equality}"
     if gap.low is None or gap.high is None:
         return (
-            f"Between {sides} {equality} the mean test accuracy differs by {units.points(gap.value)} points, dynamic "
+            f"Between {both} the mean test accuracy differs by {units.points(gap.value)} points, dynamic "
             f"minus fixed; {units.plural(gap.n, 'seed')} on a side allow no interval, so this decides nothing."
         )
     over = f"paired over {gap.n} seeds" if gap.paired else f"unpaired, {gap.n} seeds or more a side"
     interval = f"{INTERVAL} {units.points(gap.low)} to {units.points(gap.high)}, {over}"
     if not gap.clear:
         return (
-            f"No difference is shown between {sides} {equality}: the mean test accuracy differs by "
+            f"No difference is shown between {both}: the mean test accuracy differs by "
             f"{units.points(gap.value)} points, dynamic minus fixed ({interval}, which contains 0)."
         )
     word = "more" if gap.value > 0 else "less"
     return (
-        f"Dynamic routing ({units.listing(found.dynamic)}) is {word} accurate than fixed capacity "
-        f"({units.listing(found.fixed)}) {equality}: {units.points(gap.value)} points of mean test accuracy "
-        f"({interval}, which leaves out 0)."
+        f"Dynamic routing ({dynamic}) is {word} accurate than fixed capacity ({fixed}) {equality}: "
+        f"{units.points(gap.value)} points of mean test accuracy ({interval}, which leaves out 0)."
     )
 
 
-def _equality(runs: Mapping[str, Sequence[PolicyRun]], found: Contest) -> str:
-    sizes = {
-        run.parameters for name in (*found.dynamic, *found.fixed) for run in runs[name] if run.parameters is not None
-    }
+def _equality(runs: Runs, result: DynamicAgainstFixed) -> str:
+    names = (*result.dynamic, *result.fixed)
+    sizes = {run.parameters for name in names for run in runs[name] if run.parameters is not None}
     if not sizes:
         return "(parameters not recorded)"
-    if max(sizes) - min(sizes) > EQUAL_WITHIN * max(sizes):
-        return f"at unequal parameters ({units.span(sizes)})"
-    return f"at equal parameters ({units.span(sizes)})"
+    equal = max(sizes) - min(sizes) <= EQUAL_WITHIN * max(sizes)
+    return f"at {'equal' if equal else 'unequal'} parameters ({units.span(sizes)})"
 
 
-def _cost(runs: Mapping[str, Sequence[PolicyRun]], found: Contest) -> str:
-    """Say what both sides spend, for more experts per row buy accuracy on either."""
+def _cost(runs: Runs, result: DynamicAgainstFixed) -> str:
+    """Say what both sides spend: more experts per row buy accuracy under any policy."""
     clauses = []
-    for words, measure in (
-        ("experts per row", lambda run: run.experts_per_row_mean),
-        ("FLOPs per row", lambda run: run.flops_per_row),
-    ):
-        means = [_mean_over(runs, names, measure) for names in (found.dynamic, found.fixed)]
+    for words, field in (("experts per row", "experts_per_row_mean"), ("FLOPs per row", "flops_per_row")):
+        means = [_mean_over(runs, names, field) for names in (result.dynamic, result.fixed)]
         if None not in means:
             clauses.append(f"{units.quantity(means[0])} against {units.quantity(means[1])} {words}")
     return f"Dynamic against fixed, they run {units.listing(clauses)} on average." if clauses else ""
 
 
-def _unanswered(runs: Mapping[str, Sequence[PolicyRun]]) -> str:
-    sides = (("dynamic", DYNAMIC), ("fixed capacity", FIXED))
+def _unanswered(runs: Runs) -> str:
     missing = [
-        f"{words} ({', '.join(names)})" for words, names in sides if not any(_policy(run) in names for run in runs)
+        words for words, names in zip(("dynamic routing", "fixed capacity"), sides(runs), strict=True) if not names
     ]
-    if not missing:
-        missing = ["one side with all its policies on the same seed"]
     return (
         "Whether dynamic routing beats fixed capacity is not answered: there is no run of "
-        f"{units.listing(missing)}; `moegap policies` trains them all."
+        f"{units.listing(missing or ['one side with all its policies on the same seed'])}; "
+        "`moegap policies` trains them all."
     )
 
 
-def _policy(name: str) -> str:
-    """Return the policy of a contender, which its settings may follow, as in `top_p:mass=0.6`."""
-    return name.partition(":")[0]
-
-
-def _side(runs: Mapping[str, Sequence[PolicyRun]], names: Sequence[str]) -> dict[int, float]:
+def _side(runs: Runs, names: Sequence[str]) -> dict[int, float]:
     """Return the mean test accuracy over the policies `names`, for each seed that all of them have."""
-    tables = [{run.seed: run.test_accuracy for run in runs[name]} for name in names]
-    shared = set.intersection(*map(set, tables)) if tables else set()
+    tables = [_accuracies(runs[name]) for name in names]
+    shared = set.intersection(*map(set, tables))
     return {seed: float(np.mean([table[seed] for table in tables])) for seed in sorted(shared)}
 
 
-def _mean_over(runs: Mapping[str, Sequence[PolicyRun]], names: Sequence[str], measure: Measure) -> float | None:
-    """Return the mean over policies of their means over seeds, or None where a policy has no value."""
-    means = [found.mean for name in names if (found := _over_seeds(runs[name], measure))]
+def _accuracies(runs: Sequence[PolicyRun]) -> dict[int, float]:
+    return {run.seed: run.test_accuracy for run in runs}
+
+
+def _mean_over(runs: Runs, names: Sequence[str], field: str) -> float | None:
+    """Return the mean over policies of their means over seeds, or None if a policy has no value."""
+    spreads = [_over_seeds(runs[name], field) for name in names]
+    means = [each.mean for each in spreads if each]
     return float(np.mean(means)) if len(means) == len(names) else None
 
 
-def _over_seeds(runs: Sequence[PolicyRun], measure: Measure) -> Spread | None:
-    return spread([value for run in runs if (value := measure(run)) is not None])
+def _over_seeds(runs: Sequence[PolicyRun], field: str) -> Spread | None:
+    return spread([value for run in runs if (value := getattr(run, field)) is not None])
 
 
-def _rows(runs: Mapping[str, Sequence[PolicyRun]]) -> Iterable[tuple[str, ...]]:
-    base = {run.seed: run.test_accuracy for run in runs.get(BASE, ())}
-    for name, own in runs.items():
-        accuracies = {run.seed: run.test_accuracy for run in own}
-        dropped = _over_seeds(own, lambda run: run.dropped)
-        yield (
+def _table(caption: str, runs: Runs) -> Table:
+    """Return what each policy reached and cost, and how far it is beyond the first fixed one."""
+    base = next(iter(sides(runs)[1]), "")
+    columns = (
+        *worded("policy"),
+        *numeric("seeds", "test accuracy", f"points beyond {base}"),
+        *numeric(*(title for title, _, _ in _MEASURES)),
+        *numeric("parameters"),
+    )
+    rows = tuple(
+        (
             name,
-            units.count(len(own)),
-            units.percent_spread(_over_seeds(own, lambda run: run.test_accuracy)),
-            "" if name == BASE else _beyond(difference(accuracies, base)),
-            *(
-                units.spread(_over_seeds(own, measure))
-                for measure in (
-                    lambda run: run.experts_per_row_mean,
-                    lambda run: run.experts_per_row_std,
-                    lambda run: run.load_cv,
-                )
-            ),
-            units.percent_spread(dropped),
-            units.percent_spread(_over_seeds(own, lambda run: run.unserved)),
-            *(
-                units.spread(_over_seeds(own, measure))
-                for measure in (
-                    lambda run: run.gate_entropy,
-                    lambda run: run.flops_per_row,
-                    lambda run: run.class_information,
-                    lambda run: run.class_chance,
-                    lambda run: run.domain_information,
-                    lambda run: run.domain_chance,
-                )
-            ),
-            units.span(run.parameters for run in own),
+            units.count(len(group)),
+            units.percent_spread(_over_seeds(group, "test_accuracy")),
+            "" if name == base else _beyond(difference(_accuracies(group), _accuracies(runs.get(base, ())))),
+            *(write(_over_seeds(group, field)) for _, field, write in _MEASURES),
+            units.span(run.parameters for run in group),
         )
+        for name, group in runs.items()
+    )
+    return Table(caption, columns, rows)
 
 
 def _beyond(gap: Difference | None) -> str:
@@ -288,47 +253,42 @@ def _beyond(gap: Difference | None) -> str:
     return f"{units.points(gap.value)} ({units.points(gap.low)} to {units.points(gap.high)})"
 
 
-def _charts(runs: Mapping[str, Sequence[PolicyRun]], looks: Sequence[Style]) -> list[Chart]:
+def _charts(runs: Runs, styles: Sequence[Style]) -> list[Chart]:
     charts = []
-    for heading, axis, measure in (
-        ("Accuracy against operations", "FLOPs per row of the head", lambda run: run.flops_per_row),
-        ("Accuracy against experts per row", "experts per row, mean", lambda run: run.experts_per_row_mean),
+    for heading, axis, field in (
+        ("Accuracy against operations", "FLOPs per row of the head", "flops_per_row"),
+        ("Accuracy against experts per row", "experts per row, mean", "experts_per_row_mean"),
     ):
         points = [
             {"policy": name, "seed": run.seed, "cost": cost, "accuracy": run.test_accuracy}
-            for name, own in runs.items()
-            for run in own
-            if (cost := measure(run))
+            for name, group in runs.items()
+            for run in group
+            if (cost := getattr(run, field))
         ]
-        shown = [style for style in looks if any(point["policy"] == style.name for point in points)]
+        shown = [style for style in styles if any(point["policy"] == style.name for point in points)]
         if shown:
             chart = figures.accuracy_chart(points, axis, shown)
-            charts.append(Chart(heading, canvas.spec(chart), _message(runs, shown, axis, measure)))
+            charts.append(Chart(heading, canvas.spec(chart), _message(runs, shown, axis, field)))
     return charts
 
 
-def _message(runs: Mapping[str, Sequence[PolicyRun]], shown: Sequence[Style], axis: str, measure: Measure) -> str:
+def _message(runs: Runs, shown: Sequence[Style], axis: str, field: str) -> str:
     """Say each policy's accuracy and cost, the most accurate first."""
-    found = []
+    clauses = []
     for style in shown:
-        own = runs[style.name]
-        accuracy, cost = _over_seeds(own, lambda run: run.test_accuracy), _over_seeds(own, measure)
+        accuracy, cost = (_over_seeds(runs[style.name], name) for name in ("test_accuracy", field))
         if accuracy and cost:
-            found.append(
-                (accuracy.mean, f"{style.name} {units.percent_spread(accuracy)} at {units.quantity(cost.mean)}")
-            )
-    ranked = [words for _, words in sorted(found, key=lambda item: -item[0])]
+            words = f"{style.name} {units.percent_spread(accuracy)} at {units.quantity(cost.mean)}"
+            clauses.append((accuracy.mean, words))
+    ranked = [words for _, words in sorted(clauses, key=lambda clause: -clause[0])]
     return f"Test accuracy at {axis}, most accurate first: {'; '.join(ranked)}."
 
 
 def _latency_table(study: PolicyStudy) -> Table | None:
-    order = [*CONTENDERS]
-    found = sorted(
-        study.latency, key=lambda item: (order.index(item.policy) if item.policy in order else 99, item.policy)
-    )
-    rows = tuple(_latency_row(item, study.rows) for item in found)
+    order = heads_first(item.policy for item in study.latency)
+    items = sorted(study.latency, key=lambda item: order.index(item.policy))
     caption = f"Latency of one call of the head per form, wall clock; {study.device or 'device not recorded'}"
-    return Table(caption, _LATENCY, rows) if rows else None
+    return Table(caption, _LATENCY, tuple(_latency_row(item, study.rows) for item in items)) if items else None
 
 
 def _latency_row(item: Latency, rows: int | None) -> tuple[str, ...]:

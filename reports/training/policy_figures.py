@@ -1,4 +1,4 @@
-"""The charts of routing policies: what accuracy each buys, one dot a seed."""
+"""The charts of routing policies: what accuracy each buys, one dot per seed."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def accuracy_chart(points: Sequence[dict[str, Any]], title: str, styles: Sequenc
 
 def _mean(policy: str, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     accuracies = [point["accuracy"] for point in points]
-    found = seeds.spread(accuracies)
-    assert found is not None
-    sd = found.sd or 0.0
+    spread = seeds.spread(accuracies)
+    assert spread is not None
+    sd = spread.sd or 0.0
     return {
         "policy": policy,
         "cost": sum(point["cost"] for point in points) / len(points),
-        "accuracy": found.mean,
-        "low": found.mean - sd,
-        "high": found.mean + sd,
-        "seeds": found.n,
+        "accuracy": spread.mean,
+        "low": spread.mean - sd,
+        "high": spread.mean + sd,
+        "seeds": spread.n,
     }

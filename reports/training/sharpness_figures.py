@@ -1,7 +1,7 @@
 """The charts of curvature: the Hessian's spectrum, the loss along lines, and over a plane.
 
-Losses are drawn as their rise over the loss at the checkpoint, so that a small rise is seen. Letters: A, B steps of
-a plane.
+Losses are drawn as their rise over the loss at the checkpoint, so that a small rise can be seen. Letters: A, B steps
+of a plane.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from reports.output import canvas
 from reports.output.canvas import INK
 from reports.output.styles import Style, contenders
 from reports.records.sharpness import Density, LossLine, Sharpness, SharpnessPart, Surface
+from reports.training.paper import head_name
 
 MOST_POINTS = 200  # drawn of a spectrum
 DECADES = 7  # of a density below its peak
@@ -46,10 +47,10 @@ def density_chart(density: Density, style: Style) -> alt.LayerChart:
 
 
 def line_chart(lines: Sequence[LossLine], style: Style) -> alt.LayerChart:
-    """Draw the rise of the loss along lines of one range; hollow diamonds where rows take another route.
+    """Draw the rise of the loss along lines of one range; with hollow diamonds if rows take another route.
 
-    Where a line's curvature v^T H v is known, the parabola that it and the slope at zero predict is drawn in ink. It
-    is drawn only as high as the lines reach.
+    If a line's curvature v^T H v is known, the parabola that it and the slope at zero predict is drawn in ink, as high
+    as the lines reach.
     """
     points = [point for line in lines for point in rises(line)]
     names = [line.direction for line in lines]
@@ -77,7 +78,7 @@ def line_chart(lines: Sequence[LossLine], style: Style) -> alt.LayerChart:
 
 
 def parabola(line: LossLine) -> list[dict[str, Any]]:
-    """Return the rise that slope and curvature at zero predict at every alpha; none where either is unknown."""
+    """Return the rise that slope and curvature at zero predict at every alpha; none if either is unknown."""
     if line.curvature is None or len(line.alphas) < 3:
         return []
     alphas, rises = np.array(line.alphas), np.array(line.losses) - _at_zero(line)
@@ -93,7 +94,7 @@ def parabola(line: LossLine) -> list[dict[str, Any]]:
 
 
 def surface_chart(surface: Surface) -> alt.LayerChart:
-    """Draw the rise of the loss over a plane, (A, B), as a heat map; a dot where rows take another route."""
+    """Draw the rise of the loss over a plane, (A, B), as a heat map; with a dot if rows take another route."""
     middle = [int(np.argmin(np.abs(steps))) for steps in (surface.alphas, surface.betas)]
     zero = surface.losses[middle[0]][middle[1]]
     edges = [_edges(steps) for steps in (surface.alphas, surface.betas)]
@@ -145,8 +146,8 @@ def rises(line: LossLine) -> list[dict[str, Any]]:
 
 
 def plot(file: Sharpness) -> str | None:
-    """Return the spectral density, the lines and the plane of each subset as an SVG; None where there are none."""
-    (style,) = contenders([file.policy or file.head])
+    """Return the spectral density, the lines and the plane of each subset as an SVG; None if there are none."""
+    (style,) = contenders([head_name(file.head, file.policy)])
     specs = [(part, list(_specs(part, style))) for part in file.parts]
     rows = [_row(part, charts) for part, charts in specs if charts]
     if not rows:

@@ -1,7 +1,7 @@
 """The section on sharpness: curvature per block, the loss around each checkpoint, and how far to trust both.
 
-Whether a checkpoint can lie at a minimum is told from its gradient. Where no curvature exceeds the largest eigenvalue
-lambda, one step along the gradient lowers the loss by |g|^2 / (2 lambda) at least: a minimum leaves nothing to take.
+The gradient g shows whether a checkpoint can be at a minimum. If no curvature exceeds the largest eigenvalue lambda,
+one step along the gradient lowers the loss by at least |g|^2 / (2 lambda); at a minimum that is nothing.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from reports.output.blocks import (
 from reports.output.styles import Style, contenders
 from reports.records.sharpness import BlockCurvature, LossLine, Sharpness, SharpnessPart, WorstCase
 from reports.training import sharpness_figures as figures
+from reports.training.paper import head_name
 
-NEAR_MINIMUM = 0.01  # of the loss; where one step is sure of more, it is no minimum
+NEAR_MINIMUM = 0.01  # of the loss; if one step is sure to gain more, this is no minimum
 EIGENVALUES = 5
 
 _LINES = (
@@ -59,7 +60,7 @@ def sharpness_section(files: Sequence[Sharpness]) -> Section | None:
     """Return the table of all checkpoints, and a panel for each with each subset; None without files."""
     if not files:
         return None
-    looks = {style.name: style for style in contenders(_name(file) for file in files)}
+    styles = {style.name: style for style in contenders(head_name(file.head, file.policy) for file in files)}
     parts = [(file, part) for file in files for part in file.parts]
     rows = tuple(_summary_row(file, part) for file, part in parts)
     return Section(
@@ -68,11 +69,11 @@ def sharpness_section(files: Sequence[Sharpness]) -> Section | None:
         [
             without_blanks(Table("Every checkpoint and subset, over all parameters", _SUMMARY, rows)),
             Legend("Lines", _LINES),
-            *(_panel(file, part, looks[_name(file)]) for file, part in parts),
+            *(_panel(file, part, styles[head_name(file.head, file.policy)]) for file, part in parts),
         ],
-        reading="eigenvalues and trace are those of the Hessian of the mean loss, larger is sharper. Where curvature "
-        "is at most λ, one step along the gradient g lowers the loss by |g|²/2λ at least; a minimum leaves nothing "
-        "to take, so above 1 % of the loss a checkpoint is called none. The loss is smooth only as long as no row "
+        reading="eigenvalues and trace are those of the Hessian of the mean loss, larger is sharper. If curvature is "
+        "at most λ, one step along the gradient g lowers the loss by at least |g|²/2λ. At a minimum that is nothing; a "
+        "checkpoint that is sure of more than 1 % of the loss is at none. The loss is smooth only as long as no row "
         "takes another route.",
         findings=_curvature([part for _, part in parts]),
     )
@@ -94,12 +95,12 @@ def _curvature(parts: Sequence[SharpnessPart]) -> list[str]:
 
 
 def sentence(part: SharpnessPart) -> str:
-    """Return whether this is a minimum, as far as the gradient tells, and what happens to the routing around it."""
+    """Return whether this is a minimum, judged by the gradient, and how the routing changes around it."""
     return " ".join(filter(None, (_minimum(part), _quadratic(part.lines), _rerouting(part))))
 
 
 def gain(part: SharpnessPart) -> float | None:
-    """Return the share of the loss that one step along the gradient takes away at least, or None if unknown."""
+    """Return the share of the loss that one step along the gradient is sure to gain, or None if unknown."""
     whole = part.whole
     gradient = _gradient(part)
     largest = whole.largest if whole else None
@@ -136,7 +137,7 @@ def _quadratic(lines: Sequence[LossLine]) -> str:
 
 
 def _rerouting(part: SharpnessPart) -> str:
-    """Say how many rows take another route, for the loss is smooth only where none does."""
+    """Say how many rows take another route; the loss is smooth only if none does."""
     clauses = []
     for range_ in dict.fromkeys(line.range for line in part.lines):
         known = [rows for line in part.lines if line.range == range_ for rows in line.rerouted or ()]
@@ -239,14 +240,14 @@ def _tables(title: str, part: SharpnessPart) -> Iterable[Table]:
         rows = tuple(_block_row(block) for block in part.blocks)
         yield without_blanks(Table(f"{title}, by block", _BLOCKS, rows))
     if part.sam or part.adaptive:
-        worst = [*(_worst_row("worst case (SAM)", item) for item in part.sam)]
-        worst += [_worst_row("adaptive, scale-invariant", item) for item in part.adaptive]
-        yield Table(f"{title}, worst case within a radius", _WORST, tuple(worst))
+        kinds = (("worst case (SAM)", part.sam), ("adaptive, scale-invariant", part.adaptive))
+        worst = tuple(_worst_row(kind, item) for kind, items in kinds for item in items)
+        yield Table(f"{title}, worst case within a radius", _WORST, worst)
 
 
 def _block_row(block: BlockCurvature) -> tuple[str, ...]:
     ranked = sorted(block.eigenvalues, key=lambda eigenvalue: -eigenvalue.value)[:EIGENVALUES]
-    cells = [f"{units.quantity(found.value, 4)} ({units.deviation(found.residual) or 'unknown'})" for found in ranked]
+    cells = [f"{units.quantity(each.value, 4)} ({units.deviation(each.residual) or 'unknown'})" for each in ranked]
     trace = block.trace
     return (
         block.block,
@@ -254,7 +255,7 @@ def _block_row(block: BlockCurvature) -> tuple[str, ...]:
         *cells,
         *[""] * (EIGENVALUES - len(cells)),
         _trace(block),
-        "" if trace is None or trace.probes is None else units.count(trace.probes),
+        units.count(trace.probes) if trace else "",
         trace.stopped_by if trace else "",
         units.quantity(block.gradient_norm),
         "" if block.seconds is None else units.duration(block.seconds),
@@ -262,15 +263,13 @@ def _block_row(block: BlockCurvature) -> tuple[str, ...]:
 
 
 def _worst_row(kind: str, item: WorstCase) -> tuple[str, ...]:
-    rerouted = "" if item.rerouted is None else units.count(item.rerouted)
-    return (kind, units.quantity(item.radius), units.quantity(item.loss_increase), rerouted)
+    return (kind, units.quantity(item.radius), units.quantity(item.loss_increase), units.count(item.rerouted))
 
 
 def _trace(block: BlockCurvature) -> str:
     if block.trace is None:
         return ""
-    error = block.trace.standard_error
-    return units.quantity(block.trace.value) + ("" if error is None else f" ± {units.quantity(error, 2)}")
+    return f"{units.quantity(block.trace.value)} ± {units.quantity(block.trace.standard_error, 2)}"
 
 
 def _gradient(part: SharpnessPart) -> float | None:
@@ -282,9 +281,3 @@ def _gradient(part: SharpnessPart) -> float | None:
 def _share(share: float) -> str:
     """Return a share as a percentage, small ones too."""
     return f"{units.quantity(100 * share, 2)} %"
-
-
-def _name(file: Sharpness) -> str:
-    """Return whose look a checkpoint has."""
-    unusual = file.policy if file.head == "sparse" and file.policy != "top_k" else None
-    return unusual or file.head

@@ -1,13 +1,13 @@
-"""What studies add above the sections: what was trained and looked at, and on which machines."""
+"""What studies add at the top of a report: how much was trained and examined, and on which machines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from reports.numbers import units
 from reports.output.blocks import Facts
 from reports.reading.documents import Studies
+from reports.reading.validated import moment
 from reports.records.document import Document
 from reports.training.policies_section import by_policy
 from reports.training.training_section import Recipe
@@ -17,7 +17,7 @@ _FACTS = ("device", "cpu", "threads", "products", "platform", "python", "torch")
 
 
 def tally(recipes: Sequence[Recipe], studies: Studies) -> str:
-    """Return what was trained and looked at, in one sentence; "" without any study."""
+    """Return how much was trained and examined, in one sentence; "" without any study."""
     counts = (
         (sum(len(trials) for recipe in recipes for trials in recipe.trials.values()), "training", ""),
         (sum(len(runs) for study in studies.policies for runs in by_policy(study).values()), "policy run", ""),
@@ -28,25 +28,24 @@ def tally(recipes: Sequence[Recipe], studies: Studies) -> str:
 
 
 def machines(studies: Studies) -> list[Facts]:
-    """Return the facts of each environment, and when it made what."""
+    """Return the facts of each environment, and what it made when."""
     groups: dict[tuple[tuple[str, str], ...], list[Document]] = {}
     for file in studies.files:
         facts = tuple((name, file.environment[name]) for name in _FACTS if file.environment.get(name))
         groups.setdefault(facts, []).append(file)
-    found = []
+    tables = []
     for facts, files in groups.items():
         kinds = units.listing(list(dict.fromkeys(_KINDS[file.kind] for file in files)))
         dates = sorted({_moment(date) for file in files if (date := file.environment.get("date"))})
         made = (("made", " to ".join(dict.fromkeys((dates[0], dates[-1])))),) if dates else ()
         if rows := (*facts, *made):
-            found.append(Facts(kinds[0].upper() + kinds[1:], rows))
-    return found
+            tables.append(Facts(kinds[0].upper() + kinds[1:], rows))
+    return tables
 
 
 def _moment(date: str) -> str:
-    """Return a date to the minute where it is one, else as it stands."""
+    """Return a date to the minute, or as it is if it is none."""
     try:
-        time = datetime.fromisoformat(date)
+        return units.moment(moment(date))
     except ValueError:
         return date
-    return units.moment(time.astimezone(UTC) if time.tzinfo else time)

@@ -1,9 +1,10 @@
-"""The section on trainings: what the heads learned, how fast, and how their routing developed."""
+"""The section on trainings: how accurate each head became, how fast it learned, and how its routing developed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from reports.numbers import units
 from reports.numbers.seeds import Spread, spread
@@ -22,18 +23,21 @@ from reports.output.blocks import (
     without_blanks,
     worded,
 )
-from reports.output.styles import CONTENDERS, Style, contenders
+from reports.output.styles import Style, contenders, heads_first
 from reports.records.fields import ROUNDING
 from reports.records.training_study import Run, TrainingStudy
 from reports.training import curve_figures as figures
-from reports.training.paper import DEFECTS
+from reports.training.paper import DEFECTS, head_name
 
 STATISTICS = (
     ("utilisation", "experts in use, share", "Experts in use"),
     ("gate_entropy", "gate entropy, nats", "Entropy of the gate"),
     ("load_cv", "CV of the experts' load", "Imbalance of the load"),
 )
-MINIMISED = "On training images it is what was minimised: with label smoothing, balance terms and augmentation, if any."
+MINIMISED = (
+    "On training images it is the loss that was minimised, with label smoothing, balance terms and augmentation, if "
+    "any."
+)
 _CLASSES = (
     "each row is a class, each cell the share in percent of that class’s assignments that one expert serves; a row "
     "sums to 100. Experts have no order, so one seed is shown and none are averaged."
@@ -52,8 +56,8 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A run and the device it ran on."""
+class DeviceRun:
+    """A run, and the device that it ran on."""
 
     run: Run
     device: str
@@ -61,12 +65,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All runs of one recipe: preset, data and number of epochs; `trials` by head, one a seed."""
+    """All runs of one recipe: preset, data and number of epochs; `trials` by head, one per seed."""
 
     preset: str
     data: str
     epochs: int
-    trials: dict[str, list[Trial]]
+    trials: dict[str, list[DeviceRun]]
 
     def runs(self, name: str) -> list[Run]:
         """Return the runs of a head, by seed."""
@@ -83,30 +87,30 @@ class Recipe:
 
     @property
     def devices(self) -> str:
-        """What the runs ran on."""
-        return ", ".join(sorted({trial.device for own in self.trials.values() for trial in own} - {""}))
+        """The devices that the runs ran on."""
+        return ", ".join(sorted({trial.device for trials in self.trials.values() for trial in trials} - {""}))
 
 
 def recipes(studies: Sequence[TrainingStudy]) -> list[Recipe]:
-    """Return the runs of all studies by recipe and head; of a run given twice the later file's counts."""
-    found: dict[tuple[str, str, int], dict[tuple[str, int], Trial]] = {}
+    """Return the runs of all studies by recipe and head; if a run occurs twice, that of the later file counts."""
+    by_recipe: dict[tuple[str, str, int], dict[tuple[str, int], DeviceRun]] = {}
     for study in sorted(studies, key=lambda study: (_finished(study), study.environment.get("date", ""))):
-        trials = found.setdefault((study.preset, study.data, study.epochs), {})
-        trials |= {(_name(run), run.seed): Trial(run, study.device) for run in study.runs}
-    return [Recipe(*recipe, _by_head(trials)) for recipe, trials in sorted(found.items())]
+        trials = by_recipe.setdefault((study.preset, study.data, study.epochs), {})
+        trials |= {(head_name(run.head, run.policy), run.seed): DeviceRun(run, study.device) for run in study.runs}
+    return [Recipe(*recipe, _by_head(trials)) for recipe, trials in sorted(by_recipe.items())]
 
 
-def training_section(found: Sequence[Recipe]) -> Section | None:
-    """Return what every recipe taught its heads, or None without any."""
-    if not found:
+def training_section(recipes: Sequence[Recipe]) -> Section | None:
+    """Return the curves and results of every recipe, or None without any."""
+    if not recipes:
         return None
     return Section(
         "training",
         "Training",
-        [_panel(recipe) for recipe in found],
-        reading="validation images choose the best epoch, test images are looked at once; ± is the sample standard "
+        [_panel(recipe) for recipe in recipes],
+        reading="validation images choose the best epoch, test images are used once; ± is the sample standard "
         "deviation over seeds, and time is that of the whole training.",
-        findings=[sentence(recipe) for recipe in found],
+        findings=[sentence(recipe) for recipe in recipes],
     )
 
 
@@ -123,16 +127,16 @@ def sentence(recipe: Recipe) -> str:
 
 
 def _panel(recipe: Recipe) -> Panel:
-    looks = contenders(recipe.trials)
+    styles = contenders(recipe.trials)
     blocks: list[Block] = [Text(sentence(recipe))]
     if recipe.preset == "paper":
         blocks.append(Text(f"The preset paper repeats defect 1 of the published code on purpose: {DEFECTS[1]}"))
     blocks.append(without_blanks(_table(recipe)))
-    if learning := [*_learning(recipe, looks, "accuracy"), *_learning(recipe, looks, "loss")]:
+    if learning := [*_learning(recipe, styles, "accuracy"), *_learning(recipe, styles, "loss")]:
         blocks += [Legend("Lines", _LINES), Grid(learning)]
     routed = {name: runs for name in recipe.trials if _routed(runs := recipe.runs(name))}
-    if routing := _routing(recipe, routed, looks):
-        heads = legend.of_styles([style for style in looks if style.name in routed], label="Heads")
+    if routing := _routing(recipe, routed, styles):
+        heads = legend.of_styles([style for style in styles if style.name in routed], label="Heads")
         blocks.append(Subsection("Routing, epoch by epoch", [heads, Grid(routing)]))
     if classes := [chart for name, runs in routed.items() for chart in _classes(name, runs)]:
         blocks.append(Subsection("Which expert serves which class", [Grid(classes)], reading=_CLASSES))
@@ -144,10 +148,7 @@ def _table(recipe: Recipe) -> Table:
     for name, trials in recipe.trials.items():
         runs = recipe.runs(name)
         time = recipe.over_seeds(name, lambda run: run.seconds)
-        accuracies = [
-            recipe.over_seeds(name, measure)
-            for measure in (_validation, lambda run: run.test_accuracy, lambda run: run.train_accuracy)
-        ]
+        accuracies = [recipe.over_seeds(name, attrgetter(f"{part}_accuracy")) for part in ("val", "test", "train")]
         rows.append(
             (
                 name,
@@ -163,22 +164,18 @@ def _table(recipe: Recipe) -> Table:
 
 
 def _finished_of(runs: Sequence[Run]) -> str:
-    """Return how many runs have a result, and of how many where some have none yet."""
+    """Return how many runs have a result, and of how many if some have none yet."""
     ended = sum(run.test_accuracy is not None for run in runs)
     return units.count(ended) if ended == len(runs) else f"{ended} of {len(runs)}"
 
 
-def _validation(run: Run) -> float | None:
-    return run.val_accuracy
-
-
-def _learning(recipe: Recipe, looks: Sequence[Style], quantity: str) -> list[Chart]:
+def _learning(recipe: Recipe, styles: Sequence[Style], quantity: str) -> list[Chart]:
     """Return the curve of each head that has one, all on one scale."""
     fields = (f"train_{quantity}", f"val_{quantity}")
     every = [run for name in recipe.trials for run in recipe.runs(name)]
     values = [point["value"] for field in fields for point in figures.curve(every, field)]
     charts = []
-    for style in looks:
+    for style in styles:
         runs = recipe.runs(style.name)
         if any(figures.curve(runs, field) for field in fields):
             chart = figures.learning_chart(runs, quantity, style, (min(values), max(values)), _last(recipe))
@@ -201,16 +198,16 @@ def _learning_message(name: str, runs: Sequence[Run], quantity: str) -> str:
     if train:
         clauses.append(f"{word(train[-1]['value'])} on training images at epoch {train[-1]['epoch']}")
     over = f"mean of {units.plural(len(runs), 'seed')}" if len(runs) > 1 else "one seed"
-    told = f"The {quantity} of {name} ({over}) is {units.listing(clauses).rstrip(',')}."
-    return told if quantity == "accuracy" or not train else f"{told} {MINIMISED}"
+    message = f"The {quantity} of {name} ({over}) is {units.listing(clauses).rstrip(',')}."
+    return message if quantity == "accuracy" or not train else f"{message} {MINIMISED}"
 
 
-def _routing(recipe: Recipe, routed: dict[str, list[Run]], looks: Sequence[Style]) -> list[Chart]:
+def _routing(recipe: Recipe, routed: dict[str, list[Run]], styles: Sequence[Style]) -> list[Chart]:
     charts = []
     for field, axis, heading in STATISTICS:
         shown = {name: runs for name, runs in routed.items() if figures.curve(runs, field)}
         if shown:
-            chart = figures.routing_chart(shown, field, axis, looks, _last(recipe))
+            chart = figures.routing_chart(shown, field, axis, styles, _last(recipe))
             ends = []
             for name, runs in shown.items():
                 means = figures.mean_curve(figures.curve(runs, field))
@@ -222,7 +219,7 @@ def _routing(recipe: Recipe, routed: dict[str, list[Run]], looks: Sequence[Style
 
 
 def _classes(name: str, runs: Sequence[Run]) -> list[Chart]:
-    """Return the heat map of one seed: experts have no order, so those of several seeds cannot be averaged."""
+    """Return the heat map of one seed: experts have no order, so seeds cannot be averaged."""
     for run in runs:
         for row in reversed(run.history):
             if row.class_load and _uneven(row.class_load):
@@ -233,7 +230,7 @@ def _classes(name: str, runs: Sequence[Run]) -> list[Chart]:
 
 
 def _uneven(shares: Sequence[Sequence[float]]) -> bool:
-    """Whether any class uses its experts unevenly: a head that runs all of them for every row has nothing to show."""
+    """Return whether any class uses its experts unevenly; a head that runs all of them for every row does not."""
     return any(max(row) - min(row) > ROUNDING for row in shares if row)
 
 
@@ -256,18 +253,12 @@ def _last(recipe: Recipe) -> int:
     return max(recipe.epochs, *reached) if reached else recipe.epochs
 
 
-def _name(run: Run) -> str:
-    """Return a head's name: that of its policy where it is sparse and its policy is not the usual one."""
-    unusual = run.policy if run.head == "sparse" and run.policy != "top_k" else None
-    return unusual or run.head
-
-
-def _by_head(trials: dict[tuple[str, int], Trial]) -> dict[str, list[Trial]]:
-    order = [*CONTENDERS]
-    names = sorted({name for name, _ in trials}, key=lambda name: (order.index(name) if name in order else 99, name))
-    return {name: [trial for (own, _), trial in sorted(trials.items()) if own == name] for name in names}
+def _by_head(trials: dict[tuple[str, int], DeviceRun]) -> dict[str, list[DeviceRun]]:
+    runs = sorted(trials.items(), key=lambda item: item[0])
+    names = heads_first(name for (name, _), _ in runs)
+    return {name: [trial for (head, _), trial in runs if head == name] for name in names}
 
 
 def _finished(study: TrainingStudy) -> bool:
-    """Whether a study has results; one made from a lone history has none and counts less."""
+    """Return whether a study has results; one made from a lone history has none, so any other replaces it."""
     return any(run.test_accuracy is not None for run in study.runs)

@@ -7,8 +7,8 @@ import pytest
 
 from models.policies import study as policy_study
 from models.training.trainer import DivergedError, Trainer
-from reports.reading.documents import gather
 from reports.reading.files import read
+from reports.reading.inputs import gather
 from reports.training.policies_section import answer
 
 SMALL = (

@@ -25,7 +25,7 @@ from bench.profile.breakdown import breakdown
 from bench.profile.trace import STEPS, WAIT, WARMUP
 from bench.rooms import ROOT
 from reports.page import build
-from reports.reading import documents
+from reports.reading import inputs
 from reports.reading.files import read
 from reports.records.profile import ProfileFile
 from tests.bench.checkpoints import sparse_checkpoint
@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def file(folder: Path) -> ProfileFile:
     """What those profiles say."""
     path = folder / "profile.json"
-    (file,) = documents.gather(read([path])).profiles
+    (file,) = inputs.gather(read([path])).profiles
     return file
 
 

@@ -99,7 +99,7 @@ def named(value: Any) -> Any:
     """Return `value` with every free text replaced by a hostile one."""
     free = {
         "preset", "data", "folder", "head", "policy", "checkpoint", "loss", "dtype", "form", "reason", "status",
-        "direction", "range", "subset", "stopped_by", "command", "device", "cpu", "python", "torch", "platform", "date",
+        "direction", "range", "subset", "command", "device", "cpu", "python", "torch", "platform", "date",
     }  # fmt: skip
     if isinstance(value, dict):
         items = value.items()

@@ -14,7 +14,7 @@ from bench.commands.shared import print_table
 from bench.errors import BenchError
 from bench.forms import forms
 from bench.forms.stages import OTHER, STAGES
-from reports.reading import documents
+from reports.reading import inputs
 from reports.reading.files import read
 from reports.records.profile import Operator, Profile, StagePart
 from tests.bench.checkpoints import sparse_checkpoint
@@ -79,7 +79,7 @@ def test_replays_of_graphs_stand_beside_calls(checkpoint: Path, tmp_path: Path) 
     done = run(checkpoint, "--graph", "--out", tmp_path, "--form", "loop", "--form", "triton")
     assert done.exit_code == 0, done.output
     path = tmp_path / "profile.json"
-    (file,) = documents.gather(read([path])).profiles
+    (file,) = inputs.gather(read([path])).profiles
     assert [found.label for found in file.profiles] == ["loop", "triton", "triton (graph)"]
     assert [found.label for found in file.left_out] == ["loop (graph)"]
     assert file.profiles[2].gap < file.profiles[1].gap

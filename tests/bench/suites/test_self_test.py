@@ -15,7 +15,7 @@ from bench.suites import self_test as bench_self_test
 from bench.suites.self_test import BUSY, SLOWDOWNS, self_test
 from bench.timing.sampling import Timed
 from reports.noise import self_test as report
-from reports.reading import documents, files
+from reports.reading import files, inputs
 
 CPU = torch.device("cpu")
 
@@ -139,7 +139,7 @@ def test_a_real_self_test_compares_what_was_asked_and_says_so_in_its_file(small,
     test, done = small
     path = tmp_path / "self-test.json"
     path.write_text(test.text(indent=None))
-    (read,) = documents.gather(files.read([path])).self_tests
+    (read,) = inputs.gather(files.read([path])).self_tests
     assert read == test
     assert {"torch", "python"} <= read.versions.keys()
     assert {"device", "cpu", "threads", "measured_at"} <= read.environment.keys()

@@ -91,7 +91,7 @@ def test_tables_hold_every_case_once_the_worst_first(found: Changes) -> None:
     assert [items.sentences for items in within(section, Items)] == [
         ["broken had a time and is now WRONG: The logits deviate."]
     ]
-    notes = [text.words for text in within(section, Text) if text.look == "note"]
+    notes = [text.words for text in within(section, Text) if text.style == "note"]
     assert notes == ["Compared block by block, because both files hold the same blocks: 3 of 3 cases."]
 
 

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from reports.changes import gate
 from reports.changes.changes import Change, Changes, Lost
-from reports.changes.conditions import Side
+from reports.changes.conditions import RunFacts
 from reports.errors import ReportError
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
 from reports.records.record import Status
 
-Judge = Callable[[Changes, tuple[Verdict, ...]], gate.Gate | None]
+Judge = Callable[[Changes, tuple[Verdict, ...]], gate.GateResult | None]
 
 
 def changes(*verdicts: Verdict, lost: tuple[Status, ...] = ()) -> Changes:
     ratio = Estimate(1.0, 1.0, 1.0, 20, 10)
-    run = Side("a.json", "", "", "")
+    run = RunFacts("a.json", "", "", "")
     return Changes(
         runs=(run, run),
         kind="head and form",
@@ -39,8 +39,8 @@ def test_nothing_asked_is_no_gate() -> None:
 def test_what_was_not_asked_for_passes() -> None:
     found = gate.judged(changes(Verdict.FASTER, Verdict.SAME), (Verdict.SLOWER,))
     assert found is not None
-    assert found.found == ()
-    assert found.sentence == "Gate passed: no case is SLOWER, and none that had a time is broken."
+    assert found.failures == ()
+    assert found.sentence == "GateResult passed: no case is SLOWER, and none that had a time is broken."
 
 
 def test_a_pass_tells_of_how_many_cases_nothing_is_known() -> None:
@@ -48,8 +48,8 @@ def test_a_pass_tells_of_how_many_cases_nothing_is_known() -> None:
     for only_base, told in (((), "1 case"), (("gone",), "2 cases")):
         found = gate.judged(replace(some, only_base=only_base), (Verdict.SLOWER,))
         assert found is not None
-        assert found.found == ()
-        assert found.sentence.endswith(f"Of 2 UNCLEAR cases and {told} without a time in NEW it says nothing.")
+        assert found.failures == ()
+        assert found.sentence.endswith(f"It says nothing about 2 UNCLEAR cases and {told} without a time in NEW.")
 
 
 OF_VERDICTS = (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR)
@@ -59,15 +59,18 @@ OF_VERDICTS = (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR)
 def test_what_was_asked_for_is_named(asked: Verdict) -> None:
     found = gate.judged(changes(*Verdict), (asked,))
     assert found is not None
-    assert found.found == (f"1 case is {asked} (case-{list(Verdict).index(asked)})",)
-    assert found.sentence == f"Gate failed: {found.found[0]}."
+    assert found.failures == (f"1 case is {asked} (case-{list(Verdict).index(asked)})",)
+    assert found.sentence == f"GateResult failed: {found.failures[0]}."
 
 
 def test_missing_cases_fail_a_gate_that_asks_for_them() -> None:
     some = replace(changes(Verdict.SAME, lost=(Status.SKIPPED, Status.WRONG)), only_base=("gone",))
     found = gate.judged(some, (gate.MISSING,))
     assert found is not None
-    assert found.found == ("2 cases are MISSING (gone and lost-0)", "1 case is WRONG and had a time in BASE (lost-1)")
+    assert found.failures == (
+        "2 cases are MISSING (gone and lost-0)",
+        "1 case is WRONG and had a time in BASE (lost-1)",
+    )
     whole = gate.judged(changes(Verdict.SLOWER), (gate.MISSING,))
     assert whole is not None
     assert whole.found == ()
@@ -76,7 +79,7 @@ def test_missing_cases_fail_a_gate_that_asks_for_them() -> None:
 def test_of_many_cases_some_are_named() -> None:
     found = gate.judged(changes(*[Verdict.SLOWER] * 8), (Verdict.SLOWER,))
     assert found is not None
-    assert found.found == ("8 cases are SLOWER (case-0, case-1, case-2, case-3, case-4 and 3 more)",)
+    assert found.failures == ("8 cases are SLOWER (case-0, case-1, case-2, case-3, case-4 and 3 more)",)
 
 
 def check_broken(judge: Judge) -> None:
@@ -85,11 +88,11 @@ def check_broken(judge: Judge) -> None:
         for status in (Status.WRONG, Status.FAILED):
             found = judge(changes(Verdict.SAME, lost=(status,)), (asked,))
             assert found is not None
-            assert found.found == (f"1 case is {status.upper()} and had a time in BASE (lost-0)",)
+            assert found.failures == (f"1 case is {status.upper()} and had a time in BASE (lost-0)",)
         for status in (Status.UNAVAILABLE, Status.SKIPPED):
             found = judge(changes(Verdict.SAME, lost=(status,)), (asked,))
             assert found is not None
-            assert found.found == ()
+            assert found.failures == ()
 
 
 def test_a_broken_case_fails_every_gate() -> None:

@@ -16,7 +16,7 @@ from reports.noise import self_test
 from reports.noise.self_test import Outcome
 from reports.numbers.stats import LEAST_BLOCKS, Verdict
 from reports.page import build
-from reports.reading import documents
+from reports.reading import documents, inputs
 from reports.reading.files import read
 from reports.records.self_test import SelfTest
 
@@ -137,13 +137,13 @@ def test_a_broken_file_is_refused_in_one_sentence(tmp_path: Path, broken: dict[s
     path = tmp_path / "file.json"
     path.write_text(json.dumps(content(comparison()) | broken))
     with pytest.raises(ReportError, match=reason):
-        documents.gather(read([path]))
+        inputs.gather(read([path]))
 
 
 def test_a_file_is_known_by_its_kind(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     path.write_text(json.dumps(content(comparison())))
-    (test,) = documents.gather(read([path])).self_tests
+    (test,) = inputs.gather(read([path])).self_tests
     assert test.device == "CPU Some CPU, 2 threads"
     assert self_test.ratio(test.comparisons[0]).value == pytest.approx(1, abs=0.01)
 
@@ -156,7 +156,7 @@ def test_a_report_shows_it_with_its_machine_and_command(tmp_path: Path) -> None:
     assert "CPU Some CPU, 2 threads, beside a busy process" in page
     assert "moegap &lt;b&gt;" in page
     assert "moegap <b>" not in page
-    (test,) = documents.gather(read([path])).self_tests
+    (test,) = inputs.gather(read([path])).self_tests
     for sentence in self_test.sentences(self_test.outcomes(test), neighbour=True):
         assert sentence in page
         assert sentence.split("(")[0] in told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.output.styles import COLOURS, CONTENDERS, KNOWN, contenders, styles
+from reports.output.styles import COLOURS, HEADS, KNOWN, contenders, heads_first, styles
 
 
 def test_a_known_form_looks_the_same_in_any_company() -> None:
@@ -34,16 +34,25 @@ def test_a_form_of_another_package_has_a_colour_of_its_own_in_every_report() -> 
         assert styles([name]) == styles([name, "triton"])[1:]
 
 
-def test_a_head_or_policy_looks_the_same_in_any_company() -> None:
-    assert contenders(["top_p"])[0] == next(style for style in contenders([*CONTENDERS, "x"]) if style.name == "top_p")
+POLICIES = ("top_k", "capacity", "top_p", "threshold", "expert_choice")
 
 
-def test_heads_and_policies_differ_in_colour_and_in_symbol() -> None:
-    known = contenders(CONTENDERS.keys() - {"top_k"})  # the sparse head's own policy looks as the head does
-    assert len({style.colour for style in known}) == len({style.symbol for style in known}) == len(known) == 7
-    assert contenders(["sparse"])[0].colour == contenders(["top_k"])[0].colour
+def test_a_head_is_drawn_the_same_in_any_company() -> None:
+    assert contenders(["sparse"]) == contenders([*POLICIES, "sparse"])[-1:]
 
 
-@given(st.sets(st.sampled_from([*CONTENDERS, *"abcdefg", "<b>"])))
-def test_every_contender_has_a_look(names: set[str]) -> None:
-    assert {style.name for style in contenders(names)} == names
+def test_heads_and_policies_differ_in_colour_and_in_symbol_or_dash() -> None:
+    drawn = contenders([*HEADS, *POLICIES])
+    assert len({style.colour for style in drawn}) == len({(style.symbol, style.dash) for style in drawn}) == len(drawn)
+
+
+@given(st.lists(st.sampled_from([*HEADS, *POLICIES, *"abcdefg", "<b>"]), unique=True))
+def test_every_contender_has_a_style_in_the_order_asked(names: list[str]) -> None:
+    assert [style.name for style in contenders(names)] == names
+
+
+@given(st.permutations([*HEADS, *POLICIES]))
+def test_heads_come_before_policies(names: list[str]) -> None:
+    ordered = heads_first([*names, *names])
+    assert ordered[:3] == [*HEADS]
+    assert ordered[3:] == [name for name in names if name in POLICIES]

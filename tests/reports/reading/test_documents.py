@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from reports.errors import ReportError
-from reports.reading.documents import Studies, gather, is_document
+from reports.reading.documents import Studies, is_document
 from reports.reading.files import read
+from reports.reading.inputs import gather
 from tests.reports import studies
 
 MAKERS: dict[str, Callable[..., dict[str, Any]]] = {

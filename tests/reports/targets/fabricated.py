@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from reports.reading.load import Case
+from reports.reading.load import Case, record_of
 from reports.records.record import CaseRecord, Status
-from reports.targets.run import Run, layer_of, record_of
+from reports.targets.run import TargetRun, layer_of
 
 BLOCKS = 12
 SIZES = {
@@ -41,4 +41,4 @@ def run(*cases, kind="measured"):
     for entry in cases:
         groups.setdefault(record_of(entry).group_id, []).append(entry)
     assert all(layer_of(record_of(entry)) in SIZES for entry in cases)
-    return Run(kind, {"device_name": "a GPU"}, ["a layer"], groups)
+    return TargetRun(kind, {"device_name": "a GPU"}, ["a layer"], groups)

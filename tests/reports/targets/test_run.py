@@ -7,10 +7,10 @@ import pytest
 from reports.page import build
 from reports.reading.files import read
 from reports.reading.inputs import gather
-from reports.reading.load import Case, Results
+from reports.reading.load import Case, Results, record_of
 from reports.records.record import Status
 from reports.records.timing import Timing, TimingRun
-from reports.targets.run import layer_of, record_of, runs
+from reports.targets.run import layer_of, runs
 from reports.targets.targets import evaluate
 from tests.reports.synthetic import benchmark, write
 from tests.reports.targets.fabricated import case

@@ -3,7 +3,7 @@
 import pytest
 
 from reports.targets.page import render, summary
-from reports.targets.targets import TARGETS, Verdict, evaluate
+from reports.targets.targets import TARGETS, Reach, evaluate
 from tests.reports.targets.fabricated import case, run
 
 FUSED, BEST, EAGER, GROUPED_MM, PRODUCTS, WHOLE, LIGER, BANDWIDTH, SKEW, BESIDES = TARGETS
@@ -16,11 +16,11 @@ def finding(target, *cases, cache="warm"):
 @pytest.mark.parametrize(
     ("ratio", "verdict"),
     [
-        (1.5, Verdict.BEYOND),
-        (1.98, Verdict.BEYOND),
-        (2.5, Verdict.REACHED),
-        (3.2, Verdict.MISSED),
-        (2.999, Verdict.MISSED),  # its interval goes beyond 3
+        (1.5, Reach.BEYOND),
+        (1.98, Reach.BEYOND),
+        (2.5, Reach.REACHED),
+        (3.2, Reach.MISSED),
+        (2.999, Reach.MISSED),  # its interval goes beyond 3
     ],
 )
 def test_at_most(ratio, verdict):
@@ -30,7 +30,7 @@ def test_at_most(ratio, verdict):
     assert found.worst.value.low < found.worst.value.high
 
 
-@pytest.mark.parametrize(("ratio", "verdict"), [(30, Verdict.BEYOND), (15, Verdict.REACHED), (9, Verdict.MISSED)])
+@pytest.mark.parametrize(("ratio", "verdict"), [(30, Reach.BEYOND), (15, Reach.REACHED), (9, Reach.MISSED)])
 def test_at_least(ratio, verdict):
     loop, ours = case("g", "loop", ratio * 1e-4, clock="wall"), case("g", "triton", 1e-4, clock="wall")
     assert finding(EAGER, loop, ours).verdict is verdict
@@ -47,18 +47,18 @@ def test_the_worst_number_decides_and_stands_first():
     ]
     found = finding(FUSED, *cases)
     assert [number.label for number in found.numbers] == ["n64", "n16", "n256", "n1"]
-    assert found.verdict is Verdict.MISSED
-    assert finding(FUSED, *cases[:4]).verdict is Verdict.REACHED
+    assert found.verdict is Reach.MISSED
+    assert finding(FUSED, *cases[:4]).verdict is Reach.REACHED
 
 
 def test_what_was_not_measured_is_no_success():
     planned = (case("g", "triton_fused"), case("g", "empty", 3e-6))
     found = finding(FUSED, *planned)
-    assert (found.verdict, found.measured) == (Verdict.NOT_MEASURED, 0)
+    assert (found.verdict, found.measured) == (Reach.NOT_MEASURED, 0)
     assert "triton_fused: no time left" in found.numbers[0].missing
-    assert finding(FUSED).verdict is Verdict.NOT_MEASURED
+    assert finding(FUSED).verdict is Reach.NOT_MEASURED
     both = finding(FUSED, *planned, case("h", "triton_fused", 4e-6), case("h", "empty", 3e-6))
-    assert (both.verdict, both.measured, len(both.numbers)) == (Verdict.BEYOND, 1, 2)
+    assert (both.verdict, both.measured, len(both.numbers)) == (Reach.BEYOND, 1, 2)
 
 
 def test_cold_caches_are_judged_apart():
@@ -67,8 +67,8 @@ def test_cold_caches_are_judged_apart():
         for cache, ratio in (("warm", 1.5), ("cold", 5.0))
         for entry in (case("g", "triton_fused", ratio * 3e-6, cache=cache), case("g", "empty", 3e-6, cache=cache))
     ]
-    assert finding(FUSED, *cases).verdict is Verdict.BEYOND
-    assert finding(FUSED, *cases, cache="cold").verdict is Verdict.MISSED
+    assert finding(FUSED, *cases).verdict is Reach.BEYOND
+    assert finding(FUSED, *cases, cache="cold").verdict is Reach.MISSED
 
 
 def head(sparse, dense, *, flops=(0, 0), empty=1e-6):
@@ -86,16 +86,16 @@ def test_the_best_forms_are_compared_and_more_is_asked_where_more_is_attainable(
     found = finding(BEST, *head(1.0e-4, 1.6e-4))
     assert found.worst.label == "g: triton / dense eager"
     assert found.worst.beyond == 1.0  # bound by one launch each, nothing is attainable
-    assert found.verdict is Verdict.BEYOND
+    assert found.verdict is Reach.BEYOND
     costly = head(1.0e-4, 1.6e-4, flops=(20 * 10**9, 80 * 10**9))  # 20 against 80 us at peak, and 1 us for a launch
     assert finding(BEST, *costly).worst.beyond == pytest.approx(1 / (0.9 * 81 / 21), rel=0.01)
-    assert finding(BEST, *costly).verdict is Verdict.REACHED
-    assert finding(BEST, *head(1.0e-4, 0.9e-4)).verdict is Verdict.MISSED
+    assert finding(BEST, *costly).verdict is Reach.REACHED
+    assert finding(BEST, *head(1.0e-4, 0.9e-4)).verdict is Reach.MISSED
 
 
 def test_without_ceilings_no_more_than_the_reach_is_asked():
     found = finding(BEST, case("g", "triton", 1e-4), case("g", "eager", 2e-4, head="dense"))
-    assert (found.worst.beyond, found.verdict) == (1.0, Verdict.BEYOND)
+    assert (found.worst.beyond, found.verdict) == (1.0, Reach.BEYOND)
 
 
 def large(peer, seconds, **more):
@@ -105,12 +105,12 @@ def large(peer, seconds, **more):
 def test_the_share_of_the_products_and_of_all_else():
     cases = [large("triton", 2e-3), large("triton_products", 1.8e-3), large("cublas", 1.7e-3)]
     assert finding(PRODUCTS, *cases).worst.value.value == pytest.approx(1.7 / 1.8, rel=0.01)
-    assert finding(PRODUCTS, *cases).verdict is Verdict.BEYOND
-    assert finding(WHOLE, *cases).verdict is Verdict.REACHED
+    assert finding(PRODUCTS, *cases).verdict is Reach.BEYOND
+    assert finding(WHOLE, *cases).verdict is Reach.REACHED
     besides = finding(BESIDES, *cases).worst.value
     assert besides.value == pytest.approx(0.1, abs=0.005)
     assert besides.low <= besides.value <= besides.high
-    assert finding(BESIDES, *cases).verdict is Verdict.REACHED
+    assert finding(BESIDES, *cases).verdict is Reach.REACHED
 
 
 def test_bandwidth_is_the_share_of_the_copy():
@@ -118,16 +118,16 @@ def test_bandwidth_is_the_share_of_the_copy():
     copy = large("copy", 2e-3, rows=128, least_bytes=6 * 10**9)
     found = finding(BANDWIDTH, ours, copy)  # 2.4 of 3 TB/s
     assert found.worst.value.value == pytest.approx(0.8, rel=0.01)
-    assert found.verdict is Verdict.REACHED
+    assert found.verdict is Reach.REACHED
 
 
 def test_skew_and_liger():
     cases = [large("triton", 1e-3), large("triton", 1.05e-3, routing="zipf1"), large("triton", 1.2e-3, routing="hot")]
     found = finding(SKEW, *cases)
     assert [number.label for number in found.numbers] == ["l: hot", "l: zipf"]
-    assert found.verdict is Verdict.REACHED
+    assert found.verdict is Reach.REACHED
     pair = [large("liger", 2e-3, clock="wall"), large("triton_given", 1e-3, clock="wall")]
-    assert finding(LIGER, *pair).verdict is Verdict.BEYOND
+    assert finding(LIGER, *pair).verdict is Reach.BEYOND
 
 
 def test_the_page_shows_numbers_reasons_and_what_kind_they_are():
@@ -155,4 +155,4 @@ def test_a_rehearsal_has_no_graphs_so_the_wall_clock_stands_for_them():
     ]
     assert found.worst.value.value == pytest.approx(4 / 3, rel=0.01)
     with_graph = run(*cases, case("g", "triton", 1e-6))
-    assert next(each for each in evaluate(with_graph) if each.target is FUSED).verdict is Verdict.NOT_MEASURED
+    assert next(each for each in evaluate(with_graph) if each.target is FUSED).verdict is Reach.NOT_MEASURED

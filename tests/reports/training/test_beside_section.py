@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from reports.output.blocks import Section, Table, Text
-from reports.reading.documents import gather
 from reports.reading.files import read
+from reports.reading.inputs import gather
 from reports.records.record import CaseRecord
 from reports.training import training_section as training
 from reports.training.beside_section import beside_section

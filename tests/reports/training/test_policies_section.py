@@ -10,12 +10,15 @@ import pytest
 from scipy import stats
 
 from reports.output.blocks import Chart, Details, Panel, Table, Text
-from reports.reading.documents import gather
 from reports.reading.files import read
-from reports.records.policy_study import PolicyStudy
+from reports.reading.inputs import gather
+from reports.records.policy_study import PolicyRun, PolicyStudy
 from reports.training import policies_section as policies
 from tests.reports import studies
 from tests.reports.within import within
+
+DYNAMIC = ("top_p", "threshold", "expert_choice")
+FIXED = ("top_k", "capacity")
 
 
 def study(folder: Path, **fields: Any) -> PolicyStudy:
@@ -26,20 +29,19 @@ def study(folder: Path, **fields: Any) -> PolicyStudy:
 def runs(gap: float, noise: float, seeds: tuple[int, ...] = studies.SEEDS) -> list[dict[str, Any]]:
     """Return runs whose dynamic policies are `gap` better, up to `noise` that no seed shares."""
     rng = np.random.default_rng(5)
-    found = []
+    result = []
     for policy in studies.POLICIES:
         for seed in seeds:
-            accuracy = 0.88 + gap * (policy in policies.DYNAMIC) + noise * float(rng.uniform(-1, 1))
-            found.append(studies.policy_run(policy, seed, test_accuracy=accuracy))
-    return found
+            accuracy = 0.88 + gap * (policy in DYNAMIC) + noise * float(rng.uniform(-1, 1))
+            result.append(studies.policy_run(policy, seed, test_accuracy=accuracy))
+    return result
 
 
 def test_the_interval_is_that_of_a_paired_t_test(tmp_path: Path) -> None:
     content = study(tmp_path)
     table = {(run.policy, run.seed): run.test_accuracy for run in content.runs}
     sides = [
-        [np.mean([table[policy, seed] for policy in names]) for seed in studies.SEEDS]
-        for names in (policies.DYNAMIC, policies.FIXED)
+        [np.mean([table[policy, seed] for policy in names]) for seed in studies.SEEDS] for names in (DYNAMIC, FIXED)
     ]
     expected = stats.ttest_rel(*sides).confidence_interval(0.95)
     found = policies.contest(policies.by_policy(content))
@@ -87,9 +89,30 @@ def test_a_policy_with_settings_is_on_its_side(tmp_path: Path) -> None:
     assert sides.difference.value == pytest.approx(0.1)
 
 
+def test_a_policy_that_nobody_knows_is_on_the_side_that_its_rows_say(tmp_path: Path) -> None:
+    found = [run for run in runs(0.02, 1e-4) if run["policy"] == "top_k"]
+    found += [run | {"policy": "new"} for run in runs(0.02, 1e-4) if run["policy"] == "top_p"]
+    found += [run | {"policy": "full"} for run in runs(0.02, 1e-4) if run["policy"] == "capacity"]
+    assert policies.sides(policies.by_policy(study(tmp_path, runs=found))) == (("new",), ("top_k", "full"))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("dropped", [0.0, 0.01, 0.4, 0.99])
+def test_no_share_of_dropped_assignments_makes_a_policy_dynamic(k: int, dropped: float) -> None:
+    rows = np.random.default_rng(2).binomial(1, 1 - dropped, 200)  # the worst case: a row keeps all or nothing
+    run = studies.policy_run("capacity", 0) | {
+        "experts_per_row_mean": k * rows.mean(),
+        "experts_per_row_std": k * rows.std(),
+        "dropped": 1 - rows.mean(),
+    }
+    assert PolicyRun.model_validate(run).dynamic is False
+    assert PolicyRun.model_validate(run | {"experts_per_row_std": k * rows.std() + 0.02}).dynamic is (rows.mean() > 0)
+    assert PolicyRun.model_validate(run | {"experts_per_row_std": None}).dynamic is None
+
+
 def test_sides_of_other_seeds_are_unpaired(tmp_path: Path) -> None:
-    dynamic = [run for run in runs(0.02, 1e-4, (0, 1, 2)) if run["policy"] in policies.DYNAMIC]
-    fixed = [run for run in runs(0.02, 1e-4, (7, 8, 9)) if run["policy"] in policies.FIXED]
+    dynamic = [run for run in runs(0.02, 1e-4, (0, 1, 2)) if run["policy"] in DYNAMIC]
+    fixed = [run for run in runs(0.02, 1e-4, (7, 8, 9)) if run["policy"] in FIXED]
     assert "unpaired, 3 seeds or more a side" in policies.answer(study(tmp_path, runs=[*dynamic, *fixed]))
 
 
@@ -103,7 +126,7 @@ def test_a_seed_that_a_policy_lacks_does_not_count(tmp_path: Path) -> None:
 def test_a_missing_side_is_said(tmp_path: Path) -> None:
     kept = [run for run in runs(0.02, 1e-4) if run["policy"] in ("dense", "top_p")]
     answer = policies.answer(study(tmp_path, runs=kept))
-    assert "is not answered: there is no run of fixed capacity (top_k, capacity); `moegap policies`" in answer
+    assert "is not answered: there is no run of fixed capacity; `moegap policies`" in answer
 
 
 def test_unequal_parameters_are_said(tmp_path: Path) -> None:
@@ -149,7 +172,7 @@ def test_latency_is_a_median_with_its_interval_or_a_reason(tmp_path: Path) -> No
 def test_failed_trainings_are_told(tmp_path: Path) -> None:
     failed = [{"policy": "top_p", "seed": 2, "reason": "The loss is no number."}]
     panel = panel_of(study(tmp_path, failed=failed))
-    assert [text.words for text in within(panel, Text) if text.look == "note"] == [
+    assert [text.words for text in within(panel, Text) if text.style == "note"] == [
         "top_p with seed 2 has no result: The loss is no number."
     ]
 
@@ -163,7 +186,7 @@ def test_the_charts_hold_every_seed(tmp_path: Path) -> None:
 
 
 def test_a_run_without_costs_has_a_table_and_no_chart(tmp_path: Path) -> None:
-    bare = [{"policy": "dense", "seed": 0, "head": "dense", "test_accuracy": 0.5}]
+    bare = [{"policy": "dense", "seed": 0, "head": "dense", "folder": "dense-seed0", "test_accuracy": 0.5}]
     panel = panel_of(study(tmp_path, runs=bare, latency=[]))
     assert within(panel, Chart) == within(panel, Details) == []
     assert [row[:3] for row in within(panel, Table)[0].rows] == [("dense", "1", "50.00 %")]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from reports.output.blocks import Chart, Panel, Table, Text
-from reports.reading.documents import gather
 from reports.reading.files import read
+from reports.reading.inputs import gather
 from reports.records.sharpness import Sharpness, SharpnessPart, Surface
 from reports.training import sharpness_figures
 from reports.training import sharpness_section as sharpness
@@ -77,7 +77,7 @@ def test_every_chart_has_its_sentence_and_notes_are_kept(tmp_path: Path) -> None
         "Spectral density", "Loss along directions, small range", "Loss along directions, paper range",
     ]  # fmt: skip
     assert all(chart.message.endswith(".") for chart in within(panel, Chart))
-    assert [text.words for text in within(panel, Text) if text.look == "note"] == ["No surface was asked for."]
+    assert [text.words for text in within(panel, Text) if text.style == "note"] == ["No surface was asked for."]
 
 
 def test_the_parabola_has_the_slope_and_the_curvature_of_the_line() -> None:

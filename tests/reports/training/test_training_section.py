@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from reports.output.blocks import Chart, Grid, Legend, Panel, Subsection, Table, Text
-from reports.reading.documents import gather
 from reports.reading.files import read
+from reports.reading.inputs import gather
 from reports.training import curve_figures as training_figures
 from reports.training import training_section as training
 from tests.reports import studies
