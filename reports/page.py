@@ -1,6 +1,6 @@
 """The report: a page, its findings in Markdown for a pull request, all cases as CSV, and every chart as a picture.
 
-A section is one file of its topic's folder, and has its place in the list that `_sections` returns.
+A section is one file in the folder of its topic, and has its place in the list of `_sections`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ from reports.output.blocks import Page, Section
 from reports.output.export import Picture, pictures
 from reports.profile import profile_section as profiles
 from reports.profile.profile_section import profile_section
-from reports.reading import inputs
 from reports.reading.files import check_folder, search, write
-from reports.reading.inputs import Inputs
+from reports.reading.inputs import Inputs, gather
 from reports.reading.load import load
 from reports.speed import verdicts
 from reports.speed.accuracy_section import accuracy_section
@@ -67,38 +66,38 @@ MORE = (
 
 @dataclass(frozen=True)
 class Report:
-    """Where a report was written, and its result in lines for a terminal."""
+    """The files of a report, and its result in lines for a terminal."""
 
     index: Path
     markdown: Path
-    summary: Path | None  # of benchmark results, if there are any
+    summary: Path | None  # of benchmark results, None without any
     pictures: Mapping[str, Picture]  # of every chart, by name, for `reports.output.export.export`
     headline: list[str]
-    left_out: tuple[Path, ...] = ()  # files of folders that hold no result
+    left_out: tuple[Path, ...] = ()  # files in folders that hold no result
 
 
 def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path | None = None) -> Report:
-    """Write `index.html`, `report.md` and `summary.csv` into the folder `out`, made if need be, from result files.
+    """Write `index.html`, `report.md` and `summary.csv` from result files into the folder `out`, made if need be.
 
-    Benchmark results and study files may be mixed in any order. `paper` adds the published numbers beside ours, `base`,
-    the result of a run before, what changed since.
+    Benchmark results and study files can be mixed in any order. `paper` adds the published numbers beside ours; `base`,
+    the result of an earlier run, adds what changed since.
 
     Each file is replaced whole or not at all. The same results give the same bytes. Raises `ReportError` if a result
     file is unusable or `out` is no folder, and `OSError` if it cannot be written.
     """
     check_folder(out)
-    found = search(results)
-    if not found.contents and not paper:
+    files = search(results)
+    if not files.contents and not paper:
         raise ReportError("No result file was given: name at least one JSON file, or give --paper.")
-    given = inputs.gather(found.contents)
-    analysis = analyse(given.results)
-    trained = recipes(given.studies.training)
+    inputs = gather(files.contents)
+    analysis = analyse(inputs.results)
+    trained = recipes(inputs.studies.training)
     since = _since(base, analysis) if base else None
     rows = summary.rows(analysis)
-    with debug_mode(False):  # altair validates specifications: tests do, for it takes long and data make no other ones
-        sections = _sections(analysis, given, trained, rows, since, paper)
-    sections.append(remake_section(_commands(given, results, out, paper, base)))
-    page = Page(*title(given), lede(analysis, given, trained), sections, footnotes(given), MORE)
+    with debug_mode(False):  # validating a specification takes long, and the tests do it: data do not change its shape
+        sections = _sections(analysis, inputs, trained, rows, since, paper)
+    sections.append(remake_section(_commands(inputs, results, out, paper, base)))
+    page = Page(*title(inputs), lede(analysis, inputs, trained), sections, footnotes(inputs), MORE)
     out.mkdir(parents=True, exist_ok=True)
     index, text = out / "index.html", out / "report.md"
     write(index, html.render(page))
@@ -107,36 +106,36 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     if analysis.results.records:
         table = out / "summary.csv"
         write(table, summary.as_csv(rows))
-    return Report(index, text, table, pictures(sections), _headline(analysis, sections), found.left_out)
+    return Report(index, text, table, pictures(sections), _headline(analysis, sections), files.left_out)
 
 
 def _sections(
     analysis: Analysis,
-    given: Inputs,
+    inputs: Inputs,
     trained: Sequence[Recipe],
     rows: Sequence[summary.Row],
     since: Changes | None,
     paper: bool,
 ) -> list[Section]:
-    """Return the sections that have something to show, in the order of the page; the verdict is made of all others."""
+    """Return the sections that have something to show, in the order of the page; the verdict draws on all others."""
     accounts = [each for each in account(analysis) if each.setting.suite != MAP_SUITE]
-    machines = [*studies.machines(given.studies), *profiles.machines(given.profiles)]
+    machines = [*studies.machines(inputs.studies), *profiles.machines(inputs.profiles)]
     order = [
-        environment_section(analysis, given.self_tests, machines),
+        environment_section(analysis, inputs.self_tests, machines),
         changes_section(since) if since else None,
         speedup_section(analysis),
         account_section(analysis, accounts),
-        profile_section(given.profiles),
+        profile_section(inputs.profiles),
         break_even_section(maps(analysis)),
         latency_section(analysis),
         roofline_section(analysis),
         accuracy_section(analysis),
         routing_section(analysis),
         training_section(trained),
-        policies_section(given.studies.policies),
-        sharpness_section(given.studies.sharpness),
-        beside_section(trained, given.studies.sharpness, given.results.records) if paper else None,
-        targets_section(runs(given.results, given.targets)),
+        policies_section(inputs.studies.policies),
+        sharpness_section(inputs.studies.sharpness),
+        beside_section(trained, inputs.studies.sharpness, inputs.results.records) if paper else None,
+        targets_section(runs(inputs.results, inputs.targets)),
         efficiency_section(analysis),
         classifier_section(analysis),
         cold_section(analysis),
@@ -146,30 +145,30 @@ def _sections(
         not_measured_section(analysis),
         sampling_section(analysis),
         noise_section(analysis),
-        self_test_section(given.self_tests),
+        self_test_section(inputs.self_tests),
     ]
     sections = [section for section in order if section]
     return [verdict_section(analysis, losses(accounts), sections), *sections]
 
 
 def _since(base: Path, analysis: Analysis) -> Changes:
-    """Return what changed since the run before, in the file `base`."""
+    """Return what changed since the earlier run in the file `base`."""
     if not analysis.results.records:
         raise ReportError("--base needs a benchmark result to compare with: name one beside it.")
     return changes.between(load([base]), analysis.results)
 
 
 def _headline(analysis: Analysis, sections: Sequence[Section]) -> list[str]:
-    """Return what was found as lines for a terminal, the answer of benchmark results last."""
+    """Return the findings as lines for a terminal, with the answer of benchmark results last."""
     records = analysis.results.records
     compared = any(record.suite != MAP_SUITE for record in records)
     answer = verdicts.headline(analysis) if compared else [verdicts.tally(analysis)] if records else []
     return [*(sentence for section in sections for sentence in section.findings), *answer]
 
 
-def _commands(given: Inputs, sources: Sequence[Path], out: Path, paper: bool, base: Path | None) -> list[str]:
-    """Return what to run to build this report again."""
-    commits = sorted({record.commit for record in given.results.records if record.commit})
+def _commands(inputs: Inputs, sources: Sequence[Path], out: Path, paper: bool, base: Path | None) -> list[str]:
+    """Return the commands that build this report again."""
+    commits = sorted({record.commit for record in inputs.results.records if record.commit})
     checkout = [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
     options = ["--paper"] * paper + (["--base", str(base)] if base else []) + ["--out", str(out)]
-    return [*checkout, *given.commands, shlex.join(["moegap", "report", *map(str, sources), *options])]
+    return [*checkout, *inputs.commands, shlex.join(["moegap", "report", *map(str, sources), *options])]

@@ -20,8 +20,8 @@ FORMAT = 2
 class Account:
     """What is known of a head alone in one form at one number of rows.
 
-    `comparison` with the best dense form is None of dense heads and where none was measured; `floor` is None without
-    ceilings.
+    `comparison` is with the best dense form: None for a dense head, and if no dense head was measured. `floor` is None
+    without ceilings.
     """
 
     case: Case
@@ -56,44 +56,35 @@ def by_setting(accounts: Sequence[Account]) -> list[tuple[Setting, list[Account]
 
 
 def by_interest(analysis: Analysis, accounts: Sequence[Account], *, steps_first: bool = False) -> list[Account]:
-    """Return `accounts` in the order in which they are offered: sparse heads first, soft and dense ones after them.
+    """Return `accounts` in the order in which a reader can choose them: sparse heads, then soft, then dense ones.
 
-    Of each kind those at the rows nearest to the paper's batch come first, then the others from the fewest on, and of
-    each number of rows the fastest first; with `steps_first` those measured in steps before those told by a trace.
+    In each kind the rows nearest to the paper's batch come first, then the others, fewest rows first. At one number of
+    rows the fastest comes first; with `steps_first`, accounts from steps come before all others.
     """
-    nearest = {
-        kind: min(
-            (found.case.record.rows for found in accounts if found.head.kind == kind),
-            key=from_batch,
-        )
-        for kind in {found.head.kind for found in accounts}
-    }
+    rows_of: dict[str, list[int]] = {}
+    for account in accounts:
+        rows_of.setdefault(account.head.kind, []).append(account.case.record.rows)
+    nearest = {kind: min(rows, key=from_batch) for kind, rows in rows_of.items()}
 
-    def rank(found: Account) -> tuple[int, bool, int, bool, float]:
-        kind, rows = found.head.kind, found.case.record.rows
-        later = steps_first and found.waterfall.basis != "steps"
-        return (INTEREST.index(kind), rows != nearest[kind], rows, later, analysis.latencies[found.case].value)
+    def rank(account: Account) -> tuple[int, bool, int, bool, float]:
+        kind, rows = account.head.kind, account.case.record.rows
+        later = steps_first and account.waterfall.basis != "steps"
+        return (INTEREST.index(kind), rows != nearest[kind], rows, later, analysis.latencies[account.case].value)
 
     return sorted(accounts, key=rank)
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
     """Return every account as JSON can hold it: times in seconds, parts in whole picoseconds."""
-    return {"moegap_account": FORMAT, "cases": [_case(analysis, found) for found in account(analysis)]}
+    return {"moegap_account": FORMAT, "cases": [_case(analysis, each) for each in account(analysis)]}
 
 
 def _account(analysis: Analysis, case: Case, comparison: Comparison | None, steps: list[Case]) -> Account:
     theoretical = analysis.latencies[comparison.base].value / comparison.theoretical if comparison else None
-    found = waterfall(case, analysis.latencies[case].value, analysis.floors.get(case), steps, theoretical)
-    return Account(
-        case=case,
-        setting=Setting.of(case.record),
-        head=Head.of(case.record),
-        comparison=comparison,
-        floor=analysis.floors.get(case),
-        waterfall=found,
-        agreements=tuple(agreements(found)),
-    )
+    floor = analysis.floors.get(case)
+    fall = waterfall(case, analysis.latencies[case].value, floor, steps, theoretical)
+    setting, head = Setting.of(case.record), Head.of(case.record)
+    return Account(case, setting, head, comparison, floor, fall, tuple(agreements(fall)))
 
 
 def _key(case: Case) -> object:
@@ -102,16 +93,16 @@ def _key(case: Case) -> object:
     return (case.source, record.group_id, Setting.of(record), Head.of(record), record.form, record.rows)
 
 
-def _case(analysis: Analysis, found: Account) -> dict[str, Any]:
-    record, latency = found.case.record, analysis.latencies[found.case]
+def _case(analysis: Analysis, account: Account) -> dict[str, Any]:
+    record, latency = account.case.record, analysis.latencies[account.case]
     named = ("case_id", "checkpoint", "head", "form", "rows", "cache", "routing", "clock", "dtype", "device", "threads")
     return {
         **{name: getattr(record, name) for name in (*named, "device_name", "suite", "source", "shrunk")},
         "median": {"seconds": latency.value, "low": latency.low, "high": latency.high, "samples": latency.samples},
-        "floor": _floor(found.floor),
-        "speedup": _speedup(found.comparison),
-        "waterfall": _waterfall(found.waterfall),
-        "cross_check": [asdict(agreement) for agreement in found.agreements],
+        "floor": _floor(account.floor),
+        "speedup": _speedup(account.comparison),
+        "waterfall": _waterfall(account.waterfall),
+        "cross_check": [asdict(agreement) for agreement in account.agreements],
     }
 
 
@@ -144,14 +135,13 @@ def _speedup(comparison: Comparison | None) -> dict[str, Any] | None:
     }
 
 
-def _waterfall(found: Waterfall) -> dict[str, Any]:
-    parts = [
-        {"name": part.name, "picoseconds": part.picoseconds, "low": part.low, "high": part.high} for part in found.parts
-    ]
+def _waterfall(fall: Waterfall) -> dict[str, Any]:
     return {
-        "basis": found.basis,
-        "picoseconds": found.total,
-        "theoretical_picoseconds": found.theoretical,
-        "parts": parts,
-        "notes": list(found.notes),
+        "basis": fall.basis,
+        "picoseconds": fall.total,
+        "theoretical_picoseconds": fall.theoretical,
+        "parts": [
+            {name: getattr(part, name) for name in ("name", "picoseconds", "low", "high")} for part in fall.parts
+        ],
+        "notes": list(fall.notes),
     }

@@ -1,8 +1,8 @@
-"""The parts of a call by two methods: what its steps add, beside the seconds that a profiler saw in its stages.
+"""The parts of a call by two methods: what its steps add, and the seconds that a profiler saw in its stages.
 
-Stages of both are compared as they were measured, floors and host work included, and where steps cannot tell two stages
-apart their sums are. They agree where they differ by no more than a tenth of the call, however much that is of a small
-stage. A reason for more is given only where something measured tells it.
+Both are compared as they were measured, floors and host work included. If steps cannot separate two stages, their sums
+are compared. The methods agree if they differ by at most a tenth of the call, however much that is of a small stage. A
+larger difference gets a reason only if something measured explains it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from reports.numbers import units
 from reports.records.record import CaseRecord
 
 AGREE = 0.1
-"""Share of the call up to which two measurements of a part agree."""
+"""Two measurements of a part agree if they differ by at most this share of the call."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A stage, or several, in seconds: by steps and by trace; `reason` says why they differ, "" where they agree.
+    """One or more stages in seconds, by steps and by trace; `reason` says why they differ, "" if they agree.
 
-    `share` is by how much of the call the trace exceeds the steps, `ratio` is trace / steps, None where steps add
-    nothing.
+    `share` is (trace - steps) / call, and `ratio` is trace / steps, None if the steps add nothing.
     """
 
     stages: tuple[str, ...]
@@ -37,7 +36,7 @@ class Agreement:
 
 
 def agreements(waterfall: Waterfall) -> list[Agreement]:
-    """Return both measurements of each stage of a case that was measured in steps and traced, none of others."""
+    """Return both measurements of each stage of a case; none unless it was measured in steps and traced."""
     record = waterfall.case.record
     if waterfall.basis != "steps" or not record.traced or record.traced.get("fused"):
         return []
@@ -46,7 +45,7 @@ def agreements(waterfall: Waterfall) -> list[Agreement]:
 
 
 def _grouped(held: Mapping[str, tuple[str, ...]], added: Iterable[Added]) -> list[tuple[tuple[str, ...], list[Added]]]:
-    """Return what was added with the stages it lies in, those together that share a stage."""
+    """Return what the steps added by the stages it lies in; steps that share a stage are grouped."""
     groups: list[tuple[set[str], list[Added]]] = []
     for one in added:
         stages = {stage for stage, works in held.items() if set(works) & set(one.works)}
@@ -66,10 +65,10 @@ def _agreement(record: CaseRecord, call: float, stages: tuple[str, ...], added: 
 
 
 def _reason(record: CaseRecord, call: float, excess: float, seen: float, added: Iterable[Added]) -> str:
-    """Say why a stage takes `excess` seconds more in a profiled call, `seen` there, than its steps add.
+    """Say why a stage takes `excess` seconds more in a profiled call, `seen` in all, than its steps add.
 
-    On a CPU the profiled call is slower as a whole. That explains the stage where the two agree without it, taken as so
-    much for each operator or as one factor throughout.
+    On a CPU the whole profiled call is slower. That explains the stage if both agree once it is taken out, either as a
+    fixed time for each operator or as one factor for all.
     """
     if record.device == "cuda" or excess < 0:
         return "Not explained."
@@ -85,4 +84,4 @@ def _reason(record: CaseRecord, call: float, excess: float, seen: float, added: 
     if abs(excess - seen * slower / (slower + call)) <= AGREE * call:
         times = units.factor(1 + slower / call)
         return f"The profiled call took {times} the timed one's time; without that factor the two agree."
-    return "Not explained; other stages may drive from the caches what a step alone finds there."
+    return "Not explained; other stages may evict from the caches what a step alone finds there."

@@ -1,8 +1,8 @@
-"""The parts that a call's time is divided into, their order, and what of the floors lies in each.
+"""The parts of a call's time, their order, and how much of the floors lies in each.
 
-A part stands for one thing that a call does, or for several that no measurement tells apart; then it carries all their
-names in short. What the floors count stands in the floors alone: a part holds what its work takes beyond them. Tiles
-padded for experts of unequal load count as imbalance.
+A part stands for one work of a call, or for several that no measurement separates; then its name joins theirs. The time
+that the floors count is in the floors only: a part holds what its work takes beyond them. Padding of tiles for experts
+of unequal load counts as imbalance.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DONE = {
 
 @dataclass(frozen=True)
 class Draft:
-    """A part in seconds, with an interval where its blocks allow one; `works` are those of `WORK` it stands for."""
+    """A part in seconds, with an interval if its blocks allow one; it stands for `works`, which are among `WORK`."""
 
     name: str
     seconds: float
@@ -41,32 +41,32 @@ class Draft:
 
     @property
     def place(self) -> int:
-        """Where it stands among the parts of a call."""
+        """Its place among the parts of a call."""
         return min(map((*FLOORS, *WORK, *LAST).index, self.works or (self.name,)))
 
 
 def done_by(record: CaseRecord, works: Sequence[str]) -> tuple[str, ...]:
-    """Return those of `works` that a head of this kind does."""
+    """Return the `works` that a head of this kind does."""
     return tuple(work for work in works if work in _DONE[record.head])
 
 
 def name(works: Sequence[str], floor: Floor | None) -> str:
-    """Return what a part that stands for `works` is called; without a floor, its products hold all their time."""
-    called = [PRODUCTS if work == GEMM and floor is None else work for work in sorted(works, key=WORK.index)]
-    return called[0] if len(called) == 1 else " + ".join(_SHORT.get(work, work) for work in called)
+    """Return the name of a part that stands for `works`; without a floor, products keep all their time."""
+    names = [PRODUCTS if work == GEMM and floor is None else work for work in sorted(works, key=WORK.index)]
+    return names[0] if len(names) == 1 else " + ".join(_SHORT.get(work, work) for work in names)
 
 
 def floors(floor: Floor | None) -> list[Draft]:
-    """Return the parts that a machine needs at least."""
+    """Return the parts that the machine needs at least."""
     if floor is None:
         return []
     return [Draft(ARITHMETIC, floor.arithmetic), Draft(MEMORY, floor.memory), Draft(LAUNCH, floor.launch)]
 
 
 def floor_within(works: Sequence[str], record: CaseRecord, floor: Floor | None) -> float:
-    """Return the seconds of the floors, the launch apart, that lie in the time of `works`.
+    """Return the seconds of the floors, without the launch, that lie in the time of `works`.
 
-    Products hold their arithmetic and all that movement adds, the gate and the combination their own arithmetic.
+    The products hold their arithmetic and all that movement adds; the gate and combine hold their arithmetic.
     """
     if floor is None:
         return 0.0

@@ -1,11 +1,11 @@
 """Where the time of each form goes, side by side: the accounts of one head at one number of rows as stacked bars.
 
-The floors of an account are one stage here. A part that stands for several works that no measurement tells apart counts
-as their one stage where they have one, products, routing or movement, and else as several. Parts keep their names.
+The floors of an account are one stage here. A part for several works that no measurement separates belongs to their
+common stage (products, routing or movement) if they have one, otherwise to the stage `several`. Parts keep their names.
 
-What is below zero stands left of zero, so the rest of such a bar reaches beyond the call by as much; a tick marks the
-call's measured median. Colours are told apart with any colour vision next to each other; order, white seams and names
-in what is wide enough tell the rest.
+What is below zero is drawn left of zero, so the rest of such a bar reaches beyond the call by as much; a tick marks the
+call's measured median. Neighbouring colours differ with any colour vision; order, white seams and names in the wide
+bars do the rest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from reports.speed.analysis import Analysis, Head, labels
 from reports.speed.settings import is_drawn, panel
 
 BARS, RIVAL = "bars", "rival"
-"""Names of the data: stages of forms, and what the best dense form takes, 0 without one."""
+"""Names of the data: the stages of forms, and the time of the best dense form, 0 without one."""
 ROW = 38  # pixels for each form, and for the gap to the next
 ROOM = 1.3  # for the label of the longest bar, as a multiple of it
 LETTER = 0.028  # width of a letter, as a share of the longest bar on a narrow screen
@@ -37,54 +37,42 @@ DARK, LIGHT = "#000000", "#FFFFFF"
 
 
 @dataclass(frozen=True)
-class StageLook:
-    """A stage: its name, its meaning in a legend, its colour, and the ink that is read on it."""
+class Stage:
+    """A stage: its name, its meaning in a legend, the parts it stands for, its colour, and an ink to read on that."""
 
     name: str
     meaning: str
+    parts: tuple[str, ...]
     colour: str
     ink: str = DARK
 
 
 STAGES = (
-    StageLook("floors", "floors: what the machine needs at least", COLOURS[0], LIGHT),
-    StageLook("imbalance", "expert imbalance", "#F7D08A"),
-    StageLook("GEMM", "GEMM inefficiency, or products as a whole", COLOURS[1]),
-    StageLook("gate", "gate, or gate and top-k", COLOURS[2]),
-    StageLook("top-k", "top-k", "#9BDDC8"),
-    StageLook("dispatch", "dispatch, or dispatch and combine", COLOURS[4]),
-    StageLook("combine", "combine", COLOURS[5]),
-    StageLook("several", "several of these that nothing tells apart", "#B9B23A"),
-    StageLook("fused", "fused kernel", "#6A3D9A", LIGHT),
-    StageLook("outside", "outside all stages", "#C8C8C8"),
-    StageLook("host", "launch and host", GREY),
-    StageLook("unattributed", "unattributed", COLOURS[3]),
+    Stage("floors", "floors: what the machine needs at least", FLOORS, COLOURS[0], LIGHT),
+    Stage("imbalance", "expert imbalance", (parts.IMBALANCE,), "#F7D08A"),
+    Stage("GEMM", "GEMM inefficiency, or products as a whole", (parts.GEMM, parts.PRODUCTS), COLOURS[1]),
+    Stage("gate", "gate, or gate and top-k", (GATE,), COLOURS[2]),
+    Stage("top-k", "top-k", (CHOICE,), "#9BDDC8"),
+    Stage("dispatch", "dispatch, or dispatch and combine", (DISPATCH,), COLOURS[4]),
+    Stage("combine", "combine", (COMBINE,), COLOURS[5]),
+    Stage("several", "several of these that no measurement separates", (), "#B9B23A"),
+    Stage("fused", "fused kernel", (parts.FUSED,), "#6A3D9A", LIGHT),
+    Stage("outside", "outside all stages", (parts.OUTSIDE,), "#C8C8C8"),
+    Stage("host", "launch and host", (parts.HOST,), GREY),
+    Stage("unattributed", "unattributed", (UNATTRIBUTED,), COLOURS[3]),
 )
 NAMES = [stage.name for stage in STAGES]
-_STAGES = {
-    **dict.fromkeys(FLOORS, "floors"),
-    parts.IMBALANCE: "imbalance",
-    parts.GEMM: "GEMM",
-    parts.PRODUCTS: "GEMM",
-    GATE: "gate",
-    CHOICE: "top-k",
-    DISPATCH: "dispatch",
-    COMBINE: "combine",
-    parts.FUSED: "fused",
-    parts.OUTSIDE: "outside",
-    parts.HOST: "host",
-    UNATTRIBUTED: "unattributed",
-}
+_STAGE_OF = {part: stage.name for stage in STAGES for part in stage.parts}
 _MERGED = (
     ("GEMM", {"imbalance", "GEMM", "products", GATE}),
     ("gate", {GATE, CHOICE}),
     ("dispatch", {DISPATCH, COMBINE}),
 )
-"""Works, as names of parts shorten them, that have one stage together; names of operators put a gate among products."""
+"""Works, by their short names, that share a stage; names of operators put the gate among the products."""
 
 
 def stage_blocks(analysis: Analysis, accounts: Sequence[Account]) -> list[Block]:
-    """Return the stages of all forms under their legend: a panel for each setting that is drawn and split anywhere."""
+    """Return the stages of all forms under a legend: a panel for each drawn setting with at least one split case."""
     charts = {
         setting: _chart(analysis, cases)
         for setting, cases in by_setting(accounts)
@@ -98,7 +86,7 @@ def stage_blocks(analysis: Analysis, accounts: Sequence[Account]) -> list[Block]
 
 
 def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
-    """Return a chart of the forms of any head and number of rows among the `accounts` of a setting."""
+    """Return a chart of forms; a reader chooses the head and the number of rows among a setting's `accounts`."""
     groups = _groups(analysis, accounts)
     names = labels(account.head for account in accounts)
     choices = [_choice(analysis, names[group[0].head], group) for group in groups]
@@ -106,16 +94,16 @@ def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
     return choosing("Stages of all forms of one head", spec, choices)
 
 
-def _shown(charts: Iterable[Chart]) -> list[StageLook]:
-    """Return the stages that any of the `charts` shows, in the order of a call."""
+def _shown(charts: Iterable[Chart]) -> list[Stage]:
+    """Return the stages that the `charts` show, in the order of a call."""
     names = {bar["stage"] for chart in charts for choice in chart.choices for bar in choice.data[BARS]}
     return [stage for stage in STAGES if stage.name in names]
 
 
 def stage_of(part: str) -> str:
-    """Return the name of the stage that the part of this name counts as."""
-    if part in _STAGES:
-        return _STAGES[part]
+    """Return the name of the stage that a part belongs to."""
+    if part in _STAGE_OF:
+        return _STAGE_OF[part]
     works = set(part.split(" + "))
     return next((stage for stage, merged in _MERGED if works <= merged), "several")
 
@@ -123,16 +111,17 @@ def stage_of(part: str) -> str:
 def bars(form: str, waterfall: Waterfall) -> list[dict[str, Any]]:
     """Return the stages of a form in whole picoseconds, which sum to its median exactly.
 
-    One whose part has another name says so; the last one says what the `call` takes as a `whole`.
+    A bar has the name of its part if that differs from the stage's. The last one has the time of the `call`, also as
+    text: the `whole`.
     """
-    found: dict[tuple[str, str], int] = {}
+    sizes: dict[tuple[str, str], int] = {}
     for part in waterfall.parts:
         stage = stage_of(part.name)
         key = (stage, stage if part.name in FLOORS else part.name)
-        found[key] = found.get(key, 0) + part.picoseconds
+        sizes[key] = sizes.get(key, 0) + part.picoseconds
     rows = [
         {"form": form, "stage": stage, "ps": size} | ({"part": part} if part != stage else {})
-        for (stage, part), size in found.items()
+        for (stage, part), size in sizes.items()
     ]
     rows[-1] |= {"call": waterfall.total, "whole": units.signed_picoseconds(waterfall.total)}
     return rows
@@ -148,7 +137,7 @@ def _groups(analysis: Analysis, accounts: Sequence[Account]) -> list[list[Accoun
 
 
 def _choice(analysis: Analysis, head: str, accounts: Sequence[Account]) -> Choice:
-    """Return the stages of the forms of one `head`, so called, at one number of rows, the fastest form first."""
+    """Return the stages of all forms of the head with this name at one number of rows, the fastest form first."""
     first = accounts[0]
     label = f"{head}, {units.plural(first.case.record.rows, 'row')}"
     stages = [bar for account in accounts for bar in bars(account.case.record.form, account.waterfall)]
@@ -161,10 +150,10 @@ def _choice(analysis: Analysis, head: str, accounts: Sequence[Account]) -> Choic
 def _message(label: str, accounts: Sequence[Account], rival: float | None) -> str:
     clauses = []
     for account in accounts:
-        found = account.waterfall
-        most = max(bars("", found), key=lambda bar: bar["ps"])
-        part, share = most.get("part", most["stage"]), units.percent(most["ps"] / max(found.total, 1))
-        clauses.append(f"{account.case.record.form} {units.signed_picoseconds(found.total)}, of it {part} {share}")
+        fall = account.waterfall
+        most = max(bars("", fall), key=lambda bar: bar["ps"])
+        part, share = most.get("part", most["stage"]), units.percent(most["ps"] / max(fall.total, 1))
+        clauses.append(f"{account.case.record.form} {units.signed_picoseconds(fall.total)}, of it {part} {share}")
     dense = "" if rival is None else f" The best dense form takes {units.seconds(rival)}."
     below = [
         account.case.record.form for account in accounts if any(p.picoseconds < 0 for p in account.waterfall.parts)
@@ -174,7 +163,7 @@ def _message(label: str, accounts: Sequence[Account], rival: float | None) -> st
 
 
 def stage_chart(most: int) -> alt.LayerChart:
-    """Draw the stages of `most` forms or fewer, of the data that `bars` and `rival` give."""
+    """Draw the stages of at most `most` forms, from the data `bars` and `rival`."""
     y = alt.Y(
         "form:N",
         sort=alt.EncodingSortField(field="call", op="max"),
@@ -223,9 +212,9 @@ def stage_chart(most: int) -> alt.LayerChart:
 
 
 def labelled(bars: Sequence[Mapping[str, Any]], rival: int) -> list[dict[str, Any]]:
-    """Return the `bars` of all forms of a chart marked with a `label` where wide enough to hold their stage.
+    """Return the `bars` of all forms of a chart, with a `label` on those wide enough for the name of their stage.
 
-    `rival` is what the best dense form takes, in picoseconds, for the chart reaches as far; 0 without one.
+    `rival` is the time of the best dense form in picoseconds, which the chart has room for; 0 without one.
     """
     reach: dict[str, int] = {}
     for bar in bars:

@@ -1,17 +1,17 @@
-"""Parts from steps: a form that can be split was also measured in steps, each doing what the one before does and more.
+"""Parts from steps: a form that can be split was also measured in steps, each doing all of the one before and more.
 
-What a step adds is the median over blocks of its difference, within a block, to the one before. It is taken as it
-comes, below zero too where noise or another state of the caches made the larger step the faster one.
+What a step adds is the median over blocks of its difference, within a block, from the step before. It is kept as it
+comes: below zero if noise or another state of the caches made the larger step faster.
 
-What launching costs is told apart from what is computed as `launch and host`. On a GPU steps are replays of CUDA
-graphs: there it is what the plain call takes beyond its own replay, and what replaying a graph of one empty kernel
-takes, which lies in every replay and so in the first step. A form that cannot be split has that much of an account, the
-replay of the whole being its only step. On a CPU, and of a form that no graph can hold, steps are calls, and each of
-their operators costs the calling thread a known time whatever it computes, which is taken out of the part whose step
-runs it. On a GPU that is too much where the device is still busy meanwhile.
+`launch and host` separates the cost of launching from the work. On a GPU, steps are replays of CUDA graphs. There it is
+the plain call minus its replay, plus the replay of a graph with one empty kernel, which is part of every replay and so
+of the first step. A form that cannot be split has only that: the replay of the whole is its single step. On a CPU, and
+for a form that no graph can hold, steps are calls. Each of their operators costs the calling thread a known time,
+whatever it computes, and that is taken out of the part whose step runs it. On a GPU that is too much if the device is
+still busy meanwhile.
 
-Differences are taken within blocks, each block one observation of all steps: a disturbance that lasts a block slows
-every call in it, so these are steadier than the differences of medians.
+Differences are taken within blocks, and each block is one observation of all steps. A disturbance that lasts a block
+slows every call in it, so these differences are steadier than differences of medians.
 
 Letters: B blocks, P steps, J parts, of which the last is host work, R resamples.
 """
@@ -51,9 +51,9 @@ _REPLAYS: tuple[Step, ...] = ("graph", "replay")
 
 @dataclass(frozen=True)
 class Added:
-    """A measured step, the works it adds to the one before, and the seconds it adds, floors and host's work included.
+    """A measured step: the works and the seconds that it adds to the step before, floors and host work included.
 
-    The replay of an empty kernel is not included. `operators` is how many it adds, None where they were not counted.
+    The replay of an empty kernel is not included. `operators` is how many it adds, None if they were not counted.
     """
 
     works: tuple[str, ...]
@@ -64,9 +64,9 @@ class Added:
 
 @dataclass(frozen=True)
 class BySteps:
-    """The parts that steps tell apart, what each step added, and the interval of what parts and floors leave over.
+    """The parts that steps separate, what each step added, and the interval of what parts and floors leave over.
 
-    Nothing is `added` where the replay of the whole call is the only step.
+    Nothing is `added` if the replay of the whole call is the only step.
     """
 
     drafts: tuple[Draft, ...]
@@ -75,7 +75,7 @@ class BySteps:
 
 
 def by_steps(case: Case, steps: Mapping[Step, Case], floor: Floor | None) -> BySteps | None:
-    """Return the parts of `case` from its `steps`, or None where none shares a block with it."""
+    """Return the parts of `case` from its `steps`, or None if no step shares a block with it."""
     works = _works(case.record, steps)
     replays = [step for step in _REPLAYS if step in steps]
     if not works and "graph" not in replays:
@@ -114,21 +114,21 @@ def _drafts(
 
 
 def _works(record: CaseRecord, steps: Mapping[Step, Case]) -> dict[Step, tuple[str, ...]]:
-    """Return what each measured step adds: its own works and those of the steps before it that were not measured."""
-    found: dict[Step, tuple[str, ...]] = {}
+    """Return the works that each measured step adds, those of unmeasured steps before it included."""
+    by_step: dict[Step, tuple[str, ...]] = {}
     new: list[str] = []
     for step, works in _ADDED.items():
         if step == "given" and step not in steps:
             continue
-        before = {work for added in found.values() for work in added}
+        before = {work for added in by_step.values() for work in added}
         new += [work for work in parts.done_by(record, works) if work not in before and work not in new]
         if step in steps and new:
-            found[step], new = tuple(new), []
-    return found
+            by_step[step], new = tuple(new), []
+    return by_step
 
 
 def _added(counts: Sequence[int | None]) -> list[int | None]:
-    """Return by how much each count exceeds the one before, None where one of the two is not known."""
+    """Return by how much each count exceeds the one before, None if either is not known."""
     before = (0, *counts)
     return [None if old is None or new is None else new - old for old, new in zip(before, counts, strict=False)]
 
@@ -136,10 +136,10 @@ def _added(counts: Sequence[int | None]) -> list[int | None]:
 def _known(
     record: CaseRecord, works: Iterable[tuple[str, ...]], counts: Sequence[int | None], empty: bool, floor: Floor | None
 ) -> Floats:
-    """Return the seconds (J,) that are taken out of what each step adds: its floors, and the work of its host.
+    """Return the seconds (J,) to take out of what each step adds: its floors and its host work.
 
-    Where the operators of the steps were counted, that work stands in the last place, negative. The launch that the
-    floors count lies there too, and in the replay of an empty kernel; without either it lies in the first step.
+    If operators were counted, their host work is in the last place, negative. The floors' launch is there too if
+    operators were counted or an `empty` kernel was replayed; otherwise it is in the first step.
     """
     known = np.array([*(parts.floor_within(work, record, floor) for work in works), 0.0])
     if floor is None:
@@ -154,31 +154,30 @@ def _known(
 
 
 def _intervals(observed: Floats, call: Floats, known: Floats, floor: float) -> list[Interval]:
-    """Return the interval of each part, and of what parts and `floor` leave of the call.
+    """Return the interval of each part, and of what the parts and the `floor` leave of the call.
 
-    `observed` (B, J), `call` (B,) and `known` (J,) in seconds.
+    `observed` (B, J), `call` (B,) and `known` (J,) are in seconds.
     """
     resampled = resampled_medians(np.column_stack([observed, call]))  # (R, J + 1)
     if resampled is None:
         return [(None, None)] * (len(known) + 1)
-    found = resampled[:, :-1] - known
-    rest = resampled[:, -1] - found.sum(axis=1) - floor
-    low, high = percentiles(np.column_stack([found, rest]))
+    drawn = resampled[:, :-1] - known
+    rest = resampled[:, -1] - drawn.sum(axis=1) - floor
+    low, high = percentiles(np.column_stack([drawn, rest]))
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def block_medians(cases: Sequence[Case]) -> Floats:
-    """Return the median of each of P `cases` in each block that all of them share, (B, P) in seconds."""
+    """Return the median of each of P `cases` in each block that they all share, (B, P) in seconds."""
     numbers, medians = zip(*(stats.block_medians(case.samples, case.blocks) for case in cases), strict=True)
     shared = reduce(np.intersect1d, numbers)
-    found = [own[np.isin(blocks, shared)] for blocks, own in zip(numbers, medians, strict=True)]
-    return np.column_stack(found)
+    return np.column_stack([times[np.isin(blocks, shared)] for blocks, times in zip(numbers, medians, strict=True)])
 
 
 def resampled_medians(values: Floats) -> Floats | None:
-    """Return the median of each column of `values` (B, J) over resampled blocks, (R, J), or None of too few blocks.
+    """Return the median of each column of `values` (B, J) over resampled blocks, (R, J); None with too few blocks.
 
-    Every draw comes from a fixed seed, and all columns share it.
+    The seed is fixed, and all columns share their draws.
     """
     blocks = len(values)
     if blocks < LEAST_BLOCKS:

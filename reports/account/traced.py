@@ -1,10 +1,10 @@
-"""Parts from a trace: the seconds of stages that a profiler, or an engine's own profile, saw in a pass of its own.
+"""Parts from a trace: the seconds of stages that a profiler, or the profile of an engine, saw in a separate pass.
 
-They stand as they were seen, neither scaled to the timed call nor cut: a profiled call is slower, so what is left over
-may be below zero. A pass so much slower that its stages are those of another state of the machine tells nothing. On a
-GPU stages are the time of kernels, which a profiler does not lengthen, and "other" is mostly its host, which a profiler
-does: it stands in no part. Forms of one compiled whole have no stages, and the names of their operators stand for
-these; there the gate's product counts among the experts'.
+They are shown as seen, neither scaled to the timed call nor cut. A profiled call is slower, so what is left over may be
+below zero. A pass much slower than the call shows another state of the machine and tells nothing. On a GPU, stages are
+times of kernels, which a profiler does not lengthen; "other" is mostly the host, which it does, so that is in no part.
+Forms compiled as one whole have no stages: there the names of operators stand in for them, and the gate's product
+counts among the experts'.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from reports.speed.floors import Floor
 
 STAGES = {"experts": (IMBALANCE, GEMM), "route": (GATE, CHOICE), "dispatch": (DISPATCH,), "combine": (COMBINE,)}
 ANOTHER_STATE = 1.5
-"""Times the timed call from which on a profiled one tells nothing of it."""
+"""A profiled call that takes this many times the timed one, or more, tells nothing about it."""
 _BY_NAME = {**STAGES, "experts": (IMBALANCE, GEMM, GATE), "route": (CHOICE,)}
 
 
 def tells(record: CaseRecord, call: float) -> bool:
-    """Return whether a case's trace saw products of experts, in about the seconds of its timed `call`."""
+    """Return whether a case's trace saw the experts' products, in about the seconds of the timed `call`."""
     seen = stages(record)
     return bool(seen.keys() & {"experts", "fused"}) and sum(seen.values()) < ANOTHER_STATE * call
 
 
 def stages(record: CaseRecord) -> dict[str, float]:
-    """Return the seconds of what a trace saw of the call itself, by stage: on a GPU without those of its host."""
+    """Return the seconds that a trace saw, by stage, without the host's on a GPU."""
     host = {"other"} if record.device == "cuda" else set()
     return {stage: seconds for stage, seconds in record.traced.items() if seconds > 0 and stage not in host}
 
 
 def works(record: CaseRecord) -> dict[str, tuple[str, ...]]:
-    """Return which works each stage of a case's trace holds."""
+    """Return the works that each stage of a case's trace holds."""
     return _BY_NAME if record.traced_by == "names" else STAGES
 
 
 def by_trace(record: CaseRecord, floor: Floor | None, launch: float) -> list[Draft]:
-    """Return the parts of a case from its trace, whose products hold `launch` seconds of the floors' launch."""
+    """Return the parts of a case from its trace; its products include the floors' `launch` seconds."""
     seen = stages(record)
     drafts, outside = [], seen.get("other", 0.0)
     for stage, held in works(record).items():

@@ -1,14 +1,14 @@
 """The account of one case: where each picosecond of its measured median went.
 
-Parts are whole picoseconds and sum to the measured median exactly: what the others leave of it is `unattributed`, which
-always stands there, below zero too. The floors come first. The other parts come from steps (`reports.account.steps`)
-where the form was measured in steps, else from a trace (`reports.account.traced`), beside which the call's own replay
-as a CUDA graph may tell what launching costs; where there is none of them, all beyond the floors is unattributed.
+Parts are whole picoseconds and sum to the measured median exactly: `unattributed` is what the others leave, and it is
+always shown, also below zero. The floors come first. The other parts come from steps (`reports.account.steps`) if the
+form was measured in steps, else from a trace (`reports.account.traced`), and then the replay of the call as a CUDA
+graph may give the cost of launching. Without any of these, all beyond the floors is unattributed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,14 +22,14 @@ from reports.records.record import CaseRecord
 from reports.speed.floors import Floor
 
 LARGE = 0.1
-"""Share of the call from which on what is unattributed needs a reason."""
+"""What is unattributed needs a reason if it is this share of the call or more."""
 
 Basis = Literal["steps", "graph and trace", "graph", "trace", "floors"]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a call in picoseconds, with an interval where its blocks allow one; `place` is its order in a call."""
+    """A part of a call in picoseconds, with an interval if its blocks allow one; `place` is its order in the call."""
 
     name: str
     picoseconds: int
@@ -42,8 +42,8 @@ class Part:
 class Waterfall:
     """A case's parts, whose picoseconds sum to `total` exactly; the last one is `unattributed`.
 
-    `theoretical` is what the case would take if the counted saving over the best dense form were realised whole, None
-    without one. `added` is what each of its steps added. `notes` are sentences: that the case undercuts its floor, and
+    `theoretical` is what the case would take if all of the counted saving over the best dense form were realised, None
+    without a dense form. `added` is what each step added. `notes` say that the case undercuts its floor and
     why much is unattributed.
     """
 
@@ -57,23 +57,37 @@ class Waterfall:
 
     @property
     def unattributed(self) -> float:
-        """Its share of the call; 0 of a call that takes no picosecond."""
+        """Its share of the call; 0 if the call takes no picosecond."""
         return self.parts[-1].picoseconds / max(self.total, 1)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The times of a waterfall as text in one `unit`: its `parts` by name, which add up to the `call` as shown.
+
+    `theoretical` and `dense`, the best dense form's time, are "" if they are not known.
+    """
+
+    unit: str
+    call: str
+    parts: Mapping[str, str]
+    theoretical: str
+    dense: str
 
 
 def waterfall(
     case: Case, median: float, floor: Floor | None, steps: Sequence[Case] = (), theoretical: float | None = None
 ) -> Waterfall:
-    """Return the account of `case`, whose measured `median` in seconds its parts sum to.
+    """Return the account of `case`, whose parts sum to its measured `median` in seconds.
 
-    `steps` are those of the case, of which only those measured in its own blocks count; `theoretical` is in seconds.
+    Of its `steps` only those measured in the same blocks count; `theoretical` is in seconds.
     """
     split = by_steps(case, {step.record.step: step for step in steps if step.interleaved_with(case)}, floor)
     basis = _basis(split, tells(case.record, median))
-    found = [*parts.floors(floor), *(split.drafts if split else ())]
-    launch = floor.launch if floor and not split else 0.0
-    found += by_trace(case.record, floor, launch) if basis in ("graph and trace", "trace") else []
-    known = sorted((_rounded(draft) for draft in found), key=lambda part: part.place)
+    drafts = [*parts.floors(floor), *(split.drafts if split else ())]
+    if basis in ("graph and trace", "trace"):
+        drafts += by_trace(case.record, floor, launch=floor.launch if floor and not split else 0.0)
+    known = sorted(map(_rounded, drafts), key=lambda part: part.place)
     total = picoseconds(median)
     rest = total - sum(part.picoseconds for part in known)
     low, high = split.rest if split and basis != "graph and trace" else (None, None)
@@ -89,8 +103,20 @@ def waterfall(
     )
 
 
+def shown(fall: Waterfall, dense: float | None = None, unit_of: int | None = None) -> Shown:
+    """Return the times of a waterfall as text, with the best dense form's median `dense` in seconds.
+
+    Four digits are shown of the call, or of the time `unit_of` in picoseconds.
+    """
+    call, texts, unit = units.seconds_adding_up(fall.total, [part.picoseconds for part in fall.parts], unit_of)
+    decimals = len(call.partition(".")[2])
+    others = (fall.theoretical, _end(dense))
+    theoretical, base = ("" if time is None else units.seconds_in(time, unit, decimals) for time in others)
+    return Shown(unit, call, dict(zip((part.name for part in fall.parts), texts, strict=True)), theoretical, base)
+
+
 def _basis(split: BySteps | None, traced: bool) -> Basis:
-    """Return what tells the parts of a case that was `split`, into its own replay alone where nothing is added."""
+    """Return what the parts come from; a `split` case to which nothing is added has only its replay."""
     if split and split.added:
         return "steps"
     if split:
@@ -123,7 +149,7 @@ def _notes(case: Case, call: float, floor: Floor | None, left: Part, split: BySt
 
 
 def _beside_trace(record: CaseRecord, call: float, left: Part, replayed: bool) -> str:
-    """Say why a trace, or the lack of one, leaves much unattributed, of a form `replayed` as a graph or not."""
+    """Say why a trace, or its absence, leaves much unattributed; `replayed` says that the form was, as a graph."""
     traced, size = sum(stages(record).values()), units.signed_picoseconds(abs(left.picoseconds))
     seen, gpu = units.seconds(traced), record.device == "cuda"
     beyond = f"all beyond the floors{' and the host' if replayed else ''} is unattributed"
@@ -131,12 +157,12 @@ def _beside_trace(record: CaseRecord, call: float, left: Part, replayed: bool) -
         return f"The form was neither measured in steps nor traced, so {beyond}."
     if traced >= ANOTHER_STATE * call:
         done = "kernels" if gpu else "call"
-        return f"The profiled {done} took {seen}, so its stages tell nothing of this one and stand in no part."
+        return f"The profiled {done} took {seen}, so its stages say nothing about this one and are in no part."
     if not tells(record, call):
         return f"The form hides its stages in one whole, so {beyond}."
     if gpu:
-        told = f"{size} beyond what is left of the call" if left.picoseconds < 0 else f"so {size} lie outside them"
-        return f"The kernels of its stages take {seen} when profiled, {told}."
+        rest = f"{size} beyond what is left of the call" if left.picoseconds < 0 else f"so {size} lie outside them"
+        return f"The kernels of its stages take {seen} when profiled, {rest}."
     if left.picoseconds < 0:
         return f"A profiled call is slower than a timed one: its stages take {seen}, {size} beyond the call."
     return f"Even slowed by the profiler the stages take {seen} only, so {size} lie outside them."

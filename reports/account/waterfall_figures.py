@@ -1,7 +1,7 @@
-"""The chart of a waterfall: each part a bar that begins where the one before it ended, between theory and sum.
+"""The chart of a waterfall: between theory and sum, each part is a bar that begins where the one before it ended.
 
-Its data are the bars from the top down, in whole picoseconds, so that they add up here as they do in the account; where
-a bar begins is worked out where it is drawn.
+Its data are the bars from the top down in whole picoseconds, so that they add up as they do in the account. The chart
+computes where each bar begins.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import altair as alt
 
 from reports.account.parts import FLOORS, UNATTRIBUTED
-from reports.account.waterfall import Waterfall
+from reports.account.waterfall import Waterfall, picoseconds, shown
 from reports.numbers import units
 from reports.output import canvas
 from reports.output.canvas import INK
@@ -27,9 +27,9 @@ ROOM = 1.45  # for the label of the longest bar, as a multiple of it
 
 
 def waterfall_chart(most: int) -> alt.LayerChart:
-    """Draw any waterfall of `most` bars or fewer, of the data that `bars` gives.
+    """Draw a waterfall of at most `most` bars, from the data of `bars`.
 
-    A part below zero runs back, its bar is pale and outlined.
+    A part below zero runs back, and its bar is pale and outlined.
     """
     y = alt.Y(
         "part:N",
@@ -78,12 +78,12 @@ def waterfall_chart(most: int) -> alt.LayerChart:
 
 
 def bars(waterfall: Waterfall, dense: float | None) -> list[dict[str, Any]]:
-    """Return the bars of a waterfall from the top down; `dense` is the median in seconds of the best dense form."""
+    """Return the bars of a waterfall from the top down; `dense` is the best dense form's median in seconds."""
     return list(_bars(waterfall, dense))
 
 
 def _kind() -> str:
-    """Return the expression that tells of which of `KINDS` a bar is."""
+    """Return the expression for the kind of a bar, one of `KINDS`."""
     floors, wholes = ([*map(str, names)] for names in (FLOORS, WHOLES))
     return (
         f"indexof({wholes}, datum.part) >= 0 ? 'whole' : indexof({floors}, datum.part) >= 0 ? 'floor'"
@@ -92,20 +92,18 @@ def _kind() -> str:
 
 
 def _bars(waterfall: Waterfall, dense: float | None) -> Iterator[dict[str, Any]]:
-    parts, total = waterfall.parts, waterfall.total
-    whole, shown, unit = units.seconds_adding_up(total, [part.picoseconds for part in parts])
-    decimals = len(whole.partition(".")[2])
+    texts = shown(waterfall, dense)
     if waterfall.theoretical is not None:
-        yield _bar(THEORY, waterfall.theoretical, units.seconds_in(waterfall.theoretical, unit, decimals), unit)
-    for part, text in zip(parts, shown, strict=True):
-        bar = _bar(part.name, part.picoseconds, text, unit)
-        known = part.low is not None and part.high is not None
-        interval = f"{units.signed_picoseconds(part.low or 0)} to {units.signed_picoseconds(part.high or 0)}"
-        yield bar | ({"interval": interval} if known else {})
-    yield _bar(CALL, total, whole, unit)
+        yield _bar(THEORY, waterfall.theoretical, texts.theoretical, texts.unit)
+    for part in waterfall.parts:
+        bar = _bar(part.name, part.picoseconds, texts.parts[part.name], texts.unit)
+        if part.low is not None and part.high is not None:
+            bar["interval"] = f"{units.signed_picoseconds(part.low)} to {units.signed_picoseconds(part.high)}"
+        yield bar
+    yield _bar(CALL, waterfall.total, texts.call, texts.unit)
     if dense is not None:
-        yield _bar(DENSE, round(dense * 1e12), units.seconds_in(round(dense * 1e12), unit, decimals), unit)
+        yield _bar(DENSE, picoseconds(dense), texts.dense, texts.unit)
 
 
-def _bar(part: str, picoseconds: int, shown: str, unit: str) -> dict[str, Any]:
-    return {"part": part, "ps": picoseconds, "shown": f"{shown} {unit}"}
+def _bar(part: str, time: int, text: str, unit: str) -> dict[str, Any]:
+    return {"part": part, "ps": time, "shown": f"{text} {unit}"}

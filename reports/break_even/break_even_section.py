@@ -11,6 +11,7 @@ from reports.numbers import units
 from reports.numbers.stats import Verdict
 from reports.output import canvas
 from reports.output.blocks import (
+    Block,
     Chart,
     Grid,
     Legend,
@@ -23,19 +24,18 @@ from reports.output.blocks import (
     numeric,
     worded,
 )
-from reports.records.record import Status
-from reports.speed import settings
-from reports.speed.settings import caption
+from reports.records.record import CaseRecord, Status
+from reports.speed.settings import caption, panel
 
 
-def break_even_section(found: Sequence[Map]) -> Section | None:
+def break_even_section(maps: Sequence[Map]) -> Section | None:
     """Return every map, or None without any."""
-    if not found:
+    if not maps:
         return None
     return Section(
         "break-even",
         "Break-even",
-        [Legend("Cells", KEYS), *map(_panel, found)],
+        [Legend("Cells", KEYS), *map(_panel, maps)],
         reading="each coloured cell is a sparse head at a number of rows beside the dense head of as many expert "
         "parameters, both in their fastest measured form; blue is faster, orange slower, pale as fast. A sign is clear "
         f"if the {units.INTERVAL} excludes 1. Which rows to measure was searched by bisection: an outlined sign is not "
@@ -43,32 +43,29 @@ def break_even_section(found: Sequence[Map]) -> Section | None:
         brief="From how many rows on a sparse head is faster than the dense head of as many expert parameters, both in "
         "their fastest measured form. The rows were searched by bisection; between neighbours that agree nothing was "
         "measured.",
-        findings=findings(found),
+        findings=findings(maps),
     )
 
 
-def _panel(found: Map) -> Panel:
-    return Panel(
-        settings.title(found.setting),
-        settings.machine(found.setting),
-        [
-            Text(message(found)),
-            *(Text(note, "note") for note in notes(found)),
-            PageOnly([Grid(charts(found))]),
-            frontiers(found),
-            PageOnly([folded(speedups(found))]),
-        ],
-    )
+def _panel(chart: Map) -> Panel:
+    blocks: list[Block] = [
+        Text(message(chart)),
+        *(Text(note, "note") for note in notes(chart)),
+        PageOnly([Grid(charts(chart))]),
+        frontiers(chart),
+        PageOnly([folded(speedups(chart))]),
+    ]
+    return panel(chart.setting, blocks)
 
 
-def findings(found: Sequence[Map]) -> list[str]:
-    """Return what the maps say, with the setting of each if there are several."""
-    return [f"{caption(each.setting)}: {message(each)}" if len(found) > 1 else message(each) for each in found]
+def findings(maps: Sequence[Map]) -> list[str]:
+    """Return what the maps say, with the setting of each if there is more than one."""
+    return [f"{caption(each.setting)}: {message(each)}" if len(maps) > 1 else message(each) for each in maps]
 
 
-def message(found: Map) -> str:
-    """Return what a map shows, in one sentence."""
-    lines = [line for line in found.lines if line.points]
+def message(chart: Map) -> str:
+    """Say in one sentence what a map shows."""
+    lines = [line for line in chart.lines if line.points]
     once = [line for line in lines if _is_frontier(line)]
     ends = [rows for line in once for rows in (line.crossings[0].low, line.crossings[0].high)]
     between = f" between {units.count(min(ends))} and {units.count(max(ends))} rows" if ends else ""
@@ -79,27 +76,29 @@ def message(found: Map) -> str:
         (_only(lines, set()), ("is", "are"), "clear at no number of rows"),
         ([line for line in lines if line.crossings and line not in once], ("changes", "change"), "sides otherwise"),
     ]
-    clauses = [f"{len(own)} {verbs[len(own) > 1]} {rest}" for own, verbs, rest in kinds if own]
+    clauses = [f"{len(group)} {verbs[len(group) > 1]} {rest}" for group, verbs, rest in kinds if group]
     if not clauses:
         return "No sparse head has a time beside its dense head."
     return f"Of {units.plural(len(lines), 'sparse head')} in their fastest forms, {units.listing(clauses)}."
 
 
-def notes(found: Map) -> list[str]:
-    """Return what the map lacks because it was skipped, a sentence for each reason."""
-    skipped = [record for record in found.not_measured if record.status is Status.SKIPPED]
+def notes(chart: Map) -> list[str]:
+    """Return what is missing from the map because it was skipped, a sentence for each reason."""
+    skipped: dict[str, list[CaseRecord]] = {}
+    for record in chart.not_measured:
+        if record.status is Status.SKIPPED:
+            skipped.setdefault(record.reason, []).append(record)
     sentences = []
-    for reason in dict.fromkeys(record.reason for record in skipped):
-        own = [record for record in skipped if record.reason == reason]
-        forms = units.listing(sorted({record.form for record in own}))
-        experts = units.span(record.experts for record in own)
-        rows = units.span(record.rows for record in own)
+    for reason, records in skipped.items():
+        forms = units.listing(sorted({record.form for record in records}))
+        experts = units.span(record.experts for record in records)
+        rows = units.span(record.rows for record in records)
         sentences.append(f"Not measured at {rows} rows: {forms} with {experts} experts; {reason}.")
     return sentences
 
 
 def words(line: Line) -> str:
-    """Return where a sparse head overtakes the dense one."""
+    """Say where a sparse head overtakes the dense one."""
     if not line.points:
         return "not measured"
     if _is_frontier(line):
@@ -116,17 +115,17 @@ def words(line: Line) -> str:
     return f"never up to {units.plural(last.rows, 'row')}{'' if last is line.points[-1] else ', unclear above'}"
 
 
-def charts(found: Map) -> list[Chart]:
+def charts(chart: Map) -> list[Chart]:
     """Return the heat map of each facet, all on one scale of rows."""
-    drawn = [rows for line in found.lines for rows in (*(point.rows for point in line.points), *line.unknown)]
+    drawn = [rows for line in chart.lines for rows in (*(point.rows for point in line.points), *line.unknown)]
     bounds = (log2(min(drawn)) - 0.5, log2(max(drawn)) + 0.5)
     return [
         Chart(_heading(facet), canvas.spec(heat_map(lines, bounds)), _facet_message(lines), subject="Break-even")
-        for facet, lines in found.facets.items()
+        for facet, lines in chart.facets.items()
     ]
 
 
-def frontiers(found: Map) -> Table:
+def frontiers(chart: Map) -> Table:
     """Return from how many rows on each sparse head is faster."""
     columns = (
         *numeric(
@@ -141,16 +140,16 @@ def frontiers(found: Map) -> Table:
         ),
         *worded("the sparse head overtakes the dense one"),
     )
-    return Table("From how many rows on", columns, tuple(_frontier_row(line) for line in found.lines))
+    return Table("From how many rows on", columns, tuple(map(_frontier_row, chart.lines)))
 
 
-def speedups(found: Map) -> Table:
+def speedups(chart: Map) -> Table:
     """Return every measured speed-up of a map."""
     columns = (
         *numeric("input width", "experts per row", "experts", "rows", "speed-up", units.INTERVAL, "n"),
         *worded("verdict", "form", "dense form"),
     )
-    rows = (_speedup_row(line, point) for line in found.lines for point in line.points)
+    rows = (_speedup_row(line, point) for line in chart.lines for point in line.points)
     return Table("Every speed-up measured", columns, tuple(rows))
 
 
@@ -159,7 +158,7 @@ def _is_frontier(line: Line) -> bool:
 
 
 def _only(lines: Sequence[Line], verdicts: set[Verdict]) -> list[Line]:
-    """Return the lines whose clear points have just these verdicts."""
+    """Return the lines whose clear points have exactly these verdicts."""
     return [line for line in lines if {point.verdict for point in line.clear} == verdicts]
 
 
@@ -168,8 +167,8 @@ def _heading(facet: Facet) -> str:
 
 
 def _facet_message(lines: Sequence[Line]) -> str:
-    told = [f"{units.plural(line.experts, 'expert')}, {words(line)}" for line in lines]
-    return f"Where the sparse head overtakes the dense one: {'; '.join(told)}."
+    clauses = [f"{units.plural(line.experts, 'expert')}, {words(line)}" for line in lines]
+    return f"Where the sparse head overtakes the dense one: {'; '.join(clauses)}."
 
 
 def _about(rows: float) -> str:

@@ -1,4 +1,4 @@
-"""The heat map of break-even: how much faster a sparse head is, by rows and experts, and where it begins to be."""
+"""The heat map of break-even: how much faster a sparse head is, by rows and experts, and from where on it is faster."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from reports.output.canvas import INK
 SIGNS = {Verdict.FASTER: "+", Verdict.SLOWER: units.MINUS, Verdict.UNCLEAR: "?"}
 UNKNOWN = "\N{MIDDLE DOT}"
 COLOURS = ("#E69F00", "#F2F0EA", "#56B4E9")
-"""Of a head four times slower, as fast, and four times faster; told apart with any colour vision."""
+"""For a head four times slower, as fast, and four times faster; they differ with any colour vision."""
 FARTHEST = 2.0
-"""Doublings of speed beyond which the colour no longer changes."""
+"""Beyond so many doublings of speed the colour no longer changes."""
 BAR = 0.16
 """Width of a frontier, in doublings."""
 DARK = "#1D1F22"
-"""Of signs and frontiers on those colours, on a light page and on a dark one."""
+"""The ink of signs and frontiers on those colours, on a light page and on a dark one."""
 KEYS = (
     legend.patch("the sparse head is clearly faster", COLOURS[2], "+", DARK),
     legend.patch("clearly slower", COLOURS[0], units.MINUS, DARK),
@@ -35,14 +35,14 @@ KEYS = (
         "where the sign changes", f'<rect x="7" y="1" width="5" height="18" fill="{DARK}" stroke="#FFFFFF"/>', (20, 20)
     ),
 )
-_TOLD = ("speed-up", "interval", "verdict", "sparse form", "dense form")
+_TOOLTIP = ("speed-up", "interval", "verdict", "sparse form", "dense form")
 
 
 def heat_map(lines: Sequence[Line], bounds: tuple[float, float]) -> alt.LayerChart:
-    """Draw `lines` of one facet: rows across within `bounds`, given as powers of two, experts upward.
+    """Draw the `lines` of one facet: rows across, within `bounds` as powers of two, and experts upward.
 
-    A measured cell has the colour of its speed-up and the sign of its verdict; an inferred one is an outline with its
-    sign; a bar stands between the cells where the sign changes.
+    A measured cell has the colour of its speed-up and the sign of its verdict; an inferred one is an outline with a
+    sign. A bar separates the cells between which the sign changes.
     """
     measured = canvas.rounded([_measured(line, point) for line in lines for point in line.points])
     others = canvas.rounded([cell for line in lines for cell in _others(line)])
@@ -55,7 +55,7 @@ def heat_map(lines: Sequence[Line], bounds: tuple[float, float]) -> alt.LayerCha
         scale=alt.Scale(paddingInner=0.06),
     )
     scale = alt.Scale(domain=[-FARTHEST, 0, FARTHEST], range=list(COLOURS), interpolate="rgb", clamp=True)
-    tooltip = ["experts:N", alt.Tooltip("rows:Q", format=","), *map("{}:N".format, _TOLD)]
+    tooltip = ["experts:N", alt.Tooltip("rows:Q", format=","), *map("{}:N".format, _TOOLTIP)]
     rectangles = alt.Chart(measured).mark_rect().encode(x=x, x2="to:Q", y=y, tooltip=tooltip)
     return canvas.finished(
         alt.Chart(others).mark_rect(filled=False, stroke=INK, strokeOpacity=0.3).encode(x=x, x2="to:Q", y=y),
@@ -80,13 +80,13 @@ def _rows(field: str, bounds: tuple[float, float]) -> alt.X:
 
 
 def _cell(line: Line, rows: int) -> dict[str, Any]:
-    """Return where a cell lies: at a number of rows, a doubling wide."""
+    """Return the place of a cell: at its number of rows, a doubling wide."""
     power = log2(rows)
     return {"experts": str(line.experts), "power": power, "from": power - 0.5, "to": power + 0.5}
 
 
 def _measured(line: Line, point: Point) -> dict[str, Any]:
-    told = (
+    texts = (
         units.factor(point.ratio.value),
         units.factor_interval(point.ratio),
         point.verdict,
@@ -94,7 +94,7 @@ def _measured(line: Line, point: Point) -> dict[str, Any]:
         point.base.record.form,
     )
     cell = {**_cell(line, point.rows), "rows": point.rows, "doublings": log2(point.ratio.value)}
-    return {**cell, "sign": SIGNS[point.verdict], **dict(zip(_TOLD, told, strict=True))}
+    return {**cell, "sign": SIGNS[point.verdict], **dict(zip(_TOOLTIP, texts, strict=True))}
 
 
 def _others(line: Line) -> Iterator[dict[str, Any]]:
@@ -105,6 +105,6 @@ def _others(line: Line) -> Iterator[dict[str, Any]]:
 
 
 def _bar(line: Line, rows: float) -> dict[str, Any]:
-    """Return the bar that separates the cells below an estimated number of rows from those above."""
+    """Return the bar between the cells below an estimated number of rows and the cells above."""
     edge = ceil(log2(rows)) - 0.5
     return {"experts": str(line.experts), "from": edge - BAR / 2, "to": edge + BAR / 2}

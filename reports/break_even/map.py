@@ -1,8 +1,8 @@
 """The break-even map of the suite `scale`: from how many rows on the best sparse form beats the best dense one.
 
 A cell of the map is a sparse head at a number of rows. Its speed-up is that of the fastest form of the sparse head over
-the fastest of the dense head of as many expert parameters, both measured in the same blocks. Rows between two measured
-neighbours that agree clearly are inferred to be as these are, which the search that chose the rows assumes too; they
+the fastest of the dense head with as many expert parameters, both measured in the same blocks. Rows between two
+measured neighbours that clearly agree are inferred to agree with them, as the search that chose the rows assumes; they
 are never shown as measured.
 
 Letters: D input width, H hidden width of one expert, C output width, E experts, k experts per row.
@@ -25,7 +25,7 @@ from reports.speed.analysis import MAP_SUITE, USUAL_POLICY, Analysis, Setting
 
 @dataclass(frozen=True, order=True)
 class Facet:
-    """What the heads in one chart share: D, H, C and k."""
+    """The sizes that the heads of one chart share: D, H, C and k."""
 
     features: int
     hidden: int
@@ -44,7 +44,7 @@ class Point:
 
     @property
     def verdict(self) -> Verdict:
-        """FASTER or SLOWER where the ratio and its whole interval lie on one side of 1, else UNCLEAR."""
+        """FASTER or SLOWER if the ratio and its whole interval lie on one side of 1, else UNCLEAR."""
         if self.ratio.low is None or self.ratio.high is None:
             return Verdict.UNCLEAR
         if min(self.ratio.low, self.ratio.value) > 1:
@@ -54,9 +54,9 @@ class Point:
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where the sign changes: clear at `low` rows, clearly opposite at `high`, by `estimate` in between.
+    """A change of sign: clear at `low` rows and clearly opposite at `high`, with an `estimate` of where it happens.
 
-    The estimate lies where the line through the points, both axes logarithmic, last passes 1 between the two.
+    The estimate is where the line through the points, on logarithmic axes, last passes 1 between the two.
     """
 
     low: int
@@ -67,7 +67,7 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Line:
-    """One sparse head: its measured `points`, fewest rows first, and why other rows have none."""
+    """One sparse head: its measured `points`, fewest rows first, and the `reasons` why other rows have none."""
 
     facet: Facet
     experts: int
@@ -81,13 +81,13 @@ class Line:
 
     @cached_property
     def crossings(self) -> tuple[Crossing, ...]:
-        """Where the sign changes, fewest rows first: the frontier, where there is one alone."""
+        """The changes of sign, fewest rows first; a single one is the frontier."""
         changes = [(low, high) for low, high in pairwise(self.clear) if low.verdict is not high.verdict]
         return tuple(_crossing([p for p in self.points if low.rows <= p.rows <= high.rows]) for low, high in changes)
 
     @cached_property
     def inferred(self) -> dict[int, Verdict]:
-        """The verdicts of the powers of two between measured neighbours that agree clearly."""
+        """The verdicts of the powers of two between measured neighbours that clearly agree."""
         return {
             rows: low.verdict
             for low, high in pairwise(self.points)
@@ -97,7 +97,7 @@ class Line:
 
     @cached_property
     def unknown(self) -> tuple[int, ...]:
-        """The powers of two of which nothing is known: between neighbours that do not agree, or tried in vain."""
+        """The powers of two without a verdict: between neighbours that do not agree, or with a failed measurement."""
         gaps = {rows for low, high in pairwise(self.points) for rows in _between(low.rows, high.rows)}
         known = {point.rows for point in self.points} | self.inferred.keys()
         return tuple(sorted((gaps | self.reasons.keys()) - known))
@@ -105,7 +105,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Map:
-    """The map of one setting: its lines, by facet and number of experts, and the records of what has no time."""
+    """The map of one setting: its lines, by facet and number of experts, and the records without a time."""
 
     setting: Setting
     lines: tuple[Line, ...]
@@ -126,7 +126,7 @@ _Key = tuple[Facet, int]  # of a line: its facet and its experts
 def maps(analysis: Analysis) -> list[Map]:
     """Return the map of every setting in which sparse heads of the suite `scale` were measured."""
     settings = [setting for setting in analysis.settings if setting.suite == MAP_SUITE and setting.part == "head"]
-    return [found for setting in settings if (found := _map(analysis, setting)).lines]
+    return [each for each in (_map(analysis, setting) for setting in settings) if each.lines]
 
 
 def _map(analysis: Analysis, setting: Setting) -> Map:
@@ -134,8 +134,8 @@ def _map(analysis: Analysis, setting: Setting) -> Map:
     missing = tuple(record for record in records if _is_drawn(record))
     points: dict[_Key, dict[int, Point]] = {}
     for key, point in _points(analysis, setting):
-        own = points.setdefault(key, {})
-        own[point.rows] = max(own.get(point.rows, point), point, key=lambda point: measured_at(point.case.record))
+        line = points.setdefault(key, {})
+        line[point.rows] = max(line.get(point.rows, point), point, key=lambda point: measured_at(point.case.record))
     reasons: dict[_Key, dict[int, str]] = {}
     for record in missing:
         if record.rows not in points.get(_key(record), {}):
@@ -148,7 +148,7 @@ def _map(analysis: Analysis, setting: Setting) -> Map:
 
 
 def _points(analysis: Analysis, setting: Setting) -> Iterator[tuple[_Key, Point]]:
-    """Yield a point for each sparse head of each group that has a time beside its dense head's."""
+    """Yield a point for each sparse head of a group that was measured beside its dense head."""
     groups: dict[tuple[str, str], list[Case]] = {}
     for case in analysis.cases(setting):
         groups.setdefault((str(case.source), case.record.group_id), []).append(case)
@@ -164,7 +164,7 @@ def _points(analysis: Analysis, setting: Setting) -> Iterator[tuple[_Key, Point]
 
 
 def _point(analysis: Analysis, rows: int, cases: Sequence[Case], rivals: Sequence[Case]) -> Point:
-    case, base = (min(group, key=lambda case: analysis.latencies[case].value) for group in (cases, rivals))
+    case, base = analysis.fastest(cases), analysis.fastest(rivals)
     ratio = stats.ratio_of_medians(base.samples, base.blocks, case.samples, case.blocks, interleaved=True)
     return Point(rows, case, base, ratio)
 
@@ -183,7 +183,7 @@ def _key(record: CaseRecord) -> _Key:
 
 
 def _crossing(points: Sequence[Point]) -> Crossing:
-    """Return the change of sign between the first and the last of `points`, which are clear; the others are not."""
+    """Return the change of sign between the first and the last of `points`, the only clear ones."""
     first, last = points[0], points[-1]
     upward = last.verdict is Verdict.FASTER
     ends = [

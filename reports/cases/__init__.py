@@ -1,1 +1,1 @@
-"""What else each case says: work, memory, cold caches, all cases in one table, and why others have no time."""
+"""What else the cases say: work, memory, cold caches, all cases in one table, and why others have no time."""

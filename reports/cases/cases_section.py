@@ -1,25 +1,27 @@
-"""The section of all measured cases: one table of the page, which a reader sorts, filters and copies there.
+"""The section on all measured cases: one table on the page that a reader can sort, filter and copy.
 
-A column has one unit, so that its numbers can be ordered.
+A column has one unit, so that its numbers can be sorted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from reports.cases.summary import Row
+from reports.cases.summary import Row, derived
 from reports.numbers import units
 from reports.output.blocks import Column, Filter, FilteredTable, PageOnly, Section, Table, Text, without_blanks
 from reports.records.record import CaseRecord
+from reports.speed.verdicts import weaknesses
 
 MOST_CHOICES = 60
-"""Distinct values of a column up to which it can be filtered by choosing one."""
+"""A column with more distinct values than this has no filter."""
 FILTERED = ("kind", "head", "form", "rows", "verdict", "limited by")
-"""Columns that can be filtered, beside those of conditions."""
+"""Columns that can be filtered, beside the conditions."""
 
 
 def cases_section(rows: Sequence[Row]) -> Section | None:
-    """Return the measured ones of these rows in one table; None without rows."""
+    """Return the measured rows in one table; None without rows."""
     if not rows:
         return None
     timed = [row for row in rows if row.latency]
@@ -47,7 +49,7 @@ _HEADING = "All measured cases"
 def _fixed(rows: Sequence[Row]) -> dict[str, str]:
     """Return the conditions that are the same in all rows, which have no column."""
     texts = {title: {text(row) for row in rows} for title, text in _CONDITIONS.items()}
-    return {title: found.pop() for title, found in texts.items() if len(found) == 1}
+    return {title: values.pop() for title, values in texts.items() if len(values) == 1}
 
 
 def _table(rows: Sequence[Row], fixed: Mapping[str, str]) -> Table:
@@ -77,12 +79,10 @@ def _machine(record: CaseRecord) -> str:
     )
 
 
-def _microseconds(value: float | None) -> str:
-    return "" if value is None else units.microseconds(value)
-
-
-def _ratio(value: float | None) -> str:
-    return "" if value is None else units.ratio(value)
+def _shown(part: str, name: str, text: Callable[[Any], str] = str) -> Callable[[Row], str]:
+    """Return how to show a value of a part of a row, blank if it is not known."""
+    value = derived(part, name)
+    return lambda row: "" if (known := value(row)) is None else text(known)
 
 
 _IDENTITY: dict[str, Callable[[Row], str]] = {
@@ -101,30 +101,22 @@ _CONDITIONS: dict[str, Callable[[Row], str]] = {
     "machine": lambda row: _machine(row.record),
 }
 _NUMBERS: dict[str, Callable[[Row], str]] = {
-    "median, µs": lambda row: _microseconds(row.latency.value if row.latency else None),
-    "realised": lambda row: _ratio(row.comparison.realised.value if row.comparison else None),
-    "verdict": lambda row: row.comparison.verdict if row.comparison else "",
-    "theoretical": lambda row: _ratio(row.comparison.theoretical if row.comparison else None),
-    "attainable": lambda row: _ratio(row.comparison.attainable if row.comparison else None),
-    "limited by": lambda row: row.floor.limit if row.floor else "",
-    "median, low": lambda row: _microseconds(row.latency.low if row.latency else None),
-    "median, high": lambda row: _microseconds(row.latency.high if row.latency else None),
-    "n": lambda row: units.count(row.latency.samples) if row.latency else "",
-    "realised, low": lambda row: _ratio(row.comparison.realised.low if row.comparison else None),
-    "realised, high": lambda row: _ratio(row.comparison.realised.high if row.comparison else None),
-    "note": lambda row: _note(row),
-    "over dense, same form": lambda row: _ratio(row.same_form.realised.value if row.same_form else None),
+    "median, µs": _shown("latency", "value", units.microseconds),
+    "realised": _shown("comparison", "realised.value", units.ratio),
+    "verdict": _shown("comparison", "verdict"),
+    "theoretical": _shown("comparison", "theoretical", units.ratio),
+    "attainable": _shown("comparison", "attainable", units.ratio),
+    "limited by": _shown("floor", "limit"),
+    "median, low": _shown("latency", "low", units.microseconds),
+    "median, high": _shown("latency", "high", units.microseconds),
+    "n": _shown("latency", "samples", units.count),
+    "realised, low": _shown("comparison", "realised.low", units.ratio),
+    "realised, high": _shown("comparison", "realised.high", units.ratio),
+    "note": lambda row: ", ".join(weaknesses(row.comparison)) if row.comparison else "",
+    "over dense, same form": _shown("same_form", "realised.value", units.ratio),
     "error": lambda row: units.deviation(row.record.error),
     "tolerance": lambda row: units.deviation(row.record.tolerance),
     "ambiguous rows": lambda row: units.count(row.record.ambiguous_rows),
     "J per 1,000 rows": lambda row: units.quantity(row.record.joules_per_thousand_rows),
 }
 _WORDS = {"head", "kind", "form", *_CONDITIONS, "limited by", "verdict", "note"}
-
-
-def _note(row: Row) -> str:
-    """Return what weakens the comparison of a row with its dense rival."""
-    if row.comparison is None:
-        return ""
-    notes = [] if row.comparison.realised.paired else ["unpaired"]
-    return ", ".join(notes if row.comparison.matched else [*notes, "unmatched"])

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from reports.cases.conditions import CASE, pairs, ratio, times
+from reports.cases.conditions import beside, ratio
 from reports.numbers import units
-from reports.output.blocks import Section, Table, numeric
+from reports.output.blocks import Section, Table
+from reports.reading.load import Case
 from reports.speed.analysis import Analysis
-from reports.speed.settings import caption
-
-_COLUMNS = (*CASE, *numeric("head alone", "classifier", "share", units.INTERVAL))
 
 
 def classifier_section(analysis: Analysis) -> Section | None:
@@ -30,11 +26,10 @@ def classifier_section(analysis: Analysis) -> Section | None:
 
 def within_classifier(analysis: Analysis) -> list[Table]:
     """Return, for each setting of whole classifiers, each head alone beside its classifier."""
-    tables = []
-    for setting in (setting for setting in analysis.settings if setting.part == "classifier"):
-        rows = []
-        for head, case in pairs(analysis, replace(setting, part="head"), setting):
-            share = ratio(head, case)
-            rows.append((*times(analysis, head, case), units.percent(share.value), units.percent_interval(share)))
-        tables += [Table(caption(setting), _COLUMNS, tuple(rows))] if rows else []
-    return tables
+    titles = ("head alone", "classifier", "share", units.INTERVAL)
+    return beside(analysis, "part", "head", "classifier", titles, _share)
+
+
+def _share(head: Case, classifier: Case) -> tuple[str, str]:
+    share = ratio(head, classifier)
+    return units.percent(share.value), units.percent_interval(share)

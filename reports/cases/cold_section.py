@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from reports.cases.conditions import CASE, pairs, ratio, times
+from reports.cases.conditions import beside, ratio
 from reports.numbers import units
-from reports.output.blocks import Section, Table, numeric
+from reports.output.blocks import Section, Table
+from reports.reading.load import Case
 from reports.speed.analysis import Analysis
-from reports.speed.settings import caption
-
-_COLUMNS = (*CASE, *numeric("warm", "cold", "cold / warm", units.INTERVAL))
 
 
 def cold_section(analysis: Analysis) -> Section | None:
@@ -29,11 +25,9 @@ def cold_section(analysis: Analysis) -> Section | None:
 
 def cold(analysis: Analysis) -> list[Table]:
     """Return, for each setting measured with cold caches, each case beside itself with warm ones."""
-    tables = []
-    for setting in (setting for setting in analysis.settings if setting.cache == "cold"):
-        rows = []
-        for warm, case in pairs(analysis, replace(setting, cache="warm"), setting):
-            slower = ratio(case, warm)
-            rows.append((*times(analysis, warm, case), units.factor(slower.value), units.factor_interval(slower)))
-        tables += [Table(caption(setting), _COLUMNS, tuple(rows))] if rows else []
-    return tables
+    return beside(analysis, "cache", "warm", "cold", ("warm", "cold", "cold / warm", units.INTERVAL), _slowdown)
+
+
+def _slowdown(warm: Case, cold: Case) -> tuple[str, str]:
+    slower = ratio(cold, warm)
+    return units.factor(slower.value), units.factor_interval(slower)

@@ -1,4 +1,4 @@
-"""The section with the paper's efficiency table: parameters, memory and images a second at its batch."""
+"""The section on the paper's efficiency table: parameters, memory and images a second at the paper's batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def efficiency_section(analysis: Analysis) -> Section | None:
         "Efficiency",
         tables,
         heading="Efficiency at the paper’s setting",
-        reading=f"the quantities of the paper’s own efficiency script (arXiv 2601.15021); {rates}",
+        reading=f"the quantities of the paper’s efficiency script (arXiv 2601.15021); {rates}",
         brief=f"{rates[0].upper()}{rates[1:]}",
     )
 

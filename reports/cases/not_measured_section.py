@@ -1,4 +1,4 @@
-"""The section on what has no time, and why: each reason once, with the cases that it holds for."""
+"""The section on cases without a time: each reason once, with its cases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def not_measured_section(analysis: Analysis) -> Section | None:
 
 
 def reasons(analysis: Analysis) -> list[Reason]:
-    """Return what has no time and why, the gravest first, each reason once."""
+    """Return each reason once with its cases, the gravest first."""
     groups: dict[tuple[Status, str], list[CaseRecord]] = {}
     for record in analysis.results.not_measured:
         groups.setdefault((record.status, record.reason or "No reason was recorded."), []).append(record)
@@ -31,7 +31,7 @@ def reasons(analysis: Analysis) -> list[Reason]:
 
 
 def _scopes(analysis: Analysis, records: Sequence[CaseRecord]) -> Iterable[str]:
-    """Name the cases of one reason, those that differ only in rows together."""
+    """Name the cases of one reason; cases that differ only in rows share a line."""
     scopes: dict[tuple[str, ...], set[int]] = {}
     for record in records:
         label = name(analysis, Head.of(record))

@@ -1,6 +1,6 @@
 """Every case in one table: a CSV file in SI units, for a spreadsheet.
 
-Text from result files never becomes a formula: a cell that a spreadsheet would take for one is led by an apostrophe.
+Text from result files never becomes a formula: an apostrophe leads every cell that a spreadsheet would take for one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from reports.speed.floors import Floor
 from reports.speed.settings import name
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters by which a spreadsheet takes text for a formula."""
+"""A spreadsheet takes text that begins with one of these for a formula."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A case with what was derived from it; one without a time has neither `latency` nor `source`.
+    """A case with what was derived from it; a case without a time has neither `latency` nor `source`.
 
     `comparison` is with the best dense form, `same_form` with the dense head in the same form.
     """
@@ -39,13 +39,13 @@ class Row:
 
 
 def rows(analysis: Analysis) -> list[Row]:
-    """Return every case, by setting, head, form and rows, those without a time last."""
+    """Return every case, by setting, head, form and rows, and at the end the cases without a time."""
     against_best = {item.case: item for speedup in analysis.speedups for item in speedup.against_best}
     same_form = {item.case: item for speedup in analysis.speedups for item in speedup.same_form}
     measured = [
-        _row(
-            analysis,
+        Row(
             case.record,
+            name(analysis, Head.of(case.record)),
             latency=analysis.latencies[case],
             comparison=against_best.get(case),
             same_form=same_form.get(case),
@@ -54,21 +54,17 @@ def rows(analysis: Analysis) -> list[Row]:
         )
         for case in analysis.results.cases
     ]
-    others = [_row(analysis, record) for record in analysis.results.not_measured]
+    others = [Row(record, name(analysis, Head.of(record))) for record in analysis.results.not_measured]
     return [*sorted(measured, key=_order), *sorted(others, key=_order)]
 
 
-def as_csv(found: Sequence[Row]) -> str:
-    """Return the rows as CSV (RFC 4180): times in seconds, sizes in bytes, blank where something is not known."""
+def as_csv(rows: Sequence[Row]) -> str:
+    """Return the rows as CSV (RFC 4180): times in seconds, sizes in bytes, and a blank for what is not known."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(_FIELDS)
-    writer.writerows([_cell(value(row)) for value in _FIELDS.values()] for row in found)
+    writer.writerows([_cell(value(row)) for value in _FIELDS.values()] for row in rows)
     return text.getvalue()
-
-
-def _row(analysis: Analysis, record: CaseRecord, **derived: Any) -> Row:
-    return Row(record, name(analysis, Head.of(record)), **derived)
 
 
 def _order(row: Row) -> tuple[object, ...]:
@@ -80,6 +76,12 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
+def derived(part: str, name: str) -> Callable[[Row], Any]:
+    """Return how to read a value of a part of a row, such as its floor; None if the row has no such part."""
+    value = attrgetter(name)
+    return lambda row: None if getattr(row, part) is None else value(getattr(row, part))
+
+
 def _recorded(*fields: str) -> dict[str, Callable[[Row], Any]]:
     return {field: attrgetter(f"record.{field}") for field in fields}
 
@@ -88,27 +90,27 @@ _FIELDS: dict[str, Callable[[Row], Any]] = {
     **_recorded("suite", "status", "checkpoint", "head", "policy", "form", "part", "rows", "features", "hidden"),
     **_recorded("experts", "k", "classes", "activation", "dtype", "device", "device_name", "cpu", "threads", "clock"),
     **_recorded("cache", "routing", "load_cv", "distinct_experts", "test_accuracy", "parameters"),
-    "median_s": lambda row: row.latency.value if row.latency else None,
-    "median_low_s": lambda row: row.latency.low if row.latency else None,
-    "median_high_s": lambda row: row.latency.high if row.latency else None,
-    "samples": lambda row: row.latency.samples if row.latency else None,
-    "blocks": lambda row: row.latency.blocks if row.latency else None,
+    "median_s": derived("latency", "value"),
+    "median_low_s": derived("latency", "low"),
+    "median_high_s": derived("latency", "high"),
+    "samples": derived("latency", "samples"),
+    "blocks": derived("latency", "blocks"),
     "rows_per_s": lambda row: row.record.rows / row.latency.value if row.latency else None,
     **_recorded("flops", "least_bytes"),
-    "floor_s": lambda row: row.floor.seconds if row.floor else None,
-    "limit": lambda row: row.floor.limit if row.floor else None,
-    "theoretical_speedup": lambda row: row.comparison.theoretical if row.comparison else None,
-    "attainable_speedup": lambda row: row.comparison.attainable if row.comparison else None,
-    "realised_speedup": lambda row: row.comparison.realised.value if row.comparison else None,
-    "realised_low": lambda row: row.comparison.realised.low if row.comparison else None,
-    "realised_high": lambda row: row.comparison.realised.high if row.comparison else None,
-    "verdict": lambda row: row.comparison.verdict if row.comparison else None,
-    "dense_form": lambda row: row.comparison.base.record.form if row.comparison else None,
-    "paired": lambda row: row.comparison.realised.paired if row.comparison else None,
-    "matched": lambda row: row.comparison.matched if row.comparison else None,
-    "same_form_speedup": lambda row: row.same_form.realised.value if row.same_form else None,
+    "floor_s": derived("floor", "seconds"),
+    "limit": derived("floor", "limit"),
+    "theoretical_speedup": derived("comparison", "theoretical"),
+    "attainable_speedup": derived("comparison", "attainable"),
+    "realised_speedup": derived("comparison", "realised.value"),
+    "realised_low": derived("comparison", "realised.low"),
+    "realised_high": derived("comparison", "realised.high"),
+    "verdict": derived("comparison", "verdict"),
+    "dense_form": derived("comparison", "base.record.form"),
+    "paired": derived("comparison", "realised.paired"),
+    "matched": derived("comparison", "matched"),
+    "same_form_speedup": derived("same_form", "realised.value"),
     **_recorded("error", "tolerance", "ambiguous_rows", "joules_per_thousand_rows", "cold_start", "peak_memory"),
     **_recorded("measured_at", "commit"),
-    "source": lambda row: row.source,
+    "source": attrgetter("source"),
     **_recorded("case_id", "reason"),
 }

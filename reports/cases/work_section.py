@@ -1,49 +1,47 @@
-"""The section on work executed: operations, launches and bytes of the forms that count their own."""
+"""The section on work executed: operations, launches and bytes, of the forms that count them."""
 
 from __future__ import annotations
 
 from reports.numbers import units
-from reports.output.blocks import PageOnly, Section, Table, numeric, worded
-from reports.records.record import CaseRecord
-from reports.speed.analysis import Analysis, Head
-from reports.speed.settings import caption, name
+from reports.output.blocks import PageOnly, Section, Table, numeric
+from reports.reading.load import Case
+from reports.speed.analysis import Analysis
+from reports.speed.settings import CASE, identity, tables
 
 
 def work_section(analysis: Analysis) -> Section | None:
-    """Return a table for each setting with a form that counts its own work, or None without any."""
-    tables = work(analysis)
-    if not tables:
+    """Return a table for each setting with a form that counts its work, or None without any."""
+    shown = work(analysis)
+    if not shown:
         return None
     return Section(
         "work",
         "Work executed",
-        [PageOnly(tables)],
-        reading="what the forms that count their own work execute, beside what the head needs. Padding of tiles counts "
+        [PageOnly(shown)],
+        reading="what the forms that count their work execute, beside what the head needs. Padding of tiles counts "
         "as executed; requested are the bytes that all programs of a launch read and write, whichever memory serves "
         "them, and least is each value once.",
     )
 
 
 def work(analysis: Analysis) -> list[Table]:
-    """Return, for each setting, what the forms that count their own work execute and request, beside what is needed."""
+    """Return, for each setting, the work that forms count themselves, beside the work that the head needs."""
     columns = (
-        *worded("head", "form"),
-        *numeric("rows", "launches", "MFLOP executed", "MFLOP needed", "executed / needed", "requested", "least"),
+        *CASE,
+        *numeric("launches", "MFLOP executed", "MFLOP needed", "executed / needed", "requested", "least"),
     )
-    tables = []
-    for setting in analysis.settings:
-        counted = [case.record for case in analysis.cases(setting) if case.record.launches is not None]
-        if counted:
-            tables.append(Table(caption(setting), columns, tuple(_row(analysis, record) for record in counted)))
-    return tables
+    rows = {
+        setting: [_row(analysis, case) for case in analysis.cases(setting) if case.record.launches is not None]
+        for setting in analysis.settings
+    }
+    return tables(columns, rows)
 
 
-def _row(analysis: Analysis, record: CaseRecord) -> tuple[str, ...]:
+def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
+    record = case.record
     executed, requested, least = record.executed_flops, record.requested_bytes, record.least_bytes
     return (
-        name(analysis, Head.of(record)),
-        record.form,
-        units.count(record.rows),
+        *identity(analysis, case),
         units.count(record.launches or 0),
         "" if executed is None else units.millions(executed),
         units.millions(record.flops),

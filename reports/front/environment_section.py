@@ -1,4 +1,4 @@
-"""The section on what a report rests on: each machine with its versions and how steady it was, and public models."""
+"""The section on the environment: each machine with its versions and how steady it was, and public models."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def environment_section(analysis: Analysis, tests: Sequence[SelfTest], others: S
     if models := public(analysis):
         blocks.append(models)
     if replaced := len(analysis.results.replaced):
-        blocks.append(Text(f"{replaced} of the cases given stand in more than one file; the latest of each counts."))
+        blocks.append(Text(f"{units.plural(replaced, 'case')} in more than one file; the latest of each counts."))
     return Section("environment", "Environment", blocks) if blocks else None
 
 
 def machines(analysis: Analysis, tests: Sequence[SelfTest] = ()) -> list[Facts]:
-    """Return what the numbers of each machine were measured on, with and when, and the result of its self-tests."""
+    """Return what each machine was, when and with which versions it measured, and how its self-tests ended."""
     records: dict[str, list[CaseRecord]] = {}
     for record in sorted(analysis.results.records, key=lambda record: Setting.of(record).rank()):
         records.setdefault(settings.machine(Setting.of(record)), []).append(record)
@@ -34,12 +34,12 @@ def machines(analysis: Analysis, tests: Sequence[SelfTest] = ()) -> list[Facts]:
     for case in analysis.results.cases:
         cases.setdefault(settings.machine(Setting.of(case.record)), []).append(case)
     return [
-        Facts(machine, _facts(analysis, found, cases.get(machine, []), tests)) for machine, found in records.items()
+        Facts(machine, _facts(analysis, group, cases.get(machine, []), tests)) for machine, group in records.items()
     ]
 
 
 def public(analysis: Analysis) -> Table | None:
-    """Return the layers of public models that were measured, and where their sizes stand; None without any."""
+    """Return the measured layers of public models and the source of their sizes; None without any."""
     columns = (
         *worded("layer"),
         *numeric("features", "hidden width of an expert", "experts", "per row"),
@@ -61,7 +61,7 @@ def public(analysis: Analysis) -> Table | None:
 def _facts(
     analysis: Analysis, records: Sequence[CaseRecord], cases: Sequence[Case], tests: Sequence[SelfTest]
 ) -> list[tuple[str, str]]:
-    """Return what is known of one machine and its runs, several values joined; what nothing says is left out."""
+    """Return the known facts of one machine and its runs; different values of one fact are joined."""
     versions = sorted({f"{name}\u00a0{version}" for record in records for name, version in record.versions.items()})
     times = sorted(measured_at(record) for record in records)
     groups = {record.group_id for record in records}
@@ -104,7 +104,7 @@ def _joined(values: Iterable[str]) -> str:
 
 
 def _drift(groups: Sequence[Group]) -> str:
-    """Return in how many blocks of the groups the unchanged anchor was off, "" where no block has one."""
+    """Say in how many blocks of the groups the unchanged anchor was off; "" if no block has one."""
     blocks = sum(len(group.anchor) for group in groups)
     if not blocks:
         return ""

@@ -1,4 +1,4 @@
-"""What stands above the sections: what a report is called, and in a sentence what it rests on."""
+"""The top and the foot of a report: its title, a sentence on what it rests on, and its footnotes."""
 
 from __future__ import annotations
 
@@ -21,48 +21,47 @@ class Title(NamedTuple):
     heading: str
 
 
-def title(given: Inputs) -> Title:
-    """Return what the report is called after the first kind of file it has."""
-    if given.results.records:
-        return Title(
-            "how much of the saving is realised", "How much of a Mixture-of-Experts layer’s saving is realised"
-        )
-    if given.studies:
+def title(inputs: Inputs) -> Title:
+    """Return the title after the first kind of file that the report has."""
+    if inputs.results.records:
+        heading = "How much of a Mixture-of-Experts layer’s saving is realised"
+        return Title("how much of the saving is realised", heading)
+    if inputs.studies:
         return Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
-    if given.profiles:
+    if inputs.profiles:
         return Title("where the time goes", "Where the time of a Mixture-of-Experts layer goes")
-    if given.targets:
+    if inputs.targets:
         return Title("targets of the kernels", "Our kernels beside their peers")
-    if given.self_tests:
+    if inputs.self_tests:
         return Title("what the verdicts are worth", "What the verdicts of a machine are worth")
     return Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
 
 
-def lede(analysis: Analysis, given: Inputs, recipes: list[Recipe]) -> str:
-    """Return how much was measured, trained and profiled, and when last."""
+def lede(analysis: Analysis, inputs: Inputs, recipes: list[Recipe]) -> str:
+    """Say how much was measured, trained and profiled, and when last."""
     sentences = []
     if records := analysis.results.records:
         last = units.moment(max(measured_at(record) for record in records))
         sentences.append(f"{verdicts.tally(analysis)} Last measured {last}.")
-    sentences += [studies.tally(recipes, given.studies), profiles.tally(given.profiles)]
-    if given.targets:
-        sentences.append(f"{units.plural(len(given.targets), 'run')} of the kernels' targets.")
-    if given.self_tests:
-        sentences.append(f"{units.plural(len(given.self_tests), 'self-test')}.")
+    sentences += [studies.tally(recipes, inputs.studies), profiles.tally(inputs.profiles)]
+    if inputs.targets:
+        sentences.append(f"{units.plural(len(inputs.targets), 'run')} of the kernels' targets.")
+    if inputs.self_tests:
+        sentences.append(f"{units.plural(len(inputs.self_tests), 'self-test')}.")
     return " ".join(filter(None, sentences)) or "Nothing was measured or trained yet."
 
 
-def footnotes(given: Inputs) -> list[str]:
-    """Return what to know of all numbers of a report."""
-    found = []
-    if given.results.records:
-        found.append(
+def footnotes(inputs: Inputs) -> list[str]:
+    """Return what a reader should know about all numbers of the report."""
+    notes = []
+    if inputs.results.records:
+        notes.append(
             "Timings of a GPU and of a CPU are never compared. The form shown as best was chosen by its median; its "
             "interval does not widen for that choice."
         )
-    if given.studies.training or given.studies.policies:
-        found.append(
+    if inputs.studies.training or inputs.studies.policies:
+        notes.append(
             "An interval or a standard deviation over seeds covers what another seed changes, not other data or "
             "recipes."
         )
-    return found
+    return notes

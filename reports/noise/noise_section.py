@@ -1,7 +1,7 @@
-"""The section on raw samples and how they scatter: what a reader needs to judge the medians of all other sections.
+"""The section on raw samples and their scatter: what a reader needs to judge the medians of all other sections.
 
-The share of the variance that lies between blocks is the intraclass correlation of a one-way analysis of variance: near
-1 the machine changed from block to block, near 0 samples of one block differ as much as those of any.
+The share of the variance between blocks is the intraclass correlation of a one-way analysis of variance: near 1 the
+machine changed from block to block, near 0 the samples of one block differ as much as those of all blocks.
 
 Letters: n samples, B blocks.
 """
@@ -35,19 +35,19 @@ from reports.output.canvas import INK
 from reports.output.styles import COLOURS
 from reports.reading.load import Case
 from reports.speed.analysis import MAP_SUITE, Analysis, Head, Setting, labels
-from reports.speed.settings import INTEREST, caption, name, panel
+from reports.speed.settings import CASE, INTEREST, caption, identity, panel
 
 SHOWN = 13_000
-"""Samples of all cases together that a page draws, at most."""
+"""A page draws at most so many samples of all cases together."""
 LISTED = 300
-"""Cases up to which each stands in a table."""
+"""With more cases than this, the tables list the noisiest."""
 NOISIEST = 20
-"""Cases of a setting that are listed where all are more than that."""
+"""So many cases of a setting are listed then."""
 DIGITS = 4  # of a sample that is drawn
 SAMPLES, MEDIAN = "samples", "median"
 """Names of the data."""
 BLOCKS, AFTER_MEDIAN, WITHIN = "|", ":", " "
-"""What stands between the blocks of the samples, after the median of a block, and between its samples."""
+"""Separators between blocks, after the median of a block, and between its samples."""
 _KEYS = (
     Key("one call", '<circle cx="7" cy="7" r="3" fill="currentColor" opacity="0.6"/>', (14, 14)),
     Key("median of a block", f'<path d="M0,9H14V3H34" fill="none" stroke="{COLOURS[4]}" stroke-width="2"/>'),
@@ -57,21 +57,21 @@ _KEYS = (
 
 
 def noise_section(analysis: Analysis) -> Section | None:
-    """Return the samples of every case, or None without any; those of a map of break-even are too many to show."""
+    """Return the samples of every case, or None without any; a break-even map has too many to show."""
     groups = {setting: analysis.cases(setting) for setting in analysis.settings if setting.suite != MAP_SUITE}
-    cases = {setting: found for setting, found in groups.items() if found}
-    every = [case for found in cases.values() for case in found]
+    by_setting = {setting: cases for setting, cases in groups.items() if cases}
+    every = [case for cases in by_setting.values() for case in cases]
     if not every:
         return None
     most = share([case.samples.size for case in every], SHOWN)
-    panels = [panel(setting, [_chart(analysis, found, most)]) for setting, found in cases.items()]
+    panels = [panel(setting, [_chart(analysis, cases, most)]) for setting, cases in by_setting.items()]
     scatter = Details(
         "How the samples scatter",
-        [_table(analysis, setting, found, len(every) <= LISTED) for setting, found in cases.items()],
+        [_table(analysis, setting, cases, len(every) <= LISTED) for setting, cases in by_setting.items()],
         reading="n samples in blocks; 5 % of them lie below the first mark, 5 % above the second. Quartile variation "
         "is the distance of the quartiles over their sum. Between blocks is the share of the variance that a block’s "
-        "samples have in common: near 100 % the machine changed from block to block, near 0 % calls differ by "
-        "themselves.",
+        "samples have in common: near 100 % the machine changed from block to block, near 0 % calls differ on their "
+        "own.",
     )
     mapped = any(setting.suite == MAP_SUITE for setting in analysis.settings)
     others = " The heads of the map of break-even are not among these." if mapped else ""
@@ -88,9 +88,9 @@ def noise_section(analysis: Analysis) -> Section | None:
 
 
 def share(sizes: Sequence[int], total: int) -> int:
-    """Return how many of its samples each case may show, so that all of them show `total` at most.
+    """Return how many samples each case may show, so that all cases together show `total` at most.
 
-    What cases of fewer samples leave goes to the others. Each shows two even so.
+    What small cases leave goes to the others. Each case shows at least two.
     """
     left = total
     for place, size in enumerate(sorted(sizes)):
@@ -102,7 +102,7 @@ def share(sizes: Sequence[int], total: int) -> int:
 
 
 def thinned(samples: NDArray[np.float64], most: int) -> NDArray[np.int64]:
-    """Return the places of at most `most` of the samples (n,), evenly spaced, the least and the greatest among them."""
+    """Return the places of at most `most` samples of (n,): evenly spaced ones, the least and the greatest."""
     if samples.size <= most:
         return np.arange(samples.size)
     even = np.linspace(0, samples.size - 1, max(most - 2, 0)).round().astype(np.int64)
@@ -112,7 +112,7 @@ def thinned(samples: NDArray[np.float64], most: int) -> NDArray[np.int64]:
 def between_blocks(samples: NDArray[np.float64], blocks: NDArray[np.int64]) -> float | None:
     """Return the share of the variance of samples (n,) that lies between their `blocks` (n,).
 
-    It is None where there is one block, one sample in each, or no variance.
+    It is None with one block, with one sample in each, or without variance.
     """
     _, of, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
     n, B = samples.size, sizes.size
@@ -133,14 +133,14 @@ def quartile_variation(samples: NDArray[np.float64]) -> float:
 
 
 def text(samples: NDArray[np.float64], blocks: NDArray[np.int64], medians: Mapping[int, float]) -> str:
-    """Return samples (n,) in seconds as one text in microseconds: of each block its median, then those of its samples.
+    """Return samples (n,) in seconds as one text in microseconds: for each block its median, then its samples.
 
-    `medians` are those of all samples of each block; the samples may be some of them.
+    `medians` are taken over all samples of each block; `samples` may be fewer.
     """
     groups: dict[int, list[str]] = {}
     for block, value in zip(blocks.tolist(), samples.tolist(), strict=True):
         groups.setdefault(block, []).append(_microseconds(value))
-    parts = (f"{_microseconds(medians[block])}{AFTER_MEDIAN}{WITHIN.join(own)}" for block, own in groups.items())
+    parts = (f"{_microseconds(medians[block])}{AFTER_MEDIAN}{WITHIN.join(texts)}" for block, texts in groups.items())
     return BLOCKS.join(parts)
 
 
@@ -149,14 +149,14 @@ def _microseconds(value: float) -> str:
 
 
 _COLUMNS = (
-    *worded("head", "form"),
-    *numeric("rows", "n", "blocks", "least", "5 %", "median", "95 %", "most", "quartile variation", "between blocks"),
+    *CASE,
+    *numeric("n", "blocks", "least", "5 %", "median", "95 %", "most", "quartile variation", "between blocks"),
     *worded("ended by"),
 )
 
 
 def _table(analysis: Analysis, setting: Setting, cases: Sequence[Case], whole: bool) -> Table:
-    """Return how the samples of a setting's cases scatter, of all cases or of the noisiest."""
+    """Return how the samples of a setting scatter, for all cases or for the noisiest."""
     shown, some = cases, ""
     if not whole and len(cases) > NOISIEST:
         noisiest = sorted(cases, key=lambda case: -quartile_variation(case.samples))[:NOISIEST]
@@ -171,9 +171,7 @@ def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
     fifth, last = np.quantile(samples, [0.05, 0.95])
     between = between_blocks(samples, case.blocks)
     return (
-        name(analysis, Head.of(case.record)),
-        case.record.form,
-        units.count(case.record.rows),
+        *identity(analysis, case),
         units.count(samples.size),
         units.count(median.blocks),
         *map(units.seconds, (float(samples.min()), float(fifth), median.value, float(last), float(samples.max()))),
@@ -191,7 +189,7 @@ def _chart(analysis: Analysis, cases: Sequence[Case], most: int) -> Chart:
 
 
 def _choice(analysis: Analysis, head: str, case: Case, most: int) -> Choice:
-    """Return at most so many samples of a case whose `head` is called so among those to choose from."""
+    """Return at most `most` samples of a case; `head` is the name of its head."""
     record, median = case.record, analysis.latencies[case]
     shown = thinned(case.samples, most)
     numbers, times = stats.block_medians(case.samples, case.blocks)
@@ -210,11 +208,11 @@ def _choice(analysis: Analysis, head: str, case: Case, most: int) -> Choice:
 
 
 def samples_chart() -> alt.LayerChart:
-    """Draw the samples of any case in microseconds, of the data that `samples` and `median` give.
+    """Draw the samples of a case in microseconds, from the data `samples` and `median`.
 
-    The axis of time is logarithmic, so that one call much slower than the others does not press them together.
-    `samples` are one text, in which signs part blocks, their medians and samples, so that thousands of them stay small;
-    `median` is a row with the median and, where it has an interval, `low` and `high`.
+    The axis of time is logarithmic, so that one slow call does not press the others together. `samples` is one text
+    with separators (see `text`), so that thousands of them stay small. `median` is a row with the median and, if it has
+    an interval, `low` and `high`.
     """
     axis = alt.Axis(title="time", labelExpr=canvas.DURATION, labelOverlap="greedy", tickCount=5)
     y = alt.Y("seconds:Q", scale=alt.Scale(type="log", nice=False, padding=8), axis=axis)

@@ -1,4 +1,4 @@
-"""The section on how cases were sampled: what the machine did meanwhile, seen by an unchanged anchor, and the costs."""
+"""The section on sampling: what it cost, and how steady the machine was, by an unchanged anchor."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from reports.output.blocks import Details, PageOnly, Section, Table, Text, numer
 from reports.reading.load import Case
 from reports.records.record import Group
 from reports.speed.analysis import Analysis
-from reports.speed.settings import caption
+from reports.speed.settings import tables
 
 DRIFTED = 0.1
-"""Deviation of a block's anchor from the group's median from which on the block is marked."""
+"""A block is marked if its anchor is off the group's median by more than this share."""
 NAMED = 10
-"""Marked blocks of a group that are named."""
+"""So many marked blocks of a group are named at most."""
 
 
 def marked(group: Group) -> list[int]:
-    """Return the blocks in which the anchor took more than a tenth more, or less, than its median."""
+    """Return the blocks in which the anchor was more than a tenth off its median."""
     anchor = np.array(group.anchor)
     middle = np.median(anchor) if anchor.size else 0.0
     return [int(block) for block in np.flatnonzero(np.abs(anchor - middle) > DRIFTED * middle)]
 
 
 def listed(group: Group) -> str:
-    """Return the numbers of the blocks that drifted or throttled, at most `NAMED` of them; "" without any."""
+    """Name the blocks that drifted or throttled, at most `NAMED` of them; "" if there are none."""
     blocks = [str(block) for block in sorted({*marked(group), *group.throttled})]
     return units.some(blocks, NAMED) if blocks else ""
 
@@ -49,7 +49,7 @@ def sampling_section(analysis: Analysis) -> Section | None:
 
 
 def drift(analysis: Analysis) -> list[Table]:
-    """Return, for each setting, how steady the anchor was in each group; several settings may share a group."""
+    """Return, for each setting, how steady the anchor was in each group; settings may share a group."""
     columns = (
         *numeric(
             "rows",
@@ -67,21 +67,19 @@ def drift(analysis: Analysis) -> list[Table]:
         *numeric("overhead"),
     )
     groups = {group.group_id: group for group in analysis.results.groups}
-    tables = []
+    rows = {}
     for setting in analysis.settings:
         members: dict[str, list[Case]] = {}
         for case in analysis.cases(setting):
             if case.record.group_id in groups:
                 members.setdefault(case.record.group_id, []).append(case)
         order = sorted(members.items(), key=lambda member: member[1][0].record.rows)
-        if order:
-            rows = tuple(_row(groups[name], cases) for name, cases in order)
-            tables.append(without_blanks(Table(caption(setting), columns, rows)))
-    return tables
+        rows[setting] = [_row(groups[name], cases) for name, cases in order]
+    return [without_blanks(table) for table in tables(columns, rows)]
 
 
 def sentences(analysis: Analysis) -> list[str]:
-    """Return what sampling cost and how many blocks were disturbed, over all groups that were recorded."""
+    """Say what sampling cost and how many blocks were disturbed, over all recorded groups."""
     groups = analysis.results.groups
     wall = sum(group.wall for group in groups)
     if not wall:

@@ -1,8 +1,8 @@
-"""The self-test: how often the verdicts are wrong where the answer is known, from the samples of `moegap self-test`.
+"""The self-test: how often the verdicts are wrong if the answer is known, from the samples of `moegap self-test`.
 
 Side b of a comparison is the code of side a, or takes a known share longer, so the true ratio of their times is known.
-UNCLEAR is never wrong. FASTER and SLOWER are wrong of identical code; FASTER and SAME are wrong of code that is slower
-by more than the least effect.
+UNCLEAR is never wrong. For identical code FASTER and SLOWER are wrong; for code that is slower by more than the least
+effect, FASTER and SAME are wrong.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was said of comparisons with one slowdown. `failed` have no ratio and count in nothing else.
+    """The verdicts on the comparisons with one slowdown; `failed` ones have no ratio and count nowhere else.
 
-    `covered` is how many intervals hold the truth, `width` the median width of an interval over its ratio; an interval
-    that too few blocks did not allow holds nothing and has no width.
+    `covered` is how many intervals hold the truth, `width` the median width of an interval over its ratio. With too few
+    blocks there is no interval: it holds nothing and has no width.
     """
 
     slowdown: float
@@ -56,71 +56,69 @@ class Outcome:
 
 
 def ratio(comparison: SelfComparison) -> Estimate:
-    """Return the ratio a / b of the times of both sides as a report would estimate it."""
+    """Return the ratio a / b of the times of both sides, estimated as in a report."""
     a, b = (np.array(samples, dtype=np.float64) for samples in (comparison.samples_a, comparison.samples_b))
     blocks_a, blocks_b = (np.array(blocks, dtype=np.int64) for blocks in (comparison.blocks_a, comparison.blocks_b))
     return stats.ratio_of_medians(a, blocks_a, b, blocks_b, interleaved=True)
 
 
 def outcomes(test: SelfTest) -> list[Outcome]:
-    """Return what was said of the comparisons, by slowdown, identical code first."""
+    """Return the outcome for each slowdown, identical code first."""
     slowdowns = sorted({comparison.slowdown for comparison in test.comparisons})
     return [
         _outcome(slowdown, [each for each in test.comparisons if each.slowdown == slowdown]) for slowdown in slowdowns
     ]
 
 
-def table(found: Iterable[Outcome]) -> Table:
+def table(outcomes: Iterable[Outcome]) -> Table:
     """Return the outcomes, one row for each slowdown."""
     caption = f"Verdicts on code whose answer is known; {units.INTERVAL}s"
-    return Table(caption, _COLUMNS, tuple(_row(each) for each in found))
+    return Table(caption, _COLUMNS, tuple(map(_row, outcomes)))
 
 
-def sentences(found: Sequence[Outcome], neighbour: bool) -> list[str]:
-    """Return what the outcomes say: of identical code, and of code slowed beyond the least effect."""
-    identical, slowed = _identical(found), _slowed(found)
+def sentences(outcomes: Sequence[Outcome], neighbour: bool) -> list[str]:
+    """Say what the outcomes show: of identical code, and of code slowed beyond the least effect."""
+    identical, slowed = _identical(outcomes), _slowed(outcomes)
     beside = "beside a neighbour busy on one core" if neighbour else "without a busy neighbour"
     said: list[str] = []
-    if _counted(identical):
+    if identical.verdicts:
         said.append(
             f"Measured {beside}, identical code under two names was called FASTER or SLOWER in "
-            f"{_share(sum(each.wrong for each in identical), _counted(identical))} comparisons."
+            f"{identical.share(identical.wrong)} comparisons."
         )
-    if _counted(slowed):
-        known = units.listing([f"{100 * each.slowdown:g}" for each in slowed])
+    if slowed.verdicts:
+        known = units.listing([f"{100 * each.slowdown:g}" for each in outcomes if each.slowdown > LEAST_EFFECT])
         said.append(
             f"Of code slower by a known {known} % the interval held the true ratio in "
-            f"{_share(sum(each.covered for each in slowed), _counted(slowed))} comparisons; the verdict was SLOWER in "
-            f"{_share(_said(slowed, Verdict.SLOWER), _counted(slowed))} and wrong in "
-            f"{_share(sum(each.wrong for each in slowed), _counted(slowed))}."
+            f"{slowed.share(slowed.covered)} comparisons; the verdict was SLOWER in "
+            f"{slowed.share(slowed.verdicts.count(Verdict.SLOWER))} and wrong in {slowed.share(slowed.wrong)}."
         )
-    if failed := sum(each.failed for each in found):
+    if failed := sum(each.failed for each in outcomes):
         said.append(f"{units.plural(failed, 'comparison')} failed and {'has' if failed == 1 else 'have'} no verdict.")
     return said
 
 
-def holds(found: Sequence[Outcome]) -> bool:
+def holds(outcomes: Sequence[Outcome]) -> bool:
     """Return whether the method keeps its word here.
 
-    At most `MOST_WRONG` of the verdicts on identical code are wrong, and of the intervals of code slowed beyond the
-    least effect at least `LEAST_COVERED` hold the truth.
+    At most `MOST_WRONG` of the verdicts on identical code are wrong, and at least `LEAST_COVERED` of the intervals on
+    code slowed beyond the least effect hold the truth.
     """
-    identical, slowed = _identical(found), _slowed(found)
-    few_wrong = sum(each.wrong for each in identical) <= MOST_WRONG * _counted(identical)
-    return few_wrong and sum(each.covered for each in slowed) >= LEAST_COVERED * _counted(slowed)
+    identical, slowed = _identical(outcomes), _slowed(outcomes)
+    few_wrong = identical.wrong <= MOST_WRONG * len(identical.verdicts)
+    return few_wrong and slowed.covered >= LEAST_COVERED * len(slowed.verdicts)
 
 
 def in_brief(test: SelfTest) -> str:
-    """Return whether the method keeps its word, and the numbers that say so, as one fact about a machine."""
-    found = outcomes(test)
-    identical, slowed = _identical(found), _slowed(found)
+    """Return whether the method keeps its word, and the numbers that show it, as one fact about a machine."""
+    results = outcomes(test)
+    identical, slowed = _identical(results), _slowed(results)
     said: list[str] = []
-    if _counted(identical):
-        said.append(f"wrong on identical code in {_share(sum(each.wrong for each in identical), _counted(identical))}")
-    if _counted(slowed):
-        held = _share(sum(each.covered for each in slowed), _counted(slowed))
-        said.append(f"intervals of slowed code hold the truth in {held}")
-    return f"{'passed' if holds(found) else 'not passed'}: {', '.join(said) or 'no comparison counts'}"
+    if identical.verdicts:
+        said.append(f"wrong on identical code in {identical.share(identical.wrong)}")
+    if slowed.verdicts:
+        said.append(f"intervals of slowed code hold the truth in {slowed.share(slowed.covered)}")
+    return f"{'passed' if holds(results) else 'not passed'}: {', '.join(said) or 'no comparison counts'}"
 
 
 def _outcome(slowdown: float, comparisons: Sequence[SelfComparison]) -> Outcome:
@@ -143,41 +141,51 @@ def _contradicting(slowdown: float) -> tuple[Verdict, ...]:
     return (Verdict.FASTER, Verdict.SAME) if slowdown > LEAST_EFFECT else (Verdict.FASTER,)
 
 
-def _identical(found: Iterable[Outcome]) -> list[Outcome]:
-    return [each for each in found if not each.slowdown]
+@dataclass(frozen=True)
+class _Pool:
+    """Outcomes together: all verdicts, how many are wrong, and how many intervals hold the truth."""
+
+    verdicts: tuple[Verdict, ...]
+    wrong: int
+    covered: int
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome]) -> _Pool:
+        return cls(
+            tuple(verdict for each in outcomes for verdict in each.verdicts),
+            sum(each.wrong for each in outcomes),
+            sum(each.covered for each in outcomes),
+        )
+
+    def share(self, number: int) -> str:
+        """Return a number of comparisons as a share of all."""
+        whole = len(self.verdicts)
+        return f"{units.count(number)} of {units.count(whole)} ({units.percent(number / whole)})"
 
 
-def _slowed(found: Iterable[Outcome]) -> list[Outcome]:
-    return [each for each in found if each.slowdown > LEAST_EFFECT]
+def _identical(outcomes: Iterable[Outcome]) -> _Pool:
+    return _Pool.of([each for each in outcomes if not each.slowdown])
 
 
-def _counted(found: Iterable[Outcome]) -> int:
-    return sum(len(each.verdicts) for each in found)
+def _slowed(outcomes: Iterable[Outcome]) -> _Pool:
+    return _Pool.of([each for each in outcomes if each.slowdown > LEAST_EFFECT])
 
 
-def _said(found: Iterable[Outcome], verdict: Verdict) -> int:
-    return sum(each.verdicts.count(verdict) for each in found)
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{units.count(part)} of {units.count(whole)} ({units.percent(part / whole)})"
-
-
-def _row(found: Outcome) -> tuple[str, ...]:
-    counted = len(found.verdicts)
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    counted = len(outcome.verdicts)
     return (
-        f"slower by {100 * found.slowdown:g} %" if found.slowdown else "the same code",
+        f"slower by {100 * outcome.slowdown:g} %" if outcome.slowdown else "the same code",
         units.count(counted),
-        *(units.count(found.verdicts.count(verdict)) for verdict in Verdict),
-        units.percent(found.wrong / counted) if counted else "",
-        units.percent(found.covered / counted) if counted else "",
-        "" if found.width is None else units.percent(found.width),
+        *(units.count(outcome.verdicts.count(verdict)) for verdict in Verdict),
+        units.percent(outcome.wrong / counted) if counted else "",
+        units.percent(outcome.covered / counted) if counted else "",
+        "" if outcome.width is None else units.percent(outcome.width),
     )
 
 
 def lines(test: SelfTest) -> Iterator[str]:
     """Yield the outcomes as lines for a terminal: a line for each slowdown, then the sentences."""
-    found = outcomes(test)
-    for row in table(found).rows:
+    results = outcomes(test)
+    for row in table(results).rows:
         yield "; ".join(f"{column.title} {cell}" for column, cell in zip(_COLUMNS, row, strict=True) if cell)
-    yield from sentences(found, test.neighbour)
+    yield from sentences(results, test.neighbour)

@@ -1,4 +1,4 @@
-"""The section on self-tests: how often the verdicts are right on this machine where the answer is known."""
+"""The section on self-tests: how often the verdicts are right on this machine if the answer is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.records.self_test import SelfTest
 
 
 def self_test_section(tests: Sequence[SelfTest]) -> Section | None:
-    """Return the outcome of each self-test, with the machine and day it is of; None without any."""
+    """Return the outcome of each self-test, with its machine and day; None without any."""
     if not tests:
         return None
     return Section(
@@ -26,7 +26,7 @@ def self_test_section(tests: Sequence[SelfTest]) -> Section | None:
 
 
 def _blocks(test: SelfTest) -> list[Block]:
-    found = outcomes(test)
+    results = outcomes(test)
     facts = (test.device, test.environment.get("measured_at", ""), "beside a busy process" if test.neighbour else "")
     caption = ", ".join(filter(None, facts))
-    return [*map(Text, sentences(found, test.neighbour)), replace(table(found), caption=caption)]
+    return [*map(Text, sentences(results, test.neighbour)), replace(table(results), caption=caption)]

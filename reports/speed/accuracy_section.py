@@ -1,4 +1,4 @@
-"""The section on accuracy: what each trained head gets right, against the time of a call near the paper's batch."""
+"""The section on accuracy: the test accuracy of each trained head against its time near the paper's batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.numbers import units
 from reports.output import canvas, legend
-from reports.output.blocks import Chart, PageOnly, Panel, Section, Text
+from reports.output.blocks import Block, Chart, PageOnly, Panel, Section, Text
 from reports.reading.load import Case
 from reports.speed import figures
 from reports.speed.analysis import Analysis, Head
@@ -14,28 +14,22 @@ from reports.speed.settings import nearest_batch, panels
 
 
 def accuracy_section(analysis: Analysis) -> Section | None:
-    """Return test accuracy against latency, or that nothing trained was measured; None without records."""
+    """Return test accuracy against latency, or that no trained head was measured; None without records."""
     if not analysis.results.records:
         return None
-    shown = accuracy_panels(analysis)
-    if not shown:
-        words = "No trained head was measured, so there is no accuracy to show."
-        return Section("accuracy", "Accuracy", [PageOnly([Text(words, "note")])], heading=_HEADING)
-    return Section(
-        "accuracy",
-        "Accuracy",
-        [PageOnly([legend.of_styles(analysis.styles), *shown])],
-        heading=_HEADING,
-        reading="up is more accurate, left is faster; the forms of one head stand at one height, and its fastest form "
-        "carries its name.",
-    )
-
-
-_HEADING = "Accuracy against latency"
+    blocks: list[Block] = [Text("No trained head was measured, so there is no accuracy to show.", "note")]
+    reading = ""
+    if shown := accuracy_panels(analysis):
+        blocks = [legend.of_styles(analysis.styles), *shown]
+        reading = (
+            "up is more accurate, left is faster; the forms of one head stand at one height, and its fastest form "
+            "carries its name."
+        )
+    return Section("accuracy", "Accuracy", [PageOnly(blocks)], heading="Accuracy against latency", reading=reading)
 
 
 def accuracy_panels(analysis: Analysis) -> list[Panel]:
-    """Return one panel for each setting with trained heads, near a batch of 256."""
+    """Return one panel for each setting with trained heads, at the batch nearest to 256."""
     charts = {}
     for setting in analysis.usual:
         trained = [case for case in analysis.cases(setting) if case.record.test_accuracy is not None]
@@ -55,8 +49,7 @@ def _chart(analysis: Analysis, cases: Sequence[Case], batch: int) -> Chart:
 def _message(analysis: Analysis, cases: Sequence[Case], batch: int) -> str:
     clauses = []
     for head in analysis.heads(cases):
-        own = [case for case in cases if Head.of(case.record) == head]
-        best = min(own, key=lambda case: analysis.latencies[case].value)
+        best = analysis.fastest(case for case in cases if Head.of(case.record) == head)
         accuracy, time = units.percent(best.record.test_accuracy or 0), units.seconds(analysis.latencies[best].value)
         clauses.append(f"{analysis.labels[head]} {accuracy} in {time} ({best.record.form})")
     return f"Test accuracy, and the time of the fastest form, at {units.plural(batch, 'row')}: {'; '.join(clauses)}."

@@ -1,15 +1,16 @@
 """Each MoE case beside its dense rival: the saving that was counted, the speed-up that was measured.
 
 Cases are compared within a setting and a number of rows. The rival of a head is the dense head with as many
-features, classes and hidden units (experts x hidden) and, for a whole classifier, the same backbone; where a setting
-has none, any dense head takes its place and the comparison is marked unmatched. Of several rivals those count that
-were measured interleaved with the head, if any were.
+features, classes and hidden units (experts x hidden) and, for a whole classifier, the same backbone. If a setting has
+none, any dense head takes its place and the comparison is marked unmatched. Rivals that were measured interleaved with
+the head come before others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +21,25 @@ from reports.reading.load import Case, Results
 from reports.records.record import CaseRecord
 from reports.speed.floors import Floor, floor
 
-MADE_ROUTINGS = ("balanced", "uniform", "zipf1", "zipf2", "hot", "one")
-MAP_SUITE = "scale"  # whose many heads are shown as one map of break-even
+MADE_ROUTINGS = {  # by evenness
+    "balanced": "every expert equally often",
+    "uniform": "experts drawn evenly",
+    "zipf1": "experts drawn as Zipf(1)",
+    "zipf2": "experts drawn as Zipf(2)",
+    "hot": "one hot expert",
+    "one": "all rows on the same experts",
+}
+"""Routings that rows can be made for, in words."""
+MAP_SUITE = "scale"  # its many heads are shown as one map of break-even
 KINDS = ("dense", "sparse", "soft")  # the order in which heads are shown
-USUAL_POLICY = "top_k"  # of a sparse head, and of records from before there were others
+USUAL_POLICY = "top_k"  # of a sparse head, and of records older than the other policies
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What cases must share to be compared, apart from the number of rows.
+    """What cases must share to be compared, beside the number of rows.
 
-    `routing` is that which the rows were made for, and "" for real rows and for drawn ones.
+    `routing` is the one that the rows were made for, "" for real rows and for random ones.
     """
 
     suite: str
@@ -46,22 +55,13 @@ class Setting:
     @classmethod
     def of(cls, record: CaseRecord) -> Setting:
         """Return the setting a record belongs to."""
-        return cls(
-            suite=record.suite,
-            part=record.part,
-            dtype=record.dtype,
-            device=record.device,
-            clock=record.clock,
-            device_name=record.device_name,
-            threads=record.threads,
-            cache=record.cache,
-            routing=record.routing if record.routing in MADE_ROUTINGS else "",
-        )
+        shared: dict[str, Any] = {name: getattr(record, name) for name in cls.__dataclass_fields__}
+        return cls(**shared | {"routing": record.routing if record.routing in MADE_ROUTINGS else ""})
 
     def rank(self) -> tuple[bool, bool, bool, bool, bool, int, tuple[str, str, str, int]]:
         """Return a sorting key: head before classifier, GPU before CPU, wall before device, float32 first.
 
-        Warm caches come before cold ones, and rows as they are before those made for a routing, even ones first.
+        Warm caches come before cold ones, and rows as they are before rows made for a routing, the most even first.
         """
         return (
             self.part != "head",
@@ -76,7 +76,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Head:
-    """A head, whatever form it is executed in. `kind` is dense, soft or sparse; sizes as in the record."""
+    """A head, in whatever form it is executed. `kind` is dense, soft or sparse; the sizes are the record's."""
 
     kind: str
     checkpoint: str
@@ -87,24 +87,18 @@ class Head:
     k: int
     classes: int
     activation: str
-    policy: str  # by which a sparse head routes; "" for others
-    public: bool = field(compare=False)  # its sizes are a public model's, after which its checkpoint is named
+    policy: str  # of a sparse head's routing; "" for others
+    public: bool = field(compare=False)  # it has the sizes of a public model, and its checkpoint the model's name
 
     @classmethod
     def of(cls, record: CaseRecord) -> Head:
         """Return the head a record is about."""
+        same = ("checkpoint", "backbone", "features", "hidden", "experts", "k", "classes", "activation")
         return cls(
             kind=record.head,
-            checkpoint=record.checkpoint,
-            backbone=record.backbone,
-            features=record.features,
-            hidden=record.hidden,
-            experts=record.experts,
-            k=record.k,
-            classes=record.classes,
-            activation=record.activation,
             policy=(record.policy or USUAL_POLICY) if record.head == "sparse" else "",
             public=bool(record.source),
+            **{name: getattr(record, name) for name in same},
         )
 
     @property
@@ -120,13 +114,13 @@ class Head:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An MoE case and the dense case it is held against; all ratios are dense / MoE."""
+    """An MoE case and the dense case it is compared with; all ratios are dense / MoE."""
 
     case: Case
     base: Case
-    matched: bool  # equal sizes; a speed-up between unmatched heads says little
+    matched: bool  # both have one size; a speed-up between unmatched heads says little
     theoretical: float  # of counted operations
-    attainable: float | None  # of floors; None where either has none
+    attainable: float | None  # of floors; None if either case has none
     realised: Estimate  # of measured times
     verdict: Verdict
 
@@ -139,7 +133,7 @@ class Speedup:
     head: Head
     rows: int
     against_best: tuple[Comparison, ...]  # each form against the fastest dense form
-    same_form: tuple[Comparison, ...]  # each form against the dense head in that form, where there is one
+    same_form: tuple[Comparison, ...]  # each form against the dense head in that form, if there is one
 
     @property
     def best(self) -> Comparison:
@@ -191,18 +185,22 @@ class Analysis:
 
     @property
     def usual(self) -> list[Setting]:
-        """The settings of warm caches and of rows that no routing was made for, or all where there are none such.
+        """The settings with warm caches and rows that were not made for a routing, or all if there are none.
 
-        Those of a map of break-even, whose many heads that map shows, are never among them.
+        Settings of a break-even map are never among them: the map shows their many heads.
         """
         drawn = [setting for setting in self.settings if setting.suite != MAP_SUITE]
         return [setting for setting in drawn if (setting.cache, setting.routing) == ("warm", "")] or drawn
 
     def heads(self, cases: Iterable[Case]) -> list[Head]:
-        """Return the heads of some cases, dense ones first, each kind by name."""
+        """Return the heads of these cases, dense heads first, each kind by name."""
         return sorted(
             {Head.of(case.record) for case in cases}, key=lambda head: (KINDS.index(head.kind), self.labels[head])
         )
+
+    def fastest(self, cases: Iterable[Case]) -> Case:
+        """Return the case with the least median."""
+        return min(cases, key=lambda case: self.latencies[case].value)
 
     def of(self, setting: Setting, head: Head) -> list[Speedup]:
         """Return the speed-ups of a head in a setting, fewest rows first."""
@@ -212,7 +210,7 @@ class Analysis:
 
 def analyse(results: Results) -> Analysis:
     """Return every median and every comparison that the results allow."""
-    floors = {case: found for case in results.cases if (found := floor(case.record, results.ceilings))}
+    floors = {case: lowest for case in results.cases if (lowest := floor(case.record, results.ceilings))}
     return Analysis(
         results=results,
         latencies={case: stats.median(case.samples, case.blocks) for case in results.cases},
@@ -224,53 +222,34 @@ def analyse(results: Results) -> Analysis:
 
 
 def _heads(results: Results) -> list[Case]:
-    """Return the measured cases that compute a head: neither its products alone nor an anchor beside it."""
+    """Return the measured cases that compute a whole head, not its products alone or an anchor beside it."""
     return [case for case in results.cases if case.record.computes == "head"]
 
 
 def labels(heads: Iterable[Head]) -> dict[Head, str]:
-    """Return a name for each head: `sparse head`, and in brackets as much as tells it from others of its kind.
+    """Return a name for each head: `sparse head`, and in brackets what sets it apart from others of its kind.
 
-    Public models' heads are called by their models.
+    The heads of public models have the names of their models.
     """
-    distinct = set(heads)
+    groups: dict[tuple[str, bool], list[Head]] = {}
+    for head in set(heads):
+        groups.setdefault((head.kind, head.public), []).append(head)
     names = {}
-    for head in distinct:
-        kin = [other for other in distinct if other.kind == head.kind]
-        peers = [other for other in kin if other.public == head.public]
-        for detail in _details(head, alone=len(peers) == len(kin)):
-            if len({detail(peer) for peer in peers}) == len(peers):
-                break
-        suffix = detail(head)
-        names[head] = f"{head.kind} head ({suffix})" if suffix else f"{head.kind} head"
+    for (kind, public), peers in groups.items():
+        candidates = list(zip(*(_details(head, alone=(kind, not public) not in groups) for head in peers), strict=True))
+        details = next((each for each in candidates if len(set(each)) == len(peers)), candidates[-1])
+        for head, detail in zip(peers, details, strict=True):
+            names[head] = f"{kind} head ({detail})" if detail else f"{kind} head"
     return names
 
 
-def _details(head: Head, alone: bool) -> list[Callable[[Head], str]]:
-    """Return what may tell a head from others, the shortest first; nothing need be said of one `alone`."""
+def _details(head: Head, alone: bool) -> list[str]:
+    """Return what may set a head apart from others, the shortest first; a head `alone` of its kind needs nothing."""
+    sizes = f"{head.shape}, {head.features} to {head.classes}"
+    everything = ", ".join([head.checkpoint, sizes, head.activation, head.backbone])
     if head.public:
-        return [_checkpoint, _everything]
-    return [*([_nothing] if alone else []), _shape, _sizes, _checkpoint, _everything]
-
-
-def _nothing(head: Head) -> str:
-    return ""
-
-
-def _shape(head: Head) -> str:
-    return head.shape
-
-
-def _sizes(head: Head) -> str:
-    return f"{head.shape}, {head.features} to {head.classes}"
-
-
-def _checkpoint(head: Head) -> str:
-    return head.checkpoint
-
-
-def _everything(head: Head) -> str:
-    return ", ".join([head.checkpoint, _sizes(head), head.activation, head.backbone])
+        return [head.checkpoint, everything]
+    return [*([""] if alone else []), head.shape, sizes, head.checkpoint, everything]
 
 
 def _speedups(cases: Iterable[Case], floors: Mapping[Case, Floor]) -> Iterable[Speedup]:
@@ -302,7 +281,7 @@ def _speedups(cases: Iterable[Case], floors: Mapping[Case, Floor]) -> Iterable[S
 
 
 def rivals(head: Head, cases: Sequence[Case], dense: Sequence[Case]) -> list[Case]:
-    """Return the `dense` cases of the head's size: those interleaved with any of its `cases`, or else all."""
+    """Return the `dense` cases of the head's size that are interleaved with its `cases`, or all if none is."""
     matching = [case for case in dense if _matched(head, case.record)]
     return [rival for rival in matching if any(rival.interleaved_with(case) for case in cases)] or matching
 
@@ -324,13 +303,13 @@ def _compare(case: Case, base: Case, floors: Mapping[Case, Floor], matched: bool
     realised = stats.ratio_of_medians(
         base.samples, base.blocks, case.samples, case.blocks, interleaved=case.interleaved_with(base)
     )
-    least, own = floors.get(base), floors.get(case)
+    least, least_moe = floors.get(base), floors.get(case)
     return Comparison(
         case=case,
         base=base,
         matched=matched,
         theoretical=base.record.flops / case.record.flops,
-        attainable=least.seconds / own.seconds if least and own else None,
+        attainable=least.seconds / least_moe.seconds if least and least_moe else None,
         realised=realised,
         verdict=stats.verdict(realised),
     )

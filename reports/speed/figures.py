@@ -1,4 +1,4 @@
-"""The charts of benchmark results, one function each: measured values in, an Altair chart out."""
+"""The charts of benchmark results, one function each, from measured values to an Altair chart."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ POINTS, REFERENCE = "points", "reference"
 def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.LayerChart:
     """Draw the speed-up of one MoE head over the best dense form by rows, with the theoretical one above it.
 
-    `speedups` of one head in one setting. The shaded gap lies between theory and the best form; the attainable speed-up
-    crosses it where floors are known. Forms stand a little apart, so that their intervals do not hide one another.
+    `speedups` belong to one head in one setting. The shaded gap lies between theory and the best form; the attainable
+    speed-up crosses it if floors are known. Forms stand a little apart, so that no interval hides another.
     """
     sizes = [speedup.rows for speedup in speedups]
     apart = (max(sizes) / min(sizes) * 2) ** 0.008
@@ -61,7 +61,7 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
     base = alt.Chart(canvas.rounded(measured))
     tooltip = [*_TOOLTIP_CASE, "speed-up:N", "interval:N", "verdict:N"]
     return canvas.finished(
-        _one_line(1.0),
+        alt.Chart(canvas.data([{"y": 1.0}])).mark_rule(color=INK, opacity=0.6).encode(y="y:Q"),  # equal speed
         gap.encode(x=x, y=alt.Y("theoretical:Q"), y2="realised:Q"),
         theory.encode(x=x, y="theoretical:Q"),
         machine.encode(x=x, y="attainable:Q"),
@@ -75,36 +75,32 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
 
 
 def latency_chart(styles: Sequence[Style], sizes: Sequence[int], seconds: tuple[float, float]) -> alt.LayerChart:
-    """Draw the median time of any head's forms by rows, of `latencies_of`, with bands for the intervals.
+    """Draw the median times of a head's forms by rows, with bands for the intervals, from the data of `latencies_of`.
 
-    Both axes are logarithmic; `sizes` are the numbers of rows and `seconds` bounds the vertical axis, so that the
-    charts of several heads share them. The fastest dense case at each number of rows is drawn as a reference.
+    Both axes are logarithmic. `sizes` are the numbers of rows and `seconds` bounds the vertical axis: the charts of all
+    heads share them. The fastest dense case at each number of rows is drawn as a reference.
     """
-    y = _duration(alt.Y, "value:Q", "median time of a call", seconds)
+    y = _duration(alt.Y, seconds)
     shown = [alt.Tooltip("median:N"), "interval:N", "samples:Q"]
     return _by_rows(styles, sizes, y, shown)
 
 
 def throughput_chart(styles: Sequence[Style], sizes: Sequence[int], rates: tuple[float, float]) -> alt.LayerChart:
-    """Draw rows a second of any head's forms by rows, of `throughputs_of`, as `latency_chart` draws times."""
-    powers = [10.0**power for power in range(-3, 13)]
-    steps = [step * power for power in powers for step in (1, 2, 5)]
-    values = _ticks(powers if rates[1] / rates[0] > 3e3 else steps, rates)
-    axis = alt.Axis(title="rows a second", format="~s", labelOverlap="greedy", values=values)
-    y = alt.Y("value:Q", scale=alt.Scale(type="log", domain=list(rates), nice=False), axis=axis)
+    """Draw rows a second from the data of `throughputs_of`, as `latency_chart` draws times."""
+    y = _logarithmic(alt.Y, "value:Q", rates, title="rows a second", format="~s")
     shown = [alt.Tooltip(f"{field}:Q", format=",.3~s", title=title) for field, title in _RATES.items()]
     return _by_rows(styles, sizes, y, shown)
 
 
 def latencies_of(cases: Sequence[Case], latencies: Mapping[Case, Estimate], dense: Sequence[Case]) -> Datasets:
-    """Return the data of a `latency_chart`: median times in seconds of `cases`, and of the fastest `dense` ones."""
+    """Return the data of a `latency_chart`: median seconds of `cases`, and of the fastest `dense` form by rows."""
     points = [_latency_point(case, latencies[case]) for case in cases]
     reference = [{"rows": rows, "value": value} for rows, value in fastest(dense, latencies).items()]
     return {POINTS: canvas.seen(points), REFERENCE: canvas.seen(reference)}
 
 
 def throughputs_of(cases: Sequence[Case], latencies: Mapping[Case, Estimate], dense: Sequence[Case]) -> Datasets:
-    """Return the data of a `throughput_chart`: rows over median time, whose intervals are those turned round."""
+    """Return the data of a `throughput_chart`: rows over median time, with the intervals inverted."""
     points = [_throughput_point(case, latencies[case]) for case in cases]
     reference = [{"rows": rows, "value": rows / value} for rows, value in fastest(dense, latencies).items()]
     return {POINTS: canvas.seen(points), REFERENCE: canvas.seen(reference)}
@@ -119,12 +115,12 @@ def skew_chart(
 ) -> alt.LayerChart:
     """Draw the median time of one head's forms by how its rows are spread over experts.
 
-    `cases` of one head and number of rows; `routings` calls the routings by their names, in the order shown; `dense` is
-    the median in seconds of the fastest dense form, drawn as a reference.
+    `cases` belong to one head and number of rows. `routings` maps each routing to its label, in the order shown.
+    `dense` is the median in seconds of the fastest dense form, drawn as a reference.
     """
     points = [{**_latency_point(case, latencies[case]), "spread": routings[case.record.routing]} for case in cases]
     times = [end for point in points for end in (point["low"], point["high"], point["value"]) if end is not None]
-    y = _duration(alt.Y, "value:Q", "median time of a call", _bounds([*times, *([dense] if dense else [])], 1.2))
+    y = _duration(alt.Y, _bounds([*times, *([dense] if dense else [])], 1.2))
     x = alt.X("spread:O", sort=list(routings.values()), axis=alt.Axis(title="rows go to experts", labelAngle=0))
     base = alt.Chart(canvas.rounded(points))
     reference = alt.Chart(canvas.data([{"value": dense}] if dense else []))
@@ -137,9 +133,9 @@ def skew_chart(
 def accuracy_chart(
     cases: Sequence[Case], latencies: Mapping[Case, Estimate], names: Mapping[Case, str], styles: Sequence[Style]
 ) -> alt.LayerChart:
-    """Draw test accuracy against median time: one point for each of `cases`, the fastest of each head named.
+    """Draw test accuracy against median time: one point for each case, with the head's name at its fastest.
 
-    `cases` of one number of rows, all with a test accuracy; `names` the head of each.
+    `cases` have one number of rows and a test accuracy each; `names` are their heads.
     """
     points = [
         {
@@ -156,7 +152,7 @@ def accuracy_chart(
     margin = max(0.25 * (high - low), 0.2)
     scale = alt.Scale(domain=[low - margin, high + margin], nice=False, zero=False)
     y = alt.Y("accuracy:Q", scale=scale, axis=alt.Axis(format=".1f", title="test accuracy, %", tickCount=5))
-    x = _duration(alt.X, "value:Q", "median time of a call", _bounds([point["value"] for point in points]))
+    x = _duration(alt.X, _bounds([point["value"] for point in points]))
     base = alt.Chart(canvas.rounded(points))
     tooltip = ["head:N", *_TOOLTIP_CASE, "accuracy:Q", "median:N"]
     ranked = sorted(firsts.values(), key=lambda point: -point["accuracy"])
@@ -171,7 +167,7 @@ def accuracy_chart(
 def routing_chart(record: CaseRecord) -> alt.LayerChart:
     """Draw the share of all assignments that each expert serves, and the line of an even split.
 
-    `record` of an MoE head with `rows_per_expert` (E,).
+    `record` has `rows_per_expert` (E,).
     """
     total = sum(record.rows_per_expert)
     shares = [
@@ -197,7 +193,7 @@ def fastest(cases: Sequence[Case], latencies: Mapping[Case, Estimate]) -> dict[i
     return least
 
 
-_BAR = alt.OverlayMarkDef(shape="stroke", color=INK, size=120, strokeWidth=1.5, filled=False)  # of lines of one point
+_BAR = alt.OverlayMarkDef(shape="stroke", color=INK, size=120, strokeWidth=1.5, filled=False)  # for a line of one point
 _RATES = {"value": "rows a second", "low": "at least", "high": "at most"}
 _TOOLTIP_CASE = ["form:N", alt.Tooltip("rows:Q", format=",")]
 
@@ -235,7 +231,7 @@ def _throughput_point(case: Case, median: Estimate) -> dict[str, Any]:
 
 
 def _by_rows(styles: Sequence[Style], sizes: Sequence[int], y: alt.Y, shown: Sequence[Any]) -> alt.LayerChart:
-    """Return the lines of forms by rows, with a band for their intervals and the reference; `shown` are tooltips."""
+    """Draw the forms by rows, with bands for their intervals and the reference; `shown` goes into the tooltips."""
     x = _rows_axis(sizes)
     base, reference = canvas.named(POINTS), canvas.named(REFERENCE)
     band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
@@ -258,7 +254,7 @@ def _lines(
 
 
 def _named_line(points: Sequence[Mapping[str, Any]], x: alt.X, field: str, words: str, above: bool) -> alt.Chart:
-    """Return the name of a line, where it begins."""
+    """Draw the name of a line where the line begins."""
     base = alt.Chart(canvas.rounded(points[:1]))
     name: alt.Chart = base.mark_text(color=INK, align="left", dx=5, dy=-7 if above else 9, fontSize=10).encode(
         x=x, y=f"{field}:Q", text=alt.value(words)
@@ -267,7 +263,7 @@ def _named_line(points: Sequence[Mapping[str, Any]], x: alt.X, field: str, words
 
 
 def _names(points: Sequence[Mapping[str, Any]], dy: int) -> alt.Chart:
-    """Return labels `dy` pixels below their points."""
+    """Draw labels `dy` pixels below their points."""
     names: alt.Chart = alt.Chart(canvas.data(points)).mark_text(color=INK, align="left", dx=6, dy=dy)
     return names
 
@@ -290,20 +286,26 @@ def _rows_axis(rows: Sequence[int], field: str = "rows") -> alt.X:
     )
 
 
-def _duration(channel: type[Any], field: str, title: str, domain: tuple[float, float]) -> Any:
-    powers = [10.0**power for power in range(-9, 5)]
+def _duration(channel: type[Any], domain: tuple[float, float]) -> Any:
+    axis = {"title": "median time of a call", "labelExpr": canvas.DURATION}
+    return _logarithmic(channel, "value:Q", domain, **axis)
+
+
+def _logarithmic(channel: type[Any], field: str, domain: tuple[float, float], **axis: Any) -> Any:
+    """Return an axis with ticks at powers of ten, and at 2 and 5 times these if it spans few of them."""
+    powers = [10.0**power for power in range(-9, 13)]
     steps = [step * power for power in powers for step in (1, 2, 5)]
     values = _ticks(powers if domain[1] / domain[0] > 3e3 else steps, domain)
-    axis = alt.Axis(title=title, labelExpr=canvas.DURATION, labelOverlap="greedy", values=values)
-    return channel(field, scale=alt.Scale(type="log", domain=list(domain), nice=False), axis=axis)
+    scale = alt.Scale(type="log", domain=list(domain), nice=False)
+    return channel(field, scale=scale, axis=alt.Axis(labelOverlap="greedy", values=values, **axis))
 
 
 def _ticks(candidates: Sequence[float], bounds: tuple[float, float]) -> list[float]:
-    """Return the candidates within `bounds`, or evenly spaced round numbers where fewer than three are."""
+    """Return the candidates within `bounds`, or evenly spaced round numbers if there are fewer than three."""
     low, high = bounds
-    found = [value for value in candidates if low <= value <= high]
-    if len(found) >= 3:
-        return found
+    within = [value for value in candidates if low <= value <= high]
+    if len(within) >= 3:
+        return within
     rough = (high - low) / 5
     power = 10.0 ** floor(log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
@@ -312,9 +314,3 @@ def _ticks(candidates: Sequence[float], bounds: tuple[float, float]) -> list[flo
 
 def _bounds(values: Sequence[float], margin: float = 1.4) -> tuple[float, float]:
     return min(values) / margin, max(values) * margin
-
-
-def _one_line(value: float) -> alt.Chart:
-    """Return a line at equal speed."""
-    line: alt.Chart = alt.Chart(canvas.data([{"y": value}])).mark_rule(color=INK, opacity=0.6).encode(y="y:Q")
-    return line

@@ -2,12 +2,11 @@
 
     floor = max(FLOPs / peak, least bytes / rate) + one launch
 
-The peak is that of the best large product. The rate is that of a copy whose working set holds the least bytes: the
-greatest measured at any working set that does, since what a larger set reaches a smaller one can, and small copies are
-slowed by their launch. After cold caches it is the rate of the largest set, which lies in memory.
+The peak is that of the best large product. The rate is the greatest of any copy whose working set holds the least
+bytes: a smaller set can be copied as fast as a larger one, but a small copy is slowed by its launch. With cold caches
+it is the rate of the largest set, which lies in memory.
 
-A copy reads as much as it writes. Work that mostly reads may pass its rate, so the movement in a floor is no strict
-bound of it.
+A copy reads as much as it writes. Work that mostly reads may exceed its rate, so movement is no strict bound.
 
 Letters: N rows, D input width, E experts, C output width, M assignments of a row to an expert.
 """
@@ -16,36 +15,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 from reports.reading.validated import moment
 from reports.records.record import CaseRecord, Ceilings
 
 RESIDENT = 1.25
-"""Times the rate of memory from which on a rate is that of a cache."""
+"""A rate of at least this many times memory's is a cache's."""
 
 Limit = Literal["arithmetic", "bandwidth", "launches"]
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The least time of a case in seconds, by resource; `rate` is the bytes per second that it can move."""
+    """The least time of a case in seconds, by resource; `rate` is in bytes per second."""
 
     arithmetic: float
     bandwidth: float
     launch: float
     rate: float
-    cached: bool  # all it must move fits a cache that is faster than memory
+    cached: bool  # all that it must move fits a cache that is faster than memory
     ceilings: Ceilings
 
     @property
     def seconds(self) -> float:
-        """The floor itself: arithmetic and movement overlap, and one launch precedes them."""
+        """The floor: arithmetic and movement overlap, and one launch precedes them."""
         return max(self.arithmetic, self.bandwidth) + self.launch
 
     @property
     def memory(self) -> float:
-        """What movement adds to the arithmetic."""
+        """The seconds that movement adds to the arithmetic."""
         return max(0.0, self.bandwidth - self.arithmetic)
 
     @property
@@ -87,24 +87,22 @@ def floor(record: CaseRecord, measured: Sequence[Ceilings]) -> Floor | None:
 
 
 def fitting(record: CaseRecord, measured: Sequence[Ceilings]) -> Ceilings | None:
-    """Return the ceilings of the case's machine, threads and dtype; of several, those measured last before the case.
+    """Return the ceilings of the case's machine, threads and dtype that were measured last before the case.
 
-    Where none were measured before it, the first ones after it count; ceilings of threads that wait otherwise count
-    only where there are no others.
+    If none were measured before it, the first after it count. Ceilings of threads that wait in another way count only
+    if there are no others.
     """
-    case = (record.device, record.device_name, record.cpu, record.threads, record.dtype)
-    own = [
-        found for found in measured if (found.device, found.device_name, found.cpu, found.threads, found.dtype) == case
-    ]
-    alike = [found for found in own if found.thread_wait == record.thread_wait] or own
-    before = [found for found in alike if moment(found.measured_at) <= moment(record.measured_at)]
+    machine = attrgetter("device", "device_name", "cpu", "threads", "dtype")
+    same_machine = [each for each in measured if machine(each) == machine(record)]
+    candidates = [each for each in same_machine if each.thread_wait == record.thread_wait] or same_machine
+    before = [each for each in candidates if moment(each.measured_at) <= moment(record.measured_at)]
     if before:
-        return max(before, key=lambda found: moment(found.measured_at))
-    return min(alike, key=lambda found: moment(found.measured_at), default=None)
+        return max(before, key=lambda each: moment(each.measured_at))
+    return min(candidates, key=lambda each: moment(each.measured_at), default=None)
 
 
 def operations(record: CaseRecord) -> Operations:
-    """Return what the operations of a head alone are for: 2 D E N for the gate, 2 C M to combine, the rest experts."""
+    """Split the operations of a head alone: 2 D E N for the gate, 2 C M to combine, the rest for the experts."""
     if record.head == "dense":
         return Operations(experts=record.flops, gate=0, combine=0)
     assignments = record.rows * record.k if record.assignments is None else record.assignments

@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import altair as alt
 
 from reports.numbers import units
 from reports.numbers.stats import Estimate
 from reports.output import canvas, legend
-from reports.output.blocks import Chart, Choice, Datasets, PageOnly, Panel, Section, Subsection, Text, choosing
+from reports.output.blocks import Block, Chart, Choice, Datasets, PageOnly, Panel, Section, Subsection, Text, choosing
 from reports.reading.load import Case
 from reports.speed import figures
 from reports.speed.analysis import MAP_SUITE, Analysis, Head, rivals
 from reports.speed.settings import panels
 
 MARGIN = 1.3
-"""Times what is drawn that an axis of times or rates reaches beyond it."""
+"""An axis of times or rates reaches this many times beyond what is drawn."""
 FEW = 4
-"""Heads of a setting up to which each has a chart of its own."""
+"""With more heads in a setting, one chart lets the reader choose; with fewer, each has its chart."""
 SATURATED = 0.9
-"""Share of the most rows a second from which on a head counts as saturated."""
+"""A head is saturated from this share of its greatest rate on."""
 
 
 def latency_section(analysis: Analysis) -> Section | None:
-    """Return the times of all heads by rows, and their rates; None without records."""
+    """Return the times and rates of all heads by rows; None without records."""
     if not analysis.results.records:
         return None
-    latencies = latency_panels(analysis)
-    if not latencies:
+    blocks: list[Block] = []
+    reading = ""
+    if latencies := latency_panels(analysis):
+        throughput = Subsection(
+            "Throughput",
+            throughput_panels(analysis),
+            reading="the same medians as rows a second, higher is faster; where a line turns flat, more rows in a "
+            "batch no longer pay.",
+        )
+        lines = legend.of_styles(analysis.styles, {"fastest dense form": "6 4"})
+        blocks = [PageOnly([lines, *latencies]), throughput]
+        reading = (
+            f"both axes are logarithmic, lower is faster, bands are {units.INTERVAL}s of the median; if a coloured "
+            "line lies below the dashed one, that form beats the fastest dense form."
+        )
+    else:
         only_mapped = any(setting.suite == MAP_SUITE for setting in analysis.settings)
         words = analysis.missing if only_mapped and analysis.missing else "Nothing was measured."
-        return Section("latency", "Latency and throughput", [PageOnly([Text(words, "note")])], heading=_HEADING)
-    return Section(
-        "latency",
-        "Latency and throughput",
-        [
-            PageOnly([legend.of_styles(analysis.styles, {"fastest dense form": "6 4"}), *latencies]),
-            Subsection(
-                "Throughput",
-                throughput_panels(analysis),
-                reading="the same medians as rows a second, higher is faster; where a line turns flat, more rows in a "
-                "batch no longer pay.",
-            ),
-        ],
-        heading=_HEADING,
-        reading=f"both axes are logarithmic, lower is faster, bands are {units.INTERVAL}s of the median; if a coloured "
-        "line lies below the dashed one, that form beats the fastest dense form.",
-    )
-
-
-_HEADING = "Latency and throughput against batch"
+        blocks = [PageOnly([Text(words, "note")])]
+    heading = "Latency and throughput against batch"
+    return Section("latency", "Latency and throughput", blocks, heading=heading, reading=reading)
 
 
 def latency_panels(analysis: Analysis) -> list[Panel]:
@@ -58,7 +55,6 @@ def latency_panels(analysis: Analysis) -> list[Panel]:
     return _by_rows(
         analysis,
         "Latency",
-        values=lambda case: _ends(analysis.latencies[case]),
         chart=lambda sizes, bounds: figures.latency_chart(analysis.styles, sizes, bounds),
         data=figures.latencies_of,
         message=_latency_message,
@@ -70,7 +66,6 @@ def throughput_panels(analysis: Analysis) -> list[Panel]:
     return _by_rows(
         analysis,
         "Throughput",
-        values=lambda case: [case.record.rows / end for end in _ends(analysis.latencies[case])],
         chart=lambda sizes, bounds: figures.throughput_chart(analysis.styles, sizes, bounds),
         data=figures.throughputs_of,
         message=_throughput_message,
@@ -80,59 +75,52 @@ def throughput_panels(analysis: Analysis) -> list[Panel]:
 def _by_rows(
     analysis: Analysis,
     subject: str,
-    values: Callable[[Case], Iterable[float]],
     chart: Callable[[Sequence[int], tuple[float, float]], alt.LayerChart],
     data: Callable[[Sequence[Case], Mapping[Case, Estimate], Sequence[Case]], Datasets],
     message: Callable[[Analysis, Sequence[Case]], str],
 ) -> list[Panel]:
-    """Return one panel for each setting: a `chart` of each head by rows, or of more heads than a few one to choose.
+    """Return one panel for each setting: a `chart` of each head by rows, or one chart to choose a head in.
 
-    The heads of a setting share their scales, so what is drawn of each is `data` alone.
+    The heads of a setting share their scales, so that they differ in their `data` alone.
     """
-    found = {}
+    charts = {}
     for setting in analysis.usual:
         cases = analysis.cases(setting)
         if not cases:
             continue
-        drawn = [value for case in cases for value in values(case)]
+        choices = {
+            head: Choice(analysis.labels[head], data(forms, analysis.latencies, dense), message(analysis, forms))
+            for head, forms, dense in _beside_dense(analysis, cases)
+        }
+        points = [point for choice in choices.values() for point in choice.data[figures.POINTS]]
+        drawn = [point[end] for point in points for end in ("value", "low", "high") if point[end] is not None]
         sizes = sorted({case.record.rows for case in cases})
         spec = canvas.spec(chart(sizes, (min(drawn) / MARGIN, max(drawn) * MARGIN)))
-        choices = {
-            head: Choice(analysis.labels[head], data(own, analysis.latencies, dense), message(analysis, own))
-            for head, own, dense in _beside_dense(analysis, cases)
-        }
         if len(choices) <= FEW:
-            found[setting] = [
+            charts[setting] = [
                 Chart(one.label, {**spec, "datasets": dict(one.data)}, one.message, subject=subject)
                 for one in choices.values()
             ]
         else:
             offered = sorted(choices, key=lambda head: head.kind == "dense")  # an MoE head is the one seen first
-            found[setting] = [choosing("One head", spec, [choices[head] for head in offered], subject=subject)]
-    return panels(found)
+            charts[setting] = [choosing("One head", spec, [choices[head] for head in offered], subject=subject)]
+    return panels(charts)
 
 
 def _beside_dense(analysis: Analysis, cases: Sequence[Case]) -> Iterator[tuple[Head, list[Case], list[Case]]]:
-    """Yield each head with its own cases and the dense ones it is held against, none for a dense head."""
+    """Yield each head with its cases and the dense cases it is compared with; a dense head has none."""
     dense = [case for case in cases if case.record.head == "dense"]
     for head in analysis.heads(cases):
-        own = [case for case in cases if Head.of(case.record) == head]
-        yield head, own, [] if head.kind == "dense" else rivals(head, own, dense) or dense
-
-
-def _ends(median: Estimate) -> list[float]:
-    """Return a median and, where it has an interval, its ends."""
-    return [end for end in (median.value, median.low, median.high) if end is not None]
+        forms = [case for case in cases if Head.of(case.record) == head]
+        yield head, forms, [] if head.kind == "dense" else rivals(head, forms, dense) or dense
 
 
 def _latency_message(analysis: Analysis, cases: Sequence[Case]) -> str:
-    """Say which form is the fastest at the fewest and at the most rows, and how fast."""
+    """Say which form is fastest at the fewest rows and at the most, and how fast it is."""
     sizes = sorted({case.record.rows for case in cases})
     clauses = []
     for rows in dict.fromkeys((sizes[0], sizes[-1])):
-        best = min(
-            (case for case in cases if case.record.rows == rows), key=lambda case: analysis.latencies[case].value
-        )
+        best = analysis.fastest(case for case in cases if case.record.rows == rows)
         time = units.seconds(analysis.latencies[best].value)
         clauses.append(f"{time} at {units.plural(rows, 'row')} ({best.record.form})")
     label = analysis.labels[Head.of(cases[0].record)]
@@ -140,18 +128,18 @@ def _latency_message(analysis: Analysis, cases: Sequence[Case]) -> str:
 
 
 def _throughput_message(analysis: Analysis, cases: Sequence[Case]) -> str:
-    """Say which form serves most rows a second, and from how many rows on the fastest forms are near that."""
+    """Say which form serves most rows a second, and at how many rows the fastest forms come near that."""
     rates = {case: case.record.rows / analysis.latencies[case].value for case in cases}
     best = max(cases, key=rates.__getitem__)
     sizes = sorted({case.record.rows for case in cases})
     reached = {rows: max(rates[case] for case in cases if case.record.rows == rows) for rows in sizes}
     full = next(rows for rows in sizes if reached[rows] >= SATURATED * rates[best])
-    told = (
+    most = (
         f"The {analysis.labels[Head.of(best.record)]} serves at most {units.rate(rates[best])} rows a second, at "
         f"{units.plural(best.record.rows, 'row')} ({best.record.form})"
     )
     if len(sizes) == 1:
-        return f"{told}."
+        return f"{most}."
     if full == sizes[-1]:
-        return f"{told}; it does not saturate, more rows still bring more."
-    return f"{told}; it saturates at {units.plural(full, 'row')}, from where on more rows bring less than a tenth more."
+        return f"{most}; it does not saturate, more rows still bring more."
+    return f"{most}; it saturates at {units.plural(full, 'row')}: more rows bring less than a tenth more."

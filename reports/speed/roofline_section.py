@@ -1,8 +1,8 @@
 """How near each form comes to what its machine can do: a roofline on ceilings measured in the same run.
 
-Operations a second, reached and possible, by operations per byte that a call must at least move (Williams, Waterman and
-Patterson, doi 10.1145/1498765.1498785). Memory's roof is the rate of the largest copy, the cache's that of the fastest.
-The roof of a case itself is that of its floor, whose rate is of working sets that hold its bytes
+It shows operations a second, reached and possible, by operations per byte that a call must move at least (Williams,
+Waterman and Patterson, doi 10.1145/1498765.1498785). Memory's roof has the rate of the largest copy, the cache's that
+of the fastest. A case's own roof comes from its floor, with the rate of working sets that hold its bytes
 (`reports.speed.floors`).
 """
 
@@ -38,16 +38,17 @@ from reports.speed.floors import Floor
 from reports.speed.settings import caption, is_drawn, name, panel, resident
 
 POINTS, ROOFS, LAUNCHED = "points", "roofs", "launched"
-"""Names of the data: cases, roofs, and what a call of one launch could reach at most."""
+"""Names of the data: cases, roofs, and the most that a call with one launch could reach."""
 CACHE, ONE_LAUNCH = [6, 4], [1, 3]
-"""Dashes of the roof of the fastest cache, and of what one launch leaves; that of memory is solid."""
+"""Dashes of the roofs of the fastest cache and of one launch; memory's roof is solid."""
 
 
 @dataclass(frozen=True, eq=False)
 class RooflinePoint:
     """Where a case stands: `intensity` in operations per byte, the others in operations per second.
 
-    `reached` are those of its median, `roof` what arithmetic and movement allow, `launched` that and one launch.
+    `reached` follows from its median, `roof` is what arithmetic and movement allow, `launched` what is left of it with
+    one launch.
     """
 
     case: Case
@@ -59,20 +60,20 @@ class RooflinePoint:
 
     @property
     def share(self) -> float:
-        """The share of its roof that a case reaches."""
+        """The share of its roof that the case reaches."""
         return self.reached / self.roof
 
 
 def roofline_section(analysis: Analysis) -> Section | None:
     """Return the rooflines of heads alone, or None if no case has a floor."""
     drawn = {setting: points(analysis, setting) for setting in analysis.settings if _is_drawn(setting)}
-    found = {setting: cases for setting, cases in drawn.items() if cases}
-    if not found:
+    placed = {setting: cases for setting, cases in drawn.items() if cases}
+    if not placed:
         return None
-    panels = [panel(setting, [_chart(analysis, cases)]) for setting, cases in found.items()]
+    panels = [panel(setting, [_chart(analysis, cases)]) for setting, cases in placed.items()]
     numbers = Details(
         "The numbers behind these charts",
-        [_table(analysis, setting, cases) for setting, cases in found.items()],
+        [_table(analysis, setting, cases) for setting, cases in placed.items()],
         reading="operations are counted, not what padding adds; least bytes are each value once; in brackets the share "
         "of the roof.",
     )
@@ -85,35 +86,27 @@ def roofline_section(analysis: Analysis) -> Section | None:
         reading="both axes are logarithmic, and a line joins the rows of a form, the fewest on the left. Roofs are "
         "what this machine reached in the same run: its peak on a large product, and the rate of a copy in memory and "
         "in the fastest cache times the operations per byte. The dotted line is what one launch leaves of the roof at "
-        "best. The roof that a share is of is a case’s own, whose rate is of working sets that hold its bytes; a call "
-        "that mostly reads may pass it.",
+        "best. A share is of the case’s own roof, with the rate of working sets that hold its bytes; a call that "
+        "mostly reads may exceed it.",
     )
 
 
 def points(analysis: Analysis, setting: Setting) -> list[RooflinePoint]:
-    """Return where the cases of a setting stand that have a floor, by head, form and rows."""
-    found = []
+    """Return a point for each case of a setting that has a floor, by head, form and rows."""
+    placed = []
     for case in analysis.cases(setting):
-        floor = analysis.floors.get(case)
-        if floor is not None and case.record.least_bytes:
+        if (floor := analysis.floors.get(case)) and (least_bytes := case.record.least_bytes):
             flops = case.record.flops
-            found.append(
-                RooflinePoint(
-                    case=case,
-                    floor=floor,
-                    intensity=flops / case.record.least_bytes,
-                    reached=flops / analysis.latencies[case].value,
-                    roof=flops / max(floor.arithmetic, floor.bandwidth),
-                    launched=flops / floor.seconds,
-                )
-            )
-    return found
+            reached = flops / analysis.latencies[case].value
+            roof = flops / max(floor.arithmetic, floor.bandwidth)
+            placed.append(RooflinePoint(case, floor, flops / least_bytes, reached, roof, flops / floor.seconds))
+    return placed
 
 
 def roofs(ceilings: Ceilings, low: float, high: float) -> list[dict[str, float | str]]:
     """Return the roofs of memory and of the fastest cache as lines from `low` to `high` operations per byte.
 
-    Each bends where its slope meets the peak; both are one where the largest copy is the fastest.
+    Each bends where its slope meets the peak. If the largest copy is the fastest there is only one.
     """
     rates = {"memory": ceilings.copies[-1].bytes_per_s}
     fastest = max(copy.bytes_per_s for copy in ceilings.copies)
@@ -131,11 +124,12 @@ def _is_drawn(setting: Setting) -> bool:
     return setting.part == "head" and setting.suite != MAP_SUITE and is_drawn(setting)
 
 
-def _chart(analysis: Analysis, found: Sequence[RooflinePoint]) -> Chart:
-    heads = sorted({Head.of(point.case.record) for point in found}, key=lambda head: _rank(analysis, head))
+def _chart(analysis: Analysis, placed: Sequence[RooflinePoint]) -> Chart:
+    heads = sorted({Head.of(point.case.record) for point in placed}, key=lambda head: _rank(analysis, head))
     names = labels(heads)
-    choices = [_choice(names[head], [point for point in found if Head.of(point.case.record) == head]) for head in heads]
-    forms = {point.case.record.form for point in found}
+    by_head = {head: [point for point in placed if Head.of(point.case.record) == head] for head in heads}
+    choices = [_choice(names[head], points) for head, points in by_head.items()]
+    forms = {point.case.record.form for point in placed}
     spec = canvas.spec(roofline_chart([style for style in analysis.styles if style.name in forms]))
     return choosing("Roofline of one head", spec, choices, every_choice=True)
 
@@ -144,20 +138,20 @@ def _rank(analysis: Analysis, head: Head) -> tuple[int, str]:
     return (("sparse", *KINDS).index(head.kind), analysis.labels[head])
 
 
-def _choice(head: str, own: Sequence[RooflinePoint]) -> Choice:
-    """Return the points of one `head`, so called, with the roofs that its latest case is held against."""
-    ceilings = max(own, key=lambda point: point.case.record.measured_at).floor.ceilings
+def _choice(head: str, placed: Sequence[RooflinePoint]) -> Choice:
+    """Return the points of the head with this name, with the roofs of its latest case."""
+    ceilings = max(placed, key=lambda point: point.case.record.measured_at).floor.ceilings
     bend = ceilings.flops_per_s / ceilings.copies[-1].bytes_per_s
-    intensities = [point.intensity for point in own]
+    intensities = [point.intensity for point in placed]
     low, high = min(*intensities, bend) / 2, max(*intensities, bend) * 2
-    launched = {point.intensity: point.launched for point in own}
+    launched = {point.intensity: point.launched for point in placed}
     data = {
-        POINTS: [_drawn(point) for point in own],
+        POINTS: [_drawn(point) for point in placed],
         ROOFS: roofs(ceilings, low, high),
         LAUNCHED: [{"intensity": place, "rate": rate} for place, rate in sorted(launched.items())],
     }
     seen = {name: canvas.seen(rows) for name, rows in data.items()}
-    return Choice(head, seen, _message(head, own))
+    return Choice(head, seen, _message(head, placed))
 
 
 def _drawn(point: RooflinePoint) -> dict[str, Any]:
@@ -177,12 +171,12 @@ def _bound(point: RooflinePoint) -> str:
     return "arithmetic" if floor.arithmetic >= floor.bandwidth else f"bandwidth, {resident(floor)}"
 
 
-def _message(label: str, own: Sequence[RooflinePoint]) -> str:
-    """Say what share of its roof the fastest form reaches at the fewest and at the most rows, and which roof it is."""
-    sizes = sorted({point.case.record.rows for point in own})
+def _message(label: str, placed: Sequence[RooflinePoint]) -> str:
+    """Say what share of which roof the fastest form reaches, at the fewest rows and at the most."""
+    sizes = sorted({point.case.record.rows for point in placed})
     clauses = []
     for rows in dict.fromkeys((sizes[0], sizes[-1])):
-        best = max((point for point in own if point.case.record.rows == rows), key=lambda point: point.reached)
+        best = max((point for point in placed if point.case.record.rows == rows), key=lambda point: point.reached)
         clauses.append(
             f"at {units.plural(rows, 'row')} {_rate(best.reached)} ({best.case.record.form}), "
             f"{units.percent(best.share)} of a roof of {_rate(best.roof)} by {_bound(best)}"
@@ -194,9 +188,9 @@ def _rate(value: float) -> str:
     return f"{units.billions(value)} GFLOP/s"
 
 
-def _table(analysis: Analysis, setting: Setting, found: Sequence[RooflinePoint]) -> Table:
-    """Return what the points stand for: a row for each head and number of rows, a column for each form."""
-    forms = list(dict.fromkeys(point.case.record.form for point in found))
+def _table(analysis: Analysis, setting: Setting, placed: Sequence[RooflinePoint]) -> Table:
+    """Return the points in numbers: a row for each head and number of rows, a column for each form."""
+    forms = list(dict.fromkeys(point.case.record.form for point in placed))
     columns = (
         *worded("head"),
         *numeric("rows", "MFLOP", "least bytes", "FLOP per byte", "roof, GFLOP/s"),
@@ -206,19 +200,19 @@ def _table(analysis: Analysis, setting: Setting, found: Sequence[RooflinePoint])
     )
     groups: dict[tuple[Head, int, int, int | None], dict[str, RooflinePoint]] = {}
     for point in sorted(
-        found, key=lambda point: (*_rank(analysis, Head.of(point.case.record)), point.case.record.rows)
+        placed, key=lambda point: (*_rank(analysis, Head.of(point.case.record)), point.case.record.rows)
     ):
         record = point.case.record
         key = (Head.of(record), record.rows, record.flops, record.least_bytes)
         groups.setdefault(key, {}).setdefault(record.form, point)
-    rows = tuple(_row(analysis, own, forms) for own in groups.values())
+    rows = tuple(_row(analysis, by_form, forms) for by_form in groups.values())
     return Table(caption(setting), columns, rows)
 
 
-def _row(analysis: Analysis, own: Mapping[str, RooflinePoint], forms: Sequence[str]) -> tuple[str, ...]:
-    point = next(iter(own.values()))
+def _row(analysis: Analysis, by_form: Mapping[str, RooflinePoint], forms: Sequence[str]) -> tuple[str, ...]:
+    reached = {form: f"{units.billions(each.reached)} ({units.percent(each.share)})" for form, each in by_form.items()}
+    point = next(iter(by_form.values()))
     record = point.case.record
-    reached = {form: f"{units.billions(found.reached)} ({units.percent(found.share)})" for form, found in own.items()}
     return (
         name(analysis, Head.of(record)),
         units.count(record.rows),
@@ -233,7 +227,7 @@ def _row(analysis: Analysis, own: Mapping[str, RooflinePoint], forms: Sequence[s
 
 
 def roofline_chart(styles: Sequence[Style]) -> alt.LayerChart:
-    """Draw the roofline of any head, of the data that `points`, `roofs` and `launched` give.
+    """Draw the roofline of a head from the data `points`, `roofs` and `launched`.
 
     A line joins the points of a form, from the fewest rows to the most.
     """
@@ -274,6 +268,6 @@ def roofline_chart(styles: Sequence[Style]) -> alt.LayerChart:
 
 
 def _round(form: str) -> str:
-    """Return the label of an axis of no known bounds, of 1, 2 and 5 of each power of ten alone."""
+    """Return the labels of an axis whose bounds are not known: only 1, 2 and 5 times a power of ten have one."""
     first = "slice(format(datum.value, '.0e'), 0, 1)"
     return f"indexof(['1', '2', '5'], {first}) >= 0 ? format(datum.value, '{form}') : ''"

@@ -1,4 +1,4 @@
-"""The section on routing: how evenly rows spread over experts, and what a head takes if they spread unevenly."""
+"""The section on routing: how evenly rows spread over experts, and how long a head takes if they spread unevenly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reports.reading.load import Case
 from reports.records.record import CaseRecord
 from reports.speed import figures
 from reports.speed.analysis import MADE_ROUTINGS, MAP_SUITE, Analysis, Head, Setting
-from reports.speed.settings import caption, name, panels
+from reports.speed.settings import CASE, identity, panels, tables
 
 NAMES = {
     "features": "as real rows do",
@@ -41,7 +41,7 @@ NAMES = {
 
 
 def routing_section(analysis: Analysis) -> Section | None:
-    """Return the share of each expert, and latency against skew if rows were made for it; None without records."""
+    """Return the share of each expert, and latency against skew if rows were made for that; None without records."""
     if not analysis.results.records:
         return None
     charts, skewed = routing_charts(analysis), skew_panels(analysis)
@@ -74,15 +74,17 @@ def routing_section(analysis: Analysis) -> Section | None:
 
 
 def routing_charts(analysis: Analysis) -> list[Chart]:
-    """Return how evenly each sparse head spreads its rows: one chart a head, from real rows if any, the most.
+    """Return how evenly each sparse head spreads its rows: one chart a head, of its largest batch, of real rows if any.
 
-    The many heads of a break-even map have none.
+    The many heads of a break-even map have no chart.
     """
     largest: dict[Head, CaseRecord] = {}
     for record in analysis.results.records:
         head = Head.of(record)
         if record.head == "sparse" and any(record.rows_per_expert) and record.suite != MAP_SUITE:
-            largest[head] = max(largest.get(head, record), record, key=_telling)
+            largest[head] = max(
+                largest.get(head, record), record, key=lambda record: (record.routing == "features", record.rows)
+            )
     charts = [
         Chart(
             analysis.labels[head],
@@ -93,10 +95,6 @@ def routing_charts(analysis: Analysis) -> list[Chart]:
         for head, record in largest.items()
     ]
     return sorted(charts, key=lambda chart: chart.heading)
-
-
-def _telling(record: CaseRecord) -> tuple[bool, int]:
-    return (record.routing == "features", record.rows)
 
 
 def _routing_message(record: CaseRecord) -> str:
@@ -124,35 +122,31 @@ def skew_panels(analysis: Analysis) -> list[Panel]:
 def skew_tables(analysis: Analysis) -> list[Table]:
     """Return, for each setting with made routings, the spread of rows over experts and each form's time."""
     columns = (
-        *worded("head", "form"),
-        *numeric("rows"),
+        *CASE,
         *worded("rows go to experts"),
         *numeric("CV of rows per expert", "experts used", "fewest rows", "most rows", "median", units.INTERVAL),
     )
-    found = []
-    for setting, cases in _axes(analysis).items():
-        sparse = sorted((case for case in cases if case.record.head == "sparse"), key=_order)
-        if sparse:
-            rows = tuple(_row(analysis, case) for case in sparse)
-            found.append(without_blanks(Table(caption(setting), columns, rows)))
-    return found
+    rows = {
+        setting: [_row(analysis, case) for case in sorted(cases, key=_order) if case.record.head == "sparse"]
+        for setting, cases in _axes(analysis).items()
+    }
+    return [without_blanks(table) for table in tables(columns, rows)]
 
 
 def _axes(analysis: Analysis) -> dict[Setting, list[Case]]:
-    """Return the cases of settings that differ in nothing but the routing, where one was made."""
+    """Return the cases of settings that differ only in the routing, if rows were made for one."""
     groups: dict[Setting, list[Case]] = {}
     for setting in analysis.settings:
         groups.setdefault(replace(setting, routing=""), []).extend(analysis.cases(setting))
-    made = {setting: {case.record.rows for case in cases if _is_made(case)} for setting, cases in groups.items()}
+    made = {
+        setting: {case.record.rows for case in cases if case.record.routing in MADE_ROUTINGS}
+        for setting, cases in groups.items()
+    }
     return {
         setting: [case for case in cases if case.record.rows in made[setting]]
         for setting, cases in groups.items()
         if made[setting]
     }
-
-
-def _is_made(case: Case) -> bool:
-    return case.record.routing in MADE_ROUTINGS
 
 
 def _order(case: Case) -> tuple[str, str, int, int]:
@@ -162,20 +156,18 @@ def _order(case: Case) -> tuple[str, str, int, int]:
 
 def _chart(analysis: Analysis, cases: Sequence[Case], head: Head, rows: int) -> Chart:
     at = [case for case in cases if case.record.rows == rows]
-    own = sorted((case for case in at if Head.of(case.record) == head), key=_order)
-    shown = {routing: NAMES[routing] for routing in NAMES if any(case.record.routing == routing for case in own)}
+    forms = sorted((case for case in at if Head.of(case.record) == head), key=_order)
+    shown = {routing: NAMES[routing] for routing in NAMES if any(case.record.routing == routing for case in forms)}
     dense = [analysis.latencies[case].value for case in at if case.record.head == "dense"]
-    chart = figures.skew_chart(own, analysis.latencies, shown, analysis.styles, min(dense, default=None))
+    chart = figures.skew_chart(forms, analysis.latencies, shown, analysis.styles, min(dense, default=None))
     heading = f"{analysis.labels[head]}, {units.plural(rows, 'row')}"
-    return Chart(heading, canvas.spec(chart), _message(analysis, own, shown), subject="Latency against skew")
+    return Chart(heading, canvas.spec(chart), _message(analysis, forms, shown), subject="Latency against skew")
 
 
 def _message(analysis: Analysis, cases: Sequence[Case], shown: dict[str, str]) -> str:
     clauses = []
     for routing, words in shown.items():
-        best = min(
-            (case for case in cases if case.record.routing == routing), key=lambda case: analysis.latencies[case].value
-        )
+        best = analysis.fastest(case for case in cases if case.record.routing == routing)
         time = units.seconds(analysis.latencies[best].value)
         clauses.append(f"{time} if rows go {words} ({best.record.form})")
     return f"The fastest form takes {units.listing(clauses)}."
@@ -185,9 +177,7 @@ def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
     record, median = case.record, analysis.latencies[case]
     loads = record.rows_per_expert
     return (
-        name(analysis, Head.of(record)),
-        record.form,
-        units.count(record.rows),
+        *identity(analysis, case),
         NAMES[record.routing],
         "" if record.load_cv is None else f"{record.load_cv:.2f}",
         "" if record.distinct_experts is None else units.count(record.distinct_experts),

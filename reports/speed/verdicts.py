@@ -1,4 +1,4 @@
-"""The answer in plain words: how much faster a head could be in theory, how much it is, and where it does not pay."""
+"""The answer in words: how much faster a head could be in theory, how much it is, and at which sizes it is not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from reports.numbers import units
 from reports.numbers.stats import Verdict
-from reports.reading.load import Case
 from reports.records.record import Status
 from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Comparison, Speedup
 from reports.speed.floors import Floor
@@ -16,29 +15,22 @@ from reports.speed.settings import CLOCKS, DEVICES, machine
 
 @dataclass(frozen=True)
 class Answer:
-    """What one MoE head reached on one machine, by its best `case`: figures and the sentence that explains them."""
+    """What one MoE head reached on one machine, at its `best`: the figures, and sentences that explain them."""
 
-    case: Case
-    kind: str
+    best: Comparison
+    floor: Floor | None
     head: str
     shape: str
     machine: str
-    theoretical: str
-    attainable: str  # "" where no floors are known
-    limit: str  # what bounds the head on this machine
-    realised: str
-    interval: str
-    verdict: Verdict
-    matched: bool  # the dense head it is held against has the same size
     summary: str  # the first sentence, fit for a terminal
     sentence: str
 
 
 def answers(analysis: Analysis) -> list[Answer]:
-    """Return an answer for each MoE head and machine, from the head alone and the wall clock where there are such.
+    """Return an answer for each MoE head and machine, from the head alone and the wall clock if both were measured.
 
-    The setting with the greatest speed-up speaks for the head, so that the answer is the best it got. The many heads of
-    the suite that draws a map of break-even have theirs in that map.
+    The setting with the greatest speed-up speaks for the head, so the answer is the best it got. The many heads of a
+    break-even map have their answers in the map.
     """
     chosen: dict[tuple[str, str], Speedup] = {}
     for speedup in (speedup for speedup in analysis.speedups if speedup.setting.suite != MAP_SUITE):
@@ -51,16 +43,16 @@ def answers(analysis: Analysis) -> list[Answer]:
 
 def headline(analysis: Analysis) -> list[str]:
     """Return three lines for a terminal: the sparse heads' best, the soft heads' best, and what was measured."""
-    found = answers(analysis)
+    matched_first = sorted(answers(analysis), key=lambda answer: not answer.best.matched)
     lines = []
     for kind in ("sparse", "soft"):
-        own = sorted((answer for answer in found if answer.kind == kind), key=lambda answer: not answer.matched)
-        lines.append(own[0].summary if own else f"No {kind} head was measured beside a dense one.")
+        summaries = [answer.summary for answer in matched_first if answer.best.case.record.head == kind]
+        lines += summaries[:1] or [f"No {kind} head was measured beside a dense one."]
     return [*lines, tally(analysis)]
 
 
 def tally(analysis: Analysis) -> str:
-    """Return how many cases were measured and what became of the others."""
+    """Return how many cases were measured, and what happened to the others."""
     results = analysis.results
     kinds = {
         Status.WRONG: "gave wrong logits",
@@ -77,7 +69,7 @@ def tally(analysis: Analysis) -> str:
 
 
 def message(speedups: Sequence[Speedup], label: str) -> str:
-    """Return what the speed-ups of one head in one setting show, in one sentence."""
+    """Say in one sentence what the speed-ups of one head in one setting show."""
     best = max((speedup.best for speedup in speedups), key=lambda comparison: comparison.realised.value)
     possible = f", attainable {units.factor(best.attainable)}" if best.attainable is not None else ""
     return (
@@ -86,10 +78,16 @@ def message(speedups: Sequence[Speedup], label: str) -> str:
     )
 
 
-def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, bool, bool, float]:
-    """Return a key by which the answer is chosen: a comparable, paired and clearly faster pair comes first.
+def weaknesses(comparison: Comparison) -> list[str]:
+    """Return what weakens a comparison: an `unpaired` or an `unmatched` dense case."""
+    notes = {"unpaired": comparison.realised.paired, "unmatched": comparison.matched}
+    return [note for note, sound in notes.items() if not sound]
 
-    Rows as they are come before those made for a routing, and warm caches before cold ones.
+
+def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, bool, bool, float]:
+    """Return a key to choose the answer by: matched, paired and clearly faster pairs rank highest.
+
+    Rows as they are rank above rows made for a routing, and warm caches above cold ones.
     """
     setting, best = speedup.setting, speedup.best
     return (
@@ -112,28 +110,21 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
         where = f"the {DEVICES[record.device]} {speedup.setting.device_name}"
     against = f"{record.form} against {best.base.record.form} dense"
     details = f"{against}, {CLOCKS[record.clock]}, {record.dtype}, n = {units.count(best.realised.samples)}"
-    warning = "" if best.matched else " The dense head it is held against has another size, so this says little."
+    warning = "" if best.matched else " The dense head has another size, so this says little."
     summary = (
         f"The {label} {_operations(best)}; {_floors(best, floor)}{_realised(best, where)} ({_certainty(best)}) at "
         f"{_rows(best)} ({details})."
         f"{warning}"
     )
-    beyond = _range(analysis.of(speedup.setting, speedup.head))
+    sizes = _range(analysis.of(speedup.setting, speedup.head))
     return Answer(
-        case=best.case,
-        kind=speedup.head.kind,
+        best=best,
+        floor=floor,
         head=label,
         shape="; ".join(filter(None, (speedup.head.shape, record.shrunk))),
         machine=machine(speedup.setting),
-        theoretical=units.factor(best.theoretical),
-        attainable="" if best.attainable is None else units.factor(best.attainable),
-        limit=floor.limit if floor else "",
-        realised=units.factor(best.realised.value),
-        interval=units.factor_interval(best.realised),
-        verdict=best.verdict,
-        matched=best.matched,
         summary=summary,
-        sentence=f"{summary} {beyond[0].upper()}{beyond[1:]}.",
+        sentence=f"{summary} {sizes[0].upper()}{sizes[1:]}.",
     )
 
 
@@ -146,7 +137,7 @@ def _operations(best: Comparison) -> str:
 
 
 def _floors(best: Comparison, floor: Floor | None) -> str:
-    """Return what the machine could give, as a clause, or nothing where it is not known."""
+    """Return what the machine could give, as a clause; "" if it is not known."""
     if best.attainable is None or floor is None:
         return ""
     return f"floors allow {units.factor(best.attainable)}, bounded by {floor.limit}; "
@@ -168,11 +159,11 @@ def _certainty(best: Comparison) -> str:
 
 
 def _range(speedups: Sequence[Speedup]) -> str:
-    """Return at which numbers of rows the head is slower, as fast and faster, as a clause."""
+    """Return the numbers of rows at which the head is slower, as fast and faster, as a clause."""
     verdicts = {speedup.rows: speedup.best.verdict for speedup in speedups}
     clauses = []
     for verdict, word in ((Verdict.SLOWER, "slower"), (Verdict.SAME, "as fast"), (Verdict.FASTER, "faster")):
-        rows = sorted(size for size, found in verdicts.items() if found is verdict)
+        rows = sorted(size for size, reached in verdicts.items() if reached is verdict)
         if rows:
             clauses.append(f"{word} {_where(rows, sorted(verdicts))}")
     if not clauses:

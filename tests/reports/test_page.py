@@ -232,7 +232,7 @@ def test_a_single_sample_without_optional_facts_is_enough(tmp_path: Path) -> Non
 def test_a_replaced_case_is_told(tmp_path: Path) -> None:
     paths = [write(tmp_path / name, [benchmark(record(), samples(1e-3))]) for name in ("a.json", "b.json")]
     text = build(paths, tmp_path / "report").index.read_text(encoding="utf-8")
-    assert "1 of the cases given stand in more than one file" in text
+    assert "1 case in more than one file" in text
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(cpu_run: Path) -> None:

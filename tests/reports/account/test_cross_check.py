@@ -61,7 +61,7 @@ def test_steps_that_add_nothing_have_no_ratio() -> None:
 
 
 NOT_EXPLAINED = "Not explained."
-CACHES = "Not explained; other stages may drive from the caches what a step alone finds there."
+CACHES = "Not explained; other stages may evict from the caches what a step alone finds there."
 
 
 @pytest.mark.parametrize(

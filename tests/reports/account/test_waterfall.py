@@ -296,7 +296,7 @@ def test_the_host_under_the_profiler_stands_in_no_part_of_a_gpu() -> None:
     ("microseconds", "told"),
     [
         (100, "The kernels of its stages take 120 µs when profiled, 20.0 µs beyond what is left of the call."),
-        (70, "The profiled kernels took 120 µs, so its stages tell nothing of this one and stand in no part."),
+        (70, "The profiled kernels took 120 µs, so its stages say nothing about this one and are in no part."),
     ],
 )
 def test_kernels_slower_than_the_call_say_so(microseconds: float, told: str) -> None:
@@ -316,7 +316,7 @@ def test_a_fused_kernel_holds_all_the_floors() -> None:
         ({"other": 1e-5}, "The form hides its stages in one whole, so all beyond the floors is unattributed."),
         (
             {"experts": 1e-4, "other": 5e-5},
-            "The profiled call took 150 µs, so its stages tell nothing of this one and stand in no part.",
+            "The profiled call took 150 µs, so its stages say nothing about this one and are in no part.",
         ),
     ],
 )

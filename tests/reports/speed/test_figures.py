@@ -144,8 +144,8 @@ def serving(folder: Path, times: dict[tuple[str, int], float]) -> str:
     [
         (
             {("loop", 1): 1e-3, ("eager", 1): 5e-3, ("loop", 64): 8e-3, ("eager", 64): 6.4e-3, ("eager", 256): 24e-3},
-            "The sparse head serves at most 10,700 rows a second, at 256 rows (eager); it saturates at 64 rows, from "
-            "where on more rows bring less than a tenth more.",
+            "The sparse head serves at most 10,700 rows a second, at 256 rows (eager); it saturates at 64 rows: "
+            "more rows bring less than a tenth more.",
         ),
         (
             {("loop", 1): 1e-3, ("eager", 2): 1e-3},

@@ -31,7 +31,7 @@ def test_the_sparse_head_of_the_cpu_run(analysis: Analysis) -> None:
     assert sparse.sentence.endswith("It is slower up to 32 rows and faster from 256 rows on.")
     assert sparse.machine == "CPU timings on AMD EPYC 7B13, 1 thread"
     assert "needs 1.02\N{MULTIPLICATION SIGN} the operations of the dense head" in soft.sentence
-    assert soft.verdict == "SLOWER"
+    assert soft.best.verdict == "SLOWER"
     assert soft.sentence.endswith("It is slower at every size measured (1 to 2,048 rows).")
 
 
@@ -69,7 +69,7 @@ def test_equal_speed_and_equal_operations_are_called_so(tmp_path: Path) -> None:
 def test_a_head_without_an_interval_is_not_called_faster(tmp_path: Path) -> None:
     entries = [benchmark(record(head=head), samples(2e-3, blocks=3)) for head in ("dense", "sparse")]
     (answer,) = verdicts.answers(analyse(load([write(tmp_path / "run.json", entries)])))
-    assert answer.verdict == "UNCLEAR"
+    assert answer.best.verdict == "UNCLEAR"
     assert "not clear of noise (no interval from 3 blocks) at 256 rows" in answer.sentence
 
 
