@@ -89,7 +89,7 @@ def test_ctrl_c_says_how_to_continue(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("--head sparse --balance spread=1", "balance.spread"),
         ("--head dense --balance kl=1", "a dense head has no experts to balance"),
         ("--head sparse --mass 0.5", "policy top_k has no setting mass"),
-        ("--head sparse --policy best", "policy: Input should be 'top_k'"),
+        ("--head sparse --policy best", "unknown policy 'best'; choose one of top_k, "),
         ("--head all --head mixture", "unknown head 'mixture'"),
         ("--head all --data mnist", "unknown data 'mnist'"),
         ("--head dense --head soft --k 3", "none of the heads dense, soft has a setting 'k'"),
