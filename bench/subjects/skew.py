@@ -56,7 +56,7 @@ def unsteerable(head: Head) -> str | None:
     if not isinstance(head.config, TopKConfig):
         return f"rows can be made for top_k routing, not for {head.config.policy}; leave --routing out"
     if head.config.features < head.config.experts:
-        return "rows with fewer values than there are experts cannot be sent to any expert; leave --routing out"
+        return "rows with fewer values than experts cannot be sent to chosen experts; leave --routing out"
     return None
 
 

@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from bench.errors import UnavailableError
-from bench.forms import form
-from kernels.paths.fused_rows import FusedRows
-from kernels.paths.fused_tiles import FusedTiles
+from bench.forms import form, triton
 from tests.bench import oracle
 
 HEADS = [
@@ -40,8 +38,7 @@ def test_the_path_is_the_one_asked_for():
 
 
 def test_a_head_without_such_a_path_says_so(monkeypatch):
-    for path in (FusedRows, FusedTiles):
-        monkeypatch.setattr(path, "candidates", lambda problem, machine, each: [])
+    monkeypatch.setattr(triton, "options_of", lambda problem, machine: [])
     head = oracle.new_head("sparse")
     with pytest.raises(UnavailableError, match="no path FusedTiles or FusedRows takes 9 rows"):
         form("triton_fused").prepare(head, oracle.rows(head, 9))

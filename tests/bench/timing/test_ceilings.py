@@ -83,7 +83,7 @@ def test_the_ceilings_of_a_simulated_machine_are_found_through_its_noise(simulat
     assert found.samples >= ROUNDS
 
 
-@pytest.mark.parametrize("flops_per_s", [1e9, 1e10, 1e12, 1e15])
+@pytest.mark.parametrize("flops_per_s", [1e9, 1e10, 1e12, 1e13])
 def test_the_time_is_bounded_however_slow_products_are(simulated, flops_per_s):
     machine = simulated(flops_per_s=flops_per_s, disturbed=0)
     assert measure_ceilings(CPU, torch.bfloat16, seconds=4).flops_per_s == pytest.approx(flops_per_s, rel=0.31)

@@ -4,6 +4,7 @@ import gc
 import random
 import time
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -90,8 +91,8 @@ def test_few_blocks_have_no_interval():
 
 
 def test_a_disturbed_warm_up_leaves_an_item_as_many_calls_as_its_twin():
-    pauses = iter([0.02])  # longer than a block's share, so that nothing else warms it up
-    disturbed, twin = timed(lambda: time.sleep(next(pauses, 0.0))), timed(lambda: time.sleep(0.0))
+    pauses = iter([partial(time.sleep, 0.02)])  # longer than a block's share, so that nothing else warms it up
+    disturbed, twin = timed(lambda: next(pauses, int)()), timed(lambda: 0)
     sample([disturbed, twin], 0.4, random.Random(0), nothing)
     for block in range(1, LEAST_BLOCKS):
         assert disturbed.blocks.count(block) == twin.blocks.count(block) == sampling.MOST_CALLS
