@@ -142,8 +142,9 @@ def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
     if not benchmarks and not unmeasured:
         raise ReportError(f"{source} holds no case: nothing was selected, or the run was killed before its first one.")
     entries: dict[Identity, Entry] = {}
-    cases = [_case(source, benchmark) for benchmark in benchmarks]
-    for entry in (*cases, *(_unmeasured(source, raw) for raw in unmeasured)):
+    every: list[Entry] = [_case(source, benchmark) for benchmark in benchmarks]
+    every += [_unmeasured(source, raw) for raw in unmeasured]
+    for entry in every:
         record = record_of(entry)
         identity = (record.case_id, record.device_name, record.cpu, record.threads)
         if identity in entries:

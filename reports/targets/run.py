@@ -50,11 +50,12 @@ def layer_of(record: CaseRecord) -> str:
 def runs(results: Results, older: Iterable[TimingRun] = ()) -> list[TargetRun]:
     """Return one run for each machine that measured or rehearsed targets, and one for each older file."""
     machines: dict[tuple[str, str], list[Entry]] = {}
-    for entry in (*results.cases, *results.not_measured):
+    entries: list[Entry] = [*results.cases, *results.not_measured]
+    for entry in entries:
         record = record_of(entry)
         if record.suite in SUITES:
             machines.setdefault((record.suite, record.device_name), []).append(entry)
-    measured = [_of_results(SUITES[suite], entries) for (suite, _), entries in machines.items()]
+    measured = [_of_results(SUITES[suite], cases) for (suite, _), cases in machines.items()]
     return [*measured, *(_of_timings(file) for file in older)]
 
 

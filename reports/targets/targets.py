@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from reports.numbers.stats import Estimate, ratio_of_medians
-from reports.reading.load import Case, Entry
+from reports.reading.load import Case, Entry, record_of
 from reports.records.record import Cache, CaseRecord
-from reports.targets.run import TargetRun, layer_of, record_of
+from reports.targets.run import TargetRun, layer_of
 
 HEAD = "paper"
 SPARSE = (

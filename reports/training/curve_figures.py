@@ -51,32 +51,19 @@ def learning_chart(
     """
     format_, title = (".0%", "accuracy") if quantity == "accuracy" else (",~f", "loss, nats")
     y = alt.Y("value:Q", scale=alt.Scale(domain=list(domain), zero=False), axis=alt.Axis(format=format_, title=title))
-    parts = alt.StrokeDash("part:N", scale=alt.Scale(domain=list(PARTS), range=list(DASHES)), legend=None)
-    seeds: Points = []
-    means: Points = []
-    for part, prefix in zip(PARTS, ("train", "val"), strict=True):
-        points = curve(runs, f"{prefix}_{quantity}")
-        seeds += [{**point, "part": part, "line": f"{part} {point['seed']}"} for point in points]
-        means += [{**point, "part": part} for point in mean_curve(points)]
-    return canvas.finished(
-        *_lines(seeds, means, alt.value(style.colour), parts, _epochs(epochs), y, ["part:N"], alone=len(runs) < 2)
-    )
+    dash = alt.StrokeDash("part:N", scale=alt.Scale(domain=list(PARTS), range=list(DASHES)), legend=None)
+    curves = {part: curve(runs, f"{prefix}_{quantity}") for part, prefix in zip(PARTS, ("train", "val"), strict=True)}
+    return _chart("part", curves, alt.value(style.colour), dash, y, epochs, alone=len(runs) < 2)
 
 
 def routing_chart(
     runs: Mapping[str, Sequence[Run]], field: str, title: str, styles: Sequence[Style], epochs: int
 ) -> alt.LayerChart:
     """Draw one routing statistic, `field`, of every mixture against the epoch."""
-    seeds: Points = []
-    means: Points = []
-    for name, group in runs.items():
-        points = curve(group, field)
-        seeds += [{**point, "head": name, "line": f"{name} {point['seed']}"} for point in points]
-        means += [{**point, "head": name} for point in mean_curve(points)]
     y = alt.Y("value:Q", scale=alt.Scale(zero=True), axis=alt.Axis(title=title, tickCount=5))
     colour, dash = canvas.colour(styles, "head"), canvas.dash(styles, "head")
-    alone = all(len(group) < 2 for group in runs.values())
-    return canvas.finished(*_lines(seeds, means, colour, dash, _epochs(epochs), y, ["head:N"], alone))
+    curves = {name: curve(group, field) for name, group in runs.items()}
+    return _chart("head", curves, colour, dash, y, epochs, alone=all(len(group) < 2 for group in runs.values()))
 
 
 def class_chart(shares: Sequence[Sequence[float]]) -> alt.LayerChart:
@@ -101,25 +88,30 @@ def class_chart(shares: Sequence[Sequence[float]]) -> alt.LayerChart:
     return canvas.finished(*layers, height=max(canvas.HEIGHT, min(16 * len(shares), 3 * canvas.HEIGHT)))
 
 
-def _lines(
-    seeds: Points, means: Points, colour: Any, dash: alt.StrokeDash, x: alt.X, y: alt.Y, names: list[str], alone: bool
-) -> list[alt.Chart]:
-    """Return the seeds' thin lines and the mean's thick one; a single seed is drawn as its mean, `alone`."""
-    tooltip = ["epoch:Q", alt.Tooltip("value:Q", format=".4"), "n:Q", *names]
-    thick = alt.Chart(canvas.rounded(_thinned(means)))
+def _chart(
+    key: str, curves: Mapping[str, Points], colour: Any, dash: alt.StrokeDash, y: alt.Y, epochs: int, *, alone: bool
+) -> alt.LayerChart:
+    """Draw the seeds' thin lines and the mean's thick one of each curve; if seeds are `alone`, their means are enough.
+
+    `key` is the field that names the curve.
+    """
+    seeds = [
+        {**point, key: name, "line": f"{name} {point['seed']}"} for name, points in curves.items() for point in points
+    ]
+    means = [{**point, key: name} for name, points in curves.items() for point in mean_curve(points)]
+    axis = alt.Axis(title="epoch", grid=False, tickMinStep=1, format="d")
+    x = alt.X("epoch:Q", scale=alt.Scale(domain=[1 if epochs > 1 else 0, max(epochs, 1)], nice=False), axis=axis)
+    thin, thick = (alt.Chart(canvas.rounded(_thinned(points))) for points in (seeds, means))
     layers = [
         thick.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, strokeDash=dash),
-        thick.mark_point(size=40, opacity=0).encode(x=x, y=y, tooltip=tooltip),
+        thick.mark_point(size=40, opacity=0).encode(
+            x=x, y=y, tooltip=["epoch:Q", alt.Tooltip("value:Q", format=".4"), "n:Q", f"{key}:N"]
+        ),
     ]
     if not alone:
-        thin = alt.Chart(canvas.rounded(_thinned(seeds))).mark_line(strokeWidth=0.8, opacity=0.6)
-        layers.insert(0, thin.encode(x=x, y=y, color=colour, strokeDash=dash, detail="line:N"))
-    return layers
-
-
-def _epochs(epochs: int) -> alt.X:
-    axis = alt.Axis(title="epoch", grid=False, tickMinStep=1, format="d")
-    return alt.X("epoch:Q", scale=alt.Scale(domain=[1 if epochs > 1 else 0, max(epochs, 1)], nice=False), axis=axis)
+        line = thin.mark_line(strokeWidth=0.8, opacity=0.6)
+        layers.insert(0, line.encode(x=x, y=y, color=colour, strokeDash=dash, detail="line:N"))
+    return canvas.finished(*layers)
 
 
 def _thinned(points: Points) -> Points:

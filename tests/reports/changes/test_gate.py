@@ -73,7 +73,7 @@ def test_missing_cases_fail_a_gate_that_asks_for_them() -> None:
     )
     whole = gate.judged(changes(Verdict.SLOWER), (gate.MISSING,))
     assert whole is not None
-    assert whole.found == ()
+    assert whole.failures == ()
 
 
 def test_of_many_cases_some_are_named() -> None:

@@ -41,8 +41,8 @@ def test_a_head_is_drawn_the_same_in_any_company() -> None:
     assert contenders(["sparse"]) == contenders([*POLICIES, "sparse"])[-1:]
 
 
-def test_heads_and_policies_differ_in_colour_and_in_symbol_or_dash() -> None:
-    drawn = contenders([*HEADS, *POLICIES])
+def test_heads_and_policies_of_a_study_differ_in_colour_and_in_symbol_or_dash() -> None:
+    drawn = contenders(["dense", "soft", *POLICIES])
     assert len({style.colour for style in drawn}) == len({(style.symbol, style.dash) for style in drawn}) == len(drawn)
 
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.errors import ReportError
+from reports.output import canvas
 from reports.output.blocks import Chart, Panel, Table, Text
 from reports.page import build
 from reports.profile import profile_section
@@ -92,7 +93,7 @@ def test_an_engine_that_profiles_itself_is_said_to_be_slowed() -> None:
     found = content(profile(), profile("onnxruntime"))
     found["profiles"][1]["operators"][0]["where"] = "CPUExecutionProvider"
     (note,) = notes(found)
-    assert note.startswith("What an engine says of itself, as of onnxruntime, costs microseconds a node:")
+    assert note.startswith("An engine's own profile, as of onnxruntime, costs microseconds per node:")
     assert notes(content()) == []
 
 
@@ -115,13 +116,17 @@ def test_each_number_of_rows_has_its_chart_and_sentence() -> None:
     ]
 
 
+def test_the_chart_is_valid() -> None:
+    assert share_chart([Bar("loop", 1e-3, {"experts": 0.8, "other": 0.2})]).to_dict()
+
+
 @given(st.lists(st.lists(st.integers(0, 100), min_size=6, max_size=6).filter(any), min_size=1, max_size=4))
 def test_bars_are_divided_without_gap_or_overlap(drawn: list[list[int]]) -> None:
     bars = [
         Bar(str(number), 1e-3, {stage.name: part / sum(parts) for stage, part in zip(STAGES, parts, strict=True)})
         for number, parts in enumerate(drawn)
     ]
-    spec = share_chart(bars).to_dict()
+    spec = canvas.spec(share_chart(bars))
     pieces = spec["datasets"][spec["layer"][0]["data"]["name"]]
     for bar in bars:
         own = [piece for piece in pieces if piece["form"] == bar.form]

@@ -180,7 +180,7 @@ SPOILED = {
     ),
     "measured without samples": (
         lambda content: content[NOT_MEASURED_KEY][0].update(status="measured"),
-        "said to be measured but has no samples",
+        "called measured but has no samples",
     ),
     "twice": (lambda content: content["benchmarks"].append(first(content)), "twice"),
     "no records": (
