@@ -12,4 +12,4 @@ def run_compiled(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Return what `python ARGUMENTS` did at the root of the repository, with TRITON_INTERPRET unset."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
