@@ -22,7 +22,7 @@ Chosen = dict[int, list[int]]
 
 def softmax(scores: Float64) -> Float64:
     heights = np.exp(scores - scores.max())
-    return heights / heights.sum()
+    return heights / math.fsum(heights)  # the same for every order of the scores
 
 
 def best_first(scores: Float64) -> list[int]:

@@ -62,14 +62,14 @@ def rows_of(model: Classifier, rows: int = ROWS, seed: int = 1) -> tuple[Tensor,
     return x, torch.randint(0, CLASSES, (rows,), generator=generator)
 
 
-def batches(model: Classifier, x: Tensor, y: Tensor, size: int = 7) -> Batches:
-    """Return rows in ragged batches; in one where they depend on one another."""
+def batches(model: Classifier, x: Tensor, y: Tensor, size: int = 14) -> Batches:
+    """Return rows in ragged batches; in one batch if they depend on each other."""
     if model.config.head.batch_coupled:
         size = len(y)
     return list(zip(x.split(size), y.split(size), strict=True))
 
 
-def objective(model: Classifier, block: str, rows: int = ROWS, size: int = 7) -> Objective:
+def objective(model: Classifier, block: str, rows: int = ROWS, size: int = 14) -> Objective:
     """Return the loss of `block` on rows of the model."""
     network = Network(model, with_backbone=model.config.backbone.name == "fast")
     result = network_blocks(network)[block]
