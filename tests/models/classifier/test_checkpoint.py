@@ -355,7 +355,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "huge head": (
         lambda p: edit_config(p, lambda c: c["model"]["head"].update(hidden=10**12)),
-        r"model\.safetensors holds head\.\w+ as .* where config\.json asks for .*1000000000000",
+        r"model\.safetensors holds head\.\w+ as .*, but config\.json asks for .*1000000000000",
     ),
     "no weights": (lambda p: (p / "model.safetensors").unlink(), r"model\.safetensors cannot be read \(No such file"),
     "half the weights": (lambda p: truncate(p / "model.safetensors", 0.5), r"model\.safetensors is not the file"),
@@ -373,7 +373,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "wrong shape": (
         lambda p: edit_weights(p, lambda t: t.update({"head.b1": np.zeros((4, 6), np.float32)})),
-        r"holds head\.b1 as \(4, 6\) torch\.float32 where config\.json asks for \(4, 5\) torch\.float32",
+        r"holds head\.b1 as \(4, 6\) torch\.float32, but config\.json asks for \(4, 5\) torch\.float32",
     ),
     "wrong dtype": (
         lambda p: edit_weights(p, lambda t: t.update({"head.b1": np.zeros((4, 5), np.float64)})),
