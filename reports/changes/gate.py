@@ -36,9 +36,9 @@ class GateResult:
     def sentence(self) -> str:
         """The outcome in one sentence."""
         if self.failures:
-            return f"GateResult failed: {'; '.join(self.failures)}."
+            return f"Gate failed: {'; '.join(self.failures)}."
         rest = f" It says nothing about {units.listing(self.unknown)}." if self.unknown else ""
-        return f"GateResult passed: no case is {' or '.join(self.asked)}, and none that had a time is broken.{rest}"
+        return f"Gate passed: no case is {' or '.join(self.asked)}, and none that had a time is broken.{rest}"
 
 
 def judged(changes: Changes, asked: Sequence[str]) -> GateResult | None:

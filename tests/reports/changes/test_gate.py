@@ -40,7 +40,7 @@ def test_what_was_not_asked_for_passes() -> None:
     found = gate.judged(changes(Verdict.FASTER, Verdict.SAME), (Verdict.SLOWER,))
     assert found is not None
     assert found.failures == ()
-    assert found.sentence == "GateResult passed: no case is SLOWER, and none that had a time is broken."
+    assert found.sentence == "Gate passed: no case is SLOWER, and none that had a time is broken."
 
 
 def test_a_pass_tells_of_how_many_cases_nothing_is_known() -> None:
@@ -60,7 +60,7 @@ def test_what_was_asked_for_is_named(asked: Verdict) -> None:
     found = gate.judged(changes(*Verdict), (asked,))
     assert found is not None
     assert found.failures == (f"1 case is {asked} (case-{list(Verdict).index(asked)})",)
-    assert found.sentence == f"GateResult failed: {found.failures[0]}."
+    assert found.sentence == f"Gate failed: {found.failures[0]}."
 
 
 def test_missing_cases_fail_a_gate_that_asks_for_them() -> None:
