@@ -17,7 +17,7 @@ import bench.forms
 from bench.errors import BenchError
 from bench.forms import default_forms, form, forms
 from bench.rooms import ROOT
-from reports.output.styles import COLOURS
+from reports.output.styles import OTHERS
 from tests.bench.checkpoints import sparse_checkpoint
 
 PLUGIN = Path(__file__).with_name("plugin")
@@ -77,7 +77,7 @@ def test_a_form_of_another_package_is_measured_and_shown_like_any_other(installe
     moegap(installed, "report", out, "--out", page)
     html = (page / "index.html").read_text()
     (legend,) = set(re.findall(r'<li><svg[^>]*><line [^>]*stroke="(#\w+)"[^>]*/>.*?</svg>theirs</li>', html))
-    assert legend in COLOURS
+    assert legend in OTHERS  # the colours of names that moegap does not know
     rows = csv.DictReader((page / "summary.csv").read_text().splitlines())
     assert {row["form"] for row in rows} == {"loop", "theirs"}
     assert re.search(r"^\|.*\btheirs\b.*\|$", (page / "report.md").read_text(), re.MULTILINE)
@@ -110,5 +110,7 @@ def test_a_form_that_cannot_be_loaded_says_so_and_stops_no_other(entries, value,
 
 def test_a_name_that_is_taken_is_refused(entries):
     entries(("eager", "bench.forms.loop:FORM"))
-    with pytest.raises(BenchError, match=r"two forms are named 'loop', of moegap itself and of package .*; uninstall"):
+    with pytest.raises(
+        BenchError, match=r"two forms are named 'loop', one in moegap itself and one in package .*; uninstall"
+    ):
         forms()
