@@ -8,7 +8,7 @@ READY := .venv/.ready
 export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo zoo published test lint gpu gpu-suites setup clean
+.PHONY: demo zoo published test lint kernels gpu gpu-suites setup clean
 
 setup: $(READY)
 
@@ -50,6 +50,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+# Every kernel under every option, compiled for every target: ten minutes on two idle cores the first time.
+kernels: $(READY)
+	env -u TRITON_INTERPRET $(BIN)/python -m kernels.inspect --json runs/kernels.json
 
 # On a machine with a GPU, in nine minutes: its tests (150 s at most), the kernels' targets beside their peers (130 s),
 # the four suites, quick (55 s each, of which a suite stops itself in time to write), the report (25 s). Each step runs

@@ -1,4 +1,4 @@
-"""What the compiler makes of every kernel, without a GPU: `python -m kernels.inspect [--target sm_90] [--json PATH]`.
+"""What the compiler makes of every kernel, without a GPU: `make kernels`, or `python -m kernels.inspect --sample`.
 
 It records the launches of `moe` under every option that `kernels.choice.choice` can pick for the layers below, compiles
 each ahead of time for every target, and reports registers, spills, shared memory, the tensor-core instruction, and how
@@ -11,6 +11,7 @@ N rows, D input width, H hidden width of one expert, E experts, k experts per ro
 import argparse
 import importlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -85,6 +86,9 @@ layers use gelu, which needs more registers than the other activations.
 SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks", "group"}
 """Constants that change a kernel's numbers but not its code."""
 
+TILES = ("tile_rows", "columns", "depth", "hidden")
+"""Constants, beside those named `block_`, that are sizes of a tile."""
+
 FEW_EXPERTS = ("_grouped_gemm_kernel",)
 """Kernels in which the number of experts only changes how a program looks up its expert."""
 
@@ -118,6 +122,22 @@ class Job:
         """Dtype of the kernel's first tensor."""
         first = next(kind for _, kind in self.signature if kind.startswith(("*", "tensordesc")))
         return re.split(r"[*<\[]", first)[1]
+
+    @property
+    def width(self) -> str:
+        """Dtype, fp16 and bf16 being one: they give the same code."""
+        return "half" if self.dtype in ("fp16", "bf16") else self.dtype
+
+    @property
+    def switches(self) -> tuple[tuple[str, Any], ...]:
+        """The constants that choose among pieces of code, such as activation, precision and a described tensor."""
+        return tuple((n, value) for n, value in self.constants if isinstance(value, bool | str) or n == "rows_axis")
+
+    @property
+    def tile(self) -> int:
+        """Product of all sizes of the tile and the stages: the more, the more registers and shared memory it needs."""
+        sizes = (value for name, value in self.constants if name.startswith("block_") or name in TILES)
+        return math.prod(sizes) * self.stages
 
     @property
     def rows_aligned(self) -> bool:
@@ -287,14 +307,20 @@ def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
                 for N, options in reachable(layer, machine):
                     for launch in launches(replace(layer, N=N, M=N * layer.k), options):
                         job = specialise(launch, target)
-                        width = "half" if job.dtype in ("fp16", "bf16") else job.dtype
-                        distinct.setdefault((job.kernel, job.configuration, width, target, job.rows_aligned), job)
+                        distinct.setdefault((job.kernel, job.configuration, job.width, target, job.rows_aligned), job)
     return list(distinct.values())
 
 
-def inspect_all(targets: Sequence[str]) -> list[Compiled]:
-    """Compile every job for `targets` in two processes and return the rows; progress goes to standard error."""
-    todo = jobs(targets)
+def sample(among: Sequence[Job]) -> list[Job]:
+    """Return, for each kernel, target, width of values and setting of the switches, the job with the largest tile."""
+    largest: dict[tuple[object, ...], Job] = {}
+    for job in sorted(among, key=lambda job: job.tile):
+        largest[job.kernel, job.target, job.width, job.switches] = job
+    return list(largest.values())
+
+
+def inspect_all(todo: Sequence[Job]) -> list[Compiled]:
+    """Compile the jobs in two processes and return the rows; progress goes to standard error."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         results = pool.map(inspect, todo)
         return list(track(results, "Compiling", total=len(todo), console=Console(stderr=True), transient=True))
@@ -334,18 +360,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kernels.inspect", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="repeat for several; default: all")
+    parser.add_argument("--sample", action="store_true", help="compile only the largest tile of each piece of code")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     chosen = parser.parse_args(arguments)
     path: Path | None = chosen.json
     if triton.knobs.runtime.interpret:
         Console(stderr=True).print("kernels.inspect compiles for a GPU, so run it with TRITON_INTERPRET unset.")
         return 2
-    rows = inspect_all(chosen.target or list(TARGETS))
+    todo = jobs(chosen.target or list(TARGETS))
+    rows = inspect_all(sample(todo) if chosen.sample else todo)
     if chosen.markdown:
         sys.stdout.write(markdown(rows) + "\n")
     else:
         Console(width=None if sys.stdout.isatty() else 260).print(table(rows))
     if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps([{**asdict(row), "good": row.good} for row in rows], indent=2) + "\n")
     return 0 if all(row.good for row in rows) else 1
 

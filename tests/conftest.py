@@ -4,12 +4,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
+import triton.language as tl
+from triton.runtime import interpreter
 
 from bench import cli
 from models.training.recipes import train_config
@@ -53,3 +56,16 @@ def in_process(
         return stop.value.code or 0, said.out, said.err
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def language_patched_once() -> None:
+    """Let the interpreter patch Triton's language once, not at every call, which was a third of these tests' time.
+
+    Triton 3.6's also learns to take a loaded value for a bound: NumPy 2.4 refuses its arrays of one value.
+    """
+    if os.environ["TRITON_INTERPRET"] != "1":
+        return
+    scope = interpreter._patch_lang(FunctionType((lambda: None).__code__, {"tl": tl, "core": tl.core}))
+    scope.set_attr(tl.tensor, "__index__", lambda self: self.handle.data.item())
+    interpreter._patch_lang = lambda kernel: interpreter._LangPatchScope()

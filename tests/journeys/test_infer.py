@@ -79,7 +79,7 @@ def awkward(rows, width):
 @pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
 def test_every_form_gives_the_logits_of_the_formula(trained, tmp_path, monkeypatch, capsys, kind, form):
     config = json.loads((trained[kind] / "config.json").read_text())["model"]["head"]
-    for rows in (0, 7) if form in SLOW else (0, 1, 7, 257):
+    for rows in (7,) if form in SLOW else (0, 1, 7, 257):
         x = awkward(rows, config["features"])
         np.save(tmp_path / "x.npy", x)
         arguments = ("infer", trained[kind], tmp_path / "x.npy", "--form", form, "--out", tmp_path / "y.npy")

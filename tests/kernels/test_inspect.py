@@ -29,9 +29,9 @@ MULTIPLY = {"_route_kernel", "_grouped_gemm_kernel", "_fused_tiles_kernel"}
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Return the rows that `python -m kernels.inspect --json` writes."""
+    """Return the rows that `python -m kernels.inspect --sample --json` writes."""
     path = tmp_path_factory.mktemp("inspect") / "rows.json"
-    done = run_compiled("-m", "kernels.inspect", "--json", str(path))
+    done = run_compiled("-m", "kernels.inspect", "--sample", "--json", str(path))
     written: list[dict[str, Any]] = json.loads(path.read_text())
     assert done.returncode == 0, [row for row in written if not row["good"]]
     assert "grouped_gemm" in done.stdout
@@ -101,7 +101,8 @@ def test_exit_status(
     row: Compiled, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("TRITON_INTERPRET")
-    monkeypatch.setattr(inspect, "inspect_all", lambda targets: [GOOD, row])
+    monkeypatch.setattr(inspect, "inspect_all", lambda jobs: [GOOD, row])
+    monkeypatch.setattr(inspect, "jobs", lambda targets: [])
     assert inspect.main(["--json", str(tmp_path / "rows.json")]) == status
     assert json.loads((tmp_path / "rows.json").read_text())[1] == {**vars(row), "good": row.good}
     assert (row.error or "64") in capsys.readouterr().out
@@ -160,6 +161,19 @@ def test_a_launch_is_specialised_as_triton_does_it() -> None:
         stages=3,
         target="sm_90",
     )
+
+
+def test_the_sample_holds_the_largest_tile_of_each_piece_of_code() -> None:
+    def job(target: str = "sm_90", kernel: str = "k", stages: int = 1, **constants: object) -> Job:
+        return Job("room", kernel, (("y", "*bf16"),), tuple(constants.items()), (), 4, stages, target)
+
+    small, deep = job(block_n=16, gather=True), job(block_n=16, gather=True, stages=3)
+    wide, straight = job(block_n=64, gather=True), job(block_n=8, gather=False)
+    fp32 = Job("room", "k", (("y", "*fp32"),), (("block_n", 8), ("gather", True)), (), 4, 1, "sm_90")
+    elsewhere, other = job("sm_80", block_n=8, gather=True), job(kernel="other", block_n=8, gather=True)
+    among = [small, wide, deep, straight, fp32, elsewhere, other]
+    assert {*inspect.sample(among)} == {wide, straight, fp32, elsewhere, other}
+    assert inspect.sample([*among, job(block_n=64, columns=2, gather=True)])[-1].tile == 128
 
 
 def test_a_failure_to_compile_is_a_row() -> None:

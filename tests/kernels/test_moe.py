@@ -35,13 +35,22 @@ PATHS_AND_KINDS = [
 on_every_path = pytest.mark.parametrize(("path", "kind"), PATHS_AND_KINDS)
 
 
+def awkward_calls() -> list[Any]:
+    """Return every awkward shape on every path; the kinds of routing that a path takes come in turn."""
+    taken = {path: [kind for other, kind in PATHS_AND_KINDS if other == path] for path in PATHS}
+    return [
+        (*shape, path, kinds[(place + turn) % len(kinds)])
+        for place, shape in enumerate(AWKWARD)
+        for turn, (path, kinds) in enumerate(taken.items())
+    ]
+
+
 def solve(call: Call, path: str) -> torch.Tensor:
     """Run `call` on a path, or by the reference."""
     return call.run(moe_reference) if path == "reference" else call.run(moe, options=PATHS[path])
 
 
-@on_every_path
-@pytest.mark.parametrize(("N", "D", "H", "E", "k", "C"), AWKWARD)
+@pytest.mark.parametrize(("N", "D", "H", "E", "k", "C", "path", "kind"), awkward_calls())
 def test_awkward_shapes(N: int, D: int, H: int, E: int, k: int, C: int, path: str, kind: str) -> None:
     dtype = torch.float16 if N % 2 else torch.float32
     call = new_call(N, D, H, E, C, dtype, k=k, kind=kind)
@@ -92,7 +101,7 @@ def test_a_gate_more_exact_than_the_features(path: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("N", [1, 3, 70, 140])
+@pytest.mark.parametrize("N", [1, 3, 70])
 def test_the_chosen_options_at_every_number_of_rows(N: int, kind: str, dtype: torch.dtype) -> None:
     call = new_call(N, 40, 24, 3, 10, dtype, kind=kind)
     assert_right(call.run(moe), call)
@@ -142,7 +151,7 @@ def test_a_flat_routing_of_nothing(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("used", [[0], [3], [6], [0, 6], [1, 2, 3, 4, 5]], ids=str)
+@pytest.mark.parametrize("used", [[0], [3, 6], [1, 2, 3, 4, 5]], ids=str)
 def test_unused_experts_may_hold_anything(used: list[int], path: str) -> None:
     call = new_call(20, 16, 16, 7, 4, k=1)
     unused = [e for e in range(7) if e not in used]
@@ -242,7 +251,7 @@ def test_runs_repeat_to_the_bit(path: str, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "dtype"),
-    [*((path, torch.float32) for path in PATHS), ("swapped", torch.float16), ("fused tiles", torch.float16)],
+    [*((path, torch.float32) for path in PATHS), ("fused tiles", torch.float16)],
 )
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_is_seen(mutant: str, path: str, dtype: torch.dtype) -> None:

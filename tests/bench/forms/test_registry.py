@@ -18,6 +18,7 @@ from bench.errors import BenchError
 from bench.forms import default_forms, form, forms
 from bench.rooms import ROOT
 from reports.output.styles import OTHERS
+from reports.page import build
 from tests.bench.checkpoints import sparse_checkpoint
 
 PLUGIN = Path(__file__).with_name("plugin")
@@ -69,26 +70,21 @@ def installed(tmp_path_factory):
 def test_a_form_of_another_package_is_measured_and_shown_like_any_other(installed, tmp_path):
     checkpoint, out, page = sparse_checkpoint(tmp_path / "head"), tmp_path / "result.json", tmp_path / "page"
     options = ["--form", "loop", "--form", "theirs", "--rows", "4", "--seconds", "0.02", "--device", "cpu"]
-    moegap(installed, "bench", checkpoint, *options, "--out", out)
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-m", "bench.cli", "bench", checkpoint, *options, "--out", out]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     measured = [entry["extra_info"] for entry in json.loads(out.read_text())["benchmarks"]]
     (theirs,) = [record for record in measured if record["form"] == "theirs"]
     assert (theirs["rows"], theirs["runs_on"]["kernels"]) == (4, "their-forms 1.2.3")
 
-    moegap(installed, "report", out, "--out", page)
+    build([out], page)
     html = (page / "index.html").read_text()
     (legend,) = set(re.findall(r'<li><svg[^>]*><line [^>]*stroke="(#\w+)"[^>]*/>.*?</svg>theirs</li>', html))
     assert legend in OTHERS  # the colours of names that moegap does not know
     rows = csv.DictReader((page / "summary.csv").read_text().splitlines())
     assert {row["form"] for row in rows} == {"loop", "theirs"}
     assert re.search(r"^\|.*\btheirs\b.*\|$", (page / "report.md").read_text(), re.MULTILINE)
-
-
-def moegap(folder, *arguments):
-    """Run the command line with a folder of installed packages."""
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

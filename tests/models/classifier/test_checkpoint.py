@@ -105,8 +105,10 @@ def test_parameter_names(saved: Path) -> None:
     assert all(name.startswith(("head.", "backbone.")) for name in names)
 
 
-def test_logits_follow_from_the_files_as_the_docstring_says(demo: Path) -> None:
+@pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
+def test_logits_follow_from_the_files_as_the_docstring_says(trained: dict[str, Path], kind: str) -> None:
     """A stranger's computation in float64 NumPy, from model.safetensors and config.json alone."""
+    demo = trained[kind]
     config = json.loads((demo / "config.json").read_text())
     p = {name: tensor.astype(np.float64) for name, tensor in load_file(demo / "model.safetensors").items()}
     m, mean, std = config["model"]["head"], config["input"]["mean"][0], config["input"]["std"][0]
@@ -252,8 +254,8 @@ def test_weights_of_another_activation_do_not_load(saved: Path) -> None:
         load(saved)
 
 
-def test_features_are_those_of_the_saved_model(demo: Path) -> None:
-    result = load(demo)
+def test_features_are_those_of_the_saved_model(trained: dict[str, Path]) -> None:
+    result = load(trained["sparse"])
     with torch.inference_mode():
         every = result.model.features(load_data("digits").test.images)
     assert result.features is not None

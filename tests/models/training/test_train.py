@@ -74,8 +74,10 @@ def history(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in metrics["history"]]
 
 
-def test_the_demo_is_accurate(demo: Path) -> None:
-    result = checkpoint.load(demo)
+@pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
+def test_the_demo_is_accurate(tmp_path: Path, kind: str) -> None:
+    train(train_config("digits", kind), tmp_path / kind, device="cpu")
+    result = checkpoint.load(tmp_path / kind)
     assert result.metrics["test_accuracy"] >= 0.96
     assert len(result.metrics["history"]) == result.config.training["epochs"]
     if result.config.model.head.kind == "sparse":

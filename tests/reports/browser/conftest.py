@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from reports.page import Report, build
 from tests.reports import studies
 from tests.reports.scale import scale_run
+from tests.reports.synthetic import benchmark, record, samples, write
 
 ROOT = Path(__file__).parents[3]
 PUBLISHED = ROOT / "reports" / "published" / "cpu-amd-epyc-2-threads"
@@ -116,8 +117,15 @@ def map_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return build([scale_run(folder / "scale.json", ratios)], folder / "report")
 
 
-@pytest.fixture(params=["account_report", "map_report", "studies_report", "published_report"])
-def index(request: pytest.FixtureRequest) -> Path:
-    """Each page under test in turn."""
-    report: Report = request.getfixturevalue(request.param)
-    return report.index
+@pytest.fixture(scope="session")
+def few_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A result of four cases."""
+    heads, rows = ("dense", "sparse"), (8, 32)
+    entries = [benchmark(record(head=head, rows=N), samples(1e-5 * N)) for head in heads for N in rows]
+    return write(tmp_path_factory.mktemp("few") / "run.json", entries)
+
+
+@pytest.fixture(scope="session")
+def few(few_run: Path) -> Report:
+    """The report of that file, which opens soon."""
+    return build([few_run], few_run.parent / "report")

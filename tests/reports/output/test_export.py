@@ -13,7 +13,7 @@ from reports.output import canvas
 from reports.output.blocks import Block, Chart, Choice, Panel, Section, choosing
 from reports.output.export import Picture, export, pictures, specification
 from reports.output.styles import styles
-from reports.page import build
+from reports.page import Report, build
 from tests.reports import profiled, studies
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -30,8 +30,7 @@ def section(*blocks: Block) -> list[Section]:
     return [Section("speedup", "Speed-up", blocks)]
 
 
-def test_every_chart_of_the_page_is_a_picture_twice(accounted: Path, tmp_path: Path) -> None:
-    report = build([accounted], tmp_path)
+def test_every_chart_of_the_page_is_a_picture_twice(report: Report, tmp_path: Path) -> None:
     written = list(export(report.pictures, tmp_path))
     names = sorted(path.name for path in (tmp_path / "charts").iterdir())
     assert len(written) == report.index.read_text(encoding="utf-8").count('<div class="chart"')
