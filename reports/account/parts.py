@@ -71,9 +71,5 @@ def floor_within(works: Sequence[str], record: CaseRecord, floor: Floor | None) 
     if floor is None:
         return 0.0
     counted, peak = operations(record), floor.ceilings.flops_per_s
-    within = {
-        GEMM: counted.experts / peak + floor.memory,
-        GATE: counted.gate / peak,
-        COMBINE: counted.combine / peak,
-    }
+    within = {GEMM: counted.experts / peak + floor.memory, GATE: counted.gate / peak, COMBINE: counted.combine / peak}
     return sum(within.get(work, 0.0) for work in works)

@@ -26,10 +26,7 @@ def work_section(analysis: Analysis) -> Section | None:
 
 def work(analysis: Analysis) -> list[Table]:
     """Return, for each setting, the work that forms count themselves, beside the work that the head needs."""
-    columns = (
-        *CASE,
-        *numeric("launches", "MFLOP executed", "MFLOP needed", "executed / needed", "requested", "least"),
-    )
+    columns = (*CASE, *numeric("launches", "MFLOP executed", "MFLOP needed", "executed / needed", "requested", "least"))
     rows = {
         setting: [_row(analysis, case) for case in analysis.cases(setting) if case.record.launches is not None]
         for setting in analysis.settings

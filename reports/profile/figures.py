@@ -68,17 +68,10 @@ def share_chart(bars: Sequence[Bar]) -> alt.LayerChart:
     times = alt.Chart(canvas.data([{"form": bar.form, "end": 1, "call": units.seconds(bar.seconds)} for bar in bars]))
     return canvas.finished(
         base.mark_bar(stroke=INK, strokeWidth=0.5).encode(
-            x=x,
-            x2="end:Q",
-            y=y,
-            color=alt.Color("colour:N", scale=None),
-            tooltip=tooltip,
+            x=x, x2="end:Q", y=y, color=alt.Color("colour:N", scale=None), tooltip=tooltip
         ),
         letters.mark_text(fontWeight="bold").encode(
-            x=alt.X("middle:Q", scale=scale),
-            y=y,
-            text="letter:N",
-            color=alt.Color("ink:N", scale=None),
+            x=alt.X("middle:Q", scale=scale), y=y, text="letter:N", color=alt.Color("ink:N", scale=None)
         ),
         times.mark_text(color=INK, align="left", dx=5).encode(x=alt.X("end:Q", scale=scale), y=y, text="call:N"),
         height=BAR * len(bars) + 10,

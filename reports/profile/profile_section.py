@@ -67,11 +67,7 @@ def _panel(file: ProfileFile) -> Panel:
     return Panel(
         file.title,
         file.device,
-        [
-            Grid(charts, wide=True),
-            *(without_blanks(table) for table in tables if table.rows),
-            *map(Text, _notes(file)),
-        ],
+        [Grid(charts, wide=True), *(without_blanks(table) for table in tables if table.rows), *map(Text, _notes(file))],
     )
 
 

@@ -39,11 +39,7 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
         for point in map(_speedup_point, speedup.against_best)
     ]
     bests = [
-        {
-            "rows": speedup.rows,
-            "theoretical": speedup.best.theoretical,
-            "realised": speedup.best.realised.value,
-        }
+        {"rows": speedup.rows, "theoretical": speedup.best.theoretical, "realised": speedup.best.realised.value}
         for speedup in speedups
     ]
     x, dodged = _rows_axis(sizes), _rows_axis(sizes, field="x")

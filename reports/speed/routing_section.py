@@ -60,11 +60,7 @@ def routing_section(analysis: Analysis) -> Section | None:
         blocks.append(
             Subsection(
                 "Latency against skew",
-                [
-                    legend.of_styles(analysis.styles, {"fastest dense form": "6 4"}),
-                    *skewed,
-                    PageOnly([numbers]),
-                ],
+                [legend.of_styles(analysis.styles, {"fastest dense form": "6 4"}), *skewed, PageOnly([numbers])],
                 reading="rows were made so that the gate sends them to experts drawn evenly, by 1 / rank and "
                 "1 / rank², to one expert and others in turn, or all to the same; the time axis is logarithmic, and "
                 "the dashed line is the fastest dense form.",
