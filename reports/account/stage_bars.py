@@ -17,15 +17,16 @@ from typing import Any
 import altair as alt
 
 from reports.account import parts
-from reports.account.account import Account, by_interest, by_setting
-from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED
-from reports.account.waterfall import Waterfall, picoseconds
+from reports.account.account import Account, by_interest, by_setting, by_size
+from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED, picoseconds
+from reports.account.waterfall import Waterfall
 from reports.numbers import units
+from reports.numbers.groups import grouped
 from reports.output import canvas, legend
 from reports.output.blocks import Block, Chart, Choice, Grid, Legend, choosing
 from reports.output.canvas import INK
 from reports.output.styles import COLOURS, GREY
-from reports.speed.analysis import Analysis, Head, labels
+from reports.speed.analysis import Analysis, labels
 from reports.speed.settings import is_drawn, panel
 
 BARS, RIVAL = "bars", "rival"
@@ -129,11 +130,8 @@ def bars(form: str, waterfall: Waterfall) -> list[dict[str, Any]]:
 
 def _groups(analysis: Analysis, accounts: Sequence[Account]) -> list[list[Account]]:
     """Return the accounts of each head at each number of rows, each form once, the fastest first."""
-    groups: dict[tuple[Head, int], dict[str, Account]] = {}
-    for account in by_interest(analysis, accounts):
-        record = account.case.record
-        groups.setdefault((account.head, record.rows), {}).setdefault(record.form, account)
-    return [list(forms.values()) for forms in groups.values()]
+    forms = [grouped(group, lambda each: each.case.record.form) for group in by_size(by_interest(analysis, accounts))]
+    return [[same_form[0] for same_form in group.values()] for group in forms]
 
 
 def _choice(analysis: Analysis, head: str, accounts: Sequence[Account]) -> Choice:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from reports.account.account import Account, account, by_setting
+from reports.account.account import Account, account, by_setting, by_size
 from reports.account.waterfall import shown
 from reports.numbers import units
 from reports.speed.alarm import alarm
@@ -22,7 +22,7 @@ def speedups(analysis: Analysis) -> Iterator[str]:
     """
     for setting, group in by_setting([each for each in account(analysis) if each.comparison]):
         yield caption(setting)
-        yield from (f"{' ' * MARGIN}{_speedups(analysis, same_head)}" for same_head in _by_head(group))
+        yield from (f"{' ' * MARGIN}{_speedups(analysis, same_head)}" for same_head in by_size(group))
     yield from alarm(analysis)
 
 
@@ -30,19 +30,11 @@ def waterfalls(analysis: Analysis) -> Iterator[str]:
     """Yield the account of each MoE head and number of rows, line by line, with its forms side by side."""
     for setting, group in by_setting([each for each in account(analysis) if each.comparison]):
         yield caption(setting)
-        for same_head in _by_head(group):
+        for same_head in by_size(group):
             yield ""
             yield from _group(analysis, same_head)
         yield ""
     yield from alarm(analysis)
-
-
-def _by_head(accounts: Iterable[Account]) -> list[list[Account]]:
-    """Return the accounts of each head and number of rows together."""
-    groups: dict[object, list[Account]] = {}
-    for each in accounts:
-        groups.setdefault((each.head, each.case.record.rows), []).append(each)
-    return list(groups.values())
 
 
 def _best(analysis: Analysis, accounts: Sequence[Account]) -> tuple[Account, Comparison]:

@@ -13,7 +13,7 @@ from reports.numbers.stats import Estimate
 from reports.output import canvas
 from reports.output.blocks import Datasets
 from reports.output.canvas import INK
-from reports.output.styles import Style
+from reports.output.styles import COLOURS, Style
 from reports.reading.load import Case
 from reports.records.record import CaseRecord
 from reports.speed.analysis import Comparison, Speedup
@@ -133,14 +133,8 @@ def accuracy_chart(
 
     `cases` have one number of rows and a test accuracy each; `names` are their heads.
     """
-    points = [
-        {
-            **_latency_point(case, latencies[case]),
-            "head": names[case],
-            "accuracy": 100 * (case.record.test_accuracy or 0),
-        }
-        for case in cases
-    ]
+    heads = [{"head": names[case], "accuracy": 100 * (case.record.test_accuracy or 0)} for case in cases]
+    points = [_latency_point(case, latencies[case]) | head for case, head in zip(cases, heads, strict=True)]
     firsts: dict[str, dict[str, Any]] = {}
     for point in sorted(points, key=lambda point: point["value"]):
         firsts.setdefault(point["head"], point)
@@ -152,11 +146,15 @@ def accuracy_chart(
     base = alt.Chart(canvas.rounded(points))
     tooltip = ["head:N", *_TOOLTIP_CASE, "accuracy:Q", "median:N"]
     ranked = sorted(firsts.values(), key=lambda point: -point["accuracy"])
+    names_by_side = [
+        alt.Chart(canvas.data(ranked[side::2])).mark_text(color=INK, align="left", dx=6, dy=dy)
+        for side, dy in enumerate((-9, 14))  # neighbours above and below their points, in turn
+    ]
     return canvas.finished(
         base.mark_point(filled=True, size=90, opacity=1).encode(
             x=x, y=y, color=canvas.colour(styles, "form"), shape=canvas.symbol(styles, "form"), tooltip=tooltip
         ),
-        *(_names(ranked[side::2], dy).encode(x=x, y=y, text="head:N") for side, dy in enumerate((-9, 14))),
+        *(side.encode(x=x, y=y, text="head:N") for side in names_by_side),
     )
 
 
@@ -172,7 +170,7 @@ def routing_chart(record: CaseRecord) -> alt.LayerChart:
     labels = alt.Axis(title="expert", labelAngle=0, labelOverlap="greedy", ticks=False)
     x = alt.X("expert:O", axis=labels, scale=alt.Scale(paddingInner=0.25))
     y = alt.Y("share:Q", axis=alt.Axis(format="~%", title="share of assignments", tickCount=5))
-    bars = alt.Chart(canvas.data(shares)).mark_bar(color="#0072B2")
+    bars = alt.Chart(canvas.data(shares)).mark_bar(color=COLOURS[0])
     even = alt.Chart(canvas.data([{"share": 1 / len(shares)}]))
     return canvas.finished(
         bars.encode(x=x, y=y, tooltip=["expert:O", alt.Tooltip("share:Q", format=".1%"), "rows:Q"]),
@@ -256,12 +254,6 @@ def _named_line(points: Sequence[Mapping[str, Any]], x: alt.X, field: str, words
         x=x, y=f"{field}:Q", text=alt.value(words)
     )
     return name
-
-
-def _names(points: Sequence[Mapping[str, Any]], dy: int) -> alt.Chart:
-    """Draw labels `dy` pixels below their points."""
-    names: alt.Chart = alt.Chart(canvas.data(points)).mark_text(color=INK, align="left", dx=6, dy=dy)
-    return names
 
 
 def _factor_axis(bounds: tuple[float, float]) -> alt.Y:
