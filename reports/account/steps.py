@@ -24,19 +24,15 @@ from functools import reduce
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reports.account import parts
 from reports.account.parts import CHOICE, COMBINE, DISPATCH, GATE, GEMM, HOST, IMBALANCE, Part
 from reports.numbers import stats
-from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS
+from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS, RESAMPLES, SEED, Floats
 from reports.reading.load import Case
 from reports.records.record import CaseRecord, Step
 from reports.speed.floors import Floor
 
-RESAMPLES = 1000
-SEED = 2601
-Floats = NDArray[np.float64]
 Interval = tuple[float | None, float | None]
 _ADDED: dict[Step, tuple[str, ...]] = {  # in the order in which each contains the one before
     "balanced": (GEMM,),

@@ -13,7 +13,7 @@ from reports.numbers.groups import grouped
 from reports.output import canvas, legend
 from reports.output.blocks import Chart, Facts, Grid, Legend, Panel, Section, Table, Text, without_blanks
 from reports.output.tables import Field, number, tabulated, word
-from reports.profile.figures import STAGES, Bar, share_chart
+from reports.profile.figures import STAGES, share_chart
 from reports.reading.validated import moment
 from reports.records.profile import Operator, Profile, ProfileFile, Stage
 
@@ -67,18 +67,14 @@ def _by_rows(file: ProfileFile) -> Mapping[int, list[Profile]]:
 
 
 def _chart(rows: int, profiles: Sequence[Profile]) -> Chart:
-    bars = [
-        Bar(profile.label, profile.seconds, {stage.name: profile.share(stage.name) for stage in STAGES})
-        for profile in profiles
-    ]
-    largest = [max(bar.shares.items(), key=lambda item: item[1]) for bar in bars]
-    spent = [
-        f"{bar.form} {units.percent(share)} {'outside all stages' if stage == 'other' else f'in {stage}'}"
-        for bar, (stage, share) in zip(bars, largest, strict=True)
-    ]
+    spent = []
+    for profile in profiles:
+        stage = max((stage.name for stage in STAGES), key=profile.share)
+        place = "outside all stages" if stage == "other" else f"in {stage}"
+        spent.append(f"{profile.label} {units.percent(profile.share(stage))} {place}")
     heading = units.plural(rows, "row")
     message = f"{heading}: of its profiled call, each form spends most in one place: {units.listing(spent)}."
-    return Chart(heading, canvas.spec(share_chart(bars)), message, subject="Profile")
+    return Chart(heading, canvas.spec(share_chart(profiles)), message, subject="Profile")
 
 
 def _sentence(file: ProfileFile, rows: int, profiles: Sequence[Profile]) -> str:

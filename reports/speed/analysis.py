@@ -8,11 +8,9 @@ the head come before others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from reports.numbers import stats, units
 from reports.numbers.groups import grouped
@@ -210,12 +208,13 @@ class Analysis:
 
 def analyse(results: Results) -> Analysis:
     """Return every median and every comparison that the results allow."""
+    latencies = {case: stats.median(case.samples, case.blocks) for case in results.cases}
     floors = {case: lowest for case in results.cases if (lowest := floor(case.record, results.ceilings))}
     return Analysis(
         results=results,
-        latencies={case: stats.median(case.samples, case.blocks) for case in results.cases},
+        latencies=latencies,
         floors=floors,
-        speedups=tuple(_speedups(_heads(results), floors)),
+        speedups=tuple(_speedups(_heads(results), latencies, floors)),
         settings=tuple(sorted({Setting.of(case.record) for case in _heads(results)}, key=Setting.rank)),
         labels=labels(Head.of(record) for record in results.records),
     )
@@ -250,7 +249,9 @@ def _details(head: Head, alone: bool) -> list[str]:
     return [*([""] if alone else []), head.shape, sizes, head.checkpoint, everything]
 
 
-def _speedups(cases: Iterable[Case], floors: Mapping[Case, Floor]) -> Iterable[Speedup]:
+def _speedups(
+    cases: Iterable[Case], latencies: Mapping[Case, Estimate], floors: Mapping[Case, Floor]
+) -> Iterator[Speedup]:
     counted = [case for case in cases if case.record.rows and case.record.flops]
     for (setting, rows), group in grouped(counted, lambda case: (Setting.of(case.record), case.record.rows)).items():
         heads = grouped(group, lambda case: Head.of(case.record))
@@ -259,7 +260,7 @@ def _speedups(cases: Iterable[Case], floors: Mapping[Case, Floor]) -> Iterable[S
             if head.kind == "dense":
                 continue
             matching = rivals(head, members, dense)
-            forms, dense_forms = _fastest_by_form(members), _fastest_by_form(matching or dense)
+            forms, dense_forms = (_fastest_by_form(side, latencies) for side in (members, matching or dense))
             best_dense, *_ = dense_forms.values()
             matched = bool(matching)
             against_best = tuple(_compare(case, best_dense, floors, matched) for case in forms.values())
@@ -287,9 +288,10 @@ def _matched(head: Head, dense: CaseRecord) -> bool:
     return sizes == (dense.features, dense.classes, dense.hidden) and same_backbone
 
 
-def _fastest_by_form(cases: Iterable[Case]) -> dict[str, Case]:
+def _fastest_by_form(cases: Iterable[Case], latencies: Mapping[Case, Estimate]) -> dict[str, Case]:
     """Return the fastest case of each form, the fastest form first."""
-    forms = grouped(sorted(cases, key=_median), lambda case: case.record.form)
+    fastest_first = sorted(cases, key=lambda case: latencies[case].value)
+    forms = grouped(fastest_first, lambda case: case.record.form)
     return {form: same_form[0] for form, same_form in forms.items()}
 
 
@@ -305,7 +307,3 @@ def _compare(case: Case, base: Case, floors: Mapping[Case, Floor], matched: bool
         realised=realised,
         verdict=stats.verdict(realised),
     )
-
-
-def _median(case: Case) -> float:
-    return float(np.median(case.samples))

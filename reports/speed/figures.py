@@ -18,7 +18,8 @@ from reports.reading.load import Case
 from reports.records.record import CaseRecord
 from reports.speed.analysis import Comparison, Speedup
 
-THEORY, ATTAINABLE = [6, 4], [1, 3]  # dashes of the lines of theory and of floors
+THEORY, ATTAINABLE, DENSE, EVEN = [6, 4], [1, 3], [6, 4], [6, 4]
+"""Dashes of the lines of theory, of floors, of the fastest dense form and of an even split."""
 POINTS, REFERENCE = "points", "reference"
 """Names of the data of charts by rows."""
 
@@ -122,7 +123,7 @@ def skew_chart(
     reference = alt.Chart(canvas.data([{"value": dense}] if dense else []))
     bars = base.mark_rule(strokeWidth=1.5).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
     tooltip = [*_TOOLTIP_CASE, alt.Tooltip("spread:N", title="rows go to experts"), "median:N", "interval:N"]
-    line = reference.mark_rule(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(y=y)
+    line = reference.mark_rule(color=INK, strokeDash=DENSE, strokeWidth=1.5).encode(y=y)
     return canvas.finished(line, bars, *_lines(base, x, y, styles, tooltip))
 
 
@@ -174,7 +175,7 @@ def routing_chart(record: CaseRecord) -> alt.LayerChart:
     even = alt.Chart(canvas.data([{"share": 1 / len(shares)}]))
     return canvas.finished(
         bars.encode(x=x, y=y, tooltip=["expert:O", alt.Tooltip("share:Q", format=".1%"), "rows:Q"]),
-        even.mark_rule(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(y="share:Q"),
+        even.mark_rule(color=INK, strokeDash=EVEN, strokeWidth=1.5).encode(y="share:Q"),
     )
 
 
@@ -229,7 +230,7 @@ def _by_rows(styles: Sequence[Style], sizes: Sequence[int], y: alt.Y, shown: Seq
     x = _rows_axis(sizes)
     base, reference = canvas.named(POINTS), canvas.named(REFERENCE)
     band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
-    line = reference.mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(x=x, y=y)
+    line = reference.mark_line(color=INK, strokeDash=DENSE, strokeWidth=1.5).encode(x=x, y=y)
     return canvas.finished(line, band, *_lines(base, x, y, styles, [*_TOOLTIP_CASE, *shown]))
 
 

@@ -33,7 +33,7 @@ def latency_section(analysis: Analysis) -> Section:
             reading="the same medians as rows a second, higher is faster; where a line turns flat, more rows in a "
             "batch no longer pay.",
         )
-        lines = legend.of_styles(analysis.styles, {"fastest dense form": "6 4"})
+        lines = legend.of_styles(analysis.styles, {"fastest dense form": figures.DENSE})
         blocks: list[Block] = [PageOnly([lines, *latencies]), throughput]
         reading = (
             f"both axes are logarithmic, lower is faster, bands are {units.INTERVAL}s of the median; if a coloured "

@@ -67,7 +67,7 @@ def roofline_section(analysis: Analysis) -> Section | None:
         reading="operations are counted, not what padding adds; least bytes are each value once; in brackets the share "
         "of the roof.",
     )
-    lines = {"memory and arithmetic": "", "fastest cache": "6 4", "with one launch": "1 3"}
+    lines = {"memory and arithmetic": [], "fastest cache": CACHE, "with one launch": ONE_LAUNCH}
     return Section(
         "roofline",
         "Roofline",

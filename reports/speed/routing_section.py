@@ -53,11 +53,12 @@ def routing_section(analysis: Analysis) -> Section:
             )
         ]
     if skewed:
-        numbers = Details("The numbers behind these charts", skew_tables(analysis))
+        numbers = PageOnly([Details("The numbers behind these charts", skew_tables(analysis))])
+        lines = legend.of_styles(analysis.styles, {"fastest dense form": figures.DENSE})
         blocks.append(
             Subsection(
                 "Latency against skew",
-                [legend.of_styles(analysis.styles, {"fastest dense form": "6 4"}), *skewed, PageOnly([numbers])],
+                [lines, *skewed, numbers],
                 reading="rows were made so that the gate sends them to experts drawn evenly, by 1 / rank and "
                 "1 / rank², to one expert and others in turn, or all to the same; the time axis is logarithmic, and "
                 "the dashed line is the fastest dense form.",

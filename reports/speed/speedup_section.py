@@ -22,7 +22,7 @@ def speedup_section(analysis: Analysis) -> Section:
     blocks: list[Block] = [Text(analysis.missing, "note")]
     reading = ""
     if charts:
-        lines = {"theoretical, by operations": "6 4", "attainable, by floors": "1 3"}
+        lines = {"theoretical, by operations": figures.THEORY, "attainable, by floors": figures.ATTAINABLE}
         blocks = [legend.of_styles(analysis.styles, lines), *panels(charts)]
         reading = (
             "the dashed line is the theoretical speed-up, by operations, the dotted one what this machine could give "
