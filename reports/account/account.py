@@ -96,18 +96,13 @@ def _key(case: Case) -> object:
 
 def _case(analysis: Analysis, account: Account) -> dict[str, Any]:
     record, latency = account.case.record, analysis.latencies[account.case]
-    floor, fall = account.floor, account.waterfall
+    fall = account.waterfall
     named = ("case_id", "checkpoint", "head", "form", "rows", "cache", "routing", "clock", "dtype", "device", "threads")
     return {
         **_fields(record, *named, "device_name", "suite", "source", "shrunk"),
         "median": {"seconds": latency.value, **_fields(latency, "low", "high", "samples")},
-        "floor": floor
-        and {
-            **_fields(floor, "seconds", "arithmetic", "bandwidth", "launch", "limit"),
-            "bytes_per_s": floor.rate,
-            "cache_resident": floor.cached,
-        },
-        "speedup": account.comparison and _speedup(account.comparison),
+        "floor": _floor(account.floor) if account.floor else None,
+        "speedup": _speedup(account.comparison) if account.comparison else None,
         "waterfall": {
             "basis": fall.basis,
             "picoseconds": fall.total,
@@ -121,6 +116,11 @@ def _case(analysis: Analysis, account: Account) -> dict[str, Any]:
 
 def _fields(item: object, *names: str) -> dict[str, Any]:
     return {name: getattr(item, name) for name in names}
+
+
+def _floor(floor: Floor) -> dict[str, Any]:
+    limits = _fields(floor, "seconds", "arithmetic", "bandwidth", "launch", "limit")
+    return {**limits, "bytes_per_s": floor.rate, "cache_resident": floor.cached}
 
 
 def _speedup(comparison: Comparison) -> dict[str, Any]:

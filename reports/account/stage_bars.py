@@ -18,7 +18,7 @@ import altair as alt
 
 from reports.account import parts
 from reports.account.account import Account, by_interest, by_setting, by_size
-from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED, picoseconds
+from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED, Part, picoseconds
 from reports.account.waterfall import Waterfall
 from reports.numbers import units
 from reports.numbers.groups import grouped
@@ -65,11 +65,11 @@ STAGES = (
 NAMES = [stage.name for stage in STAGES]
 _STAGE_OF = {part: stage.name for stage in STAGES for part in stage.parts}
 _MERGED = (
-    ("GEMM", {"imbalance", "GEMM", "products", GATE}),
+    ("GEMM", {parts.IMBALANCE, parts.GEMM, GATE}),
     ("gate", {GATE, CHOICE}),
     ("dispatch", {DISPATCH, COMBINE}),
 )
-"""Works, by their short names, that share a stage; names of operators put the gate among the products."""
+"""Works that share a stage; names of operators put the gate among the products."""
 
 
 def stage_blocks(analysis: Analysis, accounts: Sequence[Account]) -> list[Block]:
@@ -101,12 +101,11 @@ def _shown(charts: Iterable[Chart]) -> list[Stage]:
     return [stage for stage in STAGES if stage.name in names]
 
 
-def stage_of(part: str) -> str:
+def stage_of(part: Part) -> str:
     """Return the name of the stage that a part belongs to."""
-    if part in _STAGE_OF:
-        return _STAGE_OF[part]
-    works = set(part.split(" + "))
-    return next((stage for stage, merged in _MERGED if works <= merged), "several")
+    if part.name in _STAGE_OF:
+        return _STAGE_OF[part.name]
+    return next((stage for stage, merged in _MERGED if merged.issuperset(part.works)), "several")
 
 
 def bars(form: str, waterfall: Waterfall) -> list[dict[str, Any]]:
@@ -117,7 +116,7 @@ def bars(form: str, waterfall: Waterfall) -> list[dict[str, Any]]:
     """
     sizes: dict[tuple[str, str], int] = {}
     for part in waterfall.parts:
-        stage = stage_of(part.name)
+        stage = stage_of(part)
         key = (stage, stage if part.name in FLOORS else part.name)
         sizes[key] = sizes.get(key, 0) + part.picoseconds
     rows = [
@@ -154,7 +153,9 @@ def _message(label: str, accounts: Sequence[Account], rival: float | None) -> st
         clauses.append(f"{account.case.record.form} {units.signed_picoseconds(fall.total)}, of it {part} {share}")
     dense = "" if rival is None else f" The best dense form takes {units.seconds(rival)}."
     below = [
-        account.case.record.form for account in accounts if any(p.picoseconds < 0 for p in account.waterfall.parts)
+        account.case.record.form
+        for account in accounts
+        if min(part.picoseconds for part in account.waterfall.parts) < 0
     ]
     left = f" Parts below zero stand left of it: {units.listing(below)}." if below else ""
     return f"{label[0].upper()}{label[1:]}: {'; '.join(clauses)}.{dense}{left}"
