@@ -15,6 +15,7 @@ from reports.output.tables import Field, number, tabulated, word
 from reports.records.record import CaseRecord
 from reports.speed.verdicts import weaknesses
 
+_HEADING = "All measured cases"
 MOST_CHOICES = 60
 """A column with more distinct values than this has no filter."""
 FILTERED = ("kind", "head", "form", "rows", "verdict", "limited by")
@@ -42,9 +43,6 @@ def cases_section(rows: Sequence[Row]) -> Section | None:
         "unmatched has heads of different size. A copy holds what is shown, to three digits; summary.csv holds every "
         f"case in full.{f' The same for all: {same}.' if same else ''}",
     )
-
-
-_HEADING = "All measured cases"
 
 
 def _fixed(rows: Sequence[Row]) -> dict[str, str]:
