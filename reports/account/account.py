@@ -21,14 +21,15 @@ FORMAT = 2
 class Account:
     """What is known of a head alone in one form at one number of rows.
 
-    `comparison` is with the best dense form: None for a dense head, and if no dense head was measured. `floor` is None
-    without ceilings.
+    `comparison` is with the best dense form, whose median in seconds is `dense`: both are None for a dense head, and if
+    no dense head was measured. `floor` is None without ceilings.
     """
 
     case: Case
     setting: Setting
     head: Head
     comparison: Comparison | None
+    dense: float | None
     floor: Floor | None
     waterfall: Waterfall
     agreements: tuple[Agreement, ...]
@@ -81,11 +82,14 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def _account(analysis: Analysis, case: Case, comparison: Comparison | None, steps: list[Case]) -> Account:
-    theoretical = analysis.latencies[comparison.base].value / comparison.theoretical if comparison else None
+    dense = theoretical = None
+    if comparison:
+        dense = analysis.latencies[comparison.base].value
+        theoretical = dense / comparison.theoretical
     floor = analysis.floors.get(case)
     fall = waterfall(case, analysis.latencies[case].value, floor, steps, theoretical)
     setting, head = Setting.of(case.record), Head.of(case.record)
-    return Account(case, setting, head, comparison, floor, fall, tuple(agreements(fall)))
+    return Account(case, setting, head, comparison, dense, floor, fall, tuple(agreements(fall)))
 
 
 def _key(case: Case) -> object:

@@ -226,10 +226,9 @@ def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
 
 def _choice(analysis: Analysis, head: str, account: Account) -> Choice:
     """Return the account of a case; `head` is the name of its head."""
-    record, comparison = account.case.record, account.comparison
-    dense = analysis.latencies[comparison.base].value if comparison else None
+    record = account.case.record
     label = f"{head}, {record.form}, {units.plural(record.rows, 'row')}"
-    return Choice(label, {DATA: bars(account.waterfall, dense)}, message(analysis, account))
+    return Choice(label, {DATA: bars(account.waterfall, account.dense)}, message(analysis, account))
 
 
 def _share(picoseconds: int, total: int) -> str:

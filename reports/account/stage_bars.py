@@ -90,7 +90,7 @@ def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
     """Return a chart of forms; a reader chooses the head and the number of rows among a setting's `accounts`."""
     groups = _groups(analysis, accounts)
     names = labels(account.head for account in accounts)
-    choices = [_choice(analysis, names[group[0].head], group) for group in groups]
+    choices = [_choice(names[group[0].head], group) for group in groups]
     spec = canvas.spec(stage_chart(max(map(len, groups))))
     return choosing("Stages of all forms of one head", spec, choices)
 
@@ -133,32 +133,31 @@ def _groups(analysis: Analysis, accounts: Sequence[Account]) -> list[list[Accoun
     return [[same_form[0] for same_form in group.values()] for group in forms]
 
 
-def _choice(analysis: Analysis, head: str, accounts: Sequence[Account]) -> Choice:
+def _choice(head: str, accounts: Sequence[Account]) -> Choice:
     """Return the stages of all forms of the head with this name at one number of rows, the fastest form first."""
     first = accounts[0]
     label = f"{head}, {units.plural(first.case.record.rows, 'row')}"
     stages = [bar for account in accounts for bar in bars(account.case.record.form, account.waterfall)]
-    rival = analysis.latencies[first.comparison.base].value if first.comparison else None
-    dense = 0 if rival is None else picoseconds(rival)
-    data = {BARS: labelled(stages, dense), RIVAL: [{"ps": dense}]}
-    return Choice(label, data, _message(label, accounts, rival))
+    rival = 0 if first.dense is None else picoseconds(first.dense)
+    data = {BARS: labelled(stages, rival), RIVAL: [{"ps": rival}]}
+    return Choice(label, data, _message(label, accounts, first.dense))
 
 
-def _message(label: str, accounts: Sequence[Account], rival: float | None) -> str:
+def _message(label: str, accounts: Sequence[Account], dense: float | None) -> str:
     clauses = []
     for account in accounts:
         fall = account.waterfall
         most = max(bars("", fall), key=lambda bar: bar["ps"])
         part, share = most.get("part", most["stage"]), units.percent(most["ps"] / max(fall.total, 1))
         clauses.append(f"{account.case.record.form} {units.signed_picoseconds(fall.total)}, of it {part} {share}")
-    dense = "" if rival is None else f" The best dense form takes {units.seconds(rival)}."
+    rival = "" if dense is None else f" The best dense form takes {units.seconds(dense)}."
     below = [
         account.case.record.form
         for account in accounts
         if min(part.picoseconds for part in account.waterfall.parts) < 0
     ]
     left = f" Parts below zero stand left of it: {units.listing(below)}." if below else ""
-    return f"{label[0].upper()}{label[1:]}: {'; '.join(clauses)}.{dense}{left}"
+    return f"{label[0].upper()}{label[1:]}: {'; '.join(clauses)}.{rival}{left}"
 
 
 def stage_chart(most: int) -> alt.LayerChart:
