@@ -9,7 +9,7 @@ from reports.changes.changes import Changes
 from reports.changes.changes_section import changes_section
 from reports.changes.gate import GateResult
 from reports.front import verdict_section
-from reports.front.remake_section import remake_section
+from reports.front.title import remake_section
 from reports.output import html, markdown
 from reports.output.blocks import Page
 from reports.page import Report

@@ -18,9 +18,8 @@ from reports.break_even.break_even_section import break_even_section
 from reports.break_even.map import maps
 from reports.cases import summary
 from reports.cases.cases_section import cases_section
-from reports.cases.classifier_section import classifier_section
-from reports.cases.cold_section import cold_section
 from reports.cases.cold_start_section import cold_start_section
+from reports.cases.conditions_section import classifier_section, cold_section
 from reports.cases.efficiency_section import efficiency_section
 from reports.cases.not_measured_section import not_measured_section
 from reports.cases.work_section import work_section
@@ -29,8 +28,7 @@ from reports.changes.changes import Changes
 from reports.changes.changes_section import changes_section
 from reports.errors import ReportError
 from reports.front.environment_section import environment_section
-from reports.front.remake_section import remake_section
-from reports.front.title import footnotes, lede, title
+from reports.front.title import footnotes, lede, remake_section, title
 from reports.front.verdict_section import verdict_section
 from reports.noise.noise_section import noise_section
 from reports.noise.sampling_section import sampling_section
@@ -119,18 +117,19 @@ def _sections(
 ) -> list[Section]:
     """Return the sections that have something to show, in the order of the page; the verdict draws on all others."""
     accounts = [each for each in account(analysis) if each.setting.suite != MAP_SUITE]
+    benchmarked = bool(analysis.results.records)
     machines = [*studies.machines(inputs.studies), *profiles.machines(inputs.profiles)]
     order = [
         environment_section(analysis, inputs.self_tests, machines),
         changes_section(since) if since else None,
-        speedup_section(analysis),
-        account_section(analysis, accounts),
+        speedup_section(analysis) if benchmarked else None,
+        account_section(analysis, accounts) if benchmarked else None,
         profile_section(inputs.profiles),
         break_even_section(maps(analysis)),
-        latency_section(analysis),
+        latency_section(analysis) if benchmarked else None,
         roofline_section(analysis),
-        accuracy_section(analysis),
-        routing_section(analysis),
+        accuracy_section(analysis) if benchmarked else None,
+        routing_section(analysis) if benchmarked else None,
         training_section(trained),
         policies_section(inputs.studies.policies),
         sharpness_section(inputs.studies.sharpness),
@@ -139,10 +138,10 @@ def _sections(
         efficiency_section(analysis),
         classifier_section(analysis),
         cold_section(analysis),
-        cold_start_section(analysis),
+        cold_start_section(analysis) if benchmarked else None,
         work_section(analysis),
         cases_section(rows),
-        not_measured_section(analysis),
+        not_measured_section(analysis) if benchmarked else None,
         sampling_section(analysis),
         noise_section(analysis),
         self_test_section(inputs.self_tests),

@@ -8,6 +8,7 @@ from typing import Any
 
 from reports.account.cross_check import Agreement, agreements
 from reports.account.waterfall import Waterfall, waterfall
+from reports.numbers.groups import grouped
 from reports.reading.load import Case
 from reports.speed.analysis import Analysis, Comparison, Head, Setting
 from reports.speed.floors import Floor
@@ -20,14 +21,15 @@ FORMAT = 2
 class Account:
     """What is known of a head alone in one form at one number of rows.
 
-    `comparison` is with the best dense form: None for a dense head, and if no dense head was measured. `floor` is None
-    without ceilings.
+    `comparison` is with the best dense form, whose median in seconds is `dense`: both are None for a dense head, and if
+    no dense head was measured. `floor` is None without ceilings.
     """
 
     case: Case
     setting: Setting
     head: Head
     comparison: Comparison | None
+    dense: float | None
     floor: Floor | None
     waterfall: Waterfall
     agreements: tuple[Agreement, ...]
@@ -36,9 +38,7 @@ class Account:
 def account(analysis: Analysis) -> list[Account]:
     """Return the account of every head alone, by setting, head, form and rows."""
     compared = {item.case: item for speedup in analysis.speedups for item in speedup.against_best}
-    steps: dict[object, list[Case]] = {}
-    for step in analysis.results.steps:
-        steps.setdefault(_key(step), []).append(step)
+    steps = grouped(analysis.results.steps, _key)
     return [
         _account(analysis, case, compared.get(case), steps.get(_key(case), []))
         for setting in analysis.settings
@@ -49,10 +49,12 @@ def account(analysis: Analysis) -> list[Account]:
 
 def by_setting(accounts: Sequence[Account]) -> list[tuple[Setting, list[Account]]]:
     """Return the accounts of each setting, in their order."""
-    groups: dict[Setting, list[Account]] = {}
-    for account in accounts:
-        groups.setdefault(account.setting, []).append(account)
-    return list(groups.items())
+    return list(grouped(accounts, lambda account: account.setting).items())
+
+
+def by_size(accounts: Sequence[Account]) -> list[list[Account]]:
+    """Return the accounts of each head at each number of rows together, in their order."""
+    return list(grouped(accounts, lambda account: (account.head, account.case.record.rows)).values())
 
 
 def by_interest(analysis: Analysis, accounts: Sequence[Account], *, steps_first: bool = False) -> list[Account]:
@@ -61,10 +63,10 @@ def by_interest(analysis: Analysis, accounts: Sequence[Account], *, steps_first:
     In each kind the rows nearest to the paper's batch come first, then the others, fewest rows first. At one number of
     rows the fastest comes first; with `steps_first`, accounts from steps come before all others.
     """
-    rows_of: dict[str, list[int]] = {}
-    for account in accounts:
-        rows_of.setdefault(account.head.kind, []).append(account.case.record.rows)
-    nearest = {kind: min(rows, key=from_batch) for kind, rows in rows_of.items()}
+    kinds = grouped(accounts, lambda account: account.head.kind)
+    nearest = {
+        kind: min((each.case.record.rows for each in members), key=from_batch) for kind, members in kinds.items()
+    }
 
     def rank(account: Account) -> tuple[int, bool, int, bool, float]:
         kind, rows = account.head.kind, account.case.record.rows
@@ -80,11 +82,14 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def _account(analysis: Analysis, case: Case, comparison: Comparison | None, steps: list[Case]) -> Account:
-    theoretical = analysis.latencies[comparison.base].value / comparison.theoretical if comparison else None
+    dense = theoretical = None
+    if comparison:
+        dense = analysis.latencies[comparison.base].value
+        theoretical = dense / comparison.theoretical
     floor = analysis.floors.get(case)
     fall = waterfall(case, analysis.latencies[case].value, floor, steps, theoretical)
     setting, head = Setting.of(case.record), Head.of(case.record)
-    return Account(case, setting, head, comparison, floor, fall, tuple(agreements(fall)))
+    return Account(case, setting, head, comparison, dense, floor, fall, tuple(agreements(fall)))
 
 
 def _key(case: Case) -> object:
@@ -95,53 +100,38 @@ def _key(case: Case) -> object:
 
 def _case(analysis: Analysis, account: Account) -> dict[str, Any]:
     record, latency = account.case.record, analysis.latencies[account.case]
+    fall = account.waterfall
     named = ("case_id", "checkpoint", "head", "form", "rows", "cache", "routing", "clock", "dtype", "device", "threads")
     return {
-        **{name: getattr(record, name) for name in (*named, "device_name", "suite", "source", "shrunk")},
-        "median": {"seconds": latency.value, "low": latency.low, "high": latency.high, "samples": latency.samples},
-        "floor": _floor(account.floor),
-        "speedup": _speedup(account.comparison),
-        "waterfall": _waterfall(account.waterfall),
+        **_fields(record, *named, "device_name", "suite", "source", "shrunk"),
+        "median": {"seconds": latency.value, **_fields(latency, "low", "high", "samples")},
+        "floor": _floor(account.floor) if account.floor else None,
+        "speedup": _speedup(account.comparison) if account.comparison else None,
+        "waterfall": {
+            "basis": fall.basis,
+            "picoseconds": fall.total,
+            "theoretical_picoseconds": fall.theoretical,
+            "parts": [_fields(part, "name", "picoseconds", "low", "high") for part in fall.parts],
+            "notes": list(fall.notes),
+        },
         "cross_check": [asdict(agreement) for agreement in account.agreements],
     }
 
 
-def _floor(floor: Floor | None) -> dict[str, Any] | None:
-    if floor is None:
-        return None
-    return {
-        "seconds": floor.seconds,
-        "arithmetic": floor.arithmetic,
-        "bandwidth": floor.bandwidth,
-        "launch": floor.launch,
-        "limit": floor.limit,
-        "bytes_per_s": floor.rate,
-        "cache_resident": floor.cached,
-    }
+def _fields(item: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in names}
 
 
-def _speedup(comparison: Comparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
+def _floor(floor: Floor) -> dict[str, Any]:
+    limits = _fields(floor, "seconds", "arithmetic", "bandwidth", "launch", "limit")
+    return {**limits, "bytes_per_s": floor.rate, "cache_resident": floor.cached}
+
+
+def _speedup(comparison: Comparison) -> dict[str, Any]:
     return {
         "dense_form": comparison.base.record.form,
-        "matched": comparison.matched,
-        "theoretical": comparison.theoretical,
-        "attainable": comparison.attainable,
+        **_fields(comparison, "matched", "theoretical", "attainable"),
         "realised": comparison.realised.value,
-        "low": comparison.realised.low,
-        "high": comparison.realised.high,
+        **_fields(comparison.realised, "low", "high"),
         "verdict": comparison.verdict,
-    }
-
-
-def _waterfall(fall: Waterfall) -> dict[str, Any]:
-    return {
-        "basis": fall.basis,
-        "picoseconds": fall.total,
-        "theoretical_picoseconds": fall.theoretical,
-        "parts": [
-            {name: getattr(part, name) for name in ("name", "picoseconds", "low", "high")} for part in fall.parts
-        ],
-        "notes": list(fall.notes),
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from reports.account import tables as account_tables
-from reports.account.account import Account, by_interest, by_setting
+from reports.account.account import Account, by_interest, by_setting, by_size
 from reports.account.cross_check import AGREE
 from reports.account.parts import FLOORS, UNATTRIBUTED
 from reports.account.stage_bars import stage_blocks
@@ -85,10 +85,8 @@ _CEILINGS = (
 )
 
 
-def account_section(analysis: Analysis, accounts: Sequence[Account]) -> Section | None:
-    """Return the accounts of heads alone, the alarm as its finding; None without records."""
-    if not analysis.results.records:
-        return None
+def account_section(analysis: Analysis, accounts: Sequence[Account]) -> Section:
+    """Return the accounts of heads alone, the alarm as its finding."""
     speedups = account_tables.speedups(analysis)
     blocks: list[Block] = [] if speedups or not analysis.missing else [Text(analysis.missing, "note")]
     split = _in_split_settings(accounts)
@@ -191,17 +189,14 @@ def losses(accounts: Sequence[Account]) -> dict[Case, str]:
     If nothing splits the time of the case, the sentence is about the fastest form of the head at as many rows that has
     parts, which it names.
     """
-    sentences = {}
+    sentences: dict[Case, str] = {}
     for _, group in by_setting(_in_split_settings(accounts)):
-        split = [
-            each for each in group if each.head.kind != "dense" and each.waterfall.basis not in ("floors", "graph")
-        ]
-        split.sort(key=lambda each: each.waterfall.total)
-        for account in group:
-            size = (account.head, account.case.record.rows)
-            same_size = [each for each in split if (each.head, each.case.record.rows) == size]
-            if same_size:
-                sentences[account.case] = _loss(account if account in same_size else same_size[0])
+        moe = [account for account in group if account.head.kind != "dense"]
+        for forms in by_size(moe):
+            split = [account for account in forms if account.waterfall.basis not in ("floors", "graph")]
+            fastest = min(split, key=lambda account: account.waterfall.total, default=None)
+            if fastest:
+                sentences |= {account.case: _loss(account if account in split else fastest) for account in forms}
     return sentences
 
 
@@ -231,10 +226,9 @@ def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
 
 def _choice(analysis: Analysis, head: str, account: Account) -> Choice:
     """Return the account of a case; `head` is the name of its head."""
-    record, comparison = account.case.record, account.comparison
-    dense = analysis.latencies[comparison.base].value if comparison else None
+    record = account.case.record
     label = f"{head}, {record.form}, {units.plural(record.rows, 'row')}"
-    return Choice(label, {DATA: bars(account.waterfall, dense)}, message(analysis, account))
+    return Choice(label, {DATA: bars(account.waterfall, account.dense)}, message(analysis, account))
 
 
 def _share(picoseconds: int, total: int) -> str:

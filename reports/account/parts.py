@@ -30,19 +30,35 @@ _DONE = {
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A part in seconds, with an interval if its blocks allow one; it stands for `works`, which are among `WORK`."""
+class Part:
+    """A part of a call in whole picoseconds, with an interval if its blocks allow one.
+
+    It stands for `works`, which are among `WORK`.
+    """
 
     name: str
-    seconds: float
-    low: float | None = None
-    high: float | None = None
+    picoseconds: int
+    low: int | None = None
+    high: int | None = None
     works: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, name: str, seconds: float, low: float | None = None, high: float | None = None, works: tuple[str, ...] = ()
+    ) -> Part:
+        """Return a part of so many `seconds`, with the ends of its interval."""
+        least, most = (None if end is None else picoseconds(end) for end in (low, high))
+        return cls(name, picoseconds(seconds), least, most, works)
 
     @property
     def place(self) -> int:
         """Its place among the parts of a call."""
         return min(map((*FLOORS, *WORK, *LAST).index, self.works or (self.name,)))
+
+
+def picoseconds(seconds: float) -> int:
+    """Return whole picoseconds."""
+    return round(seconds * 1e12)
 
 
 def done_by(record: CaseRecord, works: Sequence[str]) -> tuple[str, ...]:
@@ -56,11 +72,11 @@ def name(works: Sequence[str], floor: Floor | None) -> str:
     return names[0] if len(names) == 1 else " + ".join(_SHORT.get(work, work) for work in names)
 
 
-def floors(floor: Floor | None) -> list[Draft]:
+def floors(floor: Floor | None) -> list[Part]:
     """Return the parts that the machine needs at least."""
     if floor is None:
         return []
-    return [Draft(ARITHMETIC, floor.arithmetic), Draft(MEMORY, floor.memory), Draft(LAUNCH, floor.launch)]
+    return [Part.of(ARITHMETIC, floor.arithmetic), Part.of(MEMORY, floor.memory), Part.of(LAUNCH, floor.launch)]
 
 
 def floor_within(works: Sequence[str], record: CaseRecord, floor: Floor | None) -> float:
@@ -71,9 +87,5 @@ def floor_within(works: Sequence[str], record: CaseRecord, floor: Floor | None) 
     if floor is None:
         return 0.0
     counted, peak = operations(record), floor.ceilings.flops_per_s
-    within = {
-        GEMM: counted.experts / peak + floor.memory,
-        GATE: counted.gate / peak,
-        COMBINE: counted.combine / peak,
-    }
+    within = {GEMM: counted.experts / peak + floor.memory, GATE: counted.gate / peak, COMBINE: counted.combine / peak}
     return sum(within.get(work, 0.0) for work in works)

@@ -17,15 +17,16 @@ from typing import Any
 import altair as alt
 
 from reports.account import parts
-from reports.account.account import Account, by_interest, by_setting
-from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED
-from reports.account.waterfall import Waterfall, picoseconds
+from reports.account.account import Account, by_interest, by_setting, by_size
+from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED, Part, picoseconds
+from reports.account.waterfall import Waterfall
 from reports.numbers import units
+from reports.numbers.groups import grouped
 from reports.output import canvas, legend
 from reports.output.blocks import Block, Chart, Choice, Grid, Legend, choosing
 from reports.output.canvas import INK
 from reports.output.styles import COLOURS, GREY
-from reports.speed.analysis import Analysis, Head, labels
+from reports.speed.analysis import Analysis, labels
 from reports.speed.settings import is_drawn, panel
 
 BARS, RIVAL = "bars", "rival"
@@ -64,11 +65,11 @@ STAGES = (
 NAMES = [stage.name for stage in STAGES]
 _STAGE_OF = {part: stage.name for stage in STAGES for part in stage.parts}
 _MERGED = (
-    ("GEMM", {"imbalance", "GEMM", "products", GATE}),
+    ("GEMM", {parts.IMBALANCE, parts.GEMM, GATE}),
     ("gate", {GATE, CHOICE}),
     ("dispatch", {DISPATCH, COMBINE}),
 )
-"""Works, by their short names, that share a stage; names of operators put the gate among the products."""
+"""Works that share a stage; names of operators put the gate among the products."""
 
 
 def stage_blocks(analysis: Analysis, accounts: Sequence[Account]) -> list[Block]:
@@ -89,7 +90,7 @@ def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
     """Return a chart of forms; a reader chooses the head and the number of rows among a setting's `accounts`."""
     groups = _groups(analysis, accounts)
     names = labels(account.head for account in accounts)
-    choices = [_choice(analysis, names[group[0].head], group) for group in groups]
+    choices = [_choice(names[group[0].head], group) for group in groups]
     spec = canvas.spec(stage_chart(max(map(len, groups))))
     return choosing("Stages of all forms of one head", spec, choices)
 
@@ -100,12 +101,11 @@ def _shown(charts: Iterable[Chart]) -> list[Stage]:
     return [stage for stage in STAGES if stage.name in names]
 
 
-def stage_of(part: str) -> str:
+def stage_of(part: Part) -> str:
     """Return the name of the stage that a part belongs to."""
-    if part in _STAGE_OF:
-        return _STAGE_OF[part]
-    works = set(part.split(" + "))
-    return next((stage for stage, merged in _MERGED if works <= merged), "several")
+    if part.name in _STAGE_OF:
+        return _STAGE_OF[part.name]
+    return next((stage for stage, merged in _MERGED if merged.issuperset(part.works)), "several")
 
 
 def bars(form: str, waterfall: Waterfall) -> list[dict[str, Any]]:
@@ -116,7 +116,7 @@ def bars(form: str, waterfall: Waterfall) -> list[dict[str, Any]]:
     """
     sizes: dict[tuple[str, str], int] = {}
     for part in waterfall.parts:
-        stage = stage_of(part.name)
+        stage = stage_of(part)
         key = (stage, stage if part.name in FLOORS else part.name)
         sizes[key] = sizes.get(key, 0) + part.picoseconds
     rows = [
@@ -129,37 +129,35 @@ def bars(form: str, waterfall: Waterfall) -> list[dict[str, Any]]:
 
 def _groups(analysis: Analysis, accounts: Sequence[Account]) -> list[list[Account]]:
     """Return the accounts of each head at each number of rows, each form once, the fastest first."""
-    groups: dict[tuple[Head, int], dict[str, Account]] = {}
-    for account in by_interest(analysis, accounts):
-        record = account.case.record
-        groups.setdefault((account.head, record.rows), {}).setdefault(record.form, account)
-    return [list(forms.values()) for forms in groups.values()]
+    forms = [grouped(group, lambda each: each.case.record.form) for group in by_size(by_interest(analysis, accounts))]
+    return [[same_form[0] for same_form in group.values()] for group in forms]
 
 
-def _choice(analysis: Analysis, head: str, accounts: Sequence[Account]) -> Choice:
+def _choice(head: str, accounts: Sequence[Account]) -> Choice:
     """Return the stages of all forms of the head with this name at one number of rows, the fastest form first."""
     first = accounts[0]
     label = f"{head}, {units.plural(first.case.record.rows, 'row')}"
     stages = [bar for account in accounts for bar in bars(account.case.record.form, account.waterfall)]
-    rival = analysis.latencies[first.comparison.base].value if first.comparison else None
-    dense = 0 if rival is None else picoseconds(rival)
-    data = {BARS: labelled(stages, dense), RIVAL: [{"ps": dense}]}
-    return Choice(label, data, _message(label, accounts, rival))
+    rival = 0 if first.dense is None else picoseconds(first.dense)
+    data = {BARS: labelled(stages, rival), RIVAL: [{"ps": rival}]}
+    return Choice(label, data, _message(label, accounts, first.dense))
 
 
-def _message(label: str, accounts: Sequence[Account], rival: float | None) -> str:
+def _message(label: str, accounts: Sequence[Account], dense: float | None) -> str:
     clauses = []
     for account in accounts:
         fall = account.waterfall
         most = max(bars("", fall), key=lambda bar: bar["ps"])
         part, share = most.get("part", most["stage"]), units.percent(most["ps"] / max(fall.total, 1))
         clauses.append(f"{account.case.record.form} {units.signed_picoseconds(fall.total)}, of it {part} {share}")
-    dense = "" if rival is None else f" The best dense form takes {units.seconds(rival)}."
+    rival = "" if dense is None else f" The best dense form takes {units.seconds(dense)}."
     below = [
-        account.case.record.form for account in accounts if any(p.picoseconds < 0 for p in account.waterfall.parts)
+        account.case.record.form
+        for account in accounts
+        if min(part.picoseconds for part in account.waterfall.parts) < 0
     ]
     left = f" Parts below zero stand left of it: {units.listing(below)}." if below else ""
-    return f"{label[0].upper()}{label[1:]}: {'; '.join(clauses)}.{dense}{left}"
+    return f"{label[0].upper()}{label[1:]}: {'; '.join(clauses)}.{rival}{left}"
 
 
 def stage_chart(most: int) -> alt.LayerChart:

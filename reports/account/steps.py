@@ -21,21 +21,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reports.account import parts
-from reports.account.parts import CHOICE, COMBINE, DISPATCH, GATE, GEMM, HOST, IMBALANCE, Draft
+from reports.account.parts import CHOICE, COMBINE, DISPATCH, GATE, GEMM, HOST, IMBALANCE, Part
 from reports.numbers import stats
-from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS
+from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS, RESAMPLES, SEED, Floats
 from reports.reading.load import Case
 from reports.records.record import CaseRecord, Step
 from reports.speed.floors import Floor
 
-RESAMPLES = 1000
-SEED = 2601
-Floats = NDArray[np.float64]
 Interval = tuple[float | None, float | None]
 _ADDED: dict[Step, tuple[str, ...]] = {  # in the order in which each contains the one before
     "balanced": (GEMM,),
@@ -69,7 +66,7 @@ class BySteps:
     Nothing is `added` if the replay of the whole call is the only step.
     """
 
-    drafts: tuple[Draft, ...]
+    parts: tuple[Part, ...]
     added: tuple[Added, ...]
     rest: Interval
 
@@ -92,25 +89,20 @@ def by_steps(case: Case, steps: Mapping[Step, Case], floor: Floor | None) -> ByS
     counted = floor is not None and not replays and None not in counts
     known = _known(case.record, works.values(), counts if counted else [], "replay" in replays, floor)
     ends = _intervals(observed, call, known, floor.seconds if floor else 0.0)
-    drafts = _drafts(works.values(), np.median(observed, axis=0) - known, ends, floor)
+    seconds = (np.median(observed, axis=0) - known).tolist()
+    named = [(parts.name(work, floor), work) for work in works.values()]
+    if replays or counted:  # then the last column is known to be host work
+        named.append((HOST, ()))
     return BySteps(
-        drafts=tuple(drafts if replays or counted else drafts[:-1]),
+        parts=tuple(
+            Part.of(name, value, *interval, work)
+            for (name, work), value, interval in zip(named, seconds, ends, strict=False)
+        ),
         added=tuple(
             map(Added, works.values(), map(steps.__getitem__, works), np.median(added, axis=0).tolist(), _added(counts))
         ),
         rest=ends[-1],
     )
-
-
-def _drafts(
-    works: Iterable[tuple[str, ...]], seconds: Floats, ends: Sequence[Interval], floor: Floor | None
-) -> list[Draft]:
-    """Return a part for each of the `seconds` (J,) and their intervals, the last of which is host work."""
-    named = [(parts.name(work, floor), work) for work in works] + [(HOST, ())]
-    return [
-        Draft(name, value, *interval, work)
-        for (name, work), value, interval in zip(named, seconds.tolist(), ends, strict=False)
-    ]
 
 
 def _works(record: CaseRecord, steps: Mapping[Step, Case]) -> dict[Step, tuple[str, ...]]:
@@ -129,8 +121,7 @@ def _works(record: CaseRecord, steps: Mapping[Step, Case]) -> dict[Step, tuple[s
 
 def _added(counts: Sequence[int | None]) -> list[int | None]:
     """Return by how much each count exceeds the one before, None if either is not known."""
-    before = (0, *counts)
-    return [None if old is None or new is None else new - old for old, new in zip(before, counts, strict=False)]
+    return [None if old is None or new is None else new - old for old, new in pairwise((0, *counts))]
 
 
 def _known(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from reports.account.account import Account, by_setting
 from reports.account.cross_check import Agreement
 from reports.account.waterfall import shown
 from reports.numbers import units
-from reports.output.blocks import Column, Table, numeric, without_blanks, worded
+from reports.output.blocks import Table, without_blanks
+from reports.output.tables import Field, number, tabulated, word
 from reports.reading.validated import moment
 from reports.records.record import Ceilings
 from reports.speed import settings, verdicts
 from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Setting, Speedup
-from reports.speed.settings import CASE, identity, name, resident
+from reports.speed.floors import Floor
+from reports.speed.settings import identity, name, resident
 
 _STAGE_NAMES = {"route": "gate and top-k", "experts": "expert products"}
 
@@ -23,22 +26,39 @@ def speedups(analysis: Analysis) -> list[Table]:
 
     The heads of a break-even map are not among them: the map shows them.
     """
-    columns = (
-        *worded("head"),
-        *numeric("rows", "theoretical", "attainable"),
-        *worded("limited by"),
-        *numeric("least bytes", "realised", units.INTERVAL),
-        *worded("verdict", "form", "dense form"),
-        *numeric("n"),
-    )
+
+    def floor(speedup: Speedup) -> Floor | None:
+        return analysis.floors.get(speedup.best.case)
+
+    def least_bytes(speedup: Speedup) -> str:
+        known, size = floor(speedup), speedup.best.case.record.least_bytes or 0
+        return f"{units.megabytes(size)}, {resident(known)}" if known else ""
+
+    def interval(speedup: Speedup) -> str:
+        return ", ".join([units.factor_interval(speedup.best.realised), *verdicts.weaknesses(speedup.best)])
+
+    fields: list[Field[Speedup]] = [
+        word("head", lambda speedup: name(analysis, speedup.head)),
+        number("rows", lambda speedup: units.count(speedup.rows)),
+        number("theoretical", lambda speedup: units.factor(speedup.best.theoretical)),
+        number("attainable", lambda speedup: units.known(speedup.best.attainable, units.factor)),
+        word("limited by", lambda speedup: units.known(floor(speedup), lambda known: known.limit)),
+        number("least bytes", least_bytes),
+        number("realised", lambda speedup: units.factor(speedup.best.realised.value)),
+        number(units.INTERVAL, interval),
+        word("verdict", lambda speedup: speedup.best.verdict),
+        word("form", lambda speedup: speedup.best.case.record.form),
+        word("dense form", lambda speedup: speedup.best.base.record.form),
+        number("n", lambda speedup: units.count(speedup.best.realised.samples)),
+    ]
     groups = {
         (speedup.setting, speedup.head): None for speedup in analysis.speedups if speedup.setting.suite != MAP_SUITE
     }
     order = sorted(groups, key=lambda group: (group[0].rank(), KINDS.index(group[1].kind), analysis.labels[group[1]]))
-    rows: dict[Setting, list[tuple[str, ...]]] = {}
+    items: dict[Setting, list[Speedup]] = {}
     for setting, head in order:
-        rows.setdefault(setting, []).extend(_speedup_row(analysis, speedup) for speedup in analysis.of(setting, head))
-    return [without_blanks(table) for table in settings.tables(columns, rows)]
+        items.setdefault(setting, []).extend(analysis.of(setting, head))
+    return [without_blanks(table) for table in settings.tables(fields, items)]
 
 
 def waterfalls(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
@@ -46,109 +66,72 @@ def waterfalls(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
     return [_waterfalls(analysis, setting, group) for setting, group in by_setting(accounts)]
 
 
+def _waterfalls(analysis: Analysis, setting: Setting, accounts: Sequence[Account]) -> Table:
+    places = {part.name: part.place for account in accounts for part in account.waterfall.parts}
+    names = sorted(places, key=lambda part: (places[part], part))
+    texts = {account: shown(account.waterfall) for account in accounts}
+
+    def part(name: str) -> Field[Account]:
+        return number(name, lambda account: texts[account].parts.get(name, ""))
+
+    fields: list[Field[Account]] = [
+        *identity(analysis, lambda account: account.case),
+        word("measured by", lambda account: account.waterfall.basis),
+        word("unit", lambda account: texts[account].unit),
+        number("theoretical", lambda account: texts[account].theoretical),
+        number("call", lambda account: texts[account].call),
+        *map(part, names),
+        word("notes", lambda account: " ".join(account.waterfall.notes)),
+    ]
+    return without_blanks(tabulated(settings.caption(setting), fields, accounts))
+
+
 def checks(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
     """Return, for each setting, the seconds of stages by steps and by trace, for cases that have both."""
-    columns = (
-        *CASE,
-        *worded("stage"),
-        *numeric("by steps", "by trace", "trace − steps, of the call", "trace / steps"),
-        *worded("agree", "why not"),
-    )
-    rows = {
-        setting: [_check_row(analysis, account, each) for account in group for each in account.agreements]
+
+    def stage(agreement: Agreement) -> str:
+        return units.listing([_STAGE_NAMES.get(stage, stage) for stage in agreement.stages])
+
+    fields: list[Field[tuple[Account, Agreement]]] = [
+        *identity(analysis, lambda check: check[0].case),
+        word("stage", lambda check: stage(check[1])),
+        number("by steps", lambda check: units.seconds(check[1].steps)),
+        number("by trace", lambda check: units.seconds(check[1].traced)),
+        number("trace − steps, of the call", lambda check: units.signed_percent(check[1].share)),
+        number("trace / steps", lambda check: units.known(check[1].ratio, units.factor)),
+        word("agree", lambda check: "no" if check[1].reason else "yes"),
+        word("why not", lambda check: check[1].reason),
+    ]
+    items = {
+        setting: [(account, agreement) for account in group for agreement in account.agreements]
         for setting, group in by_setting(accounts)
     }
-    return [without_blanks(table) for table in settings.tables(columns, rows)]
+    return [without_blanks(table) for table in settings.tables(fields, items)]
 
 
 def ceilings(measured: Iterable[Ceilings]) -> Table | None:
     """Return what each machine can do in each dtype, the latest first; None if no ceilings were measured."""
     order = sorted(measured, key=lambda each: moment(each.measured_at), reverse=True)
-    rows = tuple(dict.fromkeys(map(_ceiling_row, order)))
-    return without_blanks(Table("Ceilings", _CEILINGS, rows)) if rows else None
+    table = tabulated("Ceilings", _CEILINGS, order)
+    return without_blanks(replace(table, rows=tuple(dict.fromkeys(table.rows)))) if order else None
 
 
-_CEILINGS = (
-    *worded("device", "dtype", "threads"),
-    *numeric("GFLOP/s"),
-    *worded("of the product"),
-    *numeric("launch", "operator", "waking threads", "graph replay", "n"),
-    *worded("measured", "copies, GB/s by working set"),
-)
+def _copies(ceilings: Ceilings) -> str:
+    rates = [f"{units.megabytes(copy.working_set)}: {units.billions(copy.bytes_per_s)}" for copy in ceilings.copies]
+    return ", ".join(rates)
 
 
-def _speedup_row(analysis: Analysis, speedup: Speedup) -> tuple[str, ...]:
-    best = speedup.best
-    floor = analysis.floors.get(best.case)
-    return (
-        name(analysis, speedup.head),
-        units.count(speedup.rows),
-        units.factor(best.theoretical),
-        "" if best.attainable is None else units.factor(best.attainable),
-        floor.limit if floor else "",
-        f"{units.megabytes(best.case.record.least_bytes or 0)}, {resident(floor)}" if floor else "",
-        units.factor(best.realised.value),
-        ", ".join([units.factor_interval(best.realised), *verdicts.weaknesses(best)]),
-        best.verdict,
-        best.case.record.form,
-        best.base.record.form,
-        units.count(best.realised.samples),
-    )
-
-
-def _waterfalls(analysis: Analysis, setting: Setting, accounts: Sequence[Account]) -> Table:
-    places = {part.name: part.place for account in accounts for part in account.waterfall.parts}
-    names = sorted(places, key=lambda part: (places[part], part))
-    columns = (
-        *CASE,
-        *worded("measured by", "unit"),
-        *numeric("theoretical", "call"),
-        *(Column(part) for part in names),
-        *worded("notes"),
-    )
-    rows = tuple(_waterfall_row(analysis, account, names) for account in accounts)
-    return without_blanks(Table(settings.caption(setting), columns, rows))
-
-
-def _waterfall_row(analysis: Analysis, account: Account, names: Sequence[str]) -> tuple[str, ...]:
-    texts = shown(account.waterfall)
-    return (
-        *identity(analysis, account.case),
-        account.waterfall.basis,
-        texts.unit,
-        texts.theoretical,
-        texts.call,
-        *(texts.parts.get(part, "") for part in names),
-        " ".join(account.waterfall.notes),
-    )
-
-
-def _check_row(analysis: Analysis, account: Account, agreement: Agreement) -> tuple[str, ...]:
-    return (
-        *identity(analysis, account.case),
-        units.listing([_STAGE_NAMES.get(stage, stage) for stage in agreement.stages]),
-        units.seconds(agreement.steps),
-        units.seconds(agreement.traced),
-        units.signed_percent(agreement.share),
-        "" if agreement.ratio is None else units.factor(agreement.ratio),
-        "no" if agreement.reason else "yes",
-        agreement.reason,
-    )
-
-
-def _ceiling_row(ceilings: Ceilings) -> tuple[str, ...]:
-    copies = [f"{units.megabytes(copy.working_set)}: {units.billions(copy.bytes_per_s)}" for copy in ceilings.copies]
-    return (
-        ceilings.device_name,
-        ceilings.dtype,
-        f"{ceilings.threads} {ceilings.thread_wait.lower()}".strip(),
-        units.billions(ceilings.flops_per_s),
-        ceilings.product,
-        units.seconds(ceilings.launch),
-        units.seconds(ceilings.operator),
-        "" if ceilings.parallel is None else units.seconds(ceilings.parallel),
-        "" if ceilings.graph_replay is None else units.seconds(ceilings.graph_replay),
-        units.count(ceilings.samples),
-        units.moment(moment(ceilings.measured_at)),
-        ", ".join(copies),
-    )
+_CEILINGS: list[Field[Ceilings]] = [
+    word("device", lambda each: each.device_name),
+    word("dtype", lambda each: each.dtype),
+    word("threads", lambda each: f"{each.threads} {each.thread_wait.lower()}".strip()),
+    number("GFLOP/s", lambda each: units.billions(each.flops_per_s)),
+    word("of the product", lambda each: each.product),
+    number("launch", lambda each: units.seconds(each.launch)),
+    number("operator", lambda each: units.seconds(each.operator)),
+    number("waking threads", lambda each: units.known(each.parallel, units.seconds)),
+    number("graph replay", lambda each: units.known(each.graph_replay, units.seconds)),
+    number("n", lambda each: units.count(each.samples)),
+    word("measured", lambda each: units.moment(moment(each.measured_at))),
+    word("copies, GB/s by working set", _copies),
+]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from reports.account.account import Account, account, by_setting
+from reports.account.account import Account, account, by_setting, by_size
 from reports.account.waterfall import shown
 from reports.numbers import units
 from reports.speed.alarm import alarm
-from reports.speed.analysis import Analysis, Comparison
+from reports.speed.analysis import Analysis
 from reports.speed.settings import caption, resident
 
 THEORETICAL, SUM, DENSE, BASIS = "in theory", "sum, the measured median", "best dense form", "parts by"
@@ -22,7 +22,7 @@ def speedups(analysis: Analysis) -> Iterator[str]:
     """
     for setting, group in by_setting([each for each in account(analysis) if each.comparison]):
         yield caption(setting)
-        yield from (f"{' ' * MARGIN}{_speedups(analysis, same_head)}" for same_head in _by_head(group))
+        yield from (f"{' ' * MARGIN}{_speedups(analysis, same_head)}" for same_head in by_size(group))
     yield from alarm(analysis)
 
 
@@ -30,26 +30,11 @@ def waterfalls(analysis: Analysis) -> Iterator[str]:
     """Yield the account of each MoE head and number of rows, line by line, with its forms side by side."""
     for setting, group in by_setting([each for each in account(analysis) if each.comparison]):
         yield caption(setting)
-        for same_head in _by_head(group):
+        for same_head in by_size(group):
             yield ""
             yield from _group(analysis, same_head)
         yield ""
     yield from alarm(analysis)
-
-
-def _by_head(accounts: Iterable[Account]) -> list[list[Account]]:
-    """Return the accounts of each head and number of rows together."""
-    groups: dict[object, list[Account]] = {}
-    for each in accounts:
-        groups.setdefault((each.head, each.case.record.rows), []).append(each)
-    return list(groups.values())
-
-
-def _best(analysis: Analysis, accounts: Sequence[Account]) -> tuple[Account, Comparison]:
-    """Return the account of the fastest form, and how it compares."""
-    best = min(accounts, key=lambda each: analysis.latencies[each.case].value)
-    assert best.comparison is not None
-    return best, best.comparison
 
 
 def _group(analysis: Analysis, accounts: Sequence[Account]) -> Iterator[str]:
@@ -58,13 +43,15 @@ def _group(analysis: Analysis, accounts: Sequence[Account]) -> Iterator[str]:
     if all(each.waterfall.basis == "floors" for each in accounts):
         yield f"{' ' * MARGIN}No form was measured in steps or traced here, so all beyond floors is unattributed."
         return
-    yield from _columns(_table(analysis, accounts, _best(analysis, accounts)[1]))
+    yield from _columns(_table(accounts))
     for each in accounts:
         yield from (f"{' ' * MARGIN}{each.case.record.form}: {note}" for note in each.waterfall.notes)
 
 
 def _speedups(analysis: Analysis, accounts: Sequence[Account]) -> str:
-    best, comparison = _best(analysis, accounts)
+    best = min(accounts, key=lambda each: analysis.latencies[each.case].value)
+    comparison = best.comparison
+    assert comparison is not None
     ratios = [f"theoretical {units.factor(comparison.theoretical)}"]
     if comparison.attainable is not None and best.floor is not None:
         ratios.append(f"attainable {units.factor(comparison.attainable)} ({best.floor.limit}, {resident(best.floor)})")
@@ -75,15 +62,14 @@ def _speedups(analysis: Analysis, accounts: Sequence[Account]) -> str:
     return f"{analysis.labels[best.head]}, {rows}: {', '.join(ratios)}, {forms}"
 
 
-def _table(analysis: Analysis, accounts: Sequence[Account], comparison: Comparison) -> list[list[str]]:
+def _table(accounts: Sequence[Account]) -> list[list[str]]:
     """Return the rows of a table with a column for each form, all times in the unit that heads the first column."""
     least = min(each.waterfall.total for each in accounts)
     placed = sorted({(part.place, part.name) for each in accounts for part in each.waterfall.parts})
     names = [name for _, name in placed]
-    dense = analysis.latencies[comparison.base].value
     columns = []
     for each in accounts:
-        texts = shown(each.waterfall, dense, unit_of=least)
+        texts = shown(each.waterfall, each.dense, unit_of=least)
         parts = [texts.theoretical, *(texts.parts.get(name, "") for name in names)]
         columns.append([each.case.record.form, *parts, texts.call, texts.dense, each.waterfall.basis])
     return [list(row) for row in zip([texts.unit, THEORETICAL, *names, SUM, DENSE, BASIS], *columns, strict=True)]

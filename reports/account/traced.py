@@ -10,7 +10,7 @@ counts among the experts'.
 from __future__ import annotations
 
 from reports.account import parts
-from reports.account.parts import CHOICE, COMBINE, DISPATCH, FUSED, GATE, GEMM, IMBALANCE, OUTSIDE, WORK, Draft
+from reports.account.parts import CHOICE, COMBINE, DISPATCH, FUSED, GATE, GEMM, IMBALANCE, OUTSIDE, WORK, Part
 from reports.records.record import CaseRecord
 from reports.speed.floors import Floor
 
@@ -37,18 +37,18 @@ def works(record: CaseRecord) -> dict[str, tuple[str, ...]]:
     return _BY_NAME if record.traced_by == "names" else STAGES
 
 
-def by_trace(record: CaseRecord, floor: Floor | None, launch: float) -> list[Draft]:
+def by_trace(record: CaseRecord, floor: Floor | None, launch: float) -> list[Part]:
     """Return the parts of a case from its trace; its products include the floors' `launch` seconds."""
     seen = stages(record)
-    drafts, outside = [], seen.get("other", 0.0)
+    split, outside = [], seen.get("other", 0.0)
     for stage, held in works(record).items():
         done = parts.done_by(record, held)
         if stage in seen and done:
             within = parts.floor_within(done, record, floor) + (launch if stage == "experts" else 0.0)
-            drafts.append(Draft(parts.name(done, floor), seen[stage] - within, works=done))
+            split.append(Part.of(parts.name(done, floor), seen[stage] - within, works=done))
         else:
             outside += seen.get(stage, 0.0)
     if "fused" in seen:
         within = 0.0 if "experts" in seen else parts.floor_within(WORK, record, floor) + launch
-        drafts.append(Draft(FUSED, seen["fused"] - within))
-    return [*drafts, Draft(OUTSIDE, outside)] if outside else drafts
+        split.append(Part.of(FUSED, seen["fused"] - within))
+    return [*split, Part.of(OUTSIDE, outside)] if outside else split

@@ -9,11 +9,11 @@ graph may give the cost of launching. Without any of these, all beyond the floor
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reports.account import parts
-from reports.account.parts import UNATTRIBUTED, Draft
+from reports.account.parts import UNATTRIBUTED, Part, picoseconds
 from reports.account.steps import Added, BySteps, by_steps
 from reports.account.traced import ANOTHER_STATE, by_trace, stages, tells
 from reports.numbers import units
@@ -25,17 +25,6 @@ LARGE = 0.1
 """What is unattributed needs a reason if it is this share of the call or more."""
 
 Basis = Literal["steps", "graph and trace", "graph", "trace", "floors"]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a call in picoseconds, with an interval if its blocks allow one; `place` is its order in the call."""
-
-    name: str
-    picoseconds: int
-    low: int | None
-    high: int | None
-    place: int
 
 
 @dataclass(frozen=True)
@@ -84,19 +73,18 @@ def waterfall(
     """
     split = by_steps(case, {step.record.step: step for step in steps if step.interleaved_with(case)}, floor)
     basis = _basis(split, tells(case.record, median))
-    drafts = [*parts.floors(floor), *(split.drafts if split else ())]
+    known = [*parts.floors(floor), *(split.parts if split else ())]
     if basis in ("graph and trace", "trace"):
-        drafts += by_trace(case.record, floor, launch=floor.launch if floor and not split else 0.0)
-    known = sorted(map(_rounded, drafts), key=lambda part: part.place)
+        known += by_trace(case.record, floor, launch=floor.launch if floor and not split else 0.0)
     total = picoseconds(median)
     rest = total - sum(part.picoseconds for part in known)
-    low, high = split.rest if split and basis != "graph and trace" else (None, None)
-    left = Part(UNATTRIBUTED, rest, _end(low), _end(high), Draft(UNATTRIBUTED, 0).place)
+    interval = split.rest if split and basis != "graph and trace" else (None, None)
+    left = replace(Part.of(UNATTRIBUTED, 0, *interval), picoseconds=rest)
     return Waterfall(
         case=case,
         basis=basis,
         total=total,
-        parts=(*known, left),
+        parts=(*sorted(known, key=lambda part: part.place), left),
         theoretical=None if theoretical is None else picoseconds(theoretical),
         added=split.added if split else (),
         notes=tuple(_notes(case, median, floor, left, split)),
@@ -110,7 +98,7 @@ def shown(fall: Waterfall, dense: float | None = None, unit_of: int | None = Non
     """
     call, texts, unit = units.seconds_adding_up(fall.total, [part.picoseconds for part in fall.parts], unit_of)
     decimals = len(call.partition(".")[2])
-    others = (fall.theoretical, _end(dense))
+    others = (fall.theoretical, None if dense is None else picoseconds(dense))
     theoretical, base = ("" if time is None else units.seconds_in(time, unit, decimals) for time in others)
     return Shown(unit, call, dict(zip((part.name for part in fall.parts), texts, strict=True)), theoretical, base)
 
@@ -122,19 +110,6 @@ def _basis(split: BySteps | None, traced: bool) -> Basis:
     if split:
         return "graph and trace" if traced else "graph"
     return "trace" if traced else "floors"
-
-
-def picoseconds(seconds: float) -> int:
-    """Return whole picoseconds."""
-    return round(seconds * 1e12)
-
-
-def _rounded(draft: Draft) -> Part:
-    return Part(draft.name, picoseconds(draft.seconds), _end(draft.low), _end(draft.high), draft.place)
-
-
-def _end(seconds: float | None) -> int | None:
-    return None if seconds is None else picoseconds(seconds)
 
 
 def _notes(case: Case, call: float, floor: Floor | None, left: Part, split: BySteps | None) -> Iterator[str]:

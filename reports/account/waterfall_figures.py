@@ -6,13 +6,12 @@ computes where each bar begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import altair as alt
 
-from reports.account.parts import FLOORS, UNATTRIBUTED
-from reports.account.waterfall import Waterfall, picoseconds, shown
+from reports.account.parts import FLOORS, UNATTRIBUTED, picoseconds
+from reports.account.waterfall import Waterfall, shown
 from reports.numbers import units
 from reports.output import canvas
 from reports.output.canvas import INK
@@ -79,7 +78,23 @@ def waterfall_chart(most: int) -> alt.LayerChart:
 
 def bars(waterfall: Waterfall, dense: float | None) -> list[dict[str, Any]]:
     """Return the bars of a waterfall from the top down; `dense` is the best dense form's median in seconds."""
-    return list(_bars(waterfall, dense))
+    texts = shown(waterfall, dense)
+
+    def bar(part: str, time: int, text: str, **more: str) -> dict[str, Any]:
+        return {"part": part, "ps": time, "shown": f"{text} {texts.unit}", **more}
+
+    drawn = []
+    if waterfall.theoretical is not None:
+        drawn.append(bar(THEORY, waterfall.theoretical, texts.theoretical))
+    for part in waterfall.parts:
+        interval = {}
+        if part.low is not None and part.high is not None:
+            interval["interval"] = f"{units.signed_picoseconds(part.low)} to {units.signed_picoseconds(part.high)}"
+        drawn.append(bar(part.name, part.picoseconds, texts.parts[part.name], **interval))
+    drawn.append(bar(CALL, waterfall.total, texts.call))
+    if dense is not None:
+        drawn.append(bar(DENSE, picoseconds(dense), texts.dense))
+    return drawn
 
 
 def _kind() -> str:
@@ -89,21 +104,3 @@ def _kind() -> str:
         f"indexof({wholes}, datum.part) >= 0 ? 'whole' : indexof({floors}, datum.part) >= 0 ? 'floor'"
         f" : datum.part == '{UNATTRIBUTED}' ? 'unattributed' : 'part'"
     )
-
-
-def _bars(waterfall: Waterfall, dense: float | None) -> Iterator[dict[str, Any]]:
-    texts = shown(waterfall, dense)
-    if waterfall.theoretical is not None:
-        yield _bar(THEORY, waterfall.theoretical, texts.theoretical, texts.unit)
-    for part in waterfall.parts:
-        bar = _bar(part.name, part.picoseconds, texts.parts[part.name], texts.unit)
-        if part.low is not None and part.high is not None:
-            bar["interval"] = f"{units.signed_picoseconds(part.low)} to {units.signed_picoseconds(part.high)}"
-        yield bar
-    yield _bar(CALL, waterfall.total, texts.call, texts.unit)
-    if dense is not None:
-        yield _bar(DENSE, picoseconds(dense), texts.dense, texts.unit)
-
-
-def _bar(part: str, time: int, text: str, unit: str) -> dict[str, Any]:
-    return {"part": part, "ps": time, "shown": f"{text} {unit}"}

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import log2
 
 from reports.break_even.figures import KEYS, heat_map
 from reports.break_even.map import Facet, Line, Map, Point
 from reports.numbers import units
+from reports.numbers.groups import grouped
 from reports.numbers.stats import Verdict
 from reports.output import canvas
-from reports.output.blocks import (
-    Block,
-    Chart,
-    Grid,
-    Legend,
-    PageOnly,
-    Panel,
-    Section,
-    Table,
-    Text,
-    folded,
-    numeric,
-    worded,
-)
-from reports.records.record import CaseRecord, Status
+from reports.output.blocks import Block, Chart, Grid, Legend, PageOnly, Panel, Section, Table, Text, folded
+from reports.output.tables import Field, number, tabulated, word
+from reports.records.record import Status
 from reports.speed.settings import caption, panel
 
 
@@ -84,12 +73,9 @@ def message(chart: Map) -> str:
 
 def notes(chart: Map) -> list[str]:
     """Return what is missing from the map because it was skipped, a sentence for each reason."""
-    skipped: dict[str, list[CaseRecord]] = {}
-    for record in chart.not_measured:
-        if record.status is Status.SKIPPED:
-            skipped.setdefault(record.reason, []).append(record)
+    skipped = [record for record in chart.not_measured if record.status is Status.SKIPPED]
     sentences = []
-    for reason, records in skipped.items():
+    for reason, records in grouped(skipped, lambda record: record.reason).items():
         forms = units.listing(sorted({record.form for record in records}))
         experts = units.span(record.experts for record in records)
         rows = units.span(record.rows for record in records)
@@ -127,30 +113,40 @@ def charts(chart: Map) -> list[Chart]:
 
 def frontiers(chart: Map) -> Table:
     """Return from how many rows on each sparse head is faster."""
-    columns = (
-        *numeric(
-            "input width",
-            "expert width",
-            "experts per row",
-            "experts",
-            "sizes measured",
-            "at fewest rows",
-            "at most rows",
-            "equal at about",
-        ),
-        *worded("the sparse head overtakes the dense one"),
-    )
-    return Table("From how many rows on", columns, tuple(map(_frontier_row, chart.lines)))
+
+    def at(place: int) -> Callable[[Line], str]:
+        return lambda line: _speedup(line.points[place]) if line.points else ""
+
+    fields: list[Field[Line]] = [
+        number("input width", lambda line: units.count(line.facet.features)),
+        number("expert width", lambda line: units.count(line.facet.hidden)),
+        number("experts per row", lambda line: units.count(line.facet.k)),
+        number("experts", lambda line: units.count(line.experts)),
+        number("sizes measured", lambda line: units.count(len(line.points))),
+        number("at fewest rows", at(0)),
+        number("at most rows", at(-1)),
+        number("equal at about", lambda line: _about(line.crossings[0].estimate) if _is_frontier(line) else ""),
+        word("the sparse head overtakes the dense one", words),
+    ]
+    return tabulated("From how many rows on", fields, chart.lines)
 
 
 def speedups(chart: Map) -> Table:
     """Return every measured speed-up of a map."""
-    columns = (
-        *numeric("input width", "experts per row", "experts", "rows", "speed-up", units.INTERVAL, "n"),
-        *worded("verdict", "form", "dense form"),
-    )
-    rows = (_speedup_row(line, point) for line in chart.lines for point in line.points)
-    return Table("Every speed-up measured", columns, tuple(rows))
+    fields: list[Field[tuple[Line, Point]]] = [
+        number("input width", lambda item: units.count(item[0].facet.features)),
+        number("experts per row", lambda item: units.count(item[0].facet.k)),
+        number("experts", lambda item: units.count(item[0].experts)),
+        number("rows", lambda item: units.count(item[1].rows)),
+        number("speed-up", lambda item: units.factor(item[1].ratio.value)),
+        number(units.INTERVAL, lambda item: units.factor_interval(item[1].ratio)),
+        number("n", lambda item: units.count(item[1].ratio.samples)),
+        word("verdict", lambda item: item[1].verdict),
+        word("form", lambda item: item[1].case.record.form),
+        word("dense form", lambda item: item[1].base.record.form),
+    ]
+    items = [(line, point) for line in chart.lines for point in line.points]
+    return tabulated("Every speed-up measured", fields, items)
 
 
 def _is_frontier(line: Line) -> bool:
@@ -176,32 +172,5 @@ def _about(rows: float) -> str:
     return units.count(round(float(f"{rows:.2g}")))
 
 
-def _frontier_row(line: Line) -> tuple[str, ...]:
-    facet, ends = line.facet, line.points[:1] + line.points[-1:]
-    least, most = (f"{units.factor(end.ratio.value)} at {units.count(end.rows)}" for end in ends) if ends else ("", "")
-    return (
-        units.count(facet.features),
-        units.count(facet.hidden),
-        units.count(facet.k),
-        units.count(line.experts),
-        units.count(len(line.points)),
-        least,
-        most,
-        _about(line.crossings[0].estimate) if _is_frontier(line) else "",
-        words(line),
-    )
-
-
-def _speedup_row(line: Line, point: Point) -> tuple[str, ...]:
-    return (
-        units.count(line.facet.features),
-        units.count(line.facet.k),
-        units.count(line.experts),
-        units.count(point.rows),
-        units.factor(point.ratio.value),
-        units.factor_interval(point.ratio),
-        units.count(point.ratio.samples),
-        point.verdict,
-        point.case.record.form,
-        point.base.record.form,
-    )
+def _speedup(point: Point) -> str:
+    return f"{units.factor(point.ratio.value)} at {units.count(point.rows)}"

@@ -16,11 +16,11 @@ from functools import cached_property
 from itertools import pairwise
 from math import ceil, floor, log2
 
-from reports.numbers import stats
+from reports.numbers.groups import grouped
 from reports.numbers.stats import Estimate, Verdict
 from reports.reading.load import Case, measured_at
 from reports.records.record import CaseRecord
-from reports.speed.analysis import MAP_SUITE, USUAL_POLICY, Analysis, Setting
+from reports.speed.analysis import MAP_SUITE, USUAL_POLICY, Analysis, Setting, ratio
 
 
 @dataclass(frozen=True, order=True)
@@ -114,10 +114,7 @@ class Map:
     @property
     def facets(self) -> dict[Facet, list[Line]]:
         """The lines of each facet, fewest experts first."""
-        facets: dict[Facet, list[Line]] = {}
-        for line in self.lines:
-            facets.setdefault(line.facet, []).append(line)
-        return facets
+        return grouped(self.lines, lambda line: line.facet)
 
 
 _Key = tuple[Facet, int]  # of a line: its facet and its experts
@@ -149,24 +146,13 @@ def _map(analysis: Analysis, setting: Setting) -> Map:
 
 def _points(analysis: Analysis, setting: Setting) -> Iterator[tuple[_Key, Point]]:
     """Yield a point for each sparse head of a group that was measured beside its dense head."""
-    groups: dict[tuple[str, str], list[Case]] = {}
-    for case in analysis.cases(setting):
-        groups.setdefault((str(case.source), case.record.group_id), []).append(case)
-    for members in groups.values():
-        heads: dict[tuple[_Key, int], list[Case]] = {}
-        for case in members:
-            if _is_drawn(case.record):
-                heads.setdefault((_key(case.record), case.record.rows), []).append(case)
-        for (key, rows), cases in heads.items():
+    for members in grouped(analysis.cases(setting), lambda case: (case.source, case.record.group_id)).values():
+        drawn = [case for case in members if _is_drawn(case.record)]
+        for (key, rows), cases in grouped(drawn, lambda case: (_key(case.record), case.record.rows)).items():
             rivals = [case for case in members if case.record.rows == rows and _is_rival(case.record, *key)]
             if rivals:
-                yield key, _point(analysis, rows, cases, rivals)
-
-
-def _point(analysis: Analysis, rows: int, cases: Sequence[Case], rivals: Sequence[Case]) -> Point:
-    case, base = analysis.fastest(cases), analysis.fastest(rivals)
-    ratio = stats.ratio_of_medians(base.samples, base.blocks, case.samples, case.blocks, interleaved=True)
-    return Point(rows, case, base, ratio)
+                case, base = analysis.fastest(cases), analysis.fastest(rivals)
+                yield key, Point(rows, case, base, ratio(base, case))
 
 
 def _is_drawn(record: CaseRecord) -> bool:

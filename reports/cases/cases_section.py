@@ -5,15 +5,17 @@ A column has one unit, so that its numbers can be sorted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from reports.cases.summary import Row, derived
 from reports.numbers import units
-from reports.output.blocks import Column, Filter, FilteredTable, PageOnly, Section, Table, Text, without_blanks
+from reports.output.blocks import Filter, FilteredTable, PageOnly, Section, Table, Text, without_blanks
+from reports.output.tables import Field, number, tabulated, word
 from reports.records.record import CaseRecord
 from reports.speed.verdicts import weaknesses
 
+_HEADING = "All measured cases"
 MOST_CHOICES = 60
 """A column with more distinct values than this has no filter."""
 FILTERED = ("kind", "head", "form", "rows", "verdict", "limited by")
@@ -43,80 +45,67 @@ def cases_section(rows: Sequence[Row]) -> Section | None:
     )
 
 
-_HEADING = "All measured cases"
-
-
 def _fixed(rows: Sequence[Row]) -> dict[str, str]:
     """Return the conditions that are the same in all rows, which have no column."""
-    texts = {title: {text(row) for row in rows} for title, text in _CONDITIONS.items()}
+    texts = {field.title: {field.text(row) for row in rows} for field in _CONDITIONS}
     return {title: values.pop() for title, values in texts.items() if len(values) == 1}
 
 
-def _table(rows: Sequence[Row], fixed: Mapping[str, str]) -> Table:
-    """Return all rows, with a column for each condition that is not `fixed`."""
-    varying = {title: text for title, text in _CONDITIONS.items() if title not in fixed}
-    columns = {title: [text(row) for row in rows] for title, text in (_IDENTITY | _NUMBERS | varying).items()}
-    if columns["head"] == columns["kind"]:
-        del columns["kind"]
-    headings = tuple(Column(title, numeric=title not in _WORDS) for title in columns)
-    return without_blanks(Table(_HEADING, headings, tuple(zip(*columns.values(), strict=True))))
+def _table(rows: Sequence[Row], fixed: Collection[str]) -> Table:
+    """Return all rows, with a column for each condition that is not `fixed`, and for the kind unless it is the head."""
+    kind = [] if all(row.label == row.record.head for row in rows) else [_KIND]
+    varying = [field for field in _CONDITIONS if field.title not in fixed]
+    return without_blanks(tabulated(_HEADING, [_HEAD, *kind, *_MEASURED, *varying], rows))
 
 
-def _filters(table: Table) -> list[Filter]:
-    filters = []
+def _filters(table: Table) -> Iterator[Filter]:
+    filtered = {*FILTERED, *(field.title for field in _CONDITIONS)}
     for place, column in enumerate(table.columns):
         values = {row[place] for row in table.rows} - {""}
-        if column.title in (*FILTERED, *_CONDITIONS) and 1 < len(values) <= MOST_CHOICES:
-            filters.append(Filter(place, column.title, tuple(sorted(values, key=lambda value: (len(value), value)))))
-    return filters
+        if column.title in filtered and 1 < len(values) <= MOST_CHOICES:
+            yield Filter(place, column.title, tuple(sorted(values, key=lambda value: (len(value), value))))
 
 
 def _machine(record: CaseRecord) -> str:
-    return (
-        f"{record.device_name}, {units.plural(record.threads, 'thread')}"
-        if record.device == "cpu"
-        else record.device_name
-    )
+    threads = f", {units.plural(record.threads, 'thread')}" if record.device == "cpu" else ""
+    return f"{record.device_name}{threads}"
 
 
 def _shown(part: str, name: str, text: Callable[[Any], str] = str) -> Callable[[Row], str]:
     """Return how to show a value of a part of a row, blank if it is not known."""
     value = derived(part, name)
-    return lambda row: "" if (known := value(row)) is None else text(known)
+    return lambda row: units.known(value(row), text)
 
 
-_IDENTITY: dict[str, Callable[[Row], str]] = {
-    "head": lambda row: row.label,
-    "kind": lambda row: row.record.head,
-    "form": lambda row: row.record.form,
-    "rows": lambda row: units.count(row.record.rows),
-}
-_CONDITIONS: dict[str, Callable[[Row], str]] = {
-    "part": lambda row: row.record.part,
-    "dtype": lambda row: row.record.dtype,
-    "caches": lambda row: row.record.cache,
-    "routing": lambda row: row.record.routing,
-    "clock": lambda row: row.record.clock,
-    "suite": lambda row: row.record.suite,
-    "machine": lambda row: _machine(row.record),
-}
-_NUMBERS: dict[str, Callable[[Row], str]] = {
-    "median, µs": _shown("latency", "value", units.microseconds),
-    "realised": _shown("comparison", "realised.value", units.ratio),
-    "verdict": _shown("comparison", "verdict"),
-    "theoretical": _shown("comparison", "theoretical", units.ratio),
-    "attainable": _shown("comparison", "attainable", units.ratio),
-    "limited by": _shown("floor", "limit"),
-    "median, low": _shown("latency", "low", units.microseconds),
-    "median, high": _shown("latency", "high", units.microseconds),
-    "n": _shown("latency", "samples", units.count),
-    "realised, low": _shown("comparison", "realised.low", units.ratio),
-    "realised, high": _shown("comparison", "realised.high", units.ratio),
-    "note": lambda row: ", ".join(weaknesses(row.comparison)) if row.comparison else "",
-    "over dense, same form": _shown("same_form", "realised.value", units.ratio),
-    "error": lambda row: units.deviation(row.record.error),
-    "tolerance": lambda row: units.deviation(row.record.tolerance),
-    "ambiguous rows": lambda row: units.count(row.record.ambiguous_rows),
-    "J per 1,000 rows": lambda row: units.quantity(row.record.joules_per_thousand_rows),
-}
-_WORDS = {"head", "kind", "form", *_CONDITIONS, "limited by", "verdict", "note"}
+_HEAD: Field[Row] = word("head", lambda row: row.label)
+_KIND: Field[Row] = word("kind", lambda row: row.record.head)
+_CONDITIONS: list[Field[Row]] = [
+    word("part", lambda row: row.record.part),
+    word("dtype", lambda row: row.record.dtype),
+    word("caches", lambda row: row.record.cache),
+    word("routing", lambda row: row.record.routing),
+    word("clock", lambda row: row.record.clock),
+    word("suite", lambda row: row.record.suite),
+    word("machine", lambda row: _machine(row.record)),
+]
+_MEASURED: list[Field[Row]] = [
+    word("form", lambda row: row.record.form),
+    number("rows", lambda row: units.count(row.record.rows)),
+    number("median, µs", _shown("latency", "value", units.microseconds)),
+    number("realised", _shown("comparison", "realised.value", units.ratio)),
+    word("verdict", _shown("comparison", "verdict")),
+    number("theoretical", _shown("comparison", "theoretical", units.ratio)),
+    number("attainable", _shown("comparison", "attainable", units.ratio)),
+    word("limited by", _shown("floor", "limit")),
+    number("median, low", _shown("latency", "low", units.microseconds)),
+    number("median, high", _shown("latency", "high", units.microseconds)),
+    number("n", _shown("latency", "samples", units.count)),
+    number("realised, low", _shown("comparison", "realised.low", units.ratio)),
+    number("realised, high", _shown("comparison", "realised.high", units.ratio)),
+    word("note", lambda row: ", ".join(weaknesses(row.comparison)) if row.comparison else ""),
+    number("over dense, same form", _shown("same_form", "realised.value", units.ratio)),
+    number("error", lambda row: units.deviation(row.record.error)),
+    number("tolerance", lambda row: units.deviation(row.record.tolerance)),
+    number("ambiguous rows", lambda row: units.count(row.record.ambiguous_rows)),
+    number("J per 1,000 rows", lambda row: units.quantity(row.record.joules_per_thousand_rows)),
+]

@@ -5,17 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.numbers import units
-from reports.output.blocks import PageOnly, Section, Table, Text, numeric, worded
+from reports.numbers.groups import grouped
+from reports.output.blocks import PageOnly, Section, Text
+from reports.output.tables import Field, number, word
 from reports.records.record import CaseRecord
 from reports.speed.analysis import Analysis, Head
 from reports.speed.settings import name, tables
 
 
-def cold_start_section(analysis: Analysis) -> Section | None:
-    """Return a table for each setting, or that nothing was recorded; None without records."""
-    if not analysis.results.records:
-        return None
-    shown = cold_start(analysis)
+def cold_start_section(analysis: Analysis) -> Section:
+    """Return a table for each setting, or that nothing was recorded."""
+    fields: list[Field[Sequence[CaseRecord]]] = [  # of all records of a head in a form
+        word("head", lambda records: name(analysis, Head.of(records[0]))),
+        word("form", lambda records: records[0].form),
+        number("cold start, least", lambda records: units.known(min(_starts(records), default=None), units.seconds)),
+        number("cold start, most", lambda records: units.known(max(_starts(records), default=None), units.seconds)),
+        number("peak memory", lambda records: units.known(_largest(records), _peak)),
+        number("at rows", lambda records: units.known(_largest(records), lambda record: units.count(record.rows))),
+        word("runs on", _runs_on),
+    ]
+    prepared = {}
+    for setting in analysis.usual:
+        records = [case.record for case in analysis.cases(setting)]
+        forms = grouped(records, lambda record: (Head.of(record), record.form)).values()
+        prepared[setting] = [each for each in forms if _starts(each) or _largest(each)]
+    shown = tables(fields, prepared)
     reading = (
         "cold start is what preparing a form and its first call take, least and most over its batches; peak memory is "
         "that of one call above the resting level, at the batch that took most."
@@ -24,37 +38,20 @@ def cold_start_section(analysis: Analysis) -> Section | None:
     return Section("cold-start", "Cold start and memory", shown or [nothing], reading=reading if shown else "")
 
 
-def cold_start(analysis: Analysis) -> list[Table]:
-    """Return, for each setting, what preparing each form costs and how much memory it takes, over all its rows."""
-    columns = (
-        *worded("head", "form"),
-        *numeric("cold start, least", "cold start, most", "peak memory", "at rows"),
-        *worded("runs on"),
-    )
-    rows = {}
-    for setting in analysis.usual:
-        groups: dict[tuple[Head, str], list[CaseRecord]] = {}
-        for case in analysis.cases(setting):
-            groups.setdefault((Head.of(case.record), case.record.form), []).append(case.record)
-        prepared = (_row(analysis, head, form, records) for (head, form), records in groups.items())
-        rows[setting] = [row for row in prepared if any(row[2:5])]
-    return tables(columns, rows)
+def _starts(records: Sequence[CaseRecord]) -> list[float]:
+    return [record.cold_start for record in records if record.cold_start is not None]
 
 
-def _row(analysis: Analysis, head: Head, form: str, records: Sequence[CaseRecord]) -> tuple[str, ...]:
-    starts = [record.cold_start for record in records if record.cold_start is not None]
-    memory = max(
-        (record for record in records if record.peak_memory is not None),
-        key=lambda record: record.peak_memory or 0,
-        default=None,
-    )
-    runs_on = {f"{key} {value}" for record in records for key, value in record.runs_on.items() if key != "device"}
-    return (
-        name(analysis, head),
-        form,
-        units.seconds(min(starts)) if starts else "",
-        units.seconds(max(starts)) if starts else "",
-        units.megabytes(memory.peak_memory or 0) if memory else "",
-        units.count(memory.rows) if memory else "",
-        ", ".join(sorted(runs_on - {""})),
-    )
+def _largest(records: Sequence[CaseRecord]) -> CaseRecord | None:
+    """Return the record with the greatest peak of memory, None if no peak was measured."""
+    measured = [record for record in records if record.peak_memory is not None]
+    return max(measured, key=lambda record: record.peak_memory or 0, default=None)
+
+
+def _peak(record: CaseRecord) -> str:
+    return units.megabytes(record.peak_memory or 0)
+
+
+def _runs_on(records: Sequence[CaseRecord]) -> str:
+    texts = {f"{key} {value}" for record in records for key, value in record.runs_on.items() if key != "device"}
+    return ", ".join(sorted(texts - {""}))

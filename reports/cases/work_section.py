@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from reports.numbers import units
-from reports.output.blocks import PageOnly, Section, Table, numeric
+from reports.output.blocks import PageOnly, Section
+from reports.output.tables import Field, number
 from reports.reading.load import Case
 from reports.speed.analysis import Analysis
-from reports.speed.settings import CASE, identity, tables
+from reports.speed.settings import identity, tables
 
 
 def work_section(analysis: Analysis) -> Section | None:
     """Return a table for each setting with a form that counts its work, or None without any."""
-    shown = work(analysis)
+    fields: list[Field[Case]] = [
+        *identity(analysis, lambda case: case),
+        number("launches", lambda case: units.count(case.record.launches or 0)),
+        number("MFLOP executed", lambda case: units.known(case.record.executed_flops, units.millions)),
+        number("MFLOP needed", lambda case: units.millions(case.record.flops)),
+        number("executed / needed", _excess),
+        number("requested", lambda case: units.known(case.record.requested_bytes, units.megabytes)),
+        number("least", lambda case: units.known(case.record.least_bytes, units.megabytes)),
+    ]
+    counted = {
+        setting: [case for case in analysis.cases(setting) if case.record.launches is not None]
+        for setting in analysis.settings
+    }
+    shown = tables(fields, counted)
     if not shown:
         return None
     return Section(
@@ -24,28 +38,6 @@ def work_section(analysis: Analysis) -> Section | None:
     )
 
 
-def work(analysis: Analysis) -> list[Table]:
-    """Return, for each setting, the work that forms count themselves, beside the work that the head needs."""
-    columns = (
-        *CASE,
-        *numeric("launches", "MFLOP executed", "MFLOP needed", "executed / needed", "requested", "least"),
-    )
-    rows = {
-        setting: [_row(analysis, case) for case in analysis.cases(setting) if case.record.launches is not None]
-        for setting in analysis.settings
-    }
-    return tables(columns, rows)
-
-
-def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
-    record = case.record
-    executed, requested, least = record.executed_flops, record.requested_bytes, record.least_bytes
-    return (
-        *identity(analysis, case),
-        units.count(record.launches or 0),
-        "" if executed is None else units.millions(executed),
-        units.millions(record.flops),
-        units.factor(executed / record.flops) if executed is not None and record.flops else "",
-        "" if requested is None else units.megabytes(requested),
-        "" if least is None else units.megabytes(least),
-    )
+def _excess(case: Case) -> str:
+    executed, needed = case.record.executed_flops, case.record.flops
+    return units.factor(executed / needed) if executed is not None and needed else ""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from reports.noise.sampling_section import DRIFTED, marked
 from reports.noise.self_test import in_brief
 from reports.numbers import units
-from reports.output.blocks import Block, Facts, Section, Table, Text, numeric, without_blanks, worded
+from reports.numbers.groups import grouped
+from reports.output.blocks import Block, Facts, Section, Table, Text, without_blanks
+from reports.output.tables import Field, number, tabulated, word
 from reports.reading.load import Case, measured_at
 from reports.records.record import CaseRecord, Group
 from reports.records.self_test import SelfTest
@@ -27,12 +30,9 @@ def environment_section(analysis: Analysis, tests: Sequence[SelfTest], others: S
 
 def machines(analysis: Analysis, tests: Sequence[SelfTest] = ()) -> list[Facts]:
     """Return what each machine was, when and with which versions it measured, and how its self-tests ended."""
-    records: dict[str, list[CaseRecord]] = {}
-    for record in sorted(analysis.results.records, key=lambda record: Setting.of(record).rank()):
-        records.setdefault(settings.machine(Setting.of(record)), []).append(record)
-    cases: dict[str, list[Case]] = {}
-    for case in analysis.results.cases:
-        cases.setdefault(settings.machine(Setting.of(case.record)), []).append(case)
+    order = sorted(analysis.results.records, key=lambda record: Setting.of(record).rank())
+    records = grouped(order, lambda record: settings.machine(Setting.of(record)))
+    cases = grouped(analysis.results.cases, lambda case: settings.machine(Setting.of(case.record)))
     return [
         Facts(machine, _facts(analysis, group, cases.get(machine, []), tests)) for machine, group in records.items()
     ]
@@ -40,22 +40,18 @@ def machines(analysis: Analysis, tests: Sequence[SelfTest] = ()) -> list[Facts]:
 
 def public(analysis: Analysis) -> Table | None:
     """Return the measured layers of public models and the source of their sizes; None without any."""
-    columns = (
-        *worded("layer"),
-        *numeric("features", "hidden width of an expert", "experts", "per row"),
-        *worded("sizes from", "shrunk"),
-    )
-    rows = dict.fromkeys(
-        (
-            record.checkpoint,
-            *map(units.count, (record.features, record.hidden, record.experts, record.k)),
-            record.source,
-            record.shrunk,
-        )
-        for record in analysis.results.records
-        if record.source and record.head != "dense"
-    )
-    return without_blanks(Table("Layers of public models", columns, tuple(rows))) if rows else None
+    fields: list[Field[CaseRecord]] = [
+        word("layer", lambda record: record.checkpoint),
+        number("features", lambda record: units.count(record.features)),
+        number("hidden width of an expert", lambda record: units.count(record.hidden)),
+        number("experts", lambda record: units.count(record.experts)),
+        number("per row", lambda record: units.count(record.k)),
+        word("sizes from", lambda record: record.source),
+        word("shrunk", lambda record: record.shrunk),
+    ]
+    records = [record for record in analysis.results.records if record.source and record.head != "dense"]
+    table = tabulated("Layers of public models", fields, records)
+    return without_blanks(replace(table, rows=tuple(dict.fromkeys(table.rows)))) if records else None
 
 
 def _facts(
@@ -74,7 +70,7 @@ def _facts(
         "GPU temperature, °C": units.span(record.gpu_temperature_c for record in records),
         "driver": _joined(record.driver for record in records),
         "versions": _joined(versions),
-        "commit": _joined(_commit(record) for record in records),
+        "commit": _joined(units.commit(record.commit, bool(record.dirty)) for record in records),
         "measured": " to ".join(dict.fromkeys(units.moment(time) for time in (times[0], times[-1]))),
         "clocks": _joined(record.clock for record in records),
         "samples": _samples(cases),
@@ -85,11 +81,6 @@ def _facts(
         "self-test": "; ".join(in_brief(test) for test in tests if _is_of(test, records[0])),
     }
     return [(name, value) for name, value in facts.items() if value]
-
-
-def _commit(record: CaseRecord) -> str:
-    state = {True: " with uncommitted changes", False: "", None: ""}[record.dirty]
-    return f"{record.commit[:12]}{state}" if record.commit else ""
 
 
 def _samples(cases: Sequence[Case]) -> str:

@@ -1,10 +1,11 @@
-"""The top and the foot of a report: its title, a sentence on what it rests on, and its footnotes."""
+"""The top and the foot of a report: its title, a sentence on what it rests on, how to make it again, and footnotes."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from reports.numbers import units
+from reports.output.blocks import Commands, Section
 from reports.profile import profile_section as profiles
 from reports.reading.inputs import Inputs
 from reports.reading.load import measured_at
@@ -14,27 +15,20 @@ from reports.training import studies
 from reports.training.training_section import Recipe
 
 
-class Title(NamedTuple):
-    """A name for a browser's tab, and the heading."""
-
-    name: str
-    heading: str
-
-
-def title(inputs: Inputs) -> Title:
-    """Return the title after the first kind of file that the report has."""
+def title(inputs: Inputs) -> tuple[str, str]:
+    """Return the name for a browser's tab, and the heading, after the first kind of file that the report has."""
     if inputs.results.records:
         heading = "How much of a Mixture-of-Experts layer’s saving is realised"
-        return Title("how much of the saving is realised", heading)
+        return "how much of the saving is realised", heading
     if inputs.studies:
-        return Title("what the heads learn", "What Mixture-of-Experts heads learn, and how they route")
+        return "what the heads learn", "What Mixture-of-Experts heads learn, and how they route"
     if inputs.profiles:
-        return Title("where the time goes", "Where the time of a Mixture-of-Experts layer goes")
+        return "where the time goes", "Where the time of a Mixture-of-Experts layer goes"
     if inputs.targets:
-        return Title("targets of the kernels", "Our kernels beside their peers")
+        return "targets of the kernels", "Our kernels beside their peers"
     if inputs.self_tests:
-        return Title("what the verdicts are worth", "What the verdicts of a machine are worth")
-    return Title("the paper beside us", "Mixture-of-Experts heads: the paper beside us")
+        return "what the verdicts are worth", "What the verdicts of a machine are worth"
+    return "the paper beside us", "Mixture-of-Experts heads: the paper beside us"
 
 
 def lede(analysis: Analysis, inputs: Inputs, recipes: list[Recipe]) -> str:
@@ -49,6 +43,11 @@ def lede(analysis: Analysis, inputs: Inputs, recipes: list[Recipe]) -> str:
     if inputs.self_tests:
         sentences.append(f"{units.plural(len(inputs.self_tests), 'self-test')}.")
     return " ".join(filter(None, sentences)) or "Nothing was measured or trained yet."
+
+
+def remake_section(commands: Sequence[str]) -> Section:
+    """Return the last section: what to run to make the report again."""
+    return Section("remake", "Remake", [Commands(commands)], heading="Make it again")
 
 
 def footnotes(inputs: Inputs) -> list[str]:

@@ -27,15 +27,14 @@ from reports.output.blocks import (
     Section,
     Table,
     choosing,
-    numeric,
     without_blanks,
-    worded,
 )
 from reports.output.canvas import INK
 from reports.output.styles import COLOURS
+from reports.output.tables import Field, number, tabulated, word
 from reports.reading.load import Case
 from reports.speed.analysis import MAP_SUITE, Analysis, Head, Setting, labels
-from reports.speed.settings import CASE, INTEREST, caption, identity, panel
+from reports.speed.settings import INTEREST, caption, identity, panel
 
 SHOWN = 13_000
 """A page draws at most so many samples of all cases together."""
@@ -148,13 +147,6 @@ def _microseconds(value: float) -> str:
     return f"{float(f'{value * 1e6:.{DIGITS}g}'):g}"
 
 
-_COLUMNS = (
-    *CASE,
-    *numeric("n", "blocks", "least", "5 %", "median", "95 %", "most", "quartile variation", "between blocks"),
-    *worded("ended by"),
-)
-
-
 def _table(analysis: Analysis, setting: Setting, cases: Sequence[Case], whole: bool) -> Table:
     """Return how the samples of a setting scatter, for all cases or for the noisiest."""
     shown, some = cases, ""
@@ -162,23 +154,20 @@ def _table(analysis: Analysis, setting: Setting, cases: Sequence[Case], whole: b
         noisiest = sorted(cases, key=lambda case: -quartile_variation(case.samples))[:NOISIEST]
         shown = [case for case in cases if case in noisiest]
         some = f"; the {NOISIEST} noisiest of {units.count(len(cases))} cases"
-    rows = tuple(_row(analysis, case) for case in shown)
-    return without_blanks(Table(f"{caption(setting)}{some}", _COLUMNS, rows))
-
-
-def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
-    samples, median = case.samples, analysis.latencies[case]
-    fifth, last = np.quantile(samples, [0.05, 0.95])
-    between = between_blocks(samples, case.blocks)
-    return (
-        *identity(analysis, case),
-        units.count(samples.size),
-        units.count(median.blocks),
-        *map(units.seconds, (float(samples.min()), float(fifth), median.value, float(last), float(samples.max()))),
-        units.percent(quartile_variation(samples)),
-        "" if between is None else units.percent(between),
-        case.record.stopped_by,
-    )
+    fields: list[Field[Case]] = [
+        *identity(analysis, lambda case: case),
+        number("n", lambda case: units.count(case.samples.size)),
+        number("blocks", lambda case: units.count(analysis.latencies[case].blocks)),
+        number("least", lambda case: units.seconds(float(case.samples.min()))),
+        number("5 %", lambda case: units.seconds(float(np.quantile(case.samples, 0.05)))),
+        number("median", lambda case: units.seconds(analysis.latencies[case].value)),
+        number("95 %", lambda case: units.seconds(float(np.quantile(case.samples, 0.95)))),
+        number("most", lambda case: units.seconds(float(case.samples.max()))),
+        number("quartile variation", lambda case: units.percent(quartile_variation(case.samples))),
+        number("between blocks", lambda case: units.known(between_blocks(case.samples, case.blocks), units.percent)),
+        word("ended by", lambda case: case.record.stopped_by),
+    ]
+    return without_blanks(tabulated(f"{caption(setting)}{some}", fields, shown))
 
 
 def _chart(analysis: Analysis, cases: Sequence[Case], most: int) -> Chart:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from reports.numbers import units
-from reports.output.blocks import Details, PageOnly, Section, Table, Text, numeric, without_blanks, worded
+from reports.numbers.groups import grouped
+from reports.output.blocks import Details, PageOnly, Section, Table, Text, without_blanks
+from reports.output.tables import Field, number, word
 from reports.reading.load import Case
 from reports.records.record import Group
 from reports.speed.analysis import Analysis
@@ -50,32 +52,42 @@ def sampling_section(analysis: Analysis) -> Section | None:
 
 def drift(analysis: Analysis) -> list[Table]:
     """Return, for each setting, how steady the anchor was in each group; settings may share a group."""
-    columns = (
-        *numeric(
-            "rows",
-            "heads and forms",
-            "blocks",
-            "anchor, median",
-            "least",
-            "most",
-            f"blocks beyond {100 * DRIFTED:g} %",
-            "throttled blocks",
-        ),
-        *worded("marked blocks"),
-        *numeric("clock, MHz", "power, W"),
-        *worded("ended by"),
-        *numeric("overhead"),
-    )
+    fields: list[Field[tuple[Group, Sequence[Case]]]] = [
+        number("rows", lambda item: units.count(item[1][0].record.rows)),
+        number("heads and forms", lambda item: units.count(len(item[1]))),
+        number("blocks", lambda item: units.count(len(item[0].anchor))),
+        number("anchor, median", lambda item: units.seconds(float(np.median(item[0].anchor or [0.0])))),
+        number("least", lambda item: units.seconds(min(item[0].anchor, default=0.0))),
+        number("most", lambda item: units.seconds(max(item[0].anchor, default=0.0))),
+        number(f"blocks beyond {100 * DRIFTED:g} %", lambda item: units.count(len(marked(item[0])))),
+        number("throttled blocks", _throttled),
+        word("marked blocks", lambda item: listed(item[0])),
+        number("clock, MHz", lambda item: units.span(item[0].clock_mhz)),
+        number("power, W", lambda item: units.span(item[0].power_w)),
+        word("ended by", lambda item: _ends(item[1])),
+        number("overhead", lambda item: _overhead(item[0])),
+    ]
     groups = {group.group_id: group for group in analysis.results.groups}
-    rows = {}
+    items = {}
     for setting in analysis.settings:
-        members: dict[str, list[Case]] = {}
-        for case in analysis.cases(setting):
-            if case.record.group_id in groups:
-                members.setdefault(case.record.group_id, []).append(case)
+        cases = [case for case in analysis.cases(setting) if case.record.group_id in groups]
+        members = grouped(cases, lambda case: case.record.group_id)
         order = sorted(members.items(), key=lambda member: member[1][0].record.rows)
-        rows[setting] = [_row(groups[name], cases) for name, cases in order]
-    return [without_blanks(table) for table in tables(columns, rows)]
+        items[setting] = [(groups[name], same) for name, same in order]
+    return [without_blanks(table) for table in tables(fields, items)]
+
+
+def _throttled(item: tuple[Group, Sequence[Case]]) -> str:
+    group, cases = item
+    return units.count(len(group.throttled)) if cases[0].record.device == "cuda" else ""
+
+
+def _ends(cases: Sequence[Case]) -> str:
+    return units.listing(sorted({case.record.stopped_by for case in cases} - {""}) or [""])
+
+
+def _overhead(group: Group) -> str:
+    return units.signed_percent(1 - (group.sampling + group.cold_start) / group.wall) if group.wall else ""
 
 
 def sentences(analysis: Analysis) -> list[str]:
@@ -94,23 +106,3 @@ def sentences(analysis: Analysis) -> list[str]:
         f"{100 * DRIFTED:g} % off its group's median, and in {units.count(throttled)} a GPU lowered its clock; "
         "their samples are kept.",
     ]
-
-
-def _row(group: Group, cases: Sequence[Case]) -> tuple[str, ...]:
-    anchor = group.anchor or [0.0]
-    overhead = 1 - (group.sampling + group.cold_start) / group.wall if group.wall else None
-    return (
-        units.count(cases[0].record.rows),
-        units.count(len(cases)),
-        units.count(len(group.anchor)),
-        units.seconds(float(np.median(anchor))),
-        units.seconds(min(anchor)),
-        units.seconds(max(anchor)),
-        units.count(len(marked(group))),
-        units.count(len(group.throttled)) if cases[0].record.device == "cuda" else "",
-        listed(group),
-        units.span(group.clock_mhz),
-        units.span(group.power_w),
-        units.listing(sorted({case.record.stopped_by for case in cases} - {""}) or [""]),
-        "" if overhead is None else units.signed_percent(overhead),
-    )

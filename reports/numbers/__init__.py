@@ -1,1 +1,1 @@
-"""Units and statistics."""
+"""Units, statistics, and groups."""

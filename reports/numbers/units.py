@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from math import floor, log10
+from typing import TypeVar
 
 from reports.numbers.seeds import Spread
 from reports.numbers.stats import CONFIDENCE, Estimate
@@ -15,6 +16,7 @@ INTERVAL = f"{100 * CONFIDENCE:g} % interval"
 """Of a median or a ratio of medians, as texts call it."""
 LEAST, MOST = 1e-6, 1e15
 """Between these, numbers are written without a power of ten."""
+_Value = TypeVar("_Value")
 _UNITS = (("s", 10**12), ("ms", 10**9), ("µs", 10**6))  # in picoseconds
 
 
@@ -29,20 +31,22 @@ def rate(value: float) -> str:
 
 
 def factor(value: float) -> str:
-    """Return a ratio such as 1.92x: two decimals or three digits, whichever is shorter, and at least two digits."""
-    return f"{_digits(value)}{TIMES}"
+    """Return a ratio with its sign, such as 1.92x."""
+    return f"{ratio(value)}{TIMES}"
 
 
 def ratio(value: float) -> str:
-    """Return a ratio as `factor` does, without its sign, for a column of them."""
-    return _digits(value)
+    """Return a ratio: two decimals or three digits, whichever is shorter, and at least two digits."""
+    if value < 0.1:
+        return _rounded(value, 2)
+    return f"{value:.2f}" if value < 9.995 else _rounded(value, 3)
 
 
-def factor_interval(ratio: Estimate) -> str:
+def factor_interval(estimate: Estimate) -> str:
     """Return the interval of a ratio, such as 1.85 to 2.00, or why there is none."""
-    if ratio.low is None or ratio.high is None:
-        return f"no interval from {plural(ratio.blocks, 'block')}"
-    return f"{_digits(ratio.low)} to {_digits(ratio.high)}"
+    if estimate.low is None or estimate.high is None:
+        return f"no interval from {plural(estimate.blocks, 'block')}"
+    return f"{ratio(estimate.low)} to {ratio(estimate.high)}"
 
 
 def seconds(value: float) -> str:
@@ -58,14 +62,9 @@ def microseconds(value: float) -> str:
     return _rounded(value * 1e6, 3)
 
 
-def signed_seconds(value: float) -> str:
-    """Return a duration that may be below zero, to three digits."""
-    return f"{MINUS if value < 0 else ''}{seconds(abs(value))}"
-
-
 def signed_picoseconds(value: int) -> str:
-    """Return whole picoseconds as `signed_seconds` writes them."""
-    return signed_seconds(value * 1e-12)
+    """Return whole picoseconds, which may be below zero, as a duration to three digits."""
+    return f"{MINUS if value < 0 else ''}{seconds(abs(value * 1e-12))}"
 
 
 def seconds_adding_up(total: int, shares: Sequence[int], like: int | None = None) -> tuple[str, list[str], str]:
@@ -191,6 +190,16 @@ def moment(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M} UTC"
 
 
+def commit(name: str, dirty: bool) -> str:
+    """Return the first letters of a commit's name, and that there were uncommitted changes; "" for no commit."""
+    return f"{name[:12]}{' with uncommitted changes' if name and dirty else ''}"
+
+
+def known(value: _Value | None, text: Callable[[_Value], str]) -> str:
+    """Return the `text` of a value, or "" for None."""
+    return "" if value is None else text(value)
+
+
 def plural(number: int, noun: str, nouns: str = "") -> str:
     """Return a number with its noun."""
     return f"{count(number)} {noun if number == 1 else nouns or noun + 's'}"
@@ -211,8 +220,9 @@ def listing(items: Collection[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _with_power(value: float, digits: int) -> str:
-    return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+def row_counts(counts: Sequence[int]) -> str:
+    """Return numbers of rows as in a sentence: 1, 32 and 256 rows."""
+    return f"{listing([count(rows) for rows in counts])} {'row' if list(counts) == [1] else 'rows'}"
 
 
 def some(items: Sequence[str], most: int) -> str:
@@ -221,15 +231,13 @@ def some(items: Sequence[str], most: int) -> str:
     return listing([*items[:most], *more])
 
 
+def _with_power(value: float, digits: int) -> str:
+    return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+
+
 def _places(value: int, decimals: int) -> str:
     """Return a whole number of units in the last of `decimals` places."""
     return f"{value / 10**decimals:,.{decimals}f}".replace("-", MINUS)
-
-
-def _digits(value: float) -> str:
-    if value < 0.1:
-        return _rounded(value, 2)
-    return f"{value:.2f}" if value < 9.995 else _rounded(value, 3)
 
 
 def _rounded(value: float, digits: int) -> str:

@@ -45,7 +45,11 @@ def export(pictures: Mapping[str, Picture], out: Path) -> Iterator[Path]:
     for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
         old.unlink()
     for name, picture in pictures.items():
-        yield _export(picture, folder / f"{name}.svg")
+        path = folder / f"{name}.svg"
+        svg = vl_convert.vegalite_to_svg(json.dumps(specification(picture)), vl_version=VEGA_LITE)
+        write(path, svg)
+        write_bytes(path.with_suffix(".png"), vl_convert.svg_to_png(svg, scale=SCALE))
+        yield path
 
 
 def pictures(sections: Sequence[Section]) -> dict[str, Picture]:
@@ -96,26 +100,12 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower())[:40].strip("-")
 
 
-def _export(picture: Picture, path: Path) -> Path:
-    svg = vl_convert.vegalite_to_svg(json.dumps(specification(picture)), vl_version=VEGA_LITE)
-    write(path, svg)
-    write_bytes(path.with_suffix(".png"), vl_convert.svg_to_png(svg, scale=SCALE))
-    return path
-
-
-def _add_legends(spec: Any) -> None:
+def _add_legends(spec: dict[str, Any]) -> None:
     """Give every mark of compared names a legend; on a page one legend serves all charts."""
-    if isinstance(spec, list):
-        for item in spec:
-            _add_legends(item)
-    elif isinstance(spec, dict) and _mark(spec) != "text":
+    if spec.get("mark", {}).get("type") != "text":
         for channel in ("color", "fill", "shape", "strokeDash"):
-            encoding = spec.get("encoding", {}).get(channel)
-            if isinstance(encoding, dict) and "field" in encoding and encoding.get("legend", "") is None:
+            encoding = spec.get("encoding", {}).get(channel, {})
+            if "field" in encoding and encoding.get("legend", "") is None:
                 encoding["legend"] = {"title": None, "orient": "top", "columns": LEGEND_COLUMNS}
-        _add_legends(spec.get("layer", []))
-
-
-def _mark(spec: dict[str, Any]) -> Any:
-    mark = spec.get("mark")
-    return mark.get("type") if isinstance(mark, dict) else mark
+    for layer in spec.get("layer", []):
+        _add_legends(layer)

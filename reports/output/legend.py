@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from reports.output.blocks import Key, Legend
 from reports.output.styles import Style
 
 
-def of_styles(styles: Iterable[Style], references: Mapping[str, str] | None = None, label: str = "Forms") -> Legend:
+def of_styles(
+    styles: Iterable[Style], references: Mapping[str, Sequence[int]] | None = None, label: str = "Forms"
+) -> Legend:
     """Return the legend of forms, heads or policies, and of reference lines: their words and dashes."""
-    lines = [line(words, width=1.5, dash=dash) for words, dash in (references or {}).items()]
+    lines = [line(words, width=1.5, dash=" ".join(map(str, dash))) for words, dash in (references or {}).items()]
     return Legend(label, [*map(styled, styles), *lines])
 
 

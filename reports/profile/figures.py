@@ -5,7 +5,7 @@ A stage has one colour, one letter and one place in the bar, the same in every c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from reports.numbers import units
 from reports.output import canvas
 from reports.output.canvas import INK
 from reports.output.styles import COLOURS, GREY
-from reports.records.profile import Stage
+from reports.records.profile import Profile, Stage
 
 BAR = 30  # pixels for each
 LEAST_LETTERED = 0.04
@@ -45,19 +45,10 @@ STAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One form's profiled call, in seconds, and the share of each stage."""
-
-    form: str
-    seconds: float
-    shares: Mapping[Stage, float]
-
-
-def share_chart(bars: Sequence[Bar]) -> alt.LayerChart:
+def share_chart(profiles: Sequence[Profile]) -> alt.LayerChart:
     """Draw the shares of stages, one bar for each form from the top down, with its profiled time behind it."""
-    pieces = [piece for bar in bars for piece in _pieces(bar)]
-    order = [bar.form for bar in bars]
+    pieces = [piece for profile in profiles for piece in _pieces(profile)]
+    order = [profile.label for profile in profiles]
     scale = alt.Scale(domain=[0, REACH], nice=False)
     axis = alt.Axis(title="share of the profiled call", format="~%", values=[0, 0.25, 0.5, 0.75, 1])
     x = alt.X("start:Q", scale=scale, axis=axis)
@@ -65,35 +56,29 @@ def share_chart(bars: Sequence[Bar]) -> alt.LayerChart:
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("form", "stage", "share", "time")]
     base = alt.Chart(canvas.rounded(pieces))
     letters = base.transform_filter(alt.datum.part >= LEAST_LETTERED)
-    times = alt.Chart(canvas.data([{"form": bar.form, "end": 1, "call": units.seconds(bar.seconds)} for bar in bars]))
+    calls = [{"form": profile.label, "end": 1, "call": units.seconds(profile.seconds)} for profile in profiles]
+    times = alt.Chart(canvas.data(calls))
     return canvas.finished(
         base.mark_bar(stroke=INK, strokeWidth=0.5).encode(
-            x=x,
-            x2="end:Q",
-            y=y,
-            color=alt.Color("colour:N", scale=None),
-            tooltip=tooltip,
+            x=x, x2="end:Q", y=y, color=alt.Color("colour:N", scale=None), tooltip=tooltip
         ),
         letters.mark_text(fontWeight="bold").encode(
-            x=alt.X("middle:Q", scale=scale),
-            y=y,
-            text="letter:N",
-            color=alt.Color("ink:N", scale=None),
+            x=alt.X("middle:Q", scale=scale), y=y, text="letter:N", color=alt.Color("ink:N", scale=None)
         ),
         times.mark_text(color=INK, align="left", dx=5).encode(x=alt.X("end:Q", scale=scale), y=y, text="call:N"),
-        height=BAR * len(bars) + 10,
+        height=BAR * len(profiles) + 10,
     )
 
 
-def _pieces(bar: Bar) -> list[dict[str, Any]]:
+def _pieces(profile: Profile) -> list[dict[str, Any]]:
     """Return the stages that take time, from `start` to `end` as shares of the call."""
     pieces, start = [], 0.0
     for stage in STAGES:
-        share = bar.shares.get(stage.name, 0.0)
+        share = profile.share(stage.name)
         if share:
             pieces.append(
                 {
-                    "form": bar.form,
+                    "form": profile.label,
                     "stage": stage.name,
                     "letter": stage.letter,
                     "colour": stage.colour,
@@ -103,7 +88,7 @@ def _pieces(bar: Bar) -> list[dict[str, Any]]:
                     "middle": start + share / 2,
                     "end": start + share,
                     "share": units.percent(share),
-                    "time": units.seconds(share * bar.seconds),
+                    "time": units.seconds(share * profile.seconds),
                 }
             )
         start += share

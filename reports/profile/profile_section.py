@@ -6,27 +6,18 @@ A profiled call is slower than a timed one: shares say where its time goes, but 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from reports.numbers import units
+from reports.numbers.groups import grouped
 from reports.output import canvas, legend
-from reports.output.blocks import (
-    Chart,
-    Column,
-    Facts,
-    Grid,
-    Legend,
-    Panel,
-    Section,
-    Table,
-    Text,
-    numeric,
-    without_blanks,
-    worded,
-)
-from reports.profile.figures import STAGES, Bar, share_chart
+from reports.output.blocks import Chart, Facts, Grid, Legend, Panel, Section, Table, Text, without_blanks
+from reports.output.tables import Field, number, tabulated, word
+from reports.profile.figures import STAGES, share_chart
 from reports.reading.validated import moment
-from reports.records.profile import Profile, ProfileFile
+from reports.records.profile import Operator, Profile, ProfileFile, Stage
 
+_Item = TypeVar("_Item")
 LONGEST = 5
 NAME_WIDTH = 80
 """A kernel's C++ name may have a thousand letters."""
@@ -67,34 +58,23 @@ def _panel(file: ProfileFile) -> Panel:
     return Panel(
         file.title,
         file.device,
-        [
-            Grid(charts, wide=True),
-            *(without_blanks(table) for table in tables if table.rows),
-            *map(Text, _notes(file)),
-        ],
+        [Grid(charts, wide=True), *(without_blanks(table) for table in tables if table.rows), *map(Text, _notes(file))],
     )
 
 
 def _by_rows(file: ProfileFile) -> Mapping[int, list[Profile]]:
-    by_rows: dict[int, list[Profile]] = {}
-    for profile in file.profiles:
-        by_rows.setdefault(profile.rows, []).append(profile)
-    return dict(sorted(by_rows.items()))
+    return dict(sorted(grouped(file.profiles, lambda profile: profile.rows).items()))
 
 
 def _chart(rows: int, profiles: Sequence[Profile]) -> Chart:
-    bars = [
-        Bar(profile.label, profile.seconds, {stage.name: profile.share(stage.name) for stage in STAGES})
-        for profile in profiles
-    ]
-    largest = [max(bar.shares.items(), key=lambda item: item[1]) for bar in bars]
-    spent = [
-        f"{bar.form} {units.percent(share)} {'outside all stages' if stage == 'other' else f'in {stage}'}"
-        for bar, (stage, share) in zip(bars, largest, strict=True)
-    ]
+    spent = []
+    for profile in profiles:
+        stage = max((stage.name for stage in STAGES), key=profile.share)
+        place = "outside all stages" if stage == "other" else f"in {stage}"
+        spent.append(f"{profile.label} {units.percent(profile.share(stage))} {place}")
     heading = units.plural(rows, "row")
     message = f"{heading}: of its profiled call, each form spends most in one place: {units.listing(spent)}."
-    return Chart(heading, canvas.spec(share_chart(bars)), message, subject="Profile")
+    return Chart(heading, canvas.spec(share_chart(profiles)), message, subject="Profile")
 
 
 def _sentence(file: ProfileFile, rows: int, profiles: Sequence[Profile]) -> str:
@@ -117,74 +97,63 @@ def _range(profiles: Sequence[Profile], share: Callable[[Profile], float]) -> st
 
 def _stages(file: ProfileFile) -> Table:
     """Return the share of each stage in a call."""
-    columns = (*_HEAD, *numeric("call, profiled"), *(Column(stage.name) for stage in STAGES), *worded("told by"))
-    rows = tuple(
-        (
-            *_names(profile),
-            units.seconds(profile.seconds),
-            *(units.percent(share) if (share := profile.share(stage.name)) else "" for stage in STAGES),
-            profile.told_by,
-        )
-        for profile in file.profiles
-    )
-    return Table("Share of a profiled call by stage", columns, rows)
+
+    def share(stage: Stage) -> Field[Profile]:
+        return number(stage, lambda profile: units.percent(profile.share(stage)) if profile.share(stage) else "")
+
+    fields: list[Field[Profile]] = [
+        *_names(lambda profile: profile),
+        number("call, profiled", lambda profile: units.seconds(profile.seconds)),
+        *(share(stage.name) for stage in STAGES),
+        word("told by", lambda profile: profile.told_by),
+    ]
+    return tabulated("Share of a profiled call by stage", fields, file.profiles)
 
 
 def _busy(file: ProfileFile) -> Table:
     """Return how long something runs, how often it is started, and the host against the device."""
     cuda = file.runs_on == "cuda"
-    columns = (
-        *_HEAD,
-        *numeric(
-            "calls",
-            "kernels and copies" if cuda else "operators or nodes",
-            "GPU busy" if cuda else "in operators",
-            "share",
-            "GPU idle" if cuda else "between operators",
-            "host until the last launch returns",
-            "of it while the GPU is busy",
-        ),
-    )
-    rows = tuple(
-        (
-            *_names(profile),
-            units.count(profile.calls),
-            _mean(profile.launches),
-            units.seconds(profile.busy),
-            units.percent(profile.busy / profile.seconds),
-            units.seconds(profile.gap),
-            units.seconds(profile.host) if cuda else "",
-            units.seconds(profile.overlap) if cuda else "",
-        )
-        for profile in file.profiles
-    )
+    fields: list[Field[Profile]] = [
+        *_names(lambda profile: profile),
+        number("calls", lambda profile: units.count(profile.calls)),
+        number("kernels and copies" if cuda else "operators or nodes", lambda profile: _mean(profile.launches)),
+        number("GPU busy" if cuda else "in operators", lambda profile: units.seconds(profile.busy)),
+        number("share", lambda profile: units.percent(profile.busy / profile.seconds)),
+        number("GPU idle" if cuda else "between operators", lambda profile: units.seconds(profile.gap)),
+    ]
+    if cuda:
+        fields.append(number("host until the last launch returns", lambda profile: units.seconds(profile.host)))
+        fields.append(number("of it while the GPU is busy", lambda profile: units.seconds(profile.overlap)))
     caption = "Host against device, per profiled call" if cuda else "Operators against Python, per profiled call"
-    return Table(f"{caption}; {file.device}", columns, rows)
+    return tabulated(f"{caption}; {file.device}", fields, file.profiles)
 
 
 def _longest(file: ProfileFile) -> Table:
     """Return the longest operators, kernels or nodes of each form."""
-    columns = (*_HEAD, *worded("operator, kernel or node", "where"), *numeric("time per call", "share", "times"))
-    rows = []
-    for profile in file.profiles:
-        longest = sorted((*profile.operators, *profile.nodes), key=lambda work: -work.seconds)[:LONGEST]
-        for work in longest:
-            name = work.name if len(work.name) <= NAME_WIDTH else f"{work.name[: NAME_WIDTH - 1]}…"
-            share = units.percent(work.seconds / profile.seconds)
-            times = (units.seconds(work.seconds), share, _mean(work.count))
-            rows.append((*_names(profile), name, work.where, *times))
-    return Table(f"The {LONGEST} longest operators, kernels or nodes of each form", columns, tuple(rows))
+    fields: list[Field[tuple[Profile, Operator]]] = [
+        *_names(lambda item: item[0]),
+        word("operator, kernel or node", lambda item: _shortened(item[1].name)),
+        word("where", lambda item: item[1].where),
+        number("time per call", lambda item: units.seconds(item[1].seconds)),
+        number("share", lambda item: units.percent(item[1].seconds / item[0].seconds)),
+        number("times", lambda item: _mean(item[1].count)),
+    ]
+    items = [
+        (profile, work)
+        for profile in file.profiles
+        for work in sorted((*profile.operators, *profile.nodes), key=lambda work: -work.seconds)[:LONGEST]
+    ]
+    return tabulated(f"The {LONGEST} longest operators, kernels or nodes of each form", fields, items)
 
 
 def _traces(file: ProfileFile) -> Table:
     """Return the traces that lie beside the file."""
-    rows = tuple((*_names(profile), trace) for profile in file.profiles for trace in profile.traces)
-    return Table(
-        "Traces, for `moegap traces` and ui.perfetto.dev", (*_HEAD, Column("beside profile.json", False)), rows
-    )
-
-
-_HEAD = (*worded("form"), *numeric("rows"))
+    fields: list[Field[tuple[Profile, str]]] = [
+        *_names(lambda item: item[0]),
+        word("beside profile.json", lambda item: item[1]),
+    ]
+    items = [(profile, trace) for profile in file.profiles for trace in profile.traces]
+    return tabulated("Traces, for `moegap traces` and ui.perfetto.dev", fields, items)
 
 
 def _mean(number: float) -> str:
@@ -192,8 +161,16 @@ def _mean(number: float) -> str:
     return f"{number:,.0f}" if number == round(number) else f"{number:,.1f}"
 
 
-def _names(profile: Profile) -> tuple[str, str]:
-    return profile.label, units.count(profile.rows)
+def _names(profile: Callable[[_Item], Profile]) -> list[Field[_Item]]:
+    """Return the fields that say which `profile` an item is about."""
+    return [
+        word("form", lambda item: profile(item).label),
+        number("rows", lambda item: units.count(profile(item).rows)),
+    ]
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
 
 
 def _notes(file: ProfileFile) -> Iterator[str]:
@@ -208,12 +185,8 @@ def _notes(file: ProfileFile) -> Iterator[str]:
             f"An engine's own profile, as of {units.listing(engines)}, costs microseconds per node: a short call reads "
             "several times longer than it takes, and much of its gap is the engine writing its profile."
         )
-    left_out: dict[tuple[str, str], list[int]] = {}
-    for item in file.left_out:
-        left_out.setdefault((item.label, item.reason), []).append(item.rows)
-    for (label, reason), rows in left_out.items():
-        sizes = units.listing([units.count(size) for size in rows])
-        yield f"{label} at {sizes} {'row' if rows == [1] else 'rows'} was left out: {reason}"
+    for (label, reason), items in grouped(file.left_out, lambda item: (item.label, item.reason)).items():
+        yield f"{label} at {units.row_counts([item.rows for item in items])} was left out: {reason}"
 
 
 def _facts(file: ProfileFile) -> list[tuple[str, str]]:
@@ -223,9 +196,7 @@ def _facts(file: ProfileFile) -> list[tuple[str, str]]:
         "threads": " ".join(file.environment.get(name, "") for name in ("threads", "thread_wait")).lower().strip(),
         "driver": file.environment.get("driver", ""),
         "versions": ", ".join(f"{name}\u00a0{version}" for name, version in sorted(file.versions.items())),
-        "commit": file.environment.get("commit", "")[:12],
+        "commit": units.commit(file.environment.get("commit", ""), file.environment.get("dirty") == "True"),
         "profiled": units.moment(moment(taken)) if (taken := file.environment.get("measured_at")) else "",
     }
-    if file.environment.get("dirty") == "True" and facts["commit"]:
-        facts["commit"] += " with uncommitted changes"
     return [(name, value) for name, value in facts.items() if value]

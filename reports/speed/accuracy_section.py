@@ -6,37 +6,33 @@ from collections.abc import Sequence
 
 from reports.numbers import units
 from reports.output import canvas, legend
-from reports.output.blocks import Block, Chart, PageOnly, Panel, Section, Text
+from reports.output.blocks import Block, Chart, PageOnly, Section, Text
 from reports.reading.load import Case
 from reports.speed import figures
 from reports.speed.analysis import Analysis, Head
 from reports.speed.settings import nearest_batch, panels
 
 
-def accuracy_section(analysis: Analysis) -> Section | None:
-    """Return test accuracy against latency, or that no trained head was measured; None without records."""
-    if not analysis.results.records:
-        return None
-    blocks: list[Block] = [Text("No trained head was measured, so there is no accuracy to show.", "note")]
-    reading = ""
-    if shown := accuracy_panels(analysis):
-        blocks = [legend.of_styles(analysis.styles), *shown]
-        reading = (
-            "up is more accurate, left is faster; the forms of one head stand at one height, and its fastest form "
-            "carries its name."
-        )
-    return Section("accuracy", "Accuracy", [PageOnly(blocks)], heading="Accuracy against latency", reading=reading)
+def accuracy_section(analysis: Analysis) -> Section:
+    """Return test accuracy against latency at the batch nearest to 256, in a panel for each setting with trained heads.
 
-
-def accuracy_panels(analysis: Analysis) -> list[Panel]:
-    """Return one panel for each setting with trained heads, at the batch nearest to 256."""
+    Without a trained head it says so.
+    """
     charts = {}
     for setting in analysis.usual:
         trained = [case for case in analysis.cases(setting) if case.record.test_accuracy is not None]
         if trained:
             batch = nearest_batch(trained)
             charts[setting] = [_chart(analysis, [case for case in trained if case.record.rows == batch], batch)]
-    return panels(charts)
+    blocks: list[Block] = [Text("No trained head was measured, so there is no accuracy to show.", "note")]
+    reading = ""
+    if charts:
+        blocks = [legend.of_styles(analysis.styles), *panels(charts)]
+        reading = (
+            "up is more accurate, left is faster; the forms of one head stand at one height, and its fastest form "
+            "carries its name."
+        )
+    return Section("accuracy", "Accuracy", [PageOnly(blocks)], heading="Accuracy against latency", reading=reading)
 
 
 def _chart(analysis: Analysis, cases: Sequence[Case], batch: int) -> Chart:

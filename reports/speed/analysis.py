@@ -8,13 +8,12 @@ the head come before others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from reports.numbers import stats, units
+from reports.numbers.groups import grouped
 from reports.numbers.stats import Estimate, Verdict
 from reports.output.styles import Style, styles
 from reports.reading.load import Case, Results
@@ -132,13 +131,13 @@ class Speedup:
     setting: Setting
     head: Head
     rows: int
-    against_best: tuple[Comparison, ...]  # each form against the fastest dense form
+    against_best: tuple[Comparison, ...]  # each form against the fastest dense form, the fastest first
     same_form: tuple[Comparison, ...]  # each form against the dense head in that form, if there is one
 
     @property
     def best(self) -> Comparison:
         """The fastest form against the fastest dense form."""
-        return min(self.against_best, key=lambda comparison: _median(comparison.case))
+        return self.against_best[0]
 
 
 @dataclass(frozen=True)
@@ -158,8 +157,7 @@ class Analysis:
 
     def cases(self, setting: Setting) -> list[Case]:
         """Return the measured heads of a setting with at least one row, by head and form, fewest rows first."""
-        heads = [case for case in _heads(self.results) if case.record.rows]
-        chosen = [case for case in heads if Setting.of(case.record) == setting]
+        chosen = [case for case in _heads(self.results) if case.record.rows and Setting.of(case.record) == setting]
         return sorted(chosen, key=lambda case: (KINDS.index(case.record.head), case.record.form, case.record.rows))
 
     @property
@@ -210,12 +208,13 @@ class Analysis:
 
 def analyse(results: Results) -> Analysis:
     """Return every median and every comparison that the results allow."""
+    latencies = {case: stats.median(case.samples, case.blocks) for case in results.cases}
     floors = {case: lowest for case in results.cases if (lowest := floor(case.record, results.ceilings))}
     return Analysis(
         results=results,
-        latencies={case: stats.median(case.samples, case.blocks) for case in results.cases},
+        latencies=latencies,
         floors=floors,
-        speedups=tuple(_speedups(_heads(results), floors)),
+        speedups=tuple(_speedups(_heads(results), latencies, floors)),
         settings=tuple(sorted({Setting.of(case.record) for case in _heads(results)}, key=Setting.rank)),
         labels=labels(Head.of(record) for record in results.records),
     )
@@ -231,9 +230,7 @@ def labels(heads: Iterable[Head]) -> dict[Head, str]:
 
     The heads of public models have the names of their models.
     """
-    groups: dict[tuple[str, bool], list[Head]] = {}
-    for head in set(heads):
-        groups.setdefault((head.kind, head.public), []).append(head)
+    groups = grouped(set(heads), lambda head: (head.kind, head.public))
     names = {}
     for (kind, public), peers in groups.items():
         candidates = list(zip(*(_details(head, alone=(kind, not public) not in groups) for head in peers), strict=True))
@@ -252,32 +249,24 @@ def _details(head: Head, alone: bool) -> list[str]:
     return [*([""] if alone else []), head.shape, sizes, head.checkpoint, everything]
 
 
-def _speedups(cases: Iterable[Case], floors: Mapping[Case, Floor]) -> Iterable[Speedup]:
-    groups: dict[tuple[Setting, int], list[Case]] = {}
-    for case in cases:
-        if case.record.rows and case.record.flops:
-            groups.setdefault((Setting.of(case.record), case.record.rows), []).append(case)
-    for (setting, rows), group in groups.items():
+def _speedups(
+    cases: Iterable[Case], latencies: Mapping[Case, Estimate], floors: Mapping[Case, Floor]
+) -> Iterator[Speedup]:
+    counted = [case for case in cases if case.record.rows and case.record.flops]
+    for (setting, rows), group in grouped(counted, lambda case: (Setting.of(case.record), case.record.rows)).items():
+        heads = grouped(group, lambda case: Head.of(case.record))
         dense = [case for case in group if case.record.head == "dense"]
-        moe: dict[Head, list[Case]] = {}
-        for case in group:
-            if case.record.head != "dense":
-                moe.setdefault(Head.of(case.record), []).append(case)
-        for head, members in moe.items() if dense else ():
+        for head, members in heads.items() if dense else ():
+            if head.kind == "dense":
+                continue
             matching = rivals(head, members, dense)
-            forms, dense_forms = _fastest_by_form(members), _fastest_by_form(matching or dense)
-            best_dense = min(dense_forms.values(), key=_median)
-            yield Speedup(
-                setting=setting,
-                head=head,
-                rows=rows,
-                against_best=tuple(_compare(case, best_dense, floors, bool(matching)) for case in forms.values()),
-                same_form=tuple(
-                    _compare(case, dense_forms[form], floors, bool(matching))
-                    for form, case in forms.items()
-                    if form in dense_forms
-                ),
-            )
+            forms, dense_forms = (_fastest_by_form(side, latencies) for side in (members, matching or dense))
+            best_dense, *_ = dense_forms.values()
+            matched = bool(matching)
+            against_best = tuple(_compare(case, best_dense, floors, matched) for case in forms.values())
+            shared = [form for form in forms if form in dense_forms]
+            same_form = tuple(_compare(forms[form], dense_forms[form], floors, matched) for form in shared)
+            yield Speedup(setting, head, rows, against_best, same_form)
 
 
 def rivals(head: Head, cases: Sequence[Case], dense: Sequence[Case]) -> list[Case]:
@@ -286,23 +275,28 @@ def rivals(head: Head, cases: Sequence[Case], dense: Sequence[Case]) -> list[Cas
     return [rival for rival in matching if any(rival.interleaved_with(case) for case in cases)] or matching
 
 
+def ratio(base: Case, case: Case) -> Estimate:
+    """Return how many times faster `case` is than `base`, block by block if both were measured in the same blocks."""
+    return stats.ratio_of_medians(
+        base.samples, base.blocks, case.samples, case.blocks, interleaved=case.interleaved_with(base)
+    )
+
+
 def _matched(head: Head, dense: CaseRecord) -> bool:
     sizes = (head.features, head.classes, head.experts * head.hidden)
     same_backbone = dense.part == "head" or head.backbone == dense.backbone
     return sizes == (dense.features, dense.classes, dense.hidden) and same_backbone
 
 
-def _fastest_by_form(cases: Iterable[Case]) -> dict[str, Case]:
-    fastest: dict[str, Case] = {}
-    for case in sorted(cases, key=_median):
-        fastest.setdefault(case.record.form, case)
-    return fastest
+def _fastest_by_form(cases: Iterable[Case], latencies: Mapping[Case, Estimate]) -> dict[str, Case]:
+    """Return the fastest case of each form, the fastest form first."""
+    fastest_first = sorted(cases, key=lambda case: latencies[case].value)
+    forms = grouped(fastest_first, lambda case: case.record.form)
+    return {form: same_form[0] for form, same_form in forms.items()}
 
 
 def _compare(case: Case, base: Case, floors: Mapping[Case, Floor], matched: bool) -> Comparison:
-    realised = stats.ratio_of_medians(
-        base.samples, base.blocks, case.samples, case.blocks, interleaved=case.interleaved_with(base)
-    )
+    realised = ratio(base, case)
     least, least_moe = floors.get(base), floors.get(case)
     return Comparison(
         case=case,
@@ -313,7 +307,3 @@ def _compare(case: Case, base: Case, floors: Mapping[Case, Floor], matched: bool
         realised=realised,
         verdict=stats.verdict(realised),
     )
-
-
-def _median(case: Case) -> float:
-    return float(np.median(case.samples))

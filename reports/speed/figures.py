@@ -13,12 +13,13 @@ from reports.numbers.stats import Estimate
 from reports.output import canvas
 from reports.output.blocks import Datasets
 from reports.output.canvas import INK
-from reports.output.styles import Style
+from reports.output.styles import COLOURS, Style
 from reports.reading.load import Case
 from reports.records.record import CaseRecord
 from reports.speed.analysis import Comparison, Speedup
 
-THEORY, ATTAINABLE = [6, 4], [1, 3]  # dashes of the lines of theory and of floors
+THEORY, ATTAINABLE, DENSE, EVEN = [6, 4], [1, 3], [6, 4], [6, 4]
+"""Dashes of the lines of theory, of floors, of the fastest dense form and of an even split."""
 POINTS, REFERENCE = "points", "reference"
 """Names of the data of charts by rows."""
 
@@ -39,11 +40,7 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
         for point in map(_speedup_point, speedup.against_best)
     ]
     bests = [
-        {
-            "rows": speedup.rows,
-            "theoretical": speedup.best.theoretical,
-            "realised": speedup.best.realised.value,
-        }
+        {"rows": speedup.rows, "theoretical": speedup.best.theoretical, "realised": speedup.best.realised.value}
         for speedup in speedups
     ]
     x, dodged = _rows_axis(sizes), _rows_axis(sizes, field="x")
@@ -126,7 +123,7 @@ def skew_chart(
     reference = alt.Chart(canvas.data([{"value": dense}] if dense else []))
     bars = base.mark_rule(strokeWidth=1.5).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
     tooltip = [*_TOOLTIP_CASE, alt.Tooltip("spread:N", title="rows go to experts"), "median:N", "interval:N"]
-    line = reference.mark_rule(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(y=y)
+    line = reference.mark_rule(color=INK, strokeDash=DENSE, strokeWidth=1.5).encode(y=y)
     return canvas.finished(line, bars, *_lines(base, x, y, styles, tooltip))
 
 
@@ -137,14 +134,8 @@ def accuracy_chart(
 
     `cases` have one number of rows and a test accuracy each; `names` are their heads.
     """
-    points = [
-        {
-            **_latency_point(case, latencies[case]),
-            "head": names[case],
-            "accuracy": 100 * (case.record.test_accuracy or 0),
-        }
-        for case in cases
-    ]
+    heads = [{"head": names[case], "accuracy": 100 * (case.record.test_accuracy or 0)} for case in cases]
+    points = [_latency_point(case, latencies[case]) | head for case, head in zip(cases, heads, strict=True)]
     firsts: dict[str, dict[str, Any]] = {}
     for point in sorted(points, key=lambda point: point["value"]):
         firsts.setdefault(point["head"], point)
@@ -156,11 +147,15 @@ def accuracy_chart(
     base = alt.Chart(canvas.rounded(points))
     tooltip = ["head:N", *_TOOLTIP_CASE, "accuracy:Q", "median:N"]
     ranked = sorted(firsts.values(), key=lambda point: -point["accuracy"])
+    names_by_side = [
+        alt.Chart(canvas.data(ranked[side::2])).mark_text(color=INK, align="left", dx=6, dy=dy)
+        for side, dy in enumerate((-9, 14))  # neighbours above and below their points, in turn
+    ]
     return canvas.finished(
         base.mark_point(filled=True, size=90, opacity=1).encode(
             x=x, y=y, color=canvas.colour(styles, "form"), shape=canvas.symbol(styles, "form"), tooltip=tooltip
         ),
-        *(_names(ranked[side::2], dy).encode(x=x, y=y, text="head:N") for side, dy in enumerate((-9, 14))),
+        *(side.encode(x=x, y=y, text="head:N") for side in names_by_side),
     )
 
 
@@ -176,11 +171,11 @@ def routing_chart(record: CaseRecord) -> alt.LayerChart:
     labels = alt.Axis(title="expert", labelAngle=0, labelOverlap="greedy", ticks=False)
     x = alt.X("expert:O", axis=labels, scale=alt.Scale(paddingInner=0.25))
     y = alt.Y("share:Q", axis=alt.Axis(format="~%", title="share of assignments", tickCount=5))
-    bars = alt.Chart(canvas.data(shares)).mark_bar(color="#0072B2")
+    bars = alt.Chart(canvas.data(shares)).mark_bar(color=COLOURS[0])
     even = alt.Chart(canvas.data([{"share": 1 / len(shares)}]))
     return canvas.finished(
         bars.encode(x=x, y=y, tooltip=["expert:O", alt.Tooltip("share:Q", format=".1%"), "rows:Q"]),
-        even.mark_rule(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(y="share:Q"),
+        even.mark_rule(color=INK, strokeDash=EVEN, strokeWidth=1.5).encode(y="share:Q"),
     )
 
 
@@ -235,7 +230,7 @@ def _by_rows(styles: Sequence[Style], sizes: Sequence[int], y: alt.Y, shown: Seq
     x = _rows_axis(sizes)
     base, reference = canvas.named(POINTS), canvas.named(REFERENCE)
     band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
-    line = reference.mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5).encode(x=x, y=y)
+    line = reference.mark_line(color=INK, strokeDash=DENSE, strokeWidth=1.5).encode(x=x, y=y)
     return canvas.finished(line, band, *_lines(base, x, y, styles, [*_TOOLTIP_CASE, *shown]))
 
 
@@ -260,12 +255,6 @@ def _named_line(points: Sequence[Mapping[str, Any]], x: alt.X, field: str, words
         x=x, y=f"{field}:Q", text=alt.value(words)
     )
     return name
-
-
-def _names(points: Sequence[Mapping[str, Any]], dy: int) -> alt.Chart:
-    """Draw labels `dy` pixels below their points."""
-    names: alt.Chart = alt.Chart(canvas.data(points)).mark_text(color=INK, align="left", dx=6, dy=dy)
-    return names
 
 
 def _factor_axis(bounds: tuple[float, float]) -> alt.Y:

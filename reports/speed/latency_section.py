@@ -10,6 +10,7 @@ from reports.numbers import units
 from reports.numbers.stats import Estimate
 from reports.output import canvas, legend
 from reports.output.blocks import Block, Chart, Choice, Datasets, PageOnly, Panel, Section, Subsection, Text, choosing
+from reports.output.styles import Style
 from reports.reading.load import Case
 from reports.speed import figures
 from reports.speed.analysis import MAP_SUITE, Analysis, Head, rivals
@@ -23,12 +24,8 @@ SATURATED = 0.9
 """A head is saturated from this share of its greatest rate on."""
 
 
-def latency_section(analysis: Analysis) -> Section | None:
-    """Return the times and rates of all heads by rows; None without records."""
-    if not analysis.results.records:
-        return None
-    blocks: list[Block] = []
-    reading = ""
+def latency_section(analysis: Analysis) -> Section:
+    """Return the times and rates of all heads by rows."""
     if latencies := latency_panels(analysis):
         throughput = Subsection(
             "Throughput",
@@ -36,8 +33,8 @@ def latency_section(analysis: Analysis) -> Section | None:
             reading="the same medians as rows a second, higher is faster; where a line turns flat, more rows in a "
             "batch no longer pay.",
         )
-        lines = legend.of_styles(analysis.styles, {"fastest dense form": "6 4"})
-        blocks = [PageOnly([lines, *latencies]), throughput]
+        lines = legend.of_styles(analysis.styles, {"fastest dense form": figures.DENSE})
+        blocks: list[Block] = [PageOnly([lines, *latencies]), throughput]
         reading = (
             f"both axes are logarithmic, lower is faster, bands are {units.INTERVAL}s of the median; if a coloured "
             "line lies below the dashed one, that form beats the fastest dense form."
@@ -45,37 +42,25 @@ def latency_section(analysis: Analysis) -> Section | None:
     else:
         only_mapped = any(setting.suite == MAP_SUITE for setting in analysis.settings)
         words = analysis.missing if only_mapped and analysis.missing else "Nothing was measured."
-        blocks = [PageOnly([Text(words, "note")])]
+        blocks, reading = [PageOnly([Text(words, "note")])], ""
     heading = "Latency and throughput against batch"
     return Section("latency", "Latency and throughput", blocks, heading=heading, reading=reading)
 
 
 def latency_panels(analysis: Analysis) -> list[Panel]:
     """Return latency against batch: one panel for each setting, a chart for each head, on one scale of time."""
-    return _by_rows(
-        analysis,
-        "Latency",
-        chart=lambda sizes, bounds: figures.latency_chart(analysis.styles, sizes, bounds),
-        data=figures.latencies_of,
-        message=_latency_message,
-    )
+    return _by_rows(analysis, "Latency", figures.latency_chart, figures.latencies_of, _latency_message)
 
 
 def throughput_panels(analysis: Analysis) -> list[Panel]:
     """Return rows a second against batch: one panel for each setting, a chart for each head, on one scale."""
-    return _by_rows(
-        analysis,
-        "Throughput",
-        chart=lambda sizes, bounds: figures.throughput_chart(analysis.styles, sizes, bounds),
-        data=figures.throughputs_of,
-        message=_throughput_message,
-    )
+    return _by_rows(analysis, "Throughput", figures.throughput_chart, figures.throughputs_of, _throughput_message)
 
 
 def _by_rows(
     analysis: Analysis,
     subject: str,
-    chart: Callable[[Sequence[int], tuple[float, float]], alt.LayerChart],
+    chart: Callable[[Sequence[Style], Sequence[int], tuple[float, float]], alt.LayerChart],
     data: Callable[[Sequence[Case], Mapping[Case, Estimate], Sequence[Case]], Datasets],
     message: Callable[[Analysis, Sequence[Case]], str],
 ) -> list[Panel]:
@@ -95,7 +80,7 @@ def _by_rows(
         points = [point for choice in choices.values() for point in choice.data[figures.POINTS]]
         drawn = [point[end] for point in points for end in ("value", "low", "high") if point[end] is not None]
         sizes = sorted({case.record.rows for case in cases})
-        spec = canvas.spec(chart(sizes, (min(drawn) / MARGIN, max(drawn) * MARGIN)))
+        spec = canvas.spec(chart(analysis.styles, sizes, (min(drawn) / MARGIN, max(drawn) * MARGIN)))
         if len(choices) <= FEW:
             charts[setting] = [
                 Chart(one.label, {**spec, "datasets": dict(one.data)}, one.message, subject=subject)

@@ -8,29 +8,19 @@ of the fastest. A case's own roof comes from its floor, with the rate of working
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from reports.numbers import units
+from reports.numbers.groups import grouped
 from reports.output import canvas, legend
-from reports.output.blocks import (
-    Chart,
-    Choice,
-    Column,
-    Details,
-    Grid,
-    PageOnly,
-    Section,
-    Table,
-    choosing,
-    numeric,
-    worded,
-)
+from reports.output.blocks import Chart, Choice, Details, Grid, PageOnly, Section, Table, choosing
 from reports.output.canvas import INK
 from reports.output.styles import Style
+from reports.output.tables import Field, number, tabulated, word
 from reports.reading.load import Case
 from reports.records.record import Ceilings
 from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Head, Setting, labels
@@ -77,7 +67,7 @@ def roofline_section(analysis: Analysis) -> Section | None:
         reading="operations are counted, not what padding adds; least bytes are each value once; in brackets the share "
         "of the roof.",
     )
-    lines = {"memory and arithmetic": "", "fastest cache": "6 4", "with one launch": "1 3"}
+    lines = {"memory and arithmetic": [], "fastest cache": CACHE, "with one launch": ONE_LAUNCH}
     return Section(
         "roofline",
         "Roofline",
@@ -127,8 +117,8 @@ def _is_drawn(setting: Setting) -> bool:
 def _chart(analysis: Analysis, placed: Sequence[RooflinePoint]) -> Chart:
     heads = sorted({Head.of(point.case.record) for point in placed}, key=lambda head: _rank(analysis, head))
     names = labels(heads)
-    by_head = {head: [point for point in placed if Head.of(point.case.record) == head] for head in heads}
-    choices = [_choice(names[head], points) for head, points in by_head.items()]
+    by_head = grouped(placed, lambda point: Head.of(point.case.record))
+    choices = [_choice(names[head], by_head[head]) for head in heads]
     forms = {point.case.record.form for point in placed}
     spec = canvas.spec(roofline_chart([style for style in analysis.styles if style.name in forms]))
     return choosing("Roofline of one head", spec, choices, every_choice=True)
@@ -190,40 +180,34 @@ def _rate(value: float) -> str:
 
 def _table(analysis: Analysis, setting: Setting, placed: Sequence[RooflinePoint]) -> Table:
     """Return the points in numbers: a row for each head and number of rows, a column for each form."""
-    forms = list(dict.fromkeys(point.case.record.form for point in placed))
-    columns = (
-        *worded("head"),
-        *numeric("rows", "MFLOP", "least bytes", "FLOP per byte", "roof, GFLOP/s"),
-        *worded("roof by"),
-        *numeric("with one launch"),
-        *(Column(f"{form}, GFLOP/s") for form in forms),
-    )
-    groups: dict[tuple[Head, int, int, int | None], dict[str, RooflinePoint]] = {}
-    for point in sorted(
-        placed, key=lambda point: (*_rank(analysis, Head.of(point.case.record)), point.case.record.rows)
-    ):
-        record = point.case.record
-        key = (Head.of(record), record.rows, record.flops, record.least_bytes)
-        groups.setdefault(key, {}).setdefault(record.form, point)
-    rows = tuple(_row(analysis, by_form, forms) for by_form in groups.values())
-    return Table(caption(setting), columns, rows)
+
+    def reached(form: str) -> Field[Sequence[RooflinePoint]]:
+        def text(points: Sequence[RooflinePoint]) -> str:
+            reached = (each for each in points if each.case.record.form == form)
+            point = next(reached, None)
+            return f"{units.billions(point.reached)} ({units.percent(point.share)})" if point else ""
+
+        return number(f"{form}, GFLOP/s", text)
+
+    fields: list[Field[Sequence[RooflinePoint]]] = [
+        word("head", lambda points: name(analysis, Head.of(points[0].case.record))),
+        number("rows", lambda points: units.count(points[0].case.record.rows)),
+        number("MFLOP", lambda points: units.millions(points[0].case.record.flops)),
+        number("least bytes", lambda points: units.megabytes(points[0].case.record.least_bytes or 0)),
+        number("FLOP per byte", lambda points: units.quantity(points[0].intensity)),
+        number("roof, GFLOP/s", lambda points: units.billions(points[0].roof)),
+        word("roof by", lambda points: _bound(points[0])),
+        number("with one launch", lambda points: units.billions(points[0].launched)),
+        *map(reached, dict.fromkeys(point.case.record.form for point in placed)),
+    ]
+    order = sorted(placed, key=lambda point: (*_rank(analysis, Head.of(point.case.record)), point.case.record.rows))
+    return tabulated(caption(setting), fields, grouped(order, _work).values())
 
 
-def _row(analysis: Analysis, by_form: Mapping[str, RooflinePoint], forms: Sequence[str]) -> tuple[str, ...]:
-    reached = {form: f"{units.billions(each.reached)} ({units.percent(each.share)})" for form, each in by_form.items()}
-    point = next(iter(by_form.values()))
+def _work(point: RooflinePoint) -> tuple[Head, int, int, int | None]:
+    """Return what the points of one row of the table share."""
     record = point.case.record
-    return (
-        name(analysis, Head.of(record)),
-        units.count(record.rows),
-        units.millions(record.flops),
-        units.megabytes(record.least_bytes or 0),
-        units.quantity(point.intensity),
-        units.billions(point.roof),
-        _bound(point),
-        units.billions(point.launched),
-        *(reached.get(form, "") for form in forms),
-    )
+    return (Head.of(record), record.rows, record.flops, record.least_bytes)
 
 
 def roofline_chart(styles: Sequence[Style]) -> alt.LayerChart:

@@ -18,15 +18,14 @@ from reports.output.blocks import (
     Subsection,
     Table,
     Text,
-    numeric,
     without_blanks,
-    worded,
 )
+from reports.output.tables import Field, number, word
 from reports.reading.load import Case
 from reports.records.record import CaseRecord
 from reports.speed import figures
 from reports.speed.analysis import MADE_ROUTINGS, MAP_SUITE, Analysis, Head, Setting
-from reports.speed.settings import CASE, identity, panels, tables
+from reports.speed.settings import identity, panels, tables
 
 NAMES = {
     "features": "as real rows do",
@@ -40,10 +39,8 @@ NAMES = {
 }
 
 
-def routing_section(analysis: Analysis) -> Section | None:
-    """Return the share of each expert, and latency against skew if rows were made for that; None without records."""
-    if not analysis.results.records:
-        return None
+def routing_section(analysis: Analysis) -> Section:
+    """Return the share of each expert, and latency against skew if rows were made for that."""
     charts, skewed = routing_charts(analysis), skew_panels(analysis)
     blocks: list[Block] = [PageOnly([Text("No sparse head’s routing was recorded.", "note")])]
     if charts:
@@ -56,15 +53,12 @@ def routing_section(analysis: Analysis) -> Section | None:
             )
         ]
     if skewed:
-        numbers = Details("The numbers behind these charts", skew_tables(analysis))
+        numbers = PageOnly([Details("The numbers behind these charts", skew_tables(analysis))])
+        lines = legend.of_styles(analysis.styles, {"fastest dense form": figures.DENSE})
         blocks.append(
             Subsection(
                 "Latency against skew",
-                [
-                    legend.of_styles(analysis.styles, {"fastest dense form": "6 4"}),
-                    *skewed,
-                    PageOnly([numbers]),
-                ],
+                [lines, *skewed, numbers],
                 reading="rows were made so that the gate sends them to experts drawn evenly, by 1 / rank and "
                 "1 / rank², to one expert and others in turn, or all to the same; the time axis is logarithmic, and "
                 "the dashed line is the fastest dense form.",
@@ -121,16 +115,21 @@ def skew_panels(analysis: Analysis) -> list[Panel]:
 
 def skew_tables(analysis: Analysis) -> list[Table]:
     """Return, for each setting with made routings, the spread of rows over experts and each form's time."""
-    columns = (
-        *CASE,
-        *worded("rows go to experts"),
-        *numeric("CV of rows per expert", "experts used", "fewest rows", "most rows", "median", units.INTERVAL),
-    )
-    rows = {
-        setting: [_row(analysis, case) for case in sorted(cases, key=_order) if case.record.head == "sparse"]
+    fields: list[Field[Case]] = [
+        *identity(analysis, lambda case: case),
+        word("rows go to experts", lambda case: NAMES[case.record.routing]),
+        number("CV of rows per expert", lambda case: units.known(case.record.load_cv, "{:.2f}".format)),
+        number("experts used", lambda case: units.known(case.record.distinct_experts, units.count)),
+        number("fewest rows", lambda case: units.known(min(case.record.rows_per_expert, default=None), units.count)),
+        number("most rows", lambda case: units.known(max(case.record.rows_per_expert, default=None), units.count)),
+        number("median", lambda case: units.seconds(analysis.latencies[case].value)),
+        number(units.INTERVAL, lambda case: units.seconds_interval(analysis.latencies[case])),
+    ]
+    sparse = {
+        setting: [case for case in sorted(cases, key=_order) if case.record.head == "sparse"]
         for setting, cases in _axes(analysis).items()
     }
-    return [without_blanks(table) for table in tables(columns, rows)]
+    return [without_blanks(table) for table in tables(fields, sparse)]
 
 
 def _axes(analysis: Analysis) -> dict[Setting, list[Case]]:
@@ -171,18 +170,3 @@ def _message(analysis: Analysis, cases: Sequence[Case], shown: dict[str, str]) -
         time = units.seconds(analysis.latencies[best].value)
         clauses.append(f"{time} if rows go {words} ({best.record.form})")
     return f"The fastest form takes {units.listing(clauses)}."
-
-
-def _row(analysis: Analysis, case: Case) -> tuple[str, ...]:
-    record, median = case.record, analysis.latencies[case]
-    loads = record.rows_per_expert
-    return (
-        *identity(analysis, case),
-        NAMES[record.routing],
-        "" if record.load_cv is None else f"{record.load_cv:.2f}",
-        "" if record.distinct_experts is None else units.count(record.distinct_experts),
-        units.count(min(loads)) if loads else "",
-        units.count(max(loads)) if loads else "",
-        units.seconds(median.value),
-        units.seconds_interval(median),
-    )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import log
+from typing import TypeVar
 
 from reports.numbers import units
-from reports.output.blocks import Block, Chart, Column, Grid, Panel, Table, numeric, worded
+from reports.numbers.groups import grouped
+from reports.output.blocks import Block, Chart, Grid, Panel, Table
+from reports.output.tables import Field, number, tabulated, word
 from reports.reading.load import Case
 from reports.speed.analysis import MADE_ROUTINGS, Analysis, Head, Setting
 from reports.speed.floors import Floor
 
+_Item = TypeVar("_Item")
 PAPER_BATCH = 256
 INTEREST = ("sparse", "soft", "dense")
 """Kinds of heads in the order in which their accounts are offered."""
@@ -42,14 +46,13 @@ def name(analysis: Analysis, head: Head) -> str:
     return analysis.labels[head].replace(" head", "", 1)
 
 
-CASE = (*worded("head", "form"), *numeric("rows"))
-"""The columns of `identity`."""
-
-
-def identity(analysis: Analysis, case: Case) -> tuple[str, str, str]:
-    """Return the cells that say which case a row is about."""
-    record = case.record
-    return (name(analysis, Head.of(record)), record.form, units.count(record.rows))
+def identity(analysis: Analysis, case: Callable[[_Item], Case]) -> list[Field[_Item]]:
+    """Return the fields that say which `case` an item is about."""
+    return [
+        word("head", lambda item: name(analysis, Head.of(case(item).record))),
+        word("form", lambda item: case(item).record.form),
+        number("rows", lambda item: units.count(case(item).record.rows)),
+    ]
 
 
 def resident(floor: Floor) -> str:
@@ -64,12 +67,10 @@ def from_batch(rows: int) -> tuple[float, int]:
 
 def nearest_batch(cases: Sequence[Case]) -> int:
     """Return the number of rows nearest to the paper's batch among the sizes at which most heads were measured."""
-    heads: dict[int, set[Head]] = {}
-    for case in cases:
-        heads.setdefault(case.record.rows, set()).add(Head.of(case.record))
-    most = max(map(len, heads.values()))
-    shared = [rows for rows, measured in heads.items() if len(measured) == most]
-    return min(shared, key=from_batch)
+    sizes = grouped(cases, lambda case: case.record.rows)
+    heads = {rows: len({Head.of(case.record) for case in same}) for rows, same in sizes.items()}
+    most = max(heads.values())
+    return min((rows for rows, measured in heads.items() if measured == most), key=from_batch)
 
 
 def panel(setting: Setting, charts: Sequence[Block]) -> Panel:
@@ -87,7 +88,6 @@ def is_drawn(setting: Setting) -> bool:
     return (setting.clock, setting.cache, setting.routing) == ("wall", "warm", "")
 
 
-def tables(columns: tuple[Column, ...], rows: Mapping[Setting, Iterable[tuple[str, ...]]]) -> list[Table]:
-    """Return one table of the `columns` for each setting that has rows."""
-    shown = {setting: tuple(each) for setting, each in rows.items()}
-    return [Table(caption(setting), columns, each) for setting, each in shown.items() if each]
+def tables(fields: Sequence[Field[_Item]], items: Mapping[Setting, Sequence[_Item]]) -> list[Table]:
+    """Return one table of the `fields` for each setting that has items."""
+    return [tabulated(caption(setting), fields, each) for setting, each in items.items() if each]

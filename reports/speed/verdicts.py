@@ -175,19 +175,15 @@ def _where(rows: list[int], measured: list[int]) -> str:
     if len(rows) == len(measured):
         return f"at every size measured ({_span(rows)})"
     if len(rows) > 1 and rows == measured[: len(rows)]:
-        return f"up to {_sizes(rows[-1:])}"
+        return f"up to {units.row_counts(rows[-1:])}"
     if len(rows) > 1 and rows == measured[-len(rows) :]:
-        return f"from {_sizes(rows[:1])} on"
-    return f"at {_sizes(rows)}"
-
-
-def _sizes(rows: list[int]) -> str:
-    return f"{units.listing([units.count(size) for size in rows])} {'row' if rows == [1] else 'rows'}"
+        return f"from {units.row_counts(rows[:1])} on"
+    return f"at {units.row_counts(rows)}"
 
 
 def _span(rows: Iterable[int]) -> str:
     sizes = sorted(rows)
-    return _sizes(sizes) if len(sizes) < 3 else f"{units.count(sizes[0])} to {_sizes(sizes[-1:])}"
+    return units.row_counts(sizes) if len(sizes) < 3 else f"{units.count(sizes[0])} to {units.row_counts(sizes[-1:])}"
 
 
 def _rows(comparison: Comparison) -> str:

@@ -18,7 +18,7 @@ from reports.account.parts import (
     IMBALANCE,
     UNATTRIBUTED,
     WORK,
-    Draft,
+    Part,
 )
 from reports.records.record import CaseRecord
 from reports.speed.floors import Floor, floor
@@ -42,9 +42,9 @@ def test_the_floors_within_all_works_are_the_floors(head: str, rows: int, least_
     each = sum(parts.floor_within([work], case, counted) for work in done)
     assert each == pytest.approx(counted.seconds - counted.launch)
     assert parts.floor_within(done, case, counted) == pytest.approx(each)
-    drafts = parts.floors(counted)
-    assert [draft.name for draft in drafts] == list(FLOORS)
-    assert sum(draft.seconds for draft in drafts) == pytest.approx(counted.seconds)
+    floors = parts.floors(counted)
+    assert [part.name for part in floors] == list(FLOORS)
+    assert sum(part.picoseconds for part in floors) == pytest.approx(counted.seconds * 1e12, abs=1.5)  # each is rounded
 
 
 def test_without_ceilings_nothing_has_a_floor() -> None:
@@ -75,7 +75,7 @@ def test_a_part_is_called_by_its_works_in_their_order(works: tuple[str, ...], na
 
 
 def test_parts_stand_in_the_order_of_a_call() -> None:
-    joined = Draft("dispatch + combine", 0, works=(COMBINE, DISPATCH))
-    drafts = [Draft(UNATTRIBUTED, 0), Draft(HOST, 0), joined, Draft(GATE, 0, works=(GATE,)), Draft(FLOORS[0], 0)]
-    placed = [draft.name for draft in sorted(drafts, key=lambda draft: draft.place)]
+    joined = Part("dispatch + combine", 0, works=(COMBINE, DISPATCH))
+    mixed = [Part(UNATTRIBUTED, 0), Part(HOST, 0), joined, Part(GATE, 0, works=(GATE,)), Part(FLOORS[0], 0)]
+    placed = [part.name for part in sorted(mixed, key=lambda part: part.place)]
     assert placed == [FLOORS[0], GATE, joined.name, HOST, UNATTRIBUTED]

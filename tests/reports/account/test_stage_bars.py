@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reports.account import parts, stage_bars
 from reports.account.account import account
-from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, GEMM, IMBALANCE, LAST, WORK
+from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, GEMM, IMBALANCE, LAST, WORK, Part
 from reports.account.stage_bars import BARS, NAMES, RIVAL, STAGES, labelled, stage_chart
 from reports.account.waterfall import waterfall
 from reports.output.blocks import Chart, Legend
@@ -104,14 +104,14 @@ def test_parts_keep_their_names_and_their_works_one_stage() -> None:
     ],
 )
 def test_a_part_for_several_works_has_the_stage_of_the_longest(works: tuple[str, ...], stage: str) -> None:
-    assert stage_bars.stage_of(parts.name(works, None)) == stage
-    assert stage_bars.stage_of(parts.name(works, floor_of(steady(100)))) == stage
+    for floor in (None, floor_of(steady(100))):
+        assert stage_bars.stage_of(Part(parts.name(works, floor), 0, works=works)) == stage
 
 
 @given(st.sets(st.sampled_from(WORK), min_size=1))
 def test_every_part_has_a_stage(works: set[str]) -> None:
-    assert stage_bars.stage_of(parts.name(sorted(works), None)) in NAMES
-    assert {stage_bars.stage_of(name) for name in (*FLOORS, *LAST)} <= set(NAMES)
+    assert stage_bars.stage_of(Part(parts.name(sorted(works), None), 0, works=tuple(works))) in NAMES
+    assert {stage_bars.stage_of(Part(name, 0)) for name in (*FLOORS, *LAST)} <= set(NAMES)
 
 
 def test_only_shown_stages_stand_in_the_legend(accounts: Analysis) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.account.steps import RESAMPLES, block_medians, percentiles, resampled_medians
-from reports.numbers.stats import LEAST_BLOCKS
+from reports.account.steps import block_medians, percentiles, resampled_medians
+from reports.numbers.stats import LEAST_BLOCKS, RESAMPLES
 from reports.reading.load import Case
 from tests.reports.synthetic import record
 

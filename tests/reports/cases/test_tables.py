@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reports.cases.cold_start_section import cold_start
-from reports.cases.efficiency_section import efficiency
-from reports.cases.not_measured_section import reasons
-from reports.cases.work_section import work
+from reports.cases.cold_start_section import cold_start_section
+from reports.cases.efficiency_section import efficiency_section
+from reports.cases.not_measured_section import not_measured_section
+from reports.cases.work_section import work_section
 from reports.front.environment_section import machines
 from reports.numbers.units import TIMES
+from reports.output.blocks import Reason, Table
 from reports.reading.load import load
 from reports.records.record import Status
 from reports.speed.analysis import Analysis, analyse
 from tests.reports.synthetic import benchmark, record, samples, write
+from tests.reports.within import within
 
 
 def test_efficiency_is_the_papers_table_at_its_batch(analysis: Analysis) -> None:
-    head, classifier = efficiency(analysis)
+    head, classifier = within(efficiency_section(analysis), Table)
     assert "Head alone" in head.caption
     assert "Whole classifier" in classifier.caption
     assert "batch of 256" in head.caption
@@ -43,7 +45,7 @@ def test_uncommitted_changes_are_told(tmp_path: Path) -> None:
 
 
 def test_each_reason_stands_once_the_gravest_first(analysis: Analysis) -> None:
-    found = reasons(analysis)
+    found = within(not_measured_section(analysis), Reason)
     assert [item.status for item in found] == [Status.WRONG, Status.FAILED, Status.UNAVAILABLE, Status.SKIPPED]
     assert found[2].cases == (
         "sparse, triton (head, float32, cpu, wall clock, suite paper): 1, 32, 256 and 2,048 rows",
@@ -60,12 +62,12 @@ def test_work_stands_beside_what_is_needed(tmp_path: Path) -> None:
         least_bytes=1_500_000,
     )
     path = write(tmp_path / "run.json", [benchmark(case, samples(1e-3)) for case in (counted, record(form="eager"))])
-    (table,) = work(analyse(load([path])))
+    (table,) = within(work_section(analyse(load([path]))), Table)
     assert [row[1:] for row in table.rows] == [
         ("triton", "256", "5", "72.0", "36.0", f"2.00{TIMES}", "3.00 MB", "1.50 MB"),
     ]
 
 
 def test_cold_start_and_memory_are_gathered_over_batches(analysis: Analysis) -> None:
-    row = cold_start(analysis)[0].rows[0]
+    row = within(cold_start_section(analysis), Table)[0].rows[0]
     assert row[2:] == ("12.0 ms", "12.0 ms", "8.49 MB", "2,048", "library torch 2.15.0")

@@ -20,9 +20,9 @@ from reports.output import canvas
 from reports.output.blocks import Chart, Panel, Table, Text
 from reports.page import build
 from reports.profile import profile_section
-from reports.profile.figures import STAGES, Bar, share_chart
+from reports.profile.figures import STAGES, share_chart
 from reports.reading import documents
-from reports.records.profile import ProfileFile
+from reports.records.profile import Profile, ProfileFile, StagePart
 from tests.reports import profiled
 from tests.reports.profiled import content, on_a_gpu, profile, write
 from tests.reports.within import within
@@ -116,23 +116,28 @@ def test_each_number_of_rows_has_its_chart_and_sentence() -> None:
     ]
 
 
+def divided(form: str, parts: dict[str, int]) -> Profile:
+    """Return a profile in which stages have these shares of a millisecond, all that a chart of it needs."""
+    whole = sum(parts.values())
+    seconds = {stage: StagePart(seconds=1e-3 * part / whole, launches=1) for stage, part in parts.items()}
+    return Profile.model_construct(form=form, seconds=1e-3, parts=seconds)
+
+
 def test_the_chart_is_valid() -> None:
-    assert share_chart([Bar("loop", 1e-3, {"experts": 0.8, "other": 0.2})]).to_dict()
+    assert share_chart([divided("loop", {"experts": 8, "other": 2})]).to_dict()
 
 
 @given(st.lists(st.lists(st.integers(0, 100), min_size=6, max_size=6).filter(any), min_size=1, max_size=4))
 def test_bars_are_divided_without_gap_or_overlap(drawn: list[list[int]]) -> None:
-    bars = [
-        Bar(str(number), 1e-3, {stage.name: part / sum(parts) for stage, part in zip(STAGES, parts, strict=True)})
-        for number, parts in enumerate(drawn)
-    ]
-    spec = canvas.spec(share_chart(bars))
+    names = [stage.name for stage in STAGES]
+    profiles = [divided(str(form), dict(zip(names, parts, strict=True))) for form, parts in enumerate(drawn)]
+    spec = canvas.spec(share_chart(profiles))
     pieces = spec["datasets"][spec["layer"][0]["data"]["name"]]
-    for bar in bars:
-        own = [piece for piece in pieces if piece["form"] == bar.form]
+    for each in profiles:
+        own = [piece for piece in pieces if piece["form"] == each.form]
         assert own[0]["start"] == 0
         assert own[-1]["end"] == pytest.approx(1)
-        assert [piece["stage"] for piece in own] == [stage.name for stage in STAGES if bar.shares[stage.name]]
+        assert [piece["stage"] for piece in own] == [name for name in names if each.share(name)]
         for left, right in pairwise(own):
             assert left["end"] == pytest.approx(right["start"], abs=1e-5)
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.cases.classifier_section import within_classifier
-from reports.cases.cold_section import cold
+from reports.cases.conditions_section import classifier_section, cold_section
+from reports.output.blocks import Table
 from reports.reading.load import load
 from reports.speed.analysis import Analysis, analyse
 from tests.reports.synthetic import benchmark, record, samples, write
+from tests.reports.within import within
 
 
 def test_cold_caches_stand_beside_warm_ones(accounts: Analysis) -> None:
-    (table,) = cold(accounts)
+    (table,) = within(cold_section(accounts), Table)
     assert "cold caches" in table.caption
     assert len(table.rows) == 9
     for row in table.rows:
@@ -30,11 +31,11 @@ def test_cold_caches_stand_beside_warm_ones(accounts: Analysis) -> None:
 
 
 def test_the_head_has_a_share_of_its_classifier(accounts: Analysis) -> None:
-    (table,) = within_classifier(accounts)
+    (table,) = within(classifier_section(accounts), Table)
     assert len(table.rows) == 9
     assert {row[5] for row in table.rows} <= {"1.9 %", "2.0 %", "2.1 %"}
     alone = tuple(case for case in accounts.results.cases if case.record.part == "head")
-    assert within_classifier(analyse(replace(accounts.results, cases=alone))) == []
+    assert classifier_section(analyse(replace(accounts.results, cases=alone))) is None
 
 
 @pytest.mark.parametrize("other", [{"form": "loop"}, {"rows": 32}, {"threads": 2}, {"checkpoint": "another"}], ids=str)
@@ -43,4 +44,4 @@ def test_a_cold_case_without_its_own_warm_one_has_no_row(tmp_path: Path, other: 
         benchmark(record(case_id="warm"), samples(1e-3)),
         benchmark(record(case_id="cold", cache="cold", group_id="cold", **other), samples(2e-3)),
     ]
-    assert cold(analyse(load([write(tmp_path / "a.json", entries)]))) == []
+    assert cold_section(analyse(load([write(tmp_path / "a.json", entries)]))) is None
