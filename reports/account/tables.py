@@ -9,7 +9,6 @@ from reports.account.cross_check import Agreement
 from reports.account.waterfall import shown
 from reports.numbers import units
 from reports.output.blocks import Column, Table, numeric, without_blanks, worded
-from reports.reading.validated import moment
 from reports.records.record import Ceilings
 from reports.speed import settings, verdicts
 from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Setting, Speedup
@@ -63,7 +62,7 @@ def checks(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
 
 def ceilings(measured: Iterable[Ceilings]) -> Table | None:
     """Return what each machine can do in each dtype, the latest first; None if no ceilings were measured."""
-    order = sorted(measured, key=lambda each: moment(each.measured_at), reverse=True)
+    order = sorted(measured, key=lambda each: each.moment, reverse=True)
     rows = tuple(dict.fromkeys(map(_ceiling_row, order)))
     return without_blanks(Table("Ceilings", _CEILINGS, rows)) if rows else None
 
@@ -149,6 +148,6 @@ def _ceiling_row(ceilings: Ceilings) -> tuple[str, ...]:
         "" if ceilings.parallel is None else units.seconds(ceilings.parallel),
         "" if ceilings.graph_replay is None else units.seconds(ceilings.graph_replay),
         units.count(ceilings.samples),
-        units.moment(moment(ceilings.measured_at)),
+        units.moment(ceilings.moment),
         ", ".join(copies),
     )

@@ -10,9 +10,10 @@ from reports.changes.plain import PlainRun
 from reports.errors import ReportError
 from reports.numbers.stats import LEAST_EFFECT
 from reports.reading import load
+from reports.reading.documents import are_objects
 from reports.reading.files import Content, read
-from reports.reading.load import Results, is_record
-from reports.reading.validated import are_objects
+from reports.reading.load import Results
+from reports.records.benchmark_file import is_record
 from reports.records.record import NOT_MEASURED_KEY
 
 
@@ -40,4 +41,4 @@ def _has_records(content: Content) -> bool:
     if NOT_MEASURED_KEY in content:
         return True
     entries = content["benchmarks"] if are_objects(content.get("benchmarks")) else []
-    return any(is_record(entry.get("extra_info")) for entry in entries)
+    return any(is_record(entry) for entry in entries)

@@ -8,6 +8,7 @@ from math import floor, log10
 
 from reports.numbers.seeds import Spread
 from reports.numbers.stats import CONFIDENCE, Estimate
+from reports.records.fields import moment as parsed
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
@@ -189,6 +190,14 @@ def deviation(value: float | None) -> str:
 def moment(time: datetime) -> str:
     """Return a time in UTC to the minute."""
     return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def date(text: str) -> str:
+    """Return a time in ISO 8601 as `moment` writes it, and any other text as it is."""
+    try:
+        return moment(parsed(text))
+    except ValueError:
+        return text
 
 
 def plural(number: int, noun: str, nouns: str = "") -> str:

@@ -24,7 +24,6 @@ from reports.output.blocks import (
     worded,
 )
 from reports.profile.figures import STAGES, Bar, share_chart
-from reports.reading.validated import moment
 from reports.records.profile import Profile, ProfileFile
 
 LONGEST = 5
@@ -224,7 +223,7 @@ def _facts(file: ProfileFile) -> list[tuple[str, str]]:
         "driver": file.environment.get("driver", ""),
         "versions": ", ".join(f"{name}\u00a0{version}" for name, version in sorted(file.versions.items())),
         "commit": file.environment.get("commit", "")[:12],
-        "profiled": units.moment(moment(taken)) if (taken := file.environment.get("measured_at")) else "",
+        "profiled": units.date(file.environment.get("measured_at", "")),
     }
     if file.environment.get("dirty") == "True" and facts["commit"]:
         facts["commit"] += " with uncommitted changes"

@@ -25,12 +25,13 @@ expert.
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reports.records.fields import MOST, Count, Label
+from reports.records.fields import MOST, Count, Label, moment, no_newer_than
 
 SCHEMA_VERSION = 2  # version 1 had no steps, ceilings, groups, caches nor made routings; it is still read
 NOT_MEASURED_KEY = "moegap_not_measured"
@@ -70,7 +71,7 @@ class CaseRecord(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1, 2] = 2
+    schema_version: Annotated[Literal[1, 2], no_newer_than(SCHEMA_VERSION)] = 2
     case_id: Id  # unique in a result: checkpoint, head, form, part, rows, dtype, device, routing, cache, clock, step
     group_id: Id  # cases measured interleaved in one go share it; only these are paired by block
     suite: Label
@@ -153,6 +154,16 @@ class CaseRecord(BaseModel):
     commit: Label = ""
     dirty: bool | None = None
 
+    @property
+    def identity(self) -> tuple[str, str, str, int]:
+        """What makes it the same case in another file: its id, and its machine with its threads."""
+        return (self.case_id, self.device_name, self.cpu, self.threads)
+
+    @property
+    def moment(self) -> datetime:
+        """When it was measured; a time without a zone counts as UTC."""
+        return moment(self.measured_at)
+
 
 class Copy(BaseModel):
     """A copy between two buffers: the bytes of both together, and how many were read or written per second."""
@@ -185,6 +196,11 @@ class Ceilings(BaseModel):
     operator: Seconds  # of host work per eager operator, on one element
     parallel: Seconds | None = None  # extra time of the smallest operator that a CPU splits over its threads
     graph_replay: Seconds | None = None  # a CUDA graph of one empty kernel
+
+    @property
+    def moment(self) -> datetime:
+        """When it was measured; a time without a zone counts as UTC."""
+        return moment(self.measured_at)
 
 
 class Group(BaseModel):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from reports.records.fields import Count
+from reports.records.fields import Count, no_newer_than
 from reports.records.record import SHORTEST, Amount, BlockNumber, Seconds, Status
 
 Kind = Literal["measured", "rehearsal", "predicted"]
@@ -75,7 +75,7 @@ class TimingRun(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[1], no_newer_than(1)] = 1
     kind: Kind
     command: str
     environment: dict[str, Any]
