@@ -11,11 +11,11 @@ from pydantic import BaseModel, ValidationError
 from reports.errors import ReportError
 from reports.reading.files import WRITTEN_BY, Content
 from reports.reading.visible import brief
-from reports.records.benchmark_file import BenchmarkFile
 from reports.records.document import FORMAT, Document
 from reports.records.fields import NEWER
 from reports.records.policy_study import PolicyStudy
 from reports.records.profile import ProfileFile
+from reports.records.record import BenchmarkFile
 from reports.records.self_test import SelfTest
 from reports.records.sharpness import Sharpness
 from reports.records.timing import Kind, TimingRun

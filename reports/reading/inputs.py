@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from reports.reading.documents import parsed
 from reports.reading.files import Content
 from reports.reading.load import Results, merged
-from reports.records.benchmark_file import BenchmarkFile
 from reports.records.policy_study import PolicyStudy
 from reports.records.profile import ProfileFile
+from reports.records.record import BenchmarkFile
 from reports.records.self_test import SelfTest
 from reports.records.sharpness import Sharpness
 from reports.records.timing import TimingRun

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from reports.errors import ReportError
 from reports.reading.documents import parsed
 from reports.reading.files import Content, read
-from reports.records.benchmark_file import BenchmarkFile
-from reports.records.record import CaseRecord, Ceilings, Group
+from reports.records.record import BenchmarkFile, CaseRecord, Ceilings, Group
 
 
 @dataclass(frozen=True, eq=False)

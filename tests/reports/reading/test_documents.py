@@ -13,7 +13,7 @@ from reports.errors import ReportError
 from reports.reading.documents import schema_of
 from reports.reading.files import read
 from reports.reading.inputs import Studies, gather
-from reports.records.benchmark_file import BenchmarkFile
+from reports.records.record import BenchmarkFile
 from tests.reports import studies
 
 MAKERS: dict[str, Callable[..., dict[str, Any]]] = {
