@@ -82,14 +82,14 @@ def recipes(studies: Sequence[TrainingStudy]) -> list[Recipe]:
     for study in sorted(studies, key=lambda study: (_has_results(study), study.environment.get("date", ""))):
         runs = by_recipe.setdefault((study.preset, study.data, study.epochs), {})
         runs |= {(head_name(run.head, run.policy), run.seed): (run, study.device) for run in study.runs}
-    found = []
+    result = []
     for recipe, runs in sorted(by_recipe.items()):
         ordered = sorted(runs)
         names = heads_first(name for name, _ in ordered)
         by_head = {name: [runs[key] for key in ordered if key[0] == name] for name in names}
         devices = {name: {device for _, device in pairs if device} for name, pairs in by_head.items()}
-        found.append(Recipe(*recipe, {name: [run for run, _ in pairs] for name, pairs in by_head.items()}, devices))
-    return found
+        result.append(Recipe(*recipe, {name: [run for run, _ in pairs] for name, pairs in by_head.items()}, devices))
+    return result
 
 
 def _has_results(study: TrainingStudy) -> bool:

@@ -183,6 +183,10 @@ SPOILED = {
         lambda content: first(content)["stats"]["data"].__setitem__(3, 0),
         r"at `stats\.data\.3` .*greater than or equal to 0.000000000001",
     ),
+    "endless": (
+        lambda content: first(content)["stats"]["data"].__setitem__(3, 10**400),
+        r"at `stats\.data\.3` .*number",
+    ),
     "timed though wrong": (
         lambda content: first(content)["extra_info"].update(status="wrong", reason="Off."),
         "has samples though it is wrong",
