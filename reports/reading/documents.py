@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -85,7 +85,7 @@ def validated(
     return document
 
 
-def are_objects(value: object) -> bool:
+def are_objects(value: object) -> TypeGuard[list[dict[str, Any]]]:
     """Return whether `value` is a list of JSON objects."""
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
