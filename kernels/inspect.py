@@ -136,7 +136,7 @@ class Job:
     @property
     def tile(self) -> int:
         """Product of all sizes of the tile and the stages: the more, the more registers and shared memory it needs."""
-        sizes = (value for name, value in self.constants if name.startswith("block_") or name in TILES)
+        sizes = [int(value) for name, value in self.constants if name.startswith("block_") or name in TILES]
         return math.prod(sizes) * self.stages
 
     @property

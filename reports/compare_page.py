@@ -7,16 +7,16 @@ from pathlib import Path
 from reports.changes import text as changes_text
 from reports.changes.changes import Changes
 from reports.changes.changes_section import changes_section
-from reports.changes.gate import GateResult
+from reports.changes.merge_gate import MergeGate
 from reports.front import verdict_section
 from reports.front.title import remake_section
 from reports.output import html, markdown
 from reports.output.blocks import Page
+from reports.output.write import check_folder, write
 from reports.page import Report
-from reports.reading.files import check_folder, write
 
 
-def build(changes: Changes, gate: GateResult | None, out: Path, command: str) -> Report:
+def build(changes: Changes, gate: MergeGate | None, out: Path, command: str) -> Report:
     """Write `index.html` and `compare.md` into the folder `out`, made if need be.
 
     `gate` is the outcome of a gate on the comparison, if there was one, and `command` makes the report again.

@@ -36,9 +36,10 @@ from reports.noise.self_test_section import self_test_section
 from reports.output import html, markdown
 from reports.output.blocks import Page, Section
 from reports.output.export import Picture, pictures
+from reports.output.write import check_folder, write
 from reports.profile import profile_section as profiles
 from reports.profile.profile_section import profile_section
-from reports.reading.files import check_folder, search, write
+from reports.reading.files import search
 from reports.reading.inputs import Inputs, gather
 from reports.reading.load import load
 from reports.speed import verdicts

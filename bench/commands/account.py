@@ -24,7 +24,7 @@ def account(
     from reports.account import text as account_text
     from reports.account.account import as_json
     from reports.errors import ReportError
-    from reports.reading.files import write
+    from reports.output.write import write
     from reports.reading.load import load
     from reports.speed.analysis import analyse
 

@@ -46,17 +46,17 @@ def compare(
 
     Needs no GPU and no torch. The status is 0, 1 if --fail-on applies, or 2 for bad input.
     """
-    from reports.changes import gate
+    from reports.changes import merge_gate
     from reports.changes import text as changes_text
     from reports.changes.files import compare as compared
     from reports.compare_page import build
-    from reports.reading.files import check_folder
+    from reports.output.write import check_folder
 
     if out is not None:
         check_folder(out)
-    asked = gate.asked_for(fail_on or ())
-    changes = compared(base, new, gate.share(least))
-    outcome = gate.judged(changes, asked)
+    asked = merge_gate.asked_for(fail_on or ())
+    changes = compared(base, new, merge_gate.share(least))
+    outcome = merge_gate.judged(changes, asked)
     console = terminal()
     made = build(changes, outcome, out, command_line()) if out is not None else None
     _show(console, changes, show_all)

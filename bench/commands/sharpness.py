@@ -75,7 +75,7 @@ def sharpness(
     from models.sharpness.config import QUICK, sharpness_config
     from models.sharpness.measure import check_names, measure_sharpness
     from models.storage import write_atomically
-    from reports.training.sharpness_figures import plot
+    from reports.training.sharpness_section import picture
 
     options = {
         "subsets": tuple(subset) if subset else None,
@@ -102,5 +102,5 @@ def sharpness(
             result = measure_sharpness(
                 checkpoint, out, config, data=data, device=device, progress=progress, command=command_line()
             )
-            if (picture := plot(result)) is not None:
-                write_atomically(out / f"{result.checkpoint}.svg", picture.encode())
+            if (svg := picture(result)) is not None:
+                write_atomically(out / f"{result.checkpoint}.svg", svg.encode())

@@ -22,7 +22,7 @@ from bench.commands.shared import (
 if TYPE_CHECKING:
     from models.progress import Progress
     from models.training.recipes import TrainConfig
-    from reports.records.training_study import Run
+    from reports.records.training_study import TrainingRun
 
 ALL = "all"
 
@@ -187,7 +187,7 @@ def _train_all(configs: list[TrainConfig], out: Path, device: str) -> None:
         raise typer.Exit(1)
 
 
-def _show(runs: Sequence[Run]) -> None:
+def _show(runs: Sequence[TrainingRun]) -> None:
     """Print one line of results for each head: means over seeds and their spread."""
     from models.training.study import summaries
     from reports.output.blocks import Table

@@ -31,7 +31,7 @@ from models.training.recipes import TrainConfig, train_config
 from models.training.train import train
 from models.training.trainer import training_environment
 from models.training.training_state import read_state
-from reports.records.training_study import Run, TrainingStudy
+from reports.records.training_study import TrainingRun, TrainingStudy
 
 FILE = "study.json"
 HEAD_SETTINGS = ("head", "head_changes", "balance", "seed")
@@ -58,7 +58,7 @@ def run_study(
     progress: Progress = SILENT,
     cache: Path = CACHE,
     command: str = "",
-) -> tuple[list[Run], dict[str, str]]:
+) -> tuple[list[TrainingRun], dict[str, str]]:
     """Train each of `configs`; return all finished trainings in `out`, and the failures by name of the folder.
 
     A finished training is not repeated, and a failed one stops no other. Raises `ModelError` if all would fail: for bad
@@ -109,18 +109,18 @@ def folder_name(config: TrainConfig) -> str:
     return f"{config.head}-seed{config.seed}"
 
 
-def finished(out: Path) -> list[Run]:
+def finished(out: Path) -> list[TrainingRun]:
     """Return all finished trainings of the study in `out`, seed by seed."""
     runs = [_run(path.parent) for path in out.glob(f"*-seed*/{checkpoint.CONFIG}")]
     return sorted(runs, key=lambda run: (run.seed, HEAD_KINDS.index(run.head)))
 
 
-def _run(folder: Path) -> Run:
+def _run(folder: Path) -> TrainingRun:
     config = checkpoint.read_config(folder)
     metrics = json.loads((folder / checkpoint.METRICS).read_text())
     history, head = metrics["history"], config.model.head
     best = history[metrics["best_epoch"] - 1]
-    return Run(
+    return TrainingRun(
         folder=folder.name,
         head=head.kind,
         policy=getattr(head, "policy", None),
@@ -135,9 +135,9 @@ def _run(folder: Path) -> Run:
     )
 
 
-def summaries(runs: Sequence[Run]) -> list[Summary]:
+def summaries(runs: Sequence[TrainingRun]) -> list[Summary]:
     """Return the summary of each head over its seeds, in the order of `runs`."""
-    groups: dict[tuple[str, str | None], list[Run]] = {}
+    groups: dict[tuple[str, str | None], list[TrainingRun]] = {}
     for run in runs:
         groups.setdefault((run.head, run.policy), []).append(run)
     return [

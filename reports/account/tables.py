@@ -11,7 +11,6 @@ from reports.account.waterfall import shown
 from reports.numbers import units
 from reports.output.blocks import Table, without_blanks
 from reports.output.tables import Field, number, tabulated, word
-from reports.reading.validated import moment
 from reports.records.record import Ceilings
 from reports.speed import settings, verdicts
 from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Setting, Speedup
@@ -111,7 +110,7 @@ def checks(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
 
 def ceilings(measured: Iterable[Ceilings]) -> Table | None:
     """Return what each machine can do in each dtype, the latest first; None if no ceilings were measured."""
-    order = sorted(measured, key=lambda each: moment(each.measured_at), reverse=True)
+    order = sorted(measured, key=lambda each: each.moment, reverse=True)
     table = tabulated("Ceilings", _CEILINGS, order)
     return without_blanks(replace(table, rows=tuple(dict.fromkeys(table.rows)))) if order else None
 
@@ -132,6 +131,6 @@ _CEILINGS: list[Field[Ceilings]] = [
     number("waking threads", lambda each: units.known(each.parallel, units.seconds)),
     number("graph replay", lambda each: units.known(each.graph_replay, units.seconds)),
     number("n", lambda each: units.count(each.samples)),
-    word("measured", lambda each: units.moment(moment(each.measured_at))),
+    word("measured", lambda each: units.moment(each.moment)),
     word("copies, GB/s by working set", _copies),
 ]

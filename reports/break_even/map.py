@@ -18,7 +18,7 @@ from math import ceil, floor, log2
 
 from reports.numbers.groups import grouped
 from reports.numbers.stats import Estimate, Verdict
-from reports.reading.load import Case, measured_at
+from reports.reading.load import Case
 from reports.records.record import CaseRecord
 from reports.speed.analysis import MAP_SUITE, USUAL_POLICY, Analysis, Setting, ratio
 
@@ -132,7 +132,7 @@ def _map(analysis: Analysis, setting: Setting) -> Map:
     points: dict[_Key, dict[int, Point]] = {}
     for key, point in _points(analysis, setting):
         line = points.setdefault(key, {})
-        line[point.rows] = max(line.get(point.rows, point), point, key=lambda point: measured_at(point.case.record))
+        line[point.rows] = max(line.get(point.rows, point), point, key=lambda point: point.case.record.moment)
     reasons: dict[_Key, dict[int, str]] = {}
     for record in missing:
         if record.rows not in points.get(_key(record), {}):

@@ -27,6 +27,7 @@ from reports.speed.analysis import Head, labels
 
 ROUNDING = 1e-9
 """Share of the least effect left to floating point: a change of exactly the least effect counts as beyond it."""
+Key = tuple[str | int, ...]
 WORST_FIRST = (Verdict.SLOWER, Verdict.UNCLEAR, Verdict.FASTER, Verdict.SAME)
 _AXES = {
     "part": "{}", "dtype": "{}", "device": "{}", "clock": "{} clock", "cache": "{} caches", "routing": "routing {}",
@@ -193,20 +194,15 @@ def _geometric_mean(ratios: Sequence[tuple[str, Estimate]]) -> Estimate:
     return Estimate(exp(centre), exp(centre - low), exp(centre + high), samples, blocks)
 
 
-def _identity(base: Results, new: Results) -> Callable[[CaseRecord], tuple[str, ...]]:
+def _identity(base: Results, new: Results) -> Callable[[CaseRecord], Key]:
     """Return what identifies a case on both sides: its id, and its machine if a side has that id on several."""
     repeated = {
         name for side in (base, new) for name, times in Counter(r.case_id for r in side.records).items() if times > 1
     }
-
-    def key(record: CaseRecord) -> tuple[str, ...]:
-        machine = (record.device_name, record.cpu, str(record.threads))
-        return (record.case_id, *(machine if record.case_id in repeated else ()))
-
-    return key
+    return lambda record: record.identity if record.case_id in repeated else (record.case_id,)
 
 
-def _missing(cases: dict[tuple[str, ...], Case], known: set[tuple[str, ...]]) -> tuple[str, ...]:
+def _missing(cases: dict[Key, Case], known: set[Key]) -> tuple[str, ...]:
     return tuple(case.record.case_id for name, case in cases.items() if name not in known)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 
 from reports.changes import text as changes_text
 from reports.changes.changes import Change, Changes, Mean
-from reports.changes.gate import GateResult
+from reports.changes.merge_gate import MergeGate
 from reports.numbers import units
 from reports.numbers.stats import Estimate, Verdict
 from reports.output import canvas, legend
@@ -23,19 +23,12 @@ STEP = 30
 """Height of a line with its name above it, in pixels."""
 ALONE = Style("", INK, (), "circle")
 """How a case without a form is drawn."""
+DRAWN = ("name", "form", "ratio", "low", "high")
+"""What a chart draws of a row; the rest stands in its tooltip."""
+ForestRow = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class ForestRow:
-    """A ratio with its interval, its name and form, and what its tooltip shows."""
-
-    name: str
-    form: str
-    ratio: Estimate
-    shown: dict[str, str]
-
-
-def changes_section(changes: Changes, gate: GateResult | None = None) -> Section:
+def changes_section(changes: Changes, gate: MergeGate | None = None) -> Section:
     """Return what a report shows of a comparison; the outcome of its `gate` comes first among the findings."""
     form_styles = styles(change.form for change in changes.changes if change.form)
     forms = [legend.of_styles(form_styles)] if form_styles else []
@@ -77,38 +70,32 @@ def _cases(changes: Changes) -> Iterator[Details]:
 
 def _charts(changes: Changes, form_styles: Sequence[Style]) -> list[Chart]:
     """Return a forest of the families, if there are several, and one of the cases; none without cases."""
-    families, worst = changes.families, changes.changes[:MOST_LINES]
+    families = [_family_row(family) for family in changes.families]
+    forests = [(f"Each {changes.kind}", families, ": geometric mean")] if len(families) > 1 else []
+    forests += [("Each case", [_case_row(change) for change in changes.changes], "")] if changes.changes else []
     charts = []
-    if len(families) > 1:
-        lines = [_mean_line(family) for family in families[:MOST_LINES]]
-        heading = f"Each {changes.kind}{_cut(len(families))}: geometric mean"
-        charts.append(Chart(heading, canvas.spec(forest(lines, form_styles, changes.least)), _extremes(lines)))
-    if worst:
-        lines = [_case_line(change) for change in worst]
-        heading = f"Each case{_cut(len(changes.changes))}"
-        charts.append(Chart(heading, canvas.spec(forest(lines, form_styles, changes.least)), _extremes(lines)))
+    for heading, rows, mean in forests:
+        cut = f", the worst {MOST_LINES} of {units.count(len(rows))}" if len(rows) > MOST_LINES else ""
+        worst = rows[:MOST_LINES]
+        chart = canvas.spec(forest(worst, form_styles, changes.least))
+        charts.append(Chart(f"{heading}{cut}{mean}", chart, _extremes(worst)))
     return charts
 
 
-def _cut(number: int) -> str:
-    return f", the worst {MOST_LINES} of {units.count(number)}" if number > MOST_LINES else ""
+def _extremes(rows: Sequence[ForestRow]) -> str:
+    """Return the least and the greatest speed-up of `rows` in words."""
+    ends = sorted(rows, key=lambda row: row["ratio"])
+    slowest, fastest = (f"{units.factor(row['ratio'])} ({row['name']})" for row in (ends[0], ends[-1]))
+    return f"Speed-ups from {slowest} to {fastest}." if len(rows) > 1 else f"A speed-up of {slowest}."
 
 
-def _extremes(lines: Sequence[ForestRow]) -> str:
-    """Return the least and the greatest speed-up of `lines` in words."""
-    ends = sorted(lines, key=lambda line: line.ratio.value)
-    slowest, fastest = (f"{units.factor(line.ratio.value)} ({line.name})" for line in (ends[0], ends[-1]))
-    return f"Speed-ups from {slowest} to {fastest}." if len(lines) > 1 else f"A speed-up of {slowest}."
-
-
-def _mean_line(family: Mean) -> ForestRow:
+def _family_row(family: Mean) -> ForestRow:
     tally = ", ".join(f"{number} {word}" for word, number in family.verdicts.items())
-    return ForestRow(
-        family.name, family.form, family.ratio, {"interval": changes_text.interval(family.ratio), "cases": tally}
-    )
+    shown = {"interval": changes_text.interval(family.ratio), "cases": tally}
+    return _row(family.name, family.form, family.ratio, shown)
 
 
-def _case_line(change: Change) -> ForestRow:
+def _case_row(change: Change) -> ForestRow:
     shown = {
         "case": change.case,
         "base": units.seconds(change.base),
@@ -116,24 +103,22 @@ def _case_line(change: Change) -> ForestRow:
         "interval": changes_text.interval(change.ratio, change.by_quartiles),
         "verdict": change.verdict,
     }
-    return ForestRow(change.label, change.form, change.ratio, shown)
+    return _row(change.label, change.form, change.ratio, shown)
 
 
-def forest(lines: Sequence[ForestRow], form_styles: Sequence[Style], least: float) -> alt.LayerChart:
+def _row(name: str, form: str, ratio: Estimate, shown: dict[str, str]) -> ForestRow:
+    """Return what is drawn of a ratio, and what its tooltip shows."""
+    return {"name": name, "form": form, "ratio": ratio.value, "low": ratio.low, "high": ratio.high, **shown}
+
+
+def forest(rows: Sequence[ForestRow], form_styles: Sequence[Style], least: float) -> alt.LayerChart:
     """Draw a line per ratio from the top on a logarithmic axis of speed-up; without an interval it is a mark alone."""
-    rows = [
-        {
-            "place": place, "name": line.name, "form": line.form, "ratio": line.ratio.value,
-            "low": line.ratio.low, "high": line.ratio.high, **line.shown,
-        }
-        for place, line in enumerate(lines)
-    ]  # fmt: skip
-    form_styles = [*form_styles, *([ALONE] if any(not line.form for line in lines) else [])]
-    drawn = canvas.rounded(rows)
+    form_styles = [*form_styles, *([ALONE] if any(not row["form"] for row in rows) else [])]
+    drawn = canvas.rounded([{"place": place, **row} for place, row in enumerate(rows)])
     x = alt.X("low:Q", scale=alt.Scale(type="log", nice=False, padding=12), axis=_axis())
     y = alt.Y("place:O", axis=None)
     colour = canvas.colour(form_styles, "form")
-    tooltip = ["name:N", *(alt.Tooltip(f"{name}:N") for name in lines[0].shown)]
+    tooltip = ["name:N", *(alt.Tooltip(f"{name}:N") for name in rows[0] if name not in DRAWN)]
     band = canvas.data([{"low": 1 / (1 + least), "high": 1 + least}])
     chart = alt.Chart(drawn)
     return canvas.finished(
@@ -148,7 +133,7 @@ def forest(lines: Sequence[ForestRow], form_styles: Sequence[Style], least: floa
         chart.mark_point(filled=True, size=70, opacity=1, yOffset=7).encode(
             x=alt.X("ratio:Q"), y=y, color=colour, shape=canvas.symbol(form_styles, "form"), tooltip=tooltip
         ),
-        height=STEP * len(lines),
+        height=STEP * len(rows),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.numbers import units
-from reports.reading.load import Case, Results, measured_at
+from reports.reading.load import Case, Results
 from reports.records.record import CaseRecord, Group
 
 UNKNOWN = "not recorded"
@@ -37,7 +37,7 @@ def run(results: Results) -> RunFacts:
     return RunFacts(
         file=units.listing(list(map(str, results.sources))),
         commit=commits((record.commit, record.dirty) for record in records),
-        measured=units.moment(max(map(measured_at, records))),
+        measured=units.moment(max(record.moment for record in records)),
         machine=", ".join(filter(None, [*devices, units.listing(sorted(threads))])),
     )
 

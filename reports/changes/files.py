@@ -10,10 +10,10 @@ from reports.changes.plain import PlainRun
 from reports.errors import ReportError
 from reports.numbers.stats import LEAST_EFFECT
 from reports.reading import load
-from reports.reading.files import Content, read
-from reports.reading.load import Results, is_record
-from reports.reading.validated import are_objects
-from reports.records.record import NOT_MEASURED_KEY
+from reports.reading.documents import are_objects
+from reports.reading.files import read
+from reports.reading.load import Results
+from reports.records.record import NOT_MEASURED_KEY, is_record
 
 
 def compare(base: Path, new: Path, least: float = LEAST_EFFECT) -> Changes:
@@ -31,13 +31,8 @@ def compare(base: Path, new: Path, least: float = LEAST_EFFECT) -> Changes:
 
 
 def _loaded(path: Path) -> Results | PlainRun:
+    """Return a run; it is one of moegap if the file holds any of its records, of measured cases or others."""
     content = read([path])[path]
-    return load.gather({path: content}) if _has_records(content) else plain.load(path, content)
-
-
-def _has_records(content: Content) -> bool:
-    """Return whether a file holds records of moegap, of measured cases or others."""
-    if NOT_MEASURED_KEY in content:
-        return True
-    entries = content["benchmarks"] if are_objects(content.get("benchmarks")) else []
-    return any(is_record(entry.get("extra_info")) for entry in entries)
+    entries = content.get("benchmarks")
+    ours = NOT_MEASURED_KEY in content or (are_objects(entries) and any(map(is_record, entries)))
+    return load.gather({path: content}) if ours else plain.load(path, content)

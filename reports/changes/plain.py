@@ -8,6 +8,7 @@ and are compared block by block. A file saved without samples (`--benchmark-auto
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import exp, hypot, log
@@ -16,7 +17,7 @@ from statistics import NormalDist
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from reports.changes import conditions as changed_conditions
 from reports.changes.changes import Change, Changes, middle, nothing_in_common, verdict, worst_first
@@ -24,8 +25,8 @@ from reports.changes.conditions import SIDES, UNKNOWN, RunFacts
 from reports.errors import ReportError
 from reports.numbers import stats, units
 from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS, Estimate, Floats, Integers
+from reports.reading.documents import are_objects, validated
 from reports.reading.files import Content
-from reports.reading.validated import are_objects, moment, validated
 from reports.reading.visible import visible
 from reports.records.fields import Schema
 from reports.records.record import LONGEST, SHORTEST
@@ -85,16 +86,36 @@ class Benchmark(Schema):
         return times, np.arange(times.size) * min(BLOCKS, times.size) // max(1, times.size)
 
 
+def _object(value: object) -> object:
+    return value if isinstance(value, dict) else {}
+
+
+Info = Annotated[dict[str, Any], BeforeValidator(_object)]
+
+
+class PlainFile(Schema):
+    """A file: its benchmarks, and what it says of its machine, its commit, and when it was written."""
+
+    benchmarks: Annotated[tuple[Benchmark, ...], Field(min_length=1)]
+    machine_info: Info = Field(default_factory=dict)
+    commit_info: Info = Field(default_factory=dict)
+    datetime: Any = ""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The facts of the machine that are compared, by their name in words."""
+        cpu = self.machine_info.get("cpu")
+        brand = cpu.get("brand_raw", "") if isinstance(cpu, dict) else ""
+        return {"CPU": str(brand), **{name: str(self.machine_info.get(key, "")) for name, key in _FACTS.items()}}
+
+
 @dataclass(frozen=True)
 class PlainRun:
-    """A file's benchmarks by name, the facts of its machine, when it was written, and at which commit."""
+    """The file `source`, and its benchmarks by name."""
 
     source: Path
+    file: PlainFile
     benchmarks: Mapping[str, Benchmark]
-    facts: Mapping[str, str]
-    written: str
-    commit: str
-    dirty: bool
 
 
 def load(source: Path, content: Content) -> PlainRun:
@@ -103,24 +124,13 @@ def load(source: Path, content: Content) -> PlainRun:
         raise ReportError(
             f"{source} holds no benchmarks to compare: give a result of `moegap bench`, or of pytest-benchmark."
         )
-    benchmarks: dict[str, Benchmark] = {}
-    for entry in content["benchmarks"]:
-        benchmark = validated(Benchmark, entry, source, f"the benchmark {entry.get('fullname', 'without a fullname')}")
-        if benchmark.fullname in benchmarks:
-            raise ReportError(f"{source} holds the benchmark {benchmark.fullname} twice: remove one of them.")
-        benchmarks[benchmark.fullname] = benchmark
-    if not benchmarks:
+    if not content["benchmarks"]:
         raise ReportError(f"{source} holds no benchmark: nothing was selected, or the run was killed.")
-    machine, commit = (_object(content, key) for key in ("machine_info", "commit_info"))
-    facts = {name: str(machine.get(key, "")) for name, key in _FACTS.items()}
-    return PlainRun(
-        source=source,
-        benchmarks=benchmarks,
-        facts={"CPU": str(_object(machine, "cpu").get("brand_raw", "")), **facts},
-        written=str(content.get("datetime", "")),
-        commit=str(commit.get("id", "")),
-        dirty=commit.get("dirty") is True,
-    )
+    file = validated(PlainFile, content, source)
+    names = Counter(benchmark.fullname for benchmark in file.benchmarks)
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise ReportError(f"{source} holds the benchmark {twice[0]} twice: remove one of them.")
+    return PlainRun(source, file, {benchmark.fullname: benchmark for benchmark in file.benchmarks})
 
 
 def between(base: PlainRun, new: PlainRun, least: float = stats.LEAST_EFFECT) -> Changes:
@@ -131,7 +141,7 @@ def between(base: PlainRun, new: PlainRun, least: float = stats.LEAST_EFFECT) ->
     shared = [(base.benchmarks[name], now) for name, now in new.benchmarks.items() if name in base.benchmarks]
     if not shared:
         raise nothing_in_common(str(base.source), str(new.source))
-    same_run = base.written == new.written != ""
+    same_run = base.file.datetime == new.file.datetime != ""
     return Changes(
         runs=(_run(base), _run(new)),
         kind="group or module",
@@ -139,12 +149,18 @@ def between(base: PlainRun, new: PlainRun, least: float = stats.LEAST_EFFECT) ->
         changes=worst_first(_change(old, now, least, same_run) for old, now in shared),
         only_base=tuple(name for name in base.benchmarks if name not in new.benchmarks),
         only_new=tuple(name for name in new.benchmarks if name not in base.benchmarks),
-        warnings=tuple(_warnings(base, new)),
+        warnings=tuple(_warnings(base.file, new.file)),
     )
 
 
 def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool) -> Change:
-    ratio, before, after = _compared(base, new, same_run)
+    by_quartiles = not (base.stats.data and new.stats.data)
+    if by_quartiles:
+        ratio, medians = ratio_by_quartiles(base.stats, new.stats), (base.stats.median, new.stats.median)
+    else:
+        before, after = base.samples, new.samples
+        paired = same_run and before[0].size == after[0].size
+        ratio, medians = stats.ratio_of_medians(*before, *after, interleaved=paired), (middle(*before), middle(*after))
     name = visible(new.fullname)
     return Change(
         case=name,
@@ -152,42 +168,29 @@ def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool) -> Ch
         family=visible(new.family),
         form="",
         together=new.fullname,
-        base=before,
-        new=after,
+        base=medians[0],
+        new=medians[1],
         ratio=ratio,
         verdict=verdict(ratio, least),
-        by_quartiles=not (base.stats.data and new.stats.data),
+        by_quartiles=by_quartiles,
     )
 
 
-def _compared(base: Benchmark, new: Benchmark, same_run: bool) -> tuple[Estimate, float, float]:
-    """Return the ratio and its two medians, in seconds."""
-    if not (base.stats.data and new.stats.data):
-        return ratio_by_quartiles(base.stats, new.stats), base.stats.median, new.stats.median
-    before, after = base.samples, new.samples
-    paired = same_run and before[0].size == after[0].size
-    return stats.ratio_of_medians(*before, *after, interleaved=paired), middle(*before), middle(*after)
-
-
-def _warnings(base: PlainRun, new: PlainRun) -> Iterator[str]:
+def _warnings(base: PlainFile, new: PlainFile) -> Iterator[str]:
     yield from changed_conditions.differences([(base.facts, new.facts)])
-    for side, run in zip(SIDES, (base, new), strict=True):
-        if run.dirty:
+    for side, file in zip(SIDES, (base, new), strict=True):
+        if file.commit_info.get("dirty") is True:
             yield changed_conditions.uncommitted(side)
 
 
 def _run(run: PlainRun) -> RunFacts:
-    try:
-        measured = units.moment(moment(run.written))
-    except ValueError:
-        measured = run.written or UNKNOWN
-    machine = ", ".join(filter(None, (run.facts["CPU"], run.facts["host"])))
-    return RunFacts(str(run.source), changed_conditions.commits([(run.commit, run.dirty)]), measured, machine)
-
-
-def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = content.get(key)
-    return value if isinstance(value, dict) else {}
+    facts, commit = run.file.facts, run.file.commit_info
+    return RunFacts(
+        file=str(run.source),
+        commit=changed_conditions.commits([(str(commit.get("id", "")), commit.get("dirty") is True)]),
+        measured=units.date(str(run.file.datetime)) or UNKNOWN,
+        machine=", ".join(filter(None, (facts["CPU"], facts["host"]))),
+    )
 
 
 def ratio_by_quartiles(base: Stats, new: Stats) -> Estimate:

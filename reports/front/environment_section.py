@@ -11,7 +11,7 @@ from reports.numbers import units
 from reports.numbers.groups import grouped
 from reports.output.blocks import Block, Facts, Section, Table, Text, without_blanks
 from reports.output.tables import Field, number, tabulated, word
-from reports.reading.load import Case, measured_at
+from reports.reading.load import Case
 from reports.records.record import CaseRecord, Group
 from reports.records.self_test import SelfTest
 from reports.speed import settings
@@ -59,7 +59,7 @@ def _facts(
 ) -> list[tuple[str, str]]:
     """Return the known facts of one machine and its runs; different values of one fact are joined."""
     versions = sorted({f"{name}\u00a0{version}" for record in records for name, version in record.versions.items()})
-    times = sorted(measured_at(record) for record in records)
+    times = sorted(record.moment for record in records)
     groups = {record.group_id for record in records}
     facts = {
         "device": _joined(record.device_name for record in records),

@@ -8,7 +8,6 @@ from reports.numbers import units
 from reports.output.blocks import Commands, Section
 from reports.profile import profile_section as profiles
 from reports.reading.inputs import Inputs
-from reports.reading.load import measured_at
 from reports.speed import verdicts
 from reports.speed.analysis import Analysis
 from reports.training import studies
@@ -35,7 +34,7 @@ def lede(analysis: Analysis, inputs: Inputs, recipes: list[Recipe]) -> str:
     """Say how much was measured, trained and profiled, and when last."""
     sentences = []
     if records := analysis.results.records:
-        last = units.moment(max(measured_at(record) for record in records))
+        last = units.moment(max(record.moment for record in records))
         sentences.append(f"{verdicts.tally(analysis)} Last measured {last}.")
     sentences += [studies.tally(recipes, inputs.studies), profiles.tally(inputs.profiles)]
     if inputs.targets:

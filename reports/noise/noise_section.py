@@ -138,13 +138,14 @@ def text(samples: NDArray[np.float64], blocks: NDArray[np.int64], medians: Mappi
     """
     groups: dict[int, list[str]] = {}
     for block, value in zip(blocks.tolist(), samples.tolist(), strict=True):
-        groups.setdefault(block, []).append(_microseconds(value))
-    parts = (f"{_microseconds(medians[block])}{AFTER_MEDIAN}{WITHIN.join(texts)}" for block, texts in groups.items())
-    return BLOCKS.join(parts)
+        groups.setdefault(block, []).append(f"{_microseconds(value):g}")
+    return BLOCKS.join(
+        f"{_microseconds(medians[block]):g}{AFTER_MEDIAN}{WITHIN.join(texts)}" for block, texts in groups.items()
+    )
 
 
-def _microseconds(value: float) -> str:
-    return f"{float(f'{value * 1e6:.{DIGITS}g}'):g}"
+def _microseconds(value: float) -> float:
+    return float(f"{value * 1e6:.{DIGITS}g}")
 
 
 def _table(analysis: Analysis, setting: Setting, cases: Sequence[Case], whole: bool) -> Table:
@@ -184,7 +185,7 @@ def _choice(analysis: Analysis, head: str, case: Case, most: int) -> Choice:
     numbers, times = stats.block_medians(case.samples, case.blocks)
     medians = dict(zip(numbers.tolist(), times.tolist(), strict=True))
     ends = {"us": median.value, "low": median.low, "high": median.high}
-    line = {end: float(f"{value * 1e6:.{DIGITS}g}") for end, value in ends.items() if value is not None}
+    line = {end: _microseconds(value) for end, value in ends.items() if value is not None}
     n = units.plural(case.samples.size, "sample")
     some = f"{units.count(shown.size)} of {n} shown" if shown.size < case.samples.size else n
     interval = units.seconds_interval(median)

@@ -22,21 +22,12 @@ LEAST_COVERED = 0.95
 
 _COLUMNS = (
     *worded("side b"),
-    *numeric(
-        "comparisons",
-        "FASTER",
-        "SLOWER",
-        "SAME",
-        "UNCLEAR",
-        "wrong",
-        "interval holds the truth",
-        "width of the interval, median",
-    ),
+    *numeric("comparisons", *Verdict, "wrong", "interval holds the truth", "width of the interval, median"),
 )
 
 
 @dataclass(frozen=True)
-class Outcome:
+class KnownAnswer:
     """The verdicts on the comparisons with one slowdown; `failed` ones have no ratio and count nowhere else.
 
     `covered` is how many intervals hold the truth, `width` the median width of an interval over its ratio. With too few
@@ -52,7 +43,12 @@ class Outcome:
     @property
     def wrong(self) -> int:
         """How many verdicts contradict the truth."""
-        return sum(self.verdicts.count(verdict) for verdict in _contradicting(self.slowdown))
+        contradicting = {Verdict.FASTER}
+        if not self.slowdown:
+            contradicting = {Verdict.FASTER, Verdict.SLOWER}
+        elif self.slowdown > LEAST_EFFECT:
+            contradicting = {Verdict.FASTER, Verdict.SAME}
+        return sum(verdict in contradicting for verdict in self.verdicts)
 
 
 def ratio(comparison: SelfComparison) -> Estimate:
@@ -62,23 +58,73 @@ def ratio(comparison: SelfComparison) -> Estimate:
     return stats.ratio_of_medians(a, blocks_a, b, blocks_b, interleaved=True)
 
 
-def outcomes(test: SelfTest) -> list[Outcome]:
-    """Return the outcome for each slowdown, identical code first."""
+def answers(test: SelfTest) -> list[KnownAnswer]:
+    """Return what became of each slowdown, identical code first."""
     slowdowns = sorted({comparison.slowdown for comparison in test.comparisons})
     return [
-        _outcome(slowdown, [each for each in test.comparisons if each.slowdown == slowdown]) for slowdown in slowdowns
+        _answer(slowdown, [each for each in test.comparisons if each.slowdown == slowdown]) for slowdown in slowdowns
     ]
 
 
-def table(outcomes: Iterable[Outcome]) -> Table:
-    """Return the outcomes, one row for each slowdown."""
+def _answer(slowdown: float, comparisons: Sequence[SelfComparison]) -> KnownAnswer:
+    ratios = [ratio(comparison) for comparison in comparisons if not comparison.failure]
+    ends = [(each, each.low, each.high) for each in ratios if each.low is not None and each.high is not None]
+    truth = 1 / (1 + slowdown)
+    return KnownAnswer(
+        slowdown=slowdown,
+        verdicts=tuple(map(stats.verdict, ratios)),
+        covered=sum(low <= truth <= high for _, low, high in ends),
+        width=float(np.median([(high - low) / each.value for each, low, high in ends])) if ends else None,
+        failed=len(comparisons) - len(ratios),
+    )
+
+
+def table(answers: Iterable[KnownAnswer]) -> Table:
+    """Return the verdicts, one row for each slowdown."""
     caption = f"Verdicts on code whose answer is known; {units.INTERVAL}s"
-    return Table(caption, _COLUMNS, tuple(map(_row, outcomes)))
+    return Table(caption, _COLUMNS, tuple(map(_row, answers)))
 
 
-def sentences(outcomes: Sequence[Outcome], neighbour: bool) -> list[str]:
-    """Say what the outcomes show: of identical code, and of code slowed beyond the least effect."""
-    identical, slowed = _identical(outcomes), _slowed(outcomes)
+def _row(answer: KnownAnswer) -> tuple[str, ...]:
+    counted = len(answer.verdicts)
+    return (
+        f"slower by {100 * answer.slowdown:g} %" if answer.slowdown else "the same code",
+        units.count(counted),
+        *(units.count(answer.verdicts.count(verdict)) for verdict in Verdict),
+        units.percent(answer.wrong / counted) if counted else "",
+        units.percent(answer.covered / counted) if counted else "",
+        "" if answer.width is None else units.percent(answer.width),
+    )
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Several slowdowns together: all verdicts, how many are wrong, and how many intervals hold the truth."""
+
+    verdicts: tuple[Verdict, ...]
+    wrong: int
+    covered: int
+
+    def share(self, number: int) -> str:
+        """Return a number of comparisons as a share of all."""
+        whole = len(self.verdicts)
+        return f"{units.count(number)} of {units.count(whole)} ({units.percent(number / whole)})"
+
+
+def _pools(answers: Sequence[KnownAnswer]) -> tuple[_Pool, _Pool]:
+    """Return what became of identical code, and of code slowed beyond the least effect."""
+    identical = [answer for answer in answers if not answer.slowdown]
+    return _pool(identical), _pool([answer for answer in answers if answer.slowdown > LEAST_EFFECT])
+
+
+def _pool(answers: Sequence[KnownAnswer]) -> _Pool:
+    verdicts = tuple(verdict for answer in answers for verdict in answer.verdicts)
+    return _Pool(verdicts, sum(answer.wrong for answer in answers), sum(answer.covered for answer in answers))
+
+
+def sentences(answers: Sequence[KnownAnswer], neighbour: bool) -> list[str]:
+    """Say what the verdicts show: of identical code, and of code slowed beyond the least effect."""
+    identical, slowed = _pools(answers)
     beside = "beside a neighbour busy on one core" if neighbour else "without a busy neighbour"
     said: list[str] = []
     if identical.verdicts:
@@ -87,32 +133,32 @@ def sentences(outcomes: Sequence[Outcome], neighbour: bool) -> list[str]:
             f"{identical.share(identical.wrong)} comparisons."
         )
     if slowed.verdicts:
-        known = units.listing([f"{100 * each.slowdown:g}" for each in outcomes if each.slowdown > LEAST_EFFECT])
+        known = units.listing([f"{100 * each.slowdown:g}" for each in answers if each.slowdown > LEAST_EFFECT])
         said.append(
             f"Of code slower by a known {known} % the interval held the true ratio in "
             f"{slowed.share(slowed.covered)} comparisons; the verdict was SLOWER in "
             f"{slowed.share(slowed.verdicts.count(Verdict.SLOWER))} and wrong in {slowed.share(slowed.wrong)}."
         )
-    if failed := sum(each.failed for each in outcomes):
+    if failed := sum(each.failed for each in answers):
         said.append(f"{units.plural(failed, 'comparison')} failed and {'has' if failed == 1 else 'have'} no verdict.")
     return said
 
 
-def holds(outcomes: Sequence[Outcome]) -> bool:
+def holds(answers: Sequence[KnownAnswer]) -> bool:
     """Return whether the method keeps its word here.
 
     At most `MOST_WRONG` of the verdicts on identical code are wrong, and at least `LEAST_COVERED` of the intervals on
     code slowed beyond the least effect hold the truth.
     """
-    identical, slowed = _identical(outcomes), _slowed(outcomes)
+    identical, slowed = _pools(answers)
     few_wrong = identical.wrong <= MOST_WRONG * len(identical.verdicts)
     return few_wrong and slowed.covered >= LEAST_COVERED * len(slowed.verdicts)
 
 
 def in_brief(test: SelfTest) -> str:
     """Return whether the method keeps its word, and the numbers that show it, as one fact about a machine."""
-    results = outcomes(test)
-    identical, slowed = _identical(results), _slowed(results)
+    results = answers(test)
+    identical, slowed = _pools(results)
     said: list[str] = []
     if identical.verdicts:
         said.append(f"wrong on identical code in {identical.share(identical.wrong)}")
@@ -121,71 +167,9 @@ def in_brief(test: SelfTest) -> str:
     return f"{'passed' if holds(results) else 'not passed'}: {', '.join(said) or 'no comparison counts'}"
 
 
-def _outcome(slowdown: float, comparisons: Sequence[SelfComparison]) -> Outcome:
-    measured = [comparison for comparison in comparisons if not comparison.failure]
-    ratios = [ratio(comparison) for comparison in measured]
-    ends = [(each, each.low, each.high) for each in ratios if each.low is not None and each.high is not None]
-    truth = 1 / (1 + slowdown)
-    return Outcome(
-        slowdown=slowdown,
-        verdicts=tuple(map(stats.verdict, ratios)),
-        covered=sum(low <= truth <= high for _, low, high in ends),
-        width=float(np.median([(high - low) / each.value for each, low, high in ends])) if ends else None,
-        failed=len(comparisons) - len(measured),
-    )
-
-
-def _contradicting(slowdown: float) -> tuple[Verdict, ...]:
-    if not slowdown:
-        return (Verdict.FASTER, Verdict.SLOWER)
-    return (Verdict.FASTER, Verdict.SAME) if slowdown > LEAST_EFFECT else (Verdict.FASTER,)
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """Outcomes together: all verdicts, how many are wrong, and how many intervals hold the truth."""
-
-    verdicts: tuple[Verdict, ...]
-    wrong: int
-    covered: int
-
-    @classmethod
-    def of(cls, outcomes: Sequence[Outcome]) -> _Pool:
-        return cls(
-            tuple(verdict for each in outcomes for verdict in each.verdicts),
-            sum(each.wrong for each in outcomes),
-            sum(each.covered for each in outcomes),
-        )
-
-    def share(self, number: int) -> str:
-        """Return a number of comparisons as a share of all."""
-        whole = len(self.verdicts)
-        return f"{units.count(number)} of {units.count(whole)} ({units.percent(number / whole)})"
-
-
-def _identical(outcomes: Iterable[Outcome]) -> _Pool:
-    return _Pool.of([each for each in outcomes if not each.slowdown])
-
-
-def _slowed(outcomes: Iterable[Outcome]) -> _Pool:
-    return _Pool.of([each for each in outcomes if each.slowdown > LEAST_EFFECT])
-
-
-def _row(outcome: Outcome) -> tuple[str, ...]:
-    counted = len(outcome.verdicts)
-    return (
-        f"slower by {100 * outcome.slowdown:g} %" if outcome.slowdown else "the same code",
-        units.count(counted),
-        *(units.count(outcome.verdicts.count(verdict)) for verdict in Verdict),
-        units.percent(outcome.wrong / counted) if counted else "",
-        units.percent(outcome.covered / counted) if counted else "",
-        "" if outcome.width is None else units.percent(outcome.width),
-    )
-
-
 def lines(test: SelfTest) -> Iterator[str]:
-    """Yield the outcomes as lines for a terminal: a line for each slowdown, then the sentences."""
-    results = outcomes(test)
+    """Yield the answers as lines for a terminal: a line for each slowdown, then the sentences."""
+    results = answers(test)
     for row in table(results).rows:
         yield "; ".join(f"{column.title} {cell}" for column, cell in zip(_COLUMNS, row, strict=True) if cell)
     yield from sentences(results, test.neighbour)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports.noise.self_test import outcomes, sentences, table
+from reports.noise.self_test import answers, sentences, table
 from reports.output.blocks import Block, Section, Text
 from reports.records.self_test import SelfTest
 
@@ -26,7 +26,7 @@ def self_test_section(tests: Sequence[SelfTest]) -> Section | None:
 
 
 def _blocks(test: SelfTest) -> list[Block]:
-    results = outcomes(test)
+    results = answers(test)
     facts = (test.device, test.environment.get("measured_at", ""), "beside a busy process" if test.neighbour else "")
     caption = ", ".join(filter(None, facts))
     return [*map(Text, sentences(results, test.neighbour)), replace(table(results), caption=caption)]

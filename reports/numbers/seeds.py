@@ -7,7 +7,7 @@ Source: Welch, "The generalization of Student's problem", Biometrika 34, 1947, f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,12 +48,13 @@ class Difference:
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
-def spread(values: Sequence[float]) -> Spread | None:
-    """Return the mean and the sample standard deviation of `values`, one a seed; None without any."""
-    if not values:
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Return mean and sample standard deviation of the values, one a seed, that are not None; None without any."""
+    known = [value for value in values if value is not None]
+    if not known:
         return None
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Spread(float(np.mean(values)), sd, len(values))
+    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return Spread(float(np.mean(known)), sd, len(known))
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from reports.numbers.seeds import Spread
 from reports.numbers.stats import CONFIDENCE, Estimate
+from reports.records.fields import moment as parsed
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
@@ -198,6 +199,14 @@ def commit(name: str, dirty: bool) -> str:
 def known(value: _Value | None, text: Callable[[_Value], str]) -> str:
     """Return the `text` of a value, or "" for None."""
     return "" if value is None else text(value)
+
+
+def date(text: str) -> str:
+    """Return a time in ISO 8601 as `moment` writes it, and any other text as it is."""
+    try:
+        return moment(parsed(text))
+    except ValueError:
+        return text
 
 
 def plural(number: int, noun: str, nouns: str = "") -> str:

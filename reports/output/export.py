@@ -15,7 +15,7 @@ import vl_convert
 
 from reports.output.blocks import Block, Chart, Details, Grid, PageOnly, Panel, Section, Subsection
 from reports.output.canvas import CONFIG, INK
-from reports.reading.files import write, write_bytes
+from reports.output.write import write, write_bytes
 
 FOLDER = "charts"
 WIDTH = 560  # pixels

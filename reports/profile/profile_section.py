@@ -14,7 +14,6 @@ from reports.output import canvas, legend
 from reports.output.blocks import Chart, Facts, Grid, Legend, Panel, Section, Table, Text, without_blanks
 from reports.output.tables import Field, number, tabulated, word
 from reports.profile.figures import STAGES, share_chart
-from reports.reading.validated import moment
 from reports.records.profile import Operator, Profile, ProfileFile, Stage
 
 _Item = TypeVar("_Item")
@@ -197,6 +196,6 @@ def _facts(file: ProfileFile) -> list[tuple[str, str]]:
         "driver": file.environment.get("driver", ""),
         "versions": ", ".join(f"{name}\u00a0{version}" for name, version in sorted(file.versions.items())),
         "commit": units.commit(file.environment.get("commit", ""), file.environment.get("dirty") == "True"),
-        "profiled": units.moment(moment(taken)) if (taken := file.environment.get("measured_at")) else "",
+        "profiled": units.date(file.environment.get("measured_at", "")),
     }
     return [(name, value) for name, value in facts.items() if value]

@@ -1,4 +1,4 @@
-"""Files that a report reads, each a JSON object or refused in one sentence, and files that it writes."""
+"""Files that a report reads, each a JSON object or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -47,27 +47,6 @@ def search(paths: Iterable[Path]) -> SearchResult:
         named |= {os.path.realpath(file): (file, content) for file, content in results.items()}
         left_out += [file for file in inside if file not in results]
     return SearchResult(dict(named.values()), tuple(left_out))
-
-
-def check_folder(out: Path) -> None:
-    """Raise `ReportError` if `out` exists and is no folder."""
-    if out.exists() and not out.is_dir():
-        raise ReportError(f"{out} is not a folder: name a folder to write the report into.")
-
-
-def write(path: Path, text: str) -> None:
-    """Replace the file at `path` whole, or leave it as it was; raises `OSError` if it cannot be written."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace the file at `path` as `write` does."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _result(file: Path) -> Content | None:

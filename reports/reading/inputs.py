@@ -1,33 +1,48 @@
-"""What a report is made of: files of every kind, each recognised by its content."""
+"""What a report is made of: files of every kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
-from reports.errors import ReportError
-from reports.reading import documents, load
-from reports.reading.documents import Studies
-from reports.reading.files import WRITTEN_BY, Content
-from reports.reading.load import Results
-from reports.reading.validated import check_version, validated
-from reports.records.document import Document
+from pydantic import BaseModel
+
+from reports.reading.documents import parsed
+from reports.reading.files import Content
+from reports.reading.load import Results, merged
 from reports.records.policy_study import PolicyStudy
 from reports.records.profile import ProfileFile
+from reports.records.record import BenchmarkFile
 from reports.records.self_test import SelfTest
 from reports.records.sharpness import Sharpness
-from reports.records.timing import Kind, TimingRun
+from reports.records.timing import TimingRun
 from reports.records.training_study import TrainingStudy
 
-TIMING_VERSION = 1
-_Document = TypeVar("_Document", bound=Document)
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Studies:
+    """All studies by kind; a lone history is a training study of one run without results."""
+
+    training: tuple[TrainingStudy, ...] = ()
+    policies: tuple[PolicyStudy, ...] = ()
+    sharpness: tuple[Sharpness, ...] = ()
+
+    @property
+    def files(self) -> tuple[TrainingStudy | PolicyStudy | Sharpness, ...]:
+        """Every file, in the order that a report shows them."""
+        return (*self.training, *self.policies, *self.sharpness)
+
+    def __bool__(self) -> bool:
+        return bool(self.files)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The contents of all files, parsed."""
+    """The contents of all files, validated."""
 
     results: Results
     studies: Studies
@@ -45,32 +60,16 @@ class Inputs:
 
 def gather(contents: Mapping[Path, Content]) -> Inputs:
     """Return what these files hold; raises `ReportError` if one is broken, newer or of no kind known here."""
-    described: dict[Path, Content] = {}
-    timed: dict[Path, Content] = {}
-    measured: dict[Path, Content] = {}
-    for source, content in contents.items():
-        if documents.is_document(content):
-            described[source] = content
-        elif "timings" in content and content.get("kind") in get_args(Kind):
-            timed[source] = content
-        elif "benchmarks" in content:
-            measured[source] = content
-        else:
-            raise ReportError(f"{source} holds no result: {WRITTEN_BY}.")
-    read = [documents.parsed(source, content) for source, content in described.items()]
+    files = {source: parsed(source, content) for source, content in contents.items()}
+    documents = files.values()
     return Inputs(
-        results=load.gather(measured),
-        studies=Studies(_of(TrainingStudy, read), _of(PolicyStudy, read), _of(Sharpness, read)),
-        self_tests=_of(SelfTest, read),
-        profiles=_of(ProfileFile, read),
-        targets=tuple(_timing_run(source, content) for source, content in timed.items()),
+        results=merged({source: file for source, file in files.items() if isinstance(file, BenchmarkFile)}),
+        studies=Studies(_of(TrainingStudy, documents), _of(PolicyStudy, documents), _of(Sharpness, documents)),
+        self_tests=_of(SelfTest, documents),
+        profiles=_of(ProfileFile, documents),
+        targets=_of(TimingRun, documents),
     )
 
 
-def _of(kind: type[_Document], read: Iterable[Document]) -> tuple[_Document, ...]:
-    return tuple(document for document in read if isinstance(document, kind))
-
-
-def _timing_run(source: Path, content: Content) -> TimingRun:
-    check_version(content.get("schema_version"), TIMING_VERSION, source, "version")
-    return validated(TimingRun, content, source, "the run of targets")
+def _of(kind: type[_Model], documents: Iterable[BaseModel]) -> tuple[_Model, ...]:
+    return tuple(document for document in documents if isinstance(document, kind))

@@ -1,4 +1,4 @@
-"""Result files read into immutable cases; whatever is wrong with a file is said in one sentence.
+"""Result files merged into immutable cases.
 
 Several files make one set of results. If a case is in more than one of them, on the same machine with as many threads,
 it counts once: the record with the latest `measured_at` wins, whatever its status, and `Results.replaced` has the
@@ -9,30 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reports.errors import ReportError
+from reports.reading.documents import parsed
 from reports.reading.files import Content, read
-from reports.reading.validated import are_objects, check_moment, check_version, moment, validated
-from reports.reading.visible import brief
-from reports.records.record import (
-    CEILINGS_KEY,
-    COMMAND_KEY,
-    GROUPS_KEY,
-    LONGEST,
-    NOT_MEASURED_KEY,
-    SCHEMA_VERSION,
-    SHORTEST,
-    CaseRecord,
-    Ceilings,
-    Group,
-    Status,
-)
+from reports.records.record import BenchmarkFile, CaseRecord, Ceilings, Group
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +31,10 @@ class Case:
     samples: NDArray[np.float64]
     blocks: NDArray[np.int64]
     source: Path
+
+    def __post_init__(self) -> None:
+        self.samples.setflags(write=False)
+        self.blocks.setflags(write=False)
 
     def interleaved_with(self, other: Case) -> bool:
         """Return whether both were measured in the same blocks, so that their samples are pairs."""
@@ -77,7 +66,11 @@ class Results:
 
 
 Entry = Case | CaseRecord
-Identity = tuple[str, str, str, int]  # of a case across files: its id, and its machine with its threads
+
+
+def record_of(entry: Entry) -> CaseRecord:
+    """Return the record of a case, measured or not."""
+    return entry.record if isinstance(entry, Case) else entry
 
 
 def load(paths: Sequence[Path]) -> Results:
@@ -92,162 +85,63 @@ def load(paths: Sequence[Path]) -> Results:
 
 
 def gather(contents: Mapping[Path, Content]) -> Results:
-    """Return the cases of result files already read; raises as `load` does, but allows no file at all."""
-    latest: dict[Identity, Entry] = {}
-    replaced: list[CaseRecord] = []
-    commands: dict[str, None] = {}
-    ceilings: list[Ceilings] = []
-    groups: dict[str, Group] = {}
+    """Return the cases of result files already read; raises as `load` does."""
+    files: dict[Path, BenchmarkFile] = {}
     for source, content in contents.items():
-        _check(source, content)
-        commands[content.get(COMMAND_KEY, "")] = None
-        ceilings += _ceilings(source, content)
-        groups |= {group.group_id: group for group in _groups(source, content)}
-        for identity, entry in _entries(source, content).items():
-            older = latest.pop(identity, None)
-            if older is not None:
-                _check_same_weights(record_of(older), record_of(entry))
-            if older is not None and measured_at(record_of(older)) > measured_at(record_of(entry)):
-                older, entry = entry, older
-            latest[identity] = entry
-            if older is not None and not record_of(older).step:
+        file = parsed(source, content)
+        if not isinstance(file, BenchmarkFile):
+            raise ReportError(f"{source} holds no result of a benchmark: give a file that `moegap bench` wrote.")
+        files[source] = file
+    return merged(files)
+
+
+def merged(files: Mapping[Path, BenchmarkFile]) -> Results:
+    """Return the cases of all files, of each the latest; raises `ReportError` for a file without a case."""
+    latest: dict[tuple[str, str, str, int], Entry] = {}
+    replaced: list[CaseRecord] = []
+    for source, file in files.items():
+        for entry in _entries(source, file):
+            record = record_of(entry)
+            older = latest.pop(record.identity, None)
+            if older is None:
+                latest[record.identity] = entry
+                continue
+            if record_of(older).weights_sha256 != record.weights_sha256:
+                raise ReportError(
+                    f"two of these files hold different heads under the name {record.checkpoint!r}: report them apart, "
+                    "or rename one checkpoint folder and measure it again."
+                )
+            older, entry = sorted((older, entry), key=lambda each: record_of(each).moment)
+            latest[record.identity] = entry
+            if not record.step:
                 replaced.append(record_of(older))
     measured = [entry for entry in latest.values() if isinstance(entry, Case)]
     others = [entry for entry in latest.values() if isinstance(entry, CaseRecord)]
+    groups = {group.group_id: group for file in files.values() for group in file.groups}
     counted = {case.record.group_id for case in measured}
     return Results(
-        sources=tuple(contents),
+        sources=tuple(files),
         cases=tuple(case for case in measured if not case.record.step),
         not_measured=tuple(record for record in others if not record.step),
         replaced=tuple(replaced),
-        commands=tuple(filter(None, commands)),
+        commands=tuple(dict.fromkeys(file.command for file in files.values() if file.command)),
         steps=tuple(case for case in measured if case.record.step),
         steps_not_measured=tuple(record for record in others if record.step),
-        ceilings=tuple(ceilings),
+        ceilings=tuple(ceilings for file in files.values() for ceilings in file.ceilings),
         groups=tuple(group for name, group in groups.items() if name in counted),
     )
 
 
-def measured_at(record: CaseRecord) -> datetime:
-    """Return when a loaded case was measured; a time without a zone is taken as UTC."""
-    return moment(record.measured_at)
-
-
-def _entries(source: Path, content: dict[str, Any]) -> dict[Identity, Entry]:
-    """Return the cases of one file by their identity."""
-    benchmarks = [item for item in content["benchmarks"] if is_record(item.get("extra_info"))]
-    unmeasured = content.get(NOT_MEASURED_KEY, [])
-    if content["benchmarks"] and not benchmarks and not unmeasured:
-        raise ReportError(f"{source} is a pytest-benchmark file without moegap records: give a file that moegap wrote.")
-    if not benchmarks and not unmeasured:
+def _entries(source: Path, file: BenchmarkFile) -> list[Entry]:
+    """Return the cases of one file."""
+    cases = [
+        Case(entry.extra_info, np.array(entry.stats.data), np.array(entry.extra_info.blocks, dtype=np.int64), source)
+        for entry in file.timed
+    ]
+    if not cases and not file.not_measured:
+        if file.benchmarks:
+            raise ReportError(
+                f"{source} is a pytest-benchmark file without moegap records: give a file that moegap wrote."
+            )
         raise ReportError(f"{source} holds no case: nothing was selected, or the run was killed before its first one.")
-    entries: dict[Identity, Entry] = {}
-    every: list[Entry] = [_case(source, benchmark) for benchmark in benchmarks]
-    every += [_unmeasured(source, raw) for raw in unmeasured]
-    for entry in every:
-        record = record_of(entry)
-        identity = (record.case_id, record.device_name, record.cpu, record.threads)
-        if identity in entries:
-            raise ReportError(f"{source} holds the case {record.case_id} twice: remove one of them.")
-        entries[identity] = entry
-    return entries
-
-
-def is_record(extra_info: object) -> bool:
-    """Return whether the `extra_info` of a benchmark is a record of moegap."""
-    return isinstance(extra_info, dict) and "case_id" in extra_info
-
-
-def _check_same_weights(older: CaseRecord, newer: CaseRecord) -> None:
-    if older.weights_sha256 != newer.weights_sha256:
-        raise ReportError(
-            f"two of these files hold different heads under the name {newer.checkpoint!r}: report them apart, "
-            "or rename one checkpoint folder and measure it again."
-        )
-
-
-def _check(source: Path, content: Content) -> None:
-    if not are_objects(content.get("benchmarks")):
-        raise ReportError(f"{source} holds no result of a benchmark: give a file that `moegap bench` wrote.")
-    if not are_objects(content.get(NOT_MEASURED_KEY, [])):
-        raise ReportError(f"{source} has a broken list {NOT_MEASURED_KEY}: each entry must be a record.")
-    command = content.get(COMMAND_KEY, "")
-    if not isinstance(command, str) or not command.isprintable():
-        raise ReportError(f"{source} has a broken {COMMAND_KEY}: it must be one printable line.")
-
-
-def _case(source: Path, entry: dict[str, Any]) -> Case:
-    record = _validated(source, entry["extra_info"])
-    if record.status is not Status.MEASURED:
-        raise ReportError(f"{source}: {record.case_id} has samples though it is {record.status}: remove them.")
-    try:
-        samples = np.array(entry["stats"]["data"], dtype=np.float64)
-    except (KeyError, TypeError, ValueError):
-        raise ReportError(f"{source}: {record.case_id} has no raw samples: run without --benchmark-disable.") from None
-    blocks = np.array(record.blocks, dtype=np.int64)
-    if samples.shape != blocks.shape:
-        counts = f"{samples.size} samples and {blocks.size} block numbers"
-        raise ReportError(f"{source}: {record.case_id} has {counts}, one for each is needed: measure it again.")
-    if not samples.size:
-        raise ReportError(f"{source}: {record.case_id} is measured but has no sample: measure it again.")
-    if not np.all((samples >= SHORTEST) & (samples <= LONGEST)):
-        raise ReportError(f"{source}: {record.case_id} has a sample that is no positive time: measure it again.")
-    samples.setflags(write=False)
-    blocks.setflags(write=False)
-    return Case(record=record, samples=samples, blocks=blocks, source=source)
-
-
-def _unmeasured(source: Path, raw: dict[str, Any]) -> CaseRecord:
-    record = _validated(source, raw)
-    if record.status is Status.MEASURED:
-        raise ReportError(f"{source}: {record.case_id} is called measured but has no samples: measure it again.")
-    return record
-
-
-def _validated(source: Path, raw: dict[str, Any]) -> CaseRecord:
-    check_version(raw.get("schema_version"), SCHEMA_VERSION, source, "record version")
-    record = validated(CaseRecord, raw, source, f"the record {brief(raw.get('case_id', 'without a case_id'))}")
-    check_moment(record.measured_at, source, record.case_id)
-    if record.rows_per_expert and len(record.rows_per_expert) != record.experts:
-        counts = f"{len(record.rows_per_expert)} numbers of rows for {record.experts} experts"
-        raise ReportError(f"{source}: {record.case_id} has {counts}, one for each is needed: measure it again.")
-    return record
-
-
-def record_of(entry: Entry) -> CaseRecord:
-    """Return the record of a case, measured or not."""
-    return entry.record if isinstance(entry, Case) else entry
-
-
-def _ceilings(source: Path, content: Content) -> list[Ceilings]:
-    """Return the ceilings in a file; old files have none."""
-    ceilings = []
-    for raw in _objects(source, content, CEILINGS_KEY):
-        ceiling = validated(Ceilings, raw, source, "a ceiling")
-        what = f"the ceiling of {ceiling.device_name} in {ceiling.dtype}"
-        check_moment(ceiling.measured_at, source, what)
-        sizes = [copy.working_set for copy in ceiling.copies]
-        if not sizes or sizes != sorted(set(sizes)):
-            raise ReportError(f"{source}: {what} needs copies of growing working sets: measure it again.")
-        ceilings.append(ceiling)
-    return ceilings
-
-
-def _groups(source: Path, content: Content) -> list[Group]:
-    """Return how the groups in a file were sampled; old files have none."""
-    groups: dict[str, Group] = {}
-    for raw in _objects(source, content, GROUPS_KEY):
-        group = validated(Group, raw, source, f"the group {brief(raw.get('group_id', 'without a group_id'))}")
-        if group.group_id in groups:
-            raise ReportError(f"{source} holds the group {group.group_id} twice: remove one of them.")
-        if not all(0 <= block < len(group.anchor) for block in group.throttled):
-            raise ReportError(f"{source}: the group {group.group_id} marks a block it has not: measure it again.")
-        groups[group.group_id] = group
-    return list(groups.values())
-
-
-def _objects(source: Path, content: Content, key: str) -> list[dict[str, Any]]:
-    objects: list[dict[str, Any]] = content.get(key, [])
-    if not are_objects(objects):
-        raise ReportError(f"{source} has a broken list {key}: each entry must be an object.")
-    return objects
+    return [*cases, *file.not_measured]

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from reports.records.fields import Name, Prose, Schema
+from reports.records.fields import Name, Prose, Schema, no_newer_than
 
 FORMAT = 1
 
@@ -37,7 +37,7 @@ class Document(Schema):
 
     written_by: ClassVar[str]
 
-    format: Literal[1]
+    format: Annotated[Literal[1], no_newer_than(FORMAT)]
     kind: str
     command: Command = ""
     environment: Environment = Field(default_factory=dict)

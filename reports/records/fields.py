@@ -6,10 +6,14 @@ A number without a value is null in a file and None here, never NaN.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+NEWER = "newer"
+"""The type of the error of a file that a newer moegap wrote."""
 LARGEST = 1e30
 MOST = 10**24
 ROUNDING = 1e-5  # shares and losses are float32 sums: a one may lie a little above 1, a zero a little below 0
@@ -48,6 +52,32 @@ class NullsLeftOut(Schema):
         if isinstance(value, dict):
             return {name: field for name, field in value.items() if field is not None}
         return value
+
+
+def no_newer_than(known: int) -> BeforeValidator:
+    """Return a validator of a version, for which one above `known` is an error of the type `NEWER`."""
+
+    def check(version: object) -> object:
+        if isinstance(version, int) and version > known:
+            versions = {"version": str(version), "known": known}
+            raise PydanticCustomError(NEWER, "{version}, this one reads {known}", versions)
+        return version
+
+    return BeforeValidator(check)
+
+
+def moment(text: str) -> datetime:
+    """Return the time that `text` says in ISO 8601, in UTC if it names no zone; raises `ValueError`."""
+    time = datetime.fromisoformat(text)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def check_moment(text: str) -> None:
+    """Raise `ValueError` that says it if `text` is no time."""
+    try:
+        moment(text)
+    except ValueError:
+        raise ValueError(f"measured at {text[:100]!r}, which is no ISO 8601 time") from None
 
 
 def check_lengths(names: str, lengths: Iterable[int]) -> None:

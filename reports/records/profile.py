@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from reports.records.document import Document, Environment
-from reports.records.fields import LARGEST, Count, Name, Prose, Schema
+from reports.records.fields import LARGEST, Count, Name, Prose, Schema, check_moment
 
 SUMS_WITHIN = 1e-6
 
@@ -123,6 +123,12 @@ class ProfileFile(Document):
     versions: Environment = Field(default_factory=dict)
     profiles: Annotated[tuple[Profile, ...], Field(min_length=1, max_length=2_000)]
     left_out: Annotated[tuple[LeftOut, ...], Field(max_length=2_000)] = ()
+
+    @model_validator(mode="after")
+    def _check_moment(self) -> Self:
+        if measured := self.environment.get("measured_at"):
+            check_moment(measured)
+        return self
 
     @property
     def title(self) -> str:

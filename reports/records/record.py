@@ -25,12 +25,14 @@ expert.
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from reports.records.fields import MOST, Count, Label
+from reports.records.fields import MOST, Count, Label, Schema, check_moment, moment, no_newer_than
 
 SCHEMA_VERSION = 2  # version 1 had no steps, ceilings, groups, caches nor made routings; it is still read
 NOT_MEASURED_KEY = "moegap_not_measured"
@@ -65,12 +67,10 @@ class Status(StrEnum):
     FAILED = "failed"  # it raised; `reason` holds the message
 
 
-class CaseRecord(BaseModel):
+class CaseRecord(BaseModel, extra="forbid", frozen=True):
     """One case: a head in a form, at a shape, dtype, device, routing and clock. Times in seconds, sizes in bytes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: Literal[1, 2] = 2
+    schema_version: Annotated[Literal[1, 2], no_newer_than(SCHEMA_VERSION)] = 2
     case_id: Id  # unique in a result: checkpoint, head, form, part, rows, dtype, device, routing, cache, clock, step
     group_id: Id  # cases measured interleaved in one go share it; only these are paired by block
     suite: Label
@@ -153,20 +153,26 @@ class CaseRecord(BaseModel):
     commit: Label = ""
     dirty: bool | None = None
 
+    @property
+    def identity(self) -> tuple[str, str, str, int]:
+        """What makes it the same case in another file: its id, and its machine with its threads."""
+        return (self.case_id, self.device_name, self.cpu, self.threads)
 
-class Copy(BaseModel):
+    @property
+    def moment(self) -> datetime:
+        """When it was measured; a time without a zone counts as UTC."""
+        return moment(self.measured_at)
+
+
+class Copy(BaseModel, extra="forbid", frozen=True):
     """A copy between two buffers: the bytes of both together, and how many were read or written per second."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     working_set: Annotated[int, Field(gt=0, le=MOST)]
     bytes_per_s: Rate
 
 
-class Ceilings(BaseModel):
+class Ceilings(BaseModel, extra="forbid", frozen=True):
     """What this machine can do on one device in one dtype, measured during the run; each number is the best of many."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: Literal["cpu", "cuda"]
     device_name: Label
@@ -186,11 +192,14 @@ class Ceilings(BaseModel):
     parallel: Seconds | None = None  # extra time of the smallest operator that a CPU splits over its threads
     graph_replay: Seconds | None = None  # a CUDA graph of one empty kernel
 
+    @property
+    def moment(self) -> datetime:
+        """When it was measured; a time without a zone counts as UTC."""
+        return moment(self.measured_at)
 
-class Group(BaseModel):
+
+class Group(BaseModel, extra="forbid", frozen=True):
     """How one group of cases was sampled."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     group_id: Id
     anchor: list[Seconds]  # the same work in each block: if its time moves, the machine changed
@@ -200,3 +209,91 @@ class Group(BaseModel):
     wall: Seconds  # from the group's beginning to its end
     sampling: Seconds  # of that inside timed calls
     cold_start: Seconds  # of that preparing forms, which is measured too
+
+
+def is_record(entry: object) -> bool:
+    """Return whether a benchmark is a case of moegap."""
+    extra_info = entry.get("extra_info") if isinstance(entry, dict) else None
+    return isinstance(extra_info, dict) and "case_id" in extra_info
+
+
+def _check_record(record: CaseRecord) -> CaseRecord:
+    check_moment(record.measured_at)
+    if record.rows_per_expert and len(record.rows_per_expert) != record.experts:
+        counts = f"{len(record.rows_per_expert)} numbers of rows for {record.experts} experts"
+        raise ValueError(f"{counts}, one for each is needed")
+    return record
+
+
+def _check_without_time(record: CaseRecord) -> CaseRecord:
+    if record.status is Status.MEASURED:
+        raise ValueError("it is called measured but has no samples")
+    return record
+
+
+def _check_ceilings(ceilings: Ceilings) -> Ceilings:
+    check_moment(ceilings.measured_at)
+    sizes = [copy.working_set for copy in ceilings.copies]
+    if not sizes or sizes != sorted(set(sizes)):
+        raise ValueError("it needs copies of growing working sets")
+    return ceilings
+
+
+def _check_group(group: Group) -> Group:
+    if not all(0 <= block < len(group.anchor) for block in group.throttled):
+        raise ValueError("it marks a block it has not")
+    return group
+
+
+Record = Annotated[CaseRecord, AfterValidator(_check_record)]
+Samples = Annotated[tuple[Annotated[Seconds, Field(ge=SHORTEST)], ...], Field(min_length=1)]
+
+
+class Statistics(Schema):
+    """What is read of pytest-benchmark's statistics: the raw samples, which `--benchmark-disable` leaves out."""
+
+    data: Samples
+
+
+class TimedCase(Schema):
+    """A benchmark of a case."""
+
+    extra_info: Record
+    stats: Statistics
+
+    @model_validator(mode="after")
+    def _check_samples(self) -> Self:
+        record, samples = self.extra_info, len(self.stats.data)
+        if record.status is not Status.MEASURED:
+            raise ValueError(f"it has samples though it is {record.status}")
+        if samples != len(record.blocks):
+            raise ValueError(f"{samples} samples and {len(record.blocks)} block numbers, one for each is needed")
+        return self
+
+
+class BenchmarkFile(Schema):
+    """A whole result; benchmarks of others are passed over, and files of version 1 have no ceilings and no groups."""
+
+    benchmarks: list[Annotated[TimedCase | None, BeforeValidator(lambda entry: entry if is_record(entry) else None)]]
+    not_measured: list[Annotated[Record, AfterValidator(_check_without_time)]] = Field(
+        [], validation_alias=NOT_MEASURED_KEY
+    )
+    ceilings: list[Annotated[Ceilings, AfterValidator(_check_ceilings)]] = Field([], validation_alias=CEILINGS_KEY)
+    groups: list[Annotated[Group, AfterValidator(_check_group)]] = Field([], validation_alias=GROUPS_KEY)
+    command: str = Field("", validation_alias=COMMAND_KEY, max_length=100_000, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")
+
+    @property
+    def timed(self) -> list[TimedCase]:
+        """The cases that have a time."""
+        return [entry for entry in self.benchmarks if entry is not None]
+
+    @model_validator(mode="after")
+    def _check_once(self) -> Self:
+        records = [*(entry.extra_info for entry in self.timed), *self.not_measured]
+        cases = Counter(record.identity for record in records)
+        groups = Counter(group.group_id for group in self.groups)
+        twice = [f"the case {identity[0]}" for identity, times in cases.items() if times > 1]
+        twice += [f"the group {name}" for name, times in groups.items() if times > 1]
+        if twice:
+            raise ValueError(f"it holds {twice[0]} twice")
+        return self

@@ -149,6 +149,14 @@ class SharpnessPart(NullsLeftOut):
         """The block of all parameters."""
         return next((block for block in self.blocks if block.block == "all"), None)
 
+    @property
+    def lines_by_range(self) -> dict[str, list[LossLine]]:
+        """The lines of each range, in the order measured."""
+        lines: dict[str, list[LossLine]] = {}
+        for line in self.lines:
+            lines.setdefault(line.range, []).append(line)
+        return lines
+
 
 class Sharpness(Document):
     """One checkpoint's curvature. `preset` is that of its training; `settings` holds all that decides the numbers."""

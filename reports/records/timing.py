@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from reports.records.fields import Count
+from reports.records.fields import Count, no_newer_than
 from reports.records.record import SHORTEST, Amount, BlockNumber, Seconds, Status
 
 Kind = Literal["measured", "rehearsal", "predicted"]
 
 
-class Timing(BaseModel):
+class Timing(BaseModel, extra="forbid", frozen=True):
     """One case. Times in seconds, sizes in bytes.
 
     Attributes:
@@ -31,8 +31,6 @@ class Timing(BaseModel):
         setup: Seconds for preparing the peer, compilation and tuning included.
         error: Greatest deviation from the reference, relative to each row's largest value.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     group: str
     group_id: str = ""
@@ -70,12 +68,10 @@ class Timing(BaseModel):
         return self.status in (Status.MEASURED, "predicted")
 
 
-class TimingRun(BaseModel):
+class TimingRun(BaseModel, extra="forbid", frozen=True):
     """A file of timings: `kind` says whether they were measured on a GPU, rehearsed on a CPU, or predicted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[1], no_newer_than(1)] = 1
     kind: Kind
     command: str
     environment: dict[str, Any]

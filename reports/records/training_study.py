@@ -51,7 +51,7 @@ class Epoch(Schema):
 History = Annotated[tuple[Epoch, ...], Field(max_length=100_000)]
 
 
-class Run(Schema):
+class TrainingRun(Schema):
     """One trained model: accuracies 0 to 1, `parameters` of the head, `seconds` of all epochs."""
 
     folder: Name
@@ -76,7 +76,7 @@ class TrainingStudy(Document):
     preset: Name
     data: Name
     epochs: Count
-    runs: Annotated[tuple[Run, ...], Field(min_length=1, max_length=2_000)]
+    runs: Annotated[tuple[TrainingRun, ...], Field(min_length=1, max_length=2_000)]
 
 
 class TrainingHistory(Document):

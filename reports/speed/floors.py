@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal
 
-from reports.reading.validated import moment
 from reports.records.record import CaseRecord, Ceilings
 
 RESIDENT = 1.25
@@ -95,10 +94,10 @@ def fitting(record: CaseRecord, measured: Sequence[Ceilings]) -> Ceilings | None
     machine = attrgetter("device", "device_name", "cpu", "threads", "dtype")
     same_machine = [each for each in measured if machine(each) == machine(record)]
     candidates = [each for each in same_machine if each.thread_wait == record.thread_wait] or same_machine
-    before = [each for each in candidates if moment(each.measured_at) <= moment(record.measured_at)]
+    before = [each for each in candidates if each.moment <= record.moment]
     if before:
-        return max(before, key=lambda each: moment(each.measured_at))
-    return min(candidates, key=lambda each: moment(each.measured_at), default=None)
+        return max(before, key=lambda each: each.moment)
+    return min(candidates, key=lambda each: each.moment, default=None)
 
 
 def operations(record: CaseRecord) -> Operations:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from reports.numbers import units
-from reports.numbers.stats import Estimate
 from reports.output import markdown
-from reports.output.blocks import Block, Details, Items, PageOnly, Reason, Section, Table, Text, numeric, worded
+from reports.output.blocks import Block, Details, Items, PageOnly, Reason, Section, Table, Text, folded, numeric, worded
 from reports.reading.load import Case, record_of
 from reports.records.record import CaseRecord, Status
+from reports.records.timing import Kind
 from reports.targets.run import TargetRun
 from reports.targets.targets import Ratio, Reach, Target, TargetResult, evaluate
 
@@ -36,14 +35,15 @@ def targets_section(runs: Sequence[TargetRun]) -> Section | None:
     """Return each run's verdict on each target, every number behind it, and what has no time; None without runs."""
     if not runs:
         return None
+    evaluated = [(run, evaluate(run)) for run in runs]
     return Section(
         "targets",
         "Targets",
-        [block for run in runs for block in _blocks(run)],
+        [block for run, results in evaluated for block in _blocks(run, results)],
         heading="Targets of the kernels",
         reading="our kernels beside their peers on layers of the paper and of large models. A target holds if all of "
         "its numbers do, each by the worse end of its interval, so the worst one is shown.",
-        findings=[_sentence(run) for run in runs],
+        findings=[_sentence(run.kind, results) for run, results in evaluated],
     )
 
 
@@ -53,70 +53,56 @@ def render(run: TargetRun) -> str:
     return markdown.rendered(section, whole=True) if section else ""
 
 
-def _blocks(run: TargetRun) -> list[Block]:
-    results = evaluate(run)
+def summary(run: TargetRun) -> str:
+    """Return the verdicts as plain lines, for a terminal."""
+    lines = [KIND[run.kind]]
+    for result in evaluate(run):
+        name, setting, value, _, reach, _, verdict, counted = _verdict_row(result, run.kind)
+        lines.append(f"{verdict}: {name} ({setting}): {value or '-'}, {reach}, {counted}")
+    return "\n".join(lines)
+
+
+def _blocks(run: TargetRun, results: Sequence[TargetResult]) -> list[Block]:
     versions = run.environment.get("versions")
     facts = {name: value for name, value in run.environment.items() if value and name != "versions"}
     facts |= versions if isinstance(versions, dict) else {}
-    verdicts = Table(
-        f"Each target, by the worst of its numbers, {run.kind}",
-        _VERDICTS,
-        tuple(_verdict_row(result, run) for result in results),
-    )
-    numbers = Table(
-        "Every number",
-        _NUMBERS,
-        tuple(_number_row(result, number, run) for result in results for number in result.numbers),
-    )
+    caption = f"Each target, by the worst of its numbers, {run.kind}"
+    numbers = (_number_row(result, number, run.kind) for result in results for number in result.numbers)
     untimed = sum(not isinstance(entry, Case) for entry in run.entries)
     without = Details(f"Without a time: {untimed} of {len(run.entries)} cases", _reasons(run))
     return [
         Text(KIND[run.kind]),
         Text("; ".join(f"{name} {value}" for name, value in facts.items()), "note"),
-        verdicts,
+        Table(caption, _VERDICTS, tuple(_verdict_row(result, run.kind) for result in results)),
         Details("What was assumed", [Items(list(run.notes))]),
-        PageOnly([Details("Every number", [replace(numbers, titled=False)]), *([without] if untimed else [])]),
+        PageOnly([folded(Table("Every number", _NUMBERS, tuple(numbers))), *([without] if untimed else [])]),
     ]
 
 
-def summary(run: TargetRun) -> str:
-    """Return the verdicts as plain lines, for a terminal."""
-    lines = [KIND[run.kind]]
-    for result in evaluate(run):
-        target, worst = result.target, result.worst
-        value = _value(target, worst, run) or "-"
-        counted = f"{result.measured} of {len(result.numbers)}"
-        numbers = f"{value}, {_limit(target, target.reach)}, {counted}"
-        lines.append(f"{_verdict(result.verdict, run)}: {target.name} ({_setting(result)}): {numbers}")
-    return "\n".join(lines)
-
-
-def _sentence(run: TargetRun) -> str:
-    verdicts = [result.verdict for result in evaluate(run)]
+def _sentence(kind: Kind, results: Sequence[TargetResult]) -> str:
+    verdicts = [result.verdict for result in results]
     tally = [f"{count} {verdict}" for verdict in Reach if (count := verdicts.count(verdict))]
     start = {"measured": "Of", "rehearsal": "In a rehearsal, on a CPU, of", "predicted": "Predicted of"}
-    return f"{start[run.kind]} {units.plural(len(verdicts), 'target')}: {units.listing(tally)}."
+    return f"{start[kind]} {units.plural(len(verdicts), 'target')}: {units.listing(tally)}."
 
 
-def _verdict_row(result: TargetResult, run: TargetRun) -> tuple[str, ...]:
+def _verdict_row(result: TargetResult, kind: Kind) -> tuple[str, ...]:
     target, worst = result.target, result.worst
     return (
         target.name,
         _setting(result),
-        _value(target, worst, run),
-        _interval(target, worst.value if worst else None),
+        *(_number(target, worst, kind) if worst else ("", "")),
         _limit(target, target.reach),
         _limit(target, worst.beyond if worst else target.beyond),
-        _verdict(result.verdict, run),
+        _verdict(result.verdict, kind),
         f"{result.measured} of {len(result.numbers)}",
     )
 
 
-def _number_row(result: TargetResult, number: Ratio, run: TargetRun) -> tuple[str, ...]:
-    target = result.target
-    value = _value(target, number, run) or number.missing
-    verdict = _verdict(number.verdict, run)
-    return (target.name, _setting(result), number.label, value, _interval(target, number.value), verdict)
+def _number_row(result: TargetResult, number: Ratio, kind: Kind) -> tuple[str, ...]:
+    value, interval = _number(result.target, number, kind)
+    verdict = _verdict(number.verdict, kind)
+    return (result.target.name, _setting(result), number.label, value or number.missing, interval, verdict)
 
 
 def _reasons(run: TargetRun) -> list[Reason]:
@@ -141,17 +127,15 @@ def _setting(result: TargetResult) -> str:
     return ", ".join(filter(None, (result.dtype, result.cache)))
 
 
-def _value(target: Target, number: Ratio | None, run: TargetRun) -> str:
-    if number is None or number.value is None:
-        return ""
-    marked = " predicted" if run.kind == "predicted" else ""
-    return _figure(target, number.value.value) + marked
-
-
-def _interval(target: Target, value: Estimate | None) -> str:
-    if value is None or value.low is None or value.high is None:
-        return ""
-    return f"{_figure(target, value.low)} to {_figure(target, value.high)}"
+def _number(target: Target, number: Ratio, kind: Kind) -> tuple[str, str]:
+    """Return the value of a number and its interval, each "" if there is none."""
+    value = number.value
+    if value is None:
+        return "", ""
+    shown = _figure(target, value.value) + (" predicted" if kind == "predicted" else "")
+    if value.low is None or value.high is None:
+        return shown, ""
+    return shown, f"{_figure(target, value.low)} to {_figure(target, value.high)}"
 
 
 def _limit(target: Target, limit: float) -> str:
@@ -162,9 +146,9 @@ def _figure(target: Target, value: float) -> str:
     return f"{100 * value:.1f} %" if target.percent else f"{value:.2f}"
 
 
-def _verdict(verdict: Reach, run: TargetRun) -> str:
-    if run.kind == "rehearsal":
+def _verdict(verdict: Reach, kind: Kind) -> str:
+    if kind == "rehearsal":
         return "none, a rehearsal"
-    if verdict is Reach.NOT_MEASURED and run.kind == "predicted":
+    if verdict is Reach.NOT_MEASURED and kind == "predicted":
         return "not predicted"
-    return f"predicted: {verdict}" if run.kind == "predicted" else verdict
+    return f"predicted: {verdict}" if kind == "predicted" else verdict

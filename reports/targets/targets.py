@@ -10,7 +10,7 @@ Letters: N rows, E experts, k experts per row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -144,40 +144,20 @@ def _ratio(wanted: Callable[[CaseRecord], bool], over: str, under: str, clock: s
     """Return the pairs time of `over` / time of `under`, for every `wanted` layer that has both planned."""
 
     def pairs(layers: Layers, cache: Cache) -> Iterator[Pair]:
-        for layer in _where(layers, wanted):
+        for layer in layers:
             above, below = layer.get(over, cache, clock), layer.get(under, cache, clock)
-            if above is not None and below is not None:
+            if wanted(layer.record) and above is not None and below is not None:
                 yield Pair(layer.name, above, below)
 
     return pairs
-
-
-def _where(layers: Layers, wanted: Callable[[CaseRecord], bool]) -> list[LayerCases]:
-    return [layer for layer in layers if wanted(layer.record)]
 
 
 def _head(record: CaseRecord) -> bool:
     return layer_of(record) == HEAD
 
 
-def _few_rows_of_head(record: CaseRecord) -> bool:
-    return _head(record) and record.rows <= 1024
-
-
 def _large(record: CaseRecord) -> bool:
     return not _head(record)
-
-
-def _many_rows_per_expert(record: CaseRecord) -> bool:
-    return _large(record) and record.rows * record.k >= 512 * record.experts
-
-
-def _many_rows(record: CaseRecord) -> bool:
-    return _large(record) and record.rows >= 8192
-
-
-def _e128(record: CaseRecord) -> bool:
-    return (record.features, record.hidden, record.experts, record.k) == (2048, 768, 128, 8)
 
 
 def _best(layer: LayerCases, forms: Sequence[str], cache: Cache, head: str) -> Case | None:
@@ -188,8 +168,8 @@ def _best(layer: LayerCases, forms: Sequence[str], cache: Cache, head: str) -> C
 
 
 def _best_sparse_to_dense(layers: Layers, cache: Cache) -> Iterator[Pair]:
-    for layer in _where(layers, _head):
-        if layer.get("eager", cache, head="dense") is None:
+    for layer in layers:
+        if not _head(layer.record) or layer.get("eager", cache, head="dense") is None:
             continue
         sparse, dense = _best(layer, SPARSE, cache, "sparse"), _best(layer, DENSE, cache, "dense")
         if sparse is None or dense is None:
@@ -226,10 +206,11 @@ def _first(layers: Layers, form: str, cache: Cache) -> Case | None:
 
 
 def _bandwidth(layers: Layers, cache: Cache) -> Iterator[Pair]:
-    for layer in _where(layers, lambda record: _large(record) and record.rows <= 256):
-        copy, ours = (layer.get(form, cache) for form in ("copy", "triton"))
-        if copy is not None and ours is not None and (copied := record_of(copy).least_bytes):
-            yield Pair(layer.name, copy, ours, scale=(record_of(ours).least_bytes or 0) / copied)
+    few = _ratio(lambda record: _large(record) and record.rows <= 256, "copy", "triton")
+    for pair in few(layers, cache):
+        copied, moved = (record_of(entry).least_bytes for entry in (pair.over, pair.under) if entry is not None)
+        if copied:
+            yield replace(pair, scale=(moved or 0) / copied)
 
 
 def _skew(layers: Layers, cache: Cache) -> Iterator[Pair]:
@@ -241,16 +222,15 @@ def _skew(layers: Layers, cache: Cache) -> Iterator[Pair]:
 
 
 def _besides_products(layers: Layers, cache: Cache) -> Iterator[Pair]:
-    for layer in _where(layers, lambda record: _large(record) and record.rows == 8192):
-        products, ours = (layer.get(form, cache) for form in ("triton_products", "triton"))
-        if products is not None and ours is not None:
-            yield Pair(layer.name, products, ours, scale=-1.0, shift=1.0)
+    many = _ratio(lambda record: _large(record) and record.rows == 8192, "triton_products", "triton")
+    for pair in many(layers, cache):
+        yield replace(pair, scale=-1.0, shift=1.0)
 
 
 TARGETS = (
     Target(
         "paper's head, N <= 1024, graph: fused / empty launch", "at most", 3.0, 2.0,
-        _ratio(_few_rows_of_head, "triton_fused", "empty"),
+        _ratio(lambda record: _head(record) and record.rows <= 1024, "triton_fused", "empty"),
     ),
     Target("paper's head, N 1 to 65,536, graph: best sparse / best dense", "at most", 1.0, 1.0, _best_sparse_to_dense),
     Target(
@@ -262,15 +242,20 @@ TARGETS = (
     ),
     Target(
         "large layers, 512 rows per expert or more, graph: cuBLAS at equal operations / grouped products",
-        "at least", 0.80, 0.92, _ratio(_many_rows_per_expert, "cublas", "triton_products"),
+        "at least", 0.80, 0.92, _ratio(
+            lambda record: _large(record) and record.rows * record.k >= 512 * record.experts,
+            "cublas", "triton_products",
+        ),
     ),
     Target(
         "large layers, N >= 8192, graph: cuBLAS at equal operations / whole layer", "at least", 0.70, 0.88,
-        _ratio(_many_rows, "cublas", "triton"),
+        _ratio(lambda record: _large(record) and record.rows >= 8192, "cublas", "triton"),
     ),
     Target(
-        "E 128, D 2048, H 768, k 8, swiglu, call: Liger / ours, routing given", "at least", 1.2, 1.6,
-        _ratio(_e128, "liger", "triton_given", "wall"), caches=("warm",),
+        "E 128, D 2048, H 768, k 8, swiglu, call: Liger / ours, routing given", "at least", 1.2, 1.6, _ratio(
+            lambda record: (record.features, record.hidden, record.experts, record.k) == (2048, 768, 128, 8),
+            "liger", "triton_given", "wall",
+        ), caches=("warm",),
     ),
     Target(
         "large layers, N <= 256, graph: share of the copy's bandwidth", "at least", 0.65, 0.85, _bandwidth, percent=True

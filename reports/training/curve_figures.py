@@ -13,7 +13,7 @@ import numpy as np
 
 from reports.output import canvas
 from reports.output.styles import Style
-from reports.records.training_study import Run
+from reports.records.training_study import TrainingRun
 
 MOST_EPOCHS = 200  # drawn; longer trainings are thinned to every second, third ... epoch
 MOST_WORDS = 16  # if there are more classes or experts, cells of the heat map hold no number
@@ -22,7 +22,7 @@ DASHES = ([5, 3], [1, 0])
 Points = list[dict[str, Any]]
 
 
-def curve(runs: Sequence[Run], field: str) -> Points:
+def curve(runs: Sequence[TrainingRun], field: str) -> Points:
     """Return `field` of every epoch and run that has it, as points with `epoch`, `value` and `seed`."""
     return [
         {"epoch": row.epoch, "value": getattr(row, field), "seed": run.seed}
@@ -43,7 +43,7 @@ def mean_curve(points: Points) -> Points:
 
 
 def learning_chart(
-    runs: Sequence[Run], quantity: str, style: Style, domain: tuple[float, float], epochs: int
+    runs: Sequence[TrainingRun], quantity: str, style: Style, domain: tuple[float, float], epochs: int
 ) -> alt.LayerChart:
     """Draw `quantity` ("accuracy" or "loss") of one head on training and validation images against the epoch.
 
@@ -57,7 +57,7 @@ def learning_chart(
 
 
 def routing_chart(
-    runs: Mapping[str, Sequence[Run]], field: str, title: str, styles: Sequence[Style], epochs: int
+    runs: Mapping[str, Sequence[TrainingRun]], field: str, title: str, styles: Sequence[Style], epochs: int
 ) -> alt.LayerChart:
     """Draw one routing statistic, `field`, of every mixture against the epoch."""
     y = alt.Y("value:Q", scale=alt.Scale(zero=True), axis=alt.Axis(title=title, tickCount=5))

@@ -219,7 +219,7 @@ def _mean_over(runs: Runs, names: Sequence[str], field: str) -> float | None:
 
 
 def _over_seeds(runs: Sequence[PolicyRun], field: str) -> Spread | None:
-    return spread([value for run in runs if (value := getattr(run, field)) is not None])
+    return spread(getattr(run, field) for run in runs)
 
 
 def _table(caption: str, runs: Runs) -> Table:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 import altair as alt
 
-from reports.numbers import seeds
 from reports.output import canvas
 from reports.output.styles import Style
 
@@ -50,14 +50,8 @@ def accuracy_chart(points: Sequence[dict[str, Any]], title: str, styles: Sequenc
 
 def _mean(policy: str, points: Sequence[dict[str, Any]]) -> dict[str, Any]:
     accuracies = [point["accuracy"] for point in points]
-    spread = seeds.spread(accuracies)
-    assert spread is not None
-    sd = spread.sd or 0.0
+    mean, sd = fmean(accuracies), stdev(accuracies) if len(accuracies) > 1 else 0.0
+    cost = fmean(point["cost"] for point in points)
     return {
-        "policy": policy,
-        "cost": sum(point["cost"] for point in points) / len(points),
-        "accuracy": spread.mean,
-        "low": spread.mean - sd,
-        "high": spread.mean + sd,
-        "seeds": spread.n,
-    }
+        "policy": policy, "cost": cost, "accuracy": mean, "low": mean - sd, "high": mean + sd, "seeds": len(points),
+    }  # fmt: skip

@@ -6,27 +6,22 @@ of a plane.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import altair as alt
 import numpy as np
-import vl_convert
 
 from reports.output import canvas
 from reports.output.canvas import INK
-from reports.output.styles import Style, contenders
-from reports.records.sharpness import Density, LossLine, Sharpness, SharpnessPart, Surface
-from reports.training.paper import head_name
+from reports.output.styles import Style
+from reports.records.sharpness import Density, LossLine, Surface
 
 MOST_POINTS = 200  # drawn of a spectrum
 DECADES = 7  # of a density below its peak
 LINE_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 HALF_STEP = 0.5
-PLOT_WIDTH = 330
-PLOT_INK = "#222"
-_OUTER = ("$schema", "config", "background", "datasets")  # of a whole picture, not of one chart in it
 
 
 def density_chart(density: Density, style: Style) -> alt.LayerChart:
@@ -143,44 +138,6 @@ def rises(line: LossLine) -> list[dict[str, Any]]:
         {"alpha": alpha, "rise": loss - zero, "rerouted": rows, "direction": line.direction}
         for alpha, loss, rows in zip(line.alphas, line.losses, rerouted, strict=True)
     ]
-
-
-def plot(file: Sharpness) -> str | None:
-    """Return the spectral density, the lines and the plane of each subset as an SVG; None if there are none."""
-    (style,) = contenders([head_name(file.head, file.policy)])
-    specs = [(part, list(_specs(part, style))) for part in file.parts]
-    rows = [_row(part, charts) for part, charts in specs if charts]
-    if not rows:
-        return None
-    whole = {
-        "config": specs[0][1][0]["config"],
-        "datasets": {name: data for _, charts in specs for spec in charts for name, data in spec["datasets"].items()},
-        "background": "white",
-        "title": f"Sharpness of {file.checkpoint} on {file.data}",
-        "vconcat": rows,
-    }
-    svg: str = vl_convert.vegalite_to_svg(whole)
-    return svg.replace(INK, PLOT_INK)
-
-
-def _row(part: SharpnessPart, charts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the charts of one subset side by side."""
-    inner = [{name: value for name, value in spec.items() if name not in _OUTER} for spec in charts]
-    return {
-        "title": f"{part.images} {part.subset} images, loss {part.loss:.4g}",
-        "hconcat": [spec | {"width": PLOT_WIDTH} for spec in inner],
-        "resolve": {"scale": {"color": "independent"}},
-    }
-
-
-def _specs(part: SharpnessPart, style: Style) -> Iterator[dict[str, Any]]:
-    if part.density and any(height > 0 for height in part.density.density):
-        yield density_chart(part.density, style).to_dict()
-    for extent in dict.fromkeys(line.range for line in part.lines):
-        chart = line_chart([line for line in part.lines if line.range == extent], style).to_dict()
-        yield chart | {"title": f"loss along directions, {extent} range"}
-    if part.surface:
-        yield surface_chart(part.surface).to_dict()
 
 
 def _at_zero(line: LossLine) -> float:

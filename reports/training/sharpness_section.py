@@ -6,7 +6,10 @@ one step along the gradient lowers the loss by at least |g|^2 / (2 lambda); at a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import vl_convert
 
 from reports.numbers import units
 from reports.output import canvas, legend
@@ -27,12 +30,15 @@ from reports.output.blocks import (
     worded,
 )
 from reports.output.styles import Style, contenders
-from reports.records.sharpness import BlockCurvature, LossLine, Sharpness, SharpnessPart, WorstCase
+from reports.records.sharpness import BlockCurvature, Density, LossLine, Sharpness, SharpnessPart, Surface
 from reports.training import sharpness_figures as figures
 from reports.training.paper import head_name
 
 NEAR_MINIMUM = 0.01  # of the loss; if one step is sure to gain more, this is no minimum
 EIGENVALUES = 5
+PICTURE_WIDTH = 330  # of each chart
+PICTURE_INK = "#222"
+_OUTER = ("$schema", "config", "background", "datasets")  # of a whole picture, not of one chart in it
 
 _LINES = (
     legend.line("top eigenvector, or the first direction"),
@@ -139,12 +145,10 @@ def _quadratic(lines: Sequence[LossLine]) -> str:
 def _rerouting(part: SharpnessPart) -> str:
     """Say how many rows take another route; the loss is smooth only if none does."""
     clauses = []
-    for range_ in dict.fromkeys(line.range for line in part.lines):
-        known = [rows for line in part.lines if line.range == range_ for rows in line.rerouted or ()]
-        if known:
-            most = max(known)
-            rows = f"{units.count(most)} of {units.plural(part.images, 'row')}"
-            clauses.append(f"in the {range_} range {rows if most else 'none'}")
+    for extent, lines in part.lines_by_range.items():
+        if known := [rows for line in lines for rows in line.rerouted or ()]:
+            rows = f"{units.count(max(known))} of {units.plural(part.images, 'row')}" if any(known) else "none"
+            clauses.append(f"in the {extent} range {rows}")
     if not clauses:
         return ""
     return f"Rows that take another route than at the checkpoint, at most: {units.listing(clauses)}."
@@ -165,25 +169,23 @@ def _panel(file: Sharpness, part: SharpnessPart, style: Style) -> Panel:
     )
 
 
-def _charts(part: SharpnessPart, style: Style) -> Iterable[Chart]:
-    if part.density and any(height > 0 for height in part.density.density):
-        chart = figures.density_chart(part.density, style)
-        yield Chart("Spectral density", canvas.spec(chart), _density_message(part))
-    for range_ in dict.fromkeys(line.range for line in part.lines):
-        lines = [line for line in part.lines if line.range == range_]
+def _charts(part: SharpnessPart, style: Style) -> Iterator[Chart]:
+    if (density := part.density) and any(height > 0 for height in density.density):
+        chart = figures.density_chart(density, style)
+        yield Chart("Spectral density", canvas.spec(chart), _density_message(density, part.whole))
+    for extent, lines in part.lines_by_range.items():
         chart = figures.line_chart(lines, style)
-        yield Chart(f"Loss along directions, {range_} range", canvas.spec(chart), _line_message(lines))
+        yield Chart(f"Loss along directions, {extent} range", canvas.spec(chart), _line_message(lines))
     if part.surface:
         chart = figures.surface_chart(part.surface)
-        yield Chart("Loss over a plane", canvas.spec(chart), _surface_message(part))
+        yield Chart("Loss over a plane", canvas.spec(chart), _surface_message(part.surface, part.loss))
 
 
-def _density_message(part: SharpnessPart) -> str:
-    density = part.density
-    assert density is not None
+def _density_message(density: Density, whole: BlockCurvature | None) -> str:
     peak = max(range(len(density.grid)), key=density.density.__getitem__)
-    largest = part.whole.largest if part.whole else None
-    reach = f"; the largest eigenvalue is {units.quantity(largest)}" if largest is not None else ""
+    reach = (
+        f"; the largest eigenvalue is {units.quantity(whole.largest)}" if whole and whole.largest is not None else ""
+    )
     probes = f", {units.plural(density.probes, 'probe')}" if density.probes else ""
     return f"The density peaks at {units.quantity(density.grid[peak])}{reach} (all parameters{probes})."
 
@@ -206,15 +208,13 @@ def _line_message(lines: Sequence[LossLine]) -> str:
     return f"The loss rises {units.listing(clauses)}.{routes}"
 
 
-def _surface_message(part: SharpnessPart) -> str:
-    surface = part.surface
-    assert surface is not None
-    cells = [(loss, row, column) for row, line in enumerate(surface.losses) for column, loss in enumerate(line)]
+def _surface_message(surface: Surface, loss: float) -> str:
+    cells = [(height, row, column) for row, line in enumerate(surface.losses) for column, height in enumerate(line)]
     least, most = min(cells), max(cells)
     place = f"{units.quantity(surface.alphas[least[1]])}, {units.quantity(surface.betas[least[2]])}"
     return (
         f"Over the plane of two directions the loss runs from {units.quantity(least[0])} at ({place}) to "
-        f"{units.quantity(most[0])}; at the checkpoint it is {units.quantity(part.loss)}."
+        f"{units.quantity(most[0])}; at the checkpoint it is {units.quantity(loss)}."
     )
 
 
@@ -235,13 +235,17 @@ def _summary_row(file: Sharpness, part: SharpnessPart) -> tuple[str, ...]:
     )
 
 
-def _tables(title: str, part: SharpnessPart) -> Iterable[Table]:
+def _tables(title: str, part: SharpnessPart) -> Iterator[Table]:
     if part.blocks:
         rows = tuple(_block_row(block) for block in part.blocks)
         yield without_blanks(Table(f"{title}, by block", _BLOCKS, rows))
     if part.sam or part.adaptive:
         kinds = (("worst case (SAM)", part.sam), ("adaptive, scale-invariant", part.adaptive))
-        worst = tuple(_worst_row(kind, item) for kind, items in kinds for item in items)
+        worst = tuple(
+            (kind, units.quantity(item.radius), units.quantity(item.loss_increase), units.count(item.rerouted))
+            for kind, items in kinds
+            for item in items
+        )
         yield Table(f"{title}, worst case within a radius", _WORST, worst)
 
 
@@ -262,10 +266,6 @@ def _block_row(block: BlockCurvature) -> tuple[str, ...]:
     )
 
 
-def _worst_row(kind: str, item: WorstCase) -> tuple[str, ...]:
-    return (kind, units.quantity(item.radius), units.quantity(item.loss_increase), units.count(item.rerouted))
-
-
 def _trace(block: BlockCurvature) -> str:
     if block.trace is None:
         return ""
@@ -281,3 +281,29 @@ def _gradient(part: SharpnessPart) -> float | None:
 def _share(share: float) -> str:
     """Return a share as a percentage, small ones too."""
     return f"{units.quantity(100 * share, 2)} %"
+
+
+def picture(file: Sharpness) -> str | None:
+    """Return the spectral density, the lines and the plane of each subset as an SVG; None if there are none."""
+    (style,) = contenders([head_name(file.head, file.policy)])
+    rows: list[dict[str, Any]] = []
+    datasets: dict[str, Any] = {}
+    for part in file.parts:
+        specs = [chart.spec | {"title": chart.heading, "width": PICTURE_WIDTH} for chart in _charts(part, style)]
+        if specs:
+            inner = [{name: value for name, value in spec.items() if name not in _OUTER} for spec in specs]
+            title = f"{part.images} {part.subset} images, loss {part.loss:.4g}"
+            rows.append({"title": title, "hconcat": inner, "resolve": {"scale": {"color": "independent"}}})
+            for spec in specs:
+                datasets |= spec["datasets"]
+    if not rows:
+        return None
+    whole = {
+        "config": canvas.CONFIG,
+        "datasets": datasets,
+        "background": "white",
+        "title": f"Sharpness of {file.checkpoint} on {file.data}",
+        "vconcat": rows,
+    }
+    svg: str = vl_convert.vegalite_to_svg(whole)
+    return svg.replace(canvas.INK, PICTURE_INK)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from reports.numbers import units
 from reports.output.blocks import Facts
-from reports.reading.documents import Studies
-from reports.reading.validated import moment
+from reports.reading.inputs import Studies
 from reports.records.document import Document
 from reports.training.policies_section import by_policy
 from reports.training.training_section import Recipe
@@ -19,7 +18,7 @@ _FACTS = ("device", "cpu", "threads", "products", "platform", "python", "torch")
 def tally(recipes: Sequence[Recipe], studies: Studies) -> str:
     """Return how much was trained and examined, in one sentence; "" without any study."""
     counts = (
-        (sum(len(trials) for recipe in recipes for trials in recipe.trials.values()), "training", ""),
+        (sum(len(runs) for recipe in recipes for runs in recipe.runs.values()), "training", ""),
         (sum(len(runs) for study in studies.policies for runs in by_policy(study).values()), "policy run", ""),
         (len(studies.sharpness), "checkpoint's curvature", "checkpoints' curvature"),
     )
@@ -36,16 +35,8 @@ def machines(studies: Studies) -> list[Facts]:
     tables = []
     for facts, files in groups.items():
         kinds = units.listing(list(dict.fromkeys(_KINDS[file.kind] for file in files)))
-        dates = sorted({_moment(date) for file in files if (date := file.environment.get("date"))})
+        dates = sorted({units.date(date) for file in files if (date := file.environment.get("date"))})
         made = (("made", " to ".join(dict.fromkeys((dates[0], dates[-1])))),) if dates else ()
         if rows := (*facts, *made):
             tables.append(Facts(kinds[0].upper() + kinds[1:], rows))
     return tables
-
-
-def _moment(date: str) -> str:
-    """Return a date to the minute, or as it is if it is none."""
-    try:
-        return units.moment(moment(date))
-    except ValueError:
-        return date

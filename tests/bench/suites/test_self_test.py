@@ -152,7 +152,7 @@ def test_a_real_self_test_compares_what_was_asked_and_says_so_in_its_file(small,
     assert done == sorted(done)
     assert done[-1] == pytest.approx(1)
     assert any(line.startswith("Measured beside a neighbour") for line in report.lines(read))
-    assert sum(len(found.verdicts) for found in report.outcomes(read)) == 10
+    assert sum(len(found.verdicts) for found in report.answers(read)) == 10
 
 
 def test_its_sides_are_sampled_in_the_same_blocks(small):

@@ -26,7 +26,7 @@ from models.training.balance import BalanceWeights
 from models.training.recipes import TrainConfig
 from models.training.study import FILE, finished, run_study, study_configs, summaries
 from models.training.trainer import DivergedError
-from reports.records.training_study import Run, TrainingStudy
+from reports.records.training_study import TrainingRun, TrainingStudy
 
 ROOT = Path(__file__).parents[3]
 HEADS = ("dense", "sparse")
@@ -198,8 +198,8 @@ def test_what_would_fail_every_training_is_raised(tmp_path: Path) -> None:
         run_study(configs(), tmp_path / "file" / "out", device="cpu")
 
 
-def row(head: str, seed: int, accuracy: float, policy: str | None = None) -> Run:
-    return Run(
+def row(head: str, seed: int, accuracy: float, policy: str | None = None) -> TrainingRun:
+    return TrainingRun(
         folder=f"{head}-seed{seed}",
         head=head,
         policy=policy,

@@ -11,7 +11,7 @@ import pytest
 import vl_convert
 
 from reports import compare_page
-from reports.changes import gate
+from reports.changes import merge_gate
 from reports.changes import text as changes_text
 from reports.changes.changes import Changes
 from reports.changes.changes_section import changes_section
@@ -127,7 +127,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Changes]:
     folder = tmp_path_factory.mktemp("hostile")
     lost = record(case_id=f"lost {HOSTILE}", status="failed", reason=HOSTILE + ESCAPES)
     found = pair(folder, dict.fromkeys(NAMES, 2.0), lost, form=HOSTILE, checkpoint=HOSTILE, commit=HOSTILE)
-    outcome = gate.judged(found, (Verdict.SLOWER,))
+    outcome = merge_gate.judged(found, (Verdict.SLOWER,))
     return compare_page.build(found, outcome, folder / "out", f"moegap compare {HOSTILE}"), found
 
 
@@ -151,7 +151,9 @@ def test_names_are_text_in_markdown(hostile: tuple[Report, Changes]) -> None:
 
 
 def test_the_page_of_two_runs_stands_alone(found: Changes, tmp_path: Path) -> None:
-    report = compare_page.build(found, gate.judged(found, (Verdict.SLOWER,)), tmp_path / "out", "moegap compare a b")
+    report = compare_page.build(
+        found, merge_gate.judged(found, (Verdict.SLOWER,)), tmp_path / "out", "moegap compare a b"
+    )
     page = Outline(report.index.read_text(encoding="utf-8"))
     assert {"verdict", "changes", "remake"} == {section["id"] for section in page.all("section") if "id" in section}
     told = "Gate failed: 1 case is SLOWER (much slower); 1 case is WRONG and had a time in BASE (broken)."
@@ -160,7 +162,7 @@ def test_the_page_of_two_runs_stands_alone(found: Changes, tmp_path: Path) -> No
     assert (
         report.index.read_bytes()
         == compare_page.build(
-            found, gate.judged(found, (Verdict.SLOWER,)), tmp_path / "again", "moegap compare a b"
+            found, merge_gate.judged(found, (Verdict.SLOWER,)), tmp_path / "again", "moegap compare a b"
         ).index.read_bytes()
     )
 

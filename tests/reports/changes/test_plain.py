@@ -158,7 +158,7 @@ def test_what_differs_between_the_machines_is_told() -> None:
         ({}, "holds no benchmarks to compare"),
         ({"benchmarks": [1]}, "holds no benchmarks to compare"),
         ({"benchmarks": []}, "holds no benchmark"),
-        ({"benchmarks": [{}]}, "without a fullname is broken at `fullname`"),
+        ({"benchmarks": [{}]}, "broken at `benchmarks.0.fullname`"),
         ({"benchmarks": [{"fullname": "f"}]}, "broken at `stats`"),
         ({"benchmarks": [{"fullname": "f", "stats": {"median": 0, "iqr": 0, "rounds": 9}}]}, "stats.median"),
         ({"benchmarks": [{"fullname": "f", "stats": {"median": "NaN", "iqr": 0, "rounds": 9}}]}, "stats.median"),

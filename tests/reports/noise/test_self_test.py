@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reports.errors import ReportError
 from reports.noise import self_test
-from reports.noise.self_test import Outcome
+from reports.noise.self_test import KnownAnswer
 from reports.numbers.stats import LEAST_BLOCKS, Verdict
 from reports.page import build
 from reports.reading import documents, inputs
@@ -67,7 +67,7 @@ def mixed() -> SelfTest:
 
 
 def test_verdicts_are_counted_and_those_against_the_truth_are_wrong() -> None:
-    identical, little, twentieth, fifth = self_test.outcomes(mixed())
+    identical, little, twentieth, fifth = self_test.answers(mixed())
     same, slower, unclear = Verdict.SAME, Verdict.SLOWER, Verdict.UNCLEAR
     assert identical.verdicts == (same, same, same, Verdict.FASTER, unclear)
     assert (identical.slowdown, identical.wrong, identical.covered, identical.failed) == (0, 1, 4, 1)
@@ -78,7 +78,7 @@ def test_verdicts_are_counted_and_those_against_the_truth_are_wrong() -> None:
 
 
 def test_the_table_has_a_row_for_each_slowdown() -> None:
-    table = self_test.table(self_test.outcomes(mixed()))
+    table = self_test.table(self_test.answers(mixed()))
     rows = [dict(zip([column.title for column in table.columns], row, strict=True)) for row in table.rows]
     assert [row["side b"] for row in rows] == ["the same code", *(f"slower by {by} %" for by in (2, 5, 20))]
     assert [rows[0][str(verdict)] for verdict in Verdict] == ["1", "0", "3", "1"]
@@ -87,7 +87,7 @@ def test_the_table_has_a_row_for_each_slowdown() -> None:
 
 
 def test_the_sentences_give_counts_and_shares() -> None:
-    identical, slowed, failed = self_test.sentences(self_test.outcomes(mixed()), neighbour=True)
+    identical, slowed, failed = self_test.sentences(self_test.answers(mixed()), neighbour=True)
     assert identical == (
         "Measured beside a neighbour busy on one core, identical code under two names was called FASTER or SLOWER in "
         "1 of 5 (20.0 %) comparisons."
@@ -100,18 +100,18 @@ def test_the_sentences_give_counts_and_shares() -> None:
 
 
 def test_a_test_of_one_kind_says_nothing_of_the_other() -> None:
-    only = self_test.outcomes(parsed(comparison(0.2)))
+    only = self_test.answers(parsed(comparison(0.2)))
     assert len(self_test.sentences(only, neighbour=False)) == 1
     assert self_test.holds(only)
     broken = comparison() | {"failure": "it raised"}
-    assert self_test.sentences(self_test.outcomes(parsed(broken)), neighbour=False) == [
+    assert self_test.sentences(self_test.answers(parsed(broken)), neighbour=False) == [
         "1 comparison failed and has no verdict."
     ]
     assert next(self_test.lines(parsed(broken))).startswith("side b the same code; comparisons 0")
 
 
-def found(slowdown: float, verdicts: list[Verdict], covered: int) -> Outcome:
-    return Outcome(slowdown, tuple(verdicts), covered, 0.01, 0)
+def found(slowdown: float, verdicts: list[Verdict], covered: int) -> KnownAnswer:
+    return KnownAnswer(slowdown, tuple(verdicts), covered, 0.01, 0)
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
@@ -157,6 +157,6 @@ def test_a_report_shows_it_with_its_machine_and_command(tmp_path: Path) -> None:
     assert "moegap &lt;b&gt;" in page
     assert "moegap <b>" not in page
     (test,) = inputs.gather(read([path])).self_tests
-    for sentence in self_test.sentences(self_test.outcomes(test), neighbour=True):
+    for sentence in self_test.sentences(self_test.answers(test), neighbour=True):
         assert sentence in page
         assert sentence.split("(")[0] in told

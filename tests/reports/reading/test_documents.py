@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from reports.errors import ReportError
-from reports.reading.documents import Studies, is_document
+from reports.reading.documents import schema_of
 from reports.reading.files import read
-from reports.reading.inputs import gather
+from reports.reading.inputs import Studies, gather
+from reports.records.record import BenchmarkFile
 from tests.reports import studies
 
 MAKERS: dict[str, Callable[..., dict[str, Any]]] = {
@@ -36,9 +37,9 @@ def test_every_kind_is_told_by_its_name(tmp_path: Path) -> None:
 
 
 def test_a_result_of_a_benchmark_is_no_study() -> None:
-    assert not is_document({"benchmarks": []})
-    assert not is_document({"kind": ["training"]})
-    assert not is_document({"kind": "predicted"})
+    assert schema_of({"benchmarks": []}) is BenchmarkFile
+    assert schema_of({"kind": ["training"]}) is None
+    assert schema_of({"kind": "predicted"}) is None
 
 
 def test_a_lone_history_is_a_training_without_results(tmp_path: Path) -> None:

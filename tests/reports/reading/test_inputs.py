@@ -74,7 +74,7 @@ def test_targets_alone_make_a_report(folder: Path, tmp_path: Path) -> None:
     ("change", "expected"),
     [
         ({"schema_version": 2}, "written by a newer moegap"),
-        ({"timings": [{"group": 1}]}, "the run of targets is broken"),
+        ({"timings": [{"group": 1}]}, r"this result is broken at `timings\.0\."),
     ],
 )
 def test_a_broken_or_newer_run_of_targets_is_one_sentence(

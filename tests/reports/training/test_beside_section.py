@@ -13,7 +13,7 @@ from reports.reading.inputs import gather
 from reports.records.record import CaseRecord
 from reports.training import training_section as training
 from reports.training.beside_section import beside_section
-from reports.training.paper import DEFECTS, PUBLISHED, TOLERANCES
+from reports.training.paper import DEFECTS, PUBLISHED
 from tests.reports import studies
 from tests.reports.synthetic import record
 from tests.reports.within import within
@@ -148,7 +148,6 @@ def test_what_is_counted_comes_from_records_of_the_papers_size(tmp_path: Path) -
     assert rows(other, "parameters of the head", "sparse")["verdict"] == "not yet run"
 
 
-def test_every_number_has_a_tolerance_and_defects_are_numbered_from_one() -> None:
-    assert {number.quantity for number in PUBLISHED} == TOLERANCES.keys()
+def test_defects_are_numbered_from_one() -> None:
     assert list(DEFECTS) == list(range(1, 11))
     assert all(sentence.endswith(".") for sentence in DEFECTS.values())

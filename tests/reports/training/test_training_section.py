@@ -45,7 +45,7 @@ def test_one_seed_has_a_mean_and_no_spread(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_joins_its_recipe(tmp_path: Path) -> None:
     (recipe,) = recipes(tmp_path, studies.lone_history(), studies.training())
-    assert len(recipe.trials["sparse"]) == 4
+    assert len(recipe.runs["sparse"]) == 4
     panel = panel_of([recipe])
     assert next(row for row in within(panel, Table)[0].rows if row[0] == "sparse")[1] == "3 of 4"
 
@@ -56,7 +56,7 @@ def test_a_finished_run_outranks_its_own_history(tmp_path: Path) -> None:
     lone["environment"]["date"] = "2030-01-01T00:00:00+00:00"
     for order in ([lone, studies.training()], [studies.training(), lone]):
         (recipe,) = recipes(tmp_path, *order)
-        assert [run.test_accuracy is not None for run in recipe.runs("sparse")] == [True] * 3
+        assert [run.test_accuracy is not None for run in recipe.runs["sparse"]] == [True] * 3
 
 
 def test_recipes_are_kept_apart(tmp_path: Path) -> None:
@@ -68,12 +68,12 @@ def test_recipes_are_kept_apart(tmp_path: Path) -> None:
 def test_a_sparse_head_with_another_policy_goes_by_its_name(tmp_path: Path) -> None:
     runs = [studies.run("sparse", 0), studies.run("sparse", 0, policy="top_p")]
     (recipe,) = recipes(tmp_path, studies.training(runs=runs))
-    assert list(recipe.trials) == ["sparse", "top_p"]
+    assert list(recipe.runs) == ["sparse", "top_p"]
 
 
 def test_the_curve_is_the_mean_of_the_seeds_that_reached_an_epoch(tmp_path: Path) -> None:
     (recipe,) = recipes(tmp_path, studies.training(), studies.lone_history())
-    points = training_figures.mean_curve(training_figures.curve(recipe.runs("sparse"), "val_loss"))
+    points = training_figures.mean_curve(training_figures.curve(recipe.runs["sparse"], "val_loss"))
     assert [point["n"] for point in points] == [4] * 5 + [3] * 7
     finished = [studies.history("sparse", seed, 12, 0.882 + 0.001 * (seed - 1) + 0.01) for seed in studies.SEEDS]
     expected = np.mean([rows[-1]["val_loss"] for rows in finished])

@@ -22,7 +22,7 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
-class GateResult:
+class MergeGate:
     """What was asked for, and what failed: clauses that name cases, none for a pass.
 
     `unknown` says in words which cases a pass says nothing about.
@@ -41,14 +41,14 @@ class GateResult:
         return f"Gate passed: no case is {' or '.join(self.asked)}, and none that had a time is broken.{rest}"
 
 
-def judged(changes: Changes, asked: Sequence[str]) -> GateResult | None:
+def judged(changes: Changes, asked: Sequence[str]) -> MergeGate | None:
     """Return the outcome of the gate on `changes`, or None if nothing was `asked`.
 
     Every gate also fails on cases that had a time and are now WRONG or FAILED.
     """
     if not asked:
         return None
-    return GateResult(tuple(asked), tuple(_failures(changes, asked)), tuple(_unknown(changes)))
+    return MergeGate(tuple(asked), tuple(_failures(changes, asked)), tuple(_unknown(changes)))
 
 
 def asked_for(words: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import pytest
 import vl_convert
 
 from reports.records.sharpness import Sharpness
-from reports.training.sharpness_figures import plot
+from reports.training.sharpness_section import picture
 
 PART = {
     "subset": "train",
@@ -35,7 +35,7 @@ FILE = {
 
 
 def test_every_chart_of_every_subset_is_drawn():
-    svg = plot(Sharpness.model_validate(FILE))
+    svg = picture(Sharpness.model_validate(FILE))
     assert svg.startswith("<svg")
     for words in (
         "8 train images",
@@ -53,12 +53,12 @@ def test_every_chart_of_every_subset_is_drawn():
 
 def test_what_is_missing_is_left_out():
     alone = {**PART, "lines": [], "surface": None}
-    svg = plot(Sharpness.model_validate({**FILE, "parts": [alone]}))
+    svg = picture(Sharpness.model_validate({**FILE, "parts": [alone]}))
     assert "spectral density" in svg
     assert "small range" not in svg
-    assert plot(Sharpness.model_validate({**FILE, "parts": [{**alone, "density": None}]})) is None
+    assert picture(Sharpness.model_validate({**FILE, "parts": [{**alone, "density": None}]})) is None
 
 
 @pytest.mark.parametrize("head", ["dense", "soft"])
 def test_heads_without_a_policy_have_their_look(head):
-    assert plot(Sharpness.model_validate({**FILE, "head": head, "policy": None}))
+    assert picture(Sharpness.model_validate({**FILE, "head": head, "policy": None}))

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.changes import gate
+from reports.changes import merge_gate
 from reports.changes.changes import Change, Changes, Lost
 from reports.changes.conditions import RunFacts
 from reports.errors import ReportError
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
 from reports.records.record import Status
 
-Judge = Callable[[Changes, tuple[Verdict, ...]], gate.GateResult | None]
+Judge = Callable[[Changes, tuple[Verdict, ...]], merge_gate.MergeGate | None]
 
 
 def changes(*verdicts: Verdict, lost: tuple[Status, ...] = ()) -> Changes:
@@ -33,11 +33,11 @@ def changes(*verdicts: Verdict, lost: tuple[Status, ...] = ()) -> Changes:
 
 
 def test_nothing_asked_is_no_gate() -> None:
-    assert gate.judged(changes(Verdict.SLOWER, lost=(Status.WRONG,)), ()) is None
+    assert merge_gate.judged(changes(Verdict.SLOWER, lost=(Status.WRONG,)), ()) is None
 
 
 def test_what_was_not_asked_for_passes() -> None:
-    found = gate.judged(changes(Verdict.FASTER, Verdict.SAME), (Verdict.SLOWER,))
+    found = merge_gate.judged(changes(Verdict.FASTER, Verdict.SAME), (Verdict.SLOWER,))
     assert found is not None
     assert found.failures == ()
     assert found.sentence == "Gate passed: no case is SLOWER, and none that had a time is broken."
@@ -46,7 +46,7 @@ def test_what_was_not_asked_for_passes() -> None:
 def test_a_pass_tells_of_how_many_cases_nothing_is_known() -> None:
     some = changes(Verdict.UNCLEAR, Verdict.UNCLEAR, Verdict.SAME, lost=(Status.SKIPPED,))
     for only_base, told in (((), "1 case"), (("gone",), "2 cases")):
-        found = gate.judged(replace(some, only_base=only_base), (Verdict.SLOWER,))
+        found = merge_gate.judged(replace(some, only_base=only_base), (Verdict.SLOWER,))
         assert found is not None
         assert found.failures == ()
         assert found.sentence.endswith(f"It says nothing about 2 UNCLEAR cases and {told} without a time in NEW.")
@@ -57,7 +57,7 @@ OF_VERDICTS = (Verdict.SLOWER, Verdict.FASTER, Verdict.UNCLEAR)
 
 @pytest.mark.parametrize("asked", OF_VERDICTS)
 def test_what_was_asked_for_is_named(asked: Verdict) -> None:
-    found = gate.judged(changes(*Verdict), (asked,))
+    found = merge_gate.judged(changes(*Verdict), (asked,))
     assert found is not None
     assert found.failures == (f"1 case is {asked} (case-{list(Verdict).index(asked)})",)
     assert found.sentence == f"Gate failed: {found.failures[0]}."
@@ -65,19 +65,19 @@ def test_what_was_asked_for_is_named(asked: Verdict) -> None:
 
 def test_missing_cases_fail_a_gate_that_asks_for_them() -> None:
     some = replace(changes(Verdict.SAME, lost=(Status.SKIPPED, Status.WRONG)), only_base=("gone",))
-    found = gate.judged(some, (gate.MISSING,))
+    found = merge_gate.judged(some, (merge_gate.MISSING,))
     assert found is not None
     assert found.failures == (
         "2 cases are MISSING (gone and lost-0)",
         "1 case is WRONG and had a time in BASE (lost-1)",
     )
-    whole = gate.judged(changes(Verdict.SLOWER), (gate.MISSING,))
+    whole = merge_gate.judged(changes(Verdict.SLOWER), (merge_gate.MISSING,))
     assert whole is not None
     assert whole.failures == ()
 
 
 def test_of_many_cases_some_are_named() -> None:
-    found = gate.judged(changes(*[Verdict.SLOWER] * 8), (Verdict.SLOWER,))
+    found = merge_gate.judged(changes(*[Verdict.SLOWER] * 8), (Verdict.SLOWER,))
     assert found is not None
     assert found.failures == ("8 cases are SLOWER (case-0, case-1, case-2, case-3, case-4 and 3 more)",)
 
@@ -96,16 +96,16 @@ def check_broken(judge: Judge) -> None:
 
 
 def test_a_broken_case_fails_every_gate() -> None:
-    check_broken(gate.judged)
+    check_broken(merge_gate.judged)
 
 
 @pytest.mark.parametrize("broken", [(), (Status.WRONG,), (Status.FAILED,), tuple(Status)])
 def test_a_gate_that_overlooks_broken_cases_would_be_seen(
     monkeypatch: pytest.MonkeyPatch, broken: tuple[Status, ...]
 ) -> None:
-    monkeypatch.setattr(gate, "BROKEN", broken)
+    monkeypatch.setattr(merge_gate, "BROKEN", broken)
     with pytest.raises(AssertionError):
-        check_broken(gate.judged)
+        check_broken(merge_gate.judged)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_gate_that_overlooks_broken_cases_would_be_seen(
     [("5%", 0.05), ("5 %", 0.05), (" 5% ", 0.05), ("0.05", 0.05), ("2.5%", 0.025), ("0", 0.0), (None, LEAST_EFFECT)],
 )
 def test_a_share_is_read(text: str | None, value: float) -> None:
-    assert gate.share(text) == pytest.approx(value)
+    assert merge_gate.share(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
@@ -121,22 +121,22 @@ def test_a_share_is_read(text: str | None, value: float) -> None:
 )
 def test_anything_else_is_one_sentence(text: str) -> None:
     with pytest.raises(ReportError, match="--least takes a share below 1 such as 5%"):
-        gate.share(text)
+        merge_gate.share(text)
 
 
 @given(st.text())
 def test_any_text_is_a_share_or_one_sentence(text: str) -> None:
     with contextlib.suppress(ReportError):
-        assert 0 <= gate.share(text) < 1
+        assert 0 <= merge_gate.share(text) < 1
 
 
 def test_verdicts_are_read_in_any_case_and_once() -> None:
-    assert gate.asked_for(["slower", "SLOWER", "Unclear"]) == (Verdict.SLOWER, Verdict.UNCLEAR)
-    assert gate.asked_for([]) == ()
+    assert merge_gate.asked_for(["slower", "SLOWER", "Unclear"]) == (Verdict.SLOWER, Verdict.UNCLEAR)
+    assert merge_gate.asked_for([]) == ()
 
 
 @pytest.mark.parametrize("word", ["same", "", "slow", "SLOWER,FASTER", "\x1b[31m"])
 def test_an_unknown_verdict_is_one_sentence(word: str) -> None:
     with pytest.raises(ReportError, match="--fail-on takes SLOWER, FASTER, UNCLEAR and MISSING, not ") as error:
-        gate.asked_for(["slower", word])
+        merge_gate.asked_for(["slower", word])
     assert str(error.value).isprintable()
