@@ -30,7 +30,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from reports.records.fields import MOST, Count, Label, Schema, check_moment, moment, no_newer_than
 
@@ -250,7 +250,7 @@ Samples = Annotated[tuple[Annotated[Seconds, Field(ge=SHORTEST)], ...], Field(mi
 
 
 class Statistics(Schema):
-    """What is read of pytest-benchmark's statistics: the raw samples, which `--benchmark-disable` leaves out."""
+    """What is read of pytest-benchmark's statistics."""
 
     data: Samples
 
@@ -260,6 +260,13 @@ class TimedCase(Schema):
 
     extra_info: Record
     stats: Statistics
+
+    @field_validator("stats", mode="before")
+    @classmethod
+    def _check_kept(cls, stats: object) -> object:
+        if isinstance(stats, dict) and "data" not in stats:
+            raise ValueError("it has no raw samples: run without --benchmark-disable")
+        return stats
 
     @model_validator(mode="after")
     def _check_samples(self) -> Self:
