@@ -54,13 +54,7 @@ FASTEST = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05"}
 COPIES = {"tma": "cp.async.bulk.tensor", "cp.async": "cp.async.c"}
 """Asynchronous copies to shared memory and their names in PTX: whole tiles by descriptor, or 4 to 16 bytes a thread."""
 
-DTYPES = {
-    torch.float32: "fp32",
-    torch.float16: "fp16",
-    torch.bfloat16: "bf16",
-    torch.int32: "i32",
-    torch.int64: "i64",
-}
+DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64"}
 
 LAYERS = (
     replace(PAPER, dtype=torch.float16),

@@ -43,7 +43,9 @@ def moe(
         ValueError: An argument has the wrong shape, dtype, range or device, or needs a gradient.
     """
     if torch.is_grad_enabled():
-        _require_no_gradient({"x": x, **routing.tensors(), **experts.tensors()})
+        for name, tensor in {"x": x, **routing.tensors(), **experts.tensors()}.items():
+            if tensor is not None and tensor.requires_grad:
+                raise ValueError(f"moe is inference only, but {name} requires a gradient: use torch.no_grad()")
     return call(x, routing, experts, precision, options)
 
 
@@ -68,9 +70,3 @@ def _assignments(x: Tensor, routing: RoutingSource) -> tuple[Tensor, Tensor, Ten
     assert isinstance(routing, TopK)
     rows = torch.arange(x.shape[0], device=x.device).repeat_interleave(routing.k)
     return rows, routing.ids.flatten(), routing.weights.flatten()
-
-
-def _require_no_gradient(tensors: dict[str, Tensor | None]) -> None:
-    for name, tensor in tensors.items():
-        if tensor is not None and tensor.requires_grad:
-            raise ValueError(f"moe is inference only, but {name} requires a gradient: use torch.no_grad()")

@@ -30,18 +30,7 @@ from torch import Tensor
 from triton.errors import TritonError
 
 from kernels.choice.choice import options_of
-from kernels.choice.tuning import (
-    LANGUAGE,
-    PAPER,
-    VERSION,
-    Entry,
-    LayerKey,
-    Tuned,
-    layer_of,
-    load,
-    path_of,
-    save,
-)
+from kernels.choice.tuning import LANGUAGE, PAPER, VERSION, Entry, LayerKey, Tuned, layer_of, load, path_of, save
 from kernels.cost.machine import Machine, machine_of
 from kernels.moe import moe, moe_reference
 from kernels.paths.options import Options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from models.device import device_name
+from models.errors import ResumeError
 from models.storage import write_atomically
 from reports.records.document import Document
 
@@ -30,6 +32,12 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def check_same(what: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise `ResumeError`, a sentence that begins with `what`, if `new` settings differ from the `old` of a file."""
+    if difference := first_difference(old, json.loads(json.dumps(new))):
+        raise ResumeError(f"{what} with another {difference}; use another --out or the old setting, or delete it")
 
 
 def first_difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -189,21 +190,25 @@ def _train_all(configs: list[TrainConfig], out: Path, device: str) -> None:
 
 def _show(runs: Sequence[TrainingRun]) -> None:
     """Print one line of results for each head: means over seeds and their spread."""
-    from models.training.study import summaries
     from reports.output.blocks import Table
 
+    heads: dict[str, list[Run]] = {}
+    for run in runs:
+        heads.setdefault(f"{run.head} ({run.policy})" if run.policy else run.head, []).append(run)
     rows = []
-    for summary in summaries(runs):
-        head = f"{summary.head} ({summary.policy})" if summary.policy else summary.head
-        numbers = [_percent(number) for pair in (summary.val, summary.test) for number in pair]
-        rows.append((head, str(summary.seeds), *numbers, f"{summary.seconds:.1f}"))
+    for head, group in heads.items():
+        val, test, seconds = (
+            [getattr(run, field) for run in group] for field in ("val_accuracy", "test_accuracy", "seconds")
+        )
+        rows.append((head, str(len(group)), *_spread(val), *_spread(test), f"{fmean(seconds):.1f}"))
     headings = columns("head", numbers=("seeds", "validation", "spread", "test", "spread", "seconds"))
     note = "accuracy: mean over seeds; spread: sample standard deviation; seconds: mean of a training"
     print_table(terminal(), Table("", headings, tuple(rows)), note, gap=2)
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.2%}"
+def _spread(shares: Sequence[float]) -> tuple[str, str]:
+    """Return the mean over seeds and the sample standard deviation, a dash for one seed."""
+    return f"{fmean(shares):.2%}", f"{stdev(shares):.2%}" if len(shares) > 1 else "-"
 
 
 def _warn(config: TrainConfig, progress: Progress) -> None:

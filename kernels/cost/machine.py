@@ -152,6 +152,7 @@ def derived(name: str, *, capability: int, multiprocessors: int, l2_bytes: int, 
     if nearest.name in words and nearest.multiprocessors == multiprocessors:
         return nearest
     scale = multiprocessors / nearest.multiprocessors
+    rates = ("dram_rate", "l2_rate", "half_rate", "tf32_rate", "fp32_rate")
     return replace(
         nearest,
         name=name,
@@ -159,9 +160,5 @@ def derived(name: str, *, capability: int, multiprocessors: int, l2_bytes: int, 
         multiprocessors=multiprocessors,
         shared_bytes=shared_bytes,
         l2_bytes=l2_bytes,
-        dram_rate=nearest.dram_rate * scale,
-        l2_rate=nearest.l2_rate * scale,
-        half_rate=nearest.half_rate * scale,
-        tf32_rate=nearest.tf32_rate * scale,
-        fp32_rate=nearest.fp32_rate * scale,
+        **{rate: getattr(nearest, rate) * scale for rate in rates},
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any, TypeVar, TypeVarTuple
 
 import torch
@@ -68,7 +68,7 @@ def bind_shapes(**tensors: tuple[Tensor | None, str]) -> dict[str, int]:
     for name, (tensor, text) in tensors.items():
         if tensor is None:
             continue
-        letters, shape = _split(text), tensor.shape
+        letters, shape = text.split(), tensor.shape
         known = [_size(letter, sizes) for letter in letters]
         if len(shape) != len(letters) or not all(map(_fits, letters, known, shape)):
             pairs = zip(letters, known, strict=True)
@@ -76,11 +76,6 @@ def bind_shapes(**tensors: tuple[Tensor | None, str]) -> dict[str, int]:
             raise ValueError(f"{name} must have the shape ({expected}), not {tuple(shape)}")
         sizes.update(zip(letters, shape, strict=True))
     return sizes
-
-
-@lru_cache
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
 
 
 def _size(letter: str, sizes: dict[str, int]) -> int | None:

@@ -48,13 +48,7 @@ def name_stages(name_stage: Callable[[str], AbstractContextManager[object]]) -> 
 
 
 def launch(
-    stage: Stage,
-    kernel: Any,
-    grid: tuple[int, ...],
-    arguments: dict[str, Any],
-    *,
-    warps: int = 4,
-    stages: int = 1,
+    stage: Stage, kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], *, warps: int = 4, stages: int = 1
 ) -> None:
     """Run `kernel` on the device of its tensors, or record it inside `recording`.
 

@@ -39,23 +39,11 @@ def _load_output(y, slot, c, M, C, stride_ym, stride_yc, S: tl.constexpr):
 
 @triton.jit(do_not_specialize=["N", "M"])
 def _combine_kernel(
-    y,
-    weights,
-    slots,
-    starts,
-    order,
-    out,
-    stride_ym,
-    stride_yc,
-    N,
-    M,
-    C,
-    S: tl.constexpr,
-    k: tl.constexpr,
-    unroll: tl.constexpr,
-    block_n: tl.constexpr,
-    block_c: tl.constexpr,
-):
+    y, weights, slots, starts, order, out,
+    stride_ym, stride_yc,
+    N, M, C,
+    S: tl.constexpr, k: tl.constexpr, unroll: tl.constexpr, block_n: tl.constexpr, block_c: tl.constexpr,
+):  # fmt: skip
     n = tl.program_id(0).to(tl.int64) * block_n + tl.arange(0, block_n)
     c = tl.program_id(1) * block_c + tl.arange(0, block_c)
     used = n < N
@@ -232,13 +220,7 @@ def combine_reference(
 
 @remembered
 def _check(
-    parts: Tensor,
-    weights: Tensor,
-    slots: Tensor,
-    rows: int,
-    k: int | None,
-    starts: Tensor | None,
-    order: Tensor | None,
+    parts: Tensor, weights: Tensor, slots: Tensor, rows: int, k: int | None, starts: Tensor | None, order: Tensor | None
 ) -> None:
     """Raise ValueError unless these can be arguments of `combine`."""
     require_device(y=parts, weights=weights, slots=slots, starts=starts, order=order)

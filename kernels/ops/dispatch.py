@@ -90,24 +90,9 @@ def _sum_counts(counts, first, B, E, block_b: tl.constexpr, block_e: tl.constexp
 
 @triton.jit(do_not_specialize=["M", "B", "block", "blocks"])
 def _dispatch_kernel(
-    ids,
-    source,
-    counts,
-    rows,
-    slots,
-    offsets,
-    tile_starts,
-    M,
-    B,
-    block,
-    blocks,
-    E,
-    tile_rows,
-    k: tl.constexpr,
-    chunk: tl.constexpr,
-    block_b: tl.constexpr,
-    block_e: tl.constexpr,
-):
+    ids, source, counts, rows, slots, offsets, tile_starts, M, B, block, blocks, E, tile_rows,
+    k: tl.constexpr, chunk: tl.constexpr, block_b: tl.constexpr, block_e: tl.constexpr,
+):  # fmt: skip
     """Place the assignments of `blocks` blocks; the first program also stores the offsets."""
     e = tl.arange(0, block_e)
     first = tl.program_id(0) * blocks

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.launch.integers import cdiv
+from kernels.launch.launch import launch
 from kernels.launch.tickets import MOST, counters, take_ticket
 from kernels.problem.experts import Experts
 from kernels.problem.problem import Problem
@@ -73,14 +74,26 @@ def sliced(H: int, hidden: int, slices: int) -> tuple[int, int]:
     return cdiv(cdiv(H, hidden), blocks), blocks
 
 
-def fused_arguments(x: Tensor, routing: RoutingSource, experts: Experts, *, parts: int, sums: int) -> dict[str, Any]:
-    """Return the arguments that both fused kernels take, with the result `out` (N, C) among them.
+def launch_fused(
+    kernel: Any,
+    grid: tuple[int, int, int],
+    x: Tensor,
+    routing: RoutingSource,
+    experts: Experts,
+    sizes: dict[str, Any],
+    *,
+    warps: int,
+    stages: int = 1,
+) -> Tensor:
+    """Launch a fused kernel with the arguments that both take and its `sizes`; return the outputs (N, C).
 
-    `parts` programs share each of `sums` sums.
+    The grid counts tiles of rows, programs that share a sum, and blocks of output columns.
 
     Raises:
-        ValueError: There are more parts than MOST_PARTS, or more shared sums than tickets.
+        ValueError: The routing is a flat list, too many programs share a sum, or more sums are shared than there are
+            tickets.
     """
+    tiles, parts, column_blocks = grid
     if parts > MOST_PARTS:
         raise ValueError(f"at most {MOST_PARTS} programs may share a sum, not {parts}: use fewer slices")
     gate = routing if isinstance(routing, Gate) else None
@@ -102,12 +115,13 @@ def fused_arguments(x: Tensor, routing: RoutingSource, experts: Experts, *, part
         strides.update(dict.fromkeys(names, 0) if tensor is None else zip(names, tensor.stride(), strict=True))
     N, D = x.shape
     E, H, C = experts.w2.shape
-    return {
+    out = torch.empty(N, C, dtype=x.dtype, device=x.device)
+    arguments = {
         **tensors,
         **strides,
-        "out": torch.empty(N, C, dtype=x.dtype, device=x.device),
+        "out": out,
         "scratch": torch.empty(parts, N, C, dtype=torch.float32, device=x.device) if parts > 1 else None,
-        "counters": counters(sums, x.device) if parts > 1 else None,
+        "counters": counters(tiles * column_blocks, x.device) if parts > 1 else None,
         "N": N,
         "D": D,
         "H": H,
@@ -119,7 +133,10 @@ def fused_arguments(x: Tensor, routing: RoutingSource, experts: Experts, *, part
         "over_all": gate is not None and gate.weights_over == "all",
         "activation": experts.activation,
         "parts": parts,
+        **sizes,
     }
+    launch("fused", kernel, grid, arguments, warps=warps, stages=stages)
+    return out
 
 
 def experts_per_row(routing: RoutingSource) -> int:

@@ -26,30 +26,11 @@ def _product(rows, w, total, rows_axis: tl.constexpr, precision: tl.constexpr):
 
 @triton.jit
 def _expert(
-    x,
-    gate,
-    w1,
-    b1,
-    w2,
-    b2,
-    expert,
-    first_h,
-    row_is,
-    c,
-    D: tl.constexpr,
-    H: tl.constexpr,
-    E: tl.constexpr,
-    C: tl.constexpr,
-    block_n: tl.constexpr,
-    block_e: tl.constexpr,
-    block_h: tl.constexpr,
-    block_c: tl.constexpr,
-    hidden: tl.constexpr,
-    depth: tl.constexpr,
-    activation: tl.constexpr,
-    precision: tl.constexpr,
-    rows_axis: tl.constexpr,
-):
+    x, gate, w1, b1, w2, b2, expert, first_h, row_is, c,
+    D: tl.constexpr, H: tl.constexpr, E: tl.constexpr, C: tl.constexpr,
+    block_e: tl.constexpr, block_h: tl.constexpr, hidden: tl.constexpr, depth: tl.constexpr,
+    activation: tl.constexpr, precision: tl.constexpr, rows_axis: tl.constexpr,
+):  # fmt: skip
     """Return the scores of all experts, and the share of `hidden` columns from first_h on in this expert's outputs.
 
     Both are fp32, (block_n, block_e) and (block_n, block_c), or transposed for rows_axis 1; without a gate the scores
@@ -61,6 +42,8 @@ def _expert(
     b1, stride_b1_e, stride_b1_h = b1
     w2, stride_w2_e, stride_w2_h, stride_w2_c = w2
     b2, stride_b2_e, stride_b2_c = b2
+    block_n: tl.constexpr = row_is.shape[0]
+    block_c: tl.constexpr = c.shape[0]
     expert = expert.to(tl.int64)
     e = tl.arange(0, block_e).to(tl.int64)
     h = first_h + tl.arange(0, block_h).to(tl.int64)
@@ -120,61 +103,18 @@ def _weighted(y, ids, weights, expert, rows_axis: tl.constexpr):
 
 @triton.jit(do_not_specialize=["N"])
 def _fused_tiles_kernel(
-    x,
-    gate,
-    gate_bias,
-    ids,
-    weights,
-    w1,
-    b1,
-    w2,
-    b2,
-    out,
-    scratch,
-    counters,
-    stride_x_n,
-    stride_x_d,
-    stride_gate_e,
-    stride_gate_d,
-    stride_gate_bias_e,
-    stride_ids_n,
-    stride_ids_k,
-    stride_weights_n,
-    stride_weights_k,
-    stride_w1_e,
-    stride_w1_d,
-    stride_w1_h,
-    stride_b1_e,
-    stride_b1_h,
-    stride_w2_e,
-    stride_w2_h,
-    stride_w2_c,
-    stride_b2_e,
-    stride_b2_c,
-    temperature,
-    N,
-    D: tl.constexpr,
-    H: tl.constexpr,
-    E: tl.constexpr,
-    k: tl.constexpr,
-    C: tl.constexpr,
-    standardised: tl.constexpr,
-    over_all: tl.constexpr,
-    activation: tl.constexpr,
-    precision: tl.constexpr,
-    parts: tl.constexpr,
-    experts: tl.constexpr,
-    slices: tl.constexpr,
-    blocks: tl.constexpr,
-    rows_axis: tl.constexpr,
-    block_n: tl.constexpr,
-    block_e: tl.constexpr,
-    block_h: tl.constexpr,
-    block_c: tl.constexpr,
-    block_k: tl.constexpr,
-    hidden: tl.constexpr,
-    depth: tl.constexpr,
-):
+    x, gate, gate_bias, ids, weights, w1, b1, w2, b2, out, scratch, counters,
+    stride_x_n, stride_x_d, stride_gate_e, stride_gate_d, stride_gate_bias_e,
+    stride_ids_n, stride_ids_k, stride_weights_n, stride_weights_k,
+    stride_w1_e, stride_w1_d, stride_w1_h, stride_b1_e, stride_b1_h,
+    stride_w2_e, stride_w2_h, stride_w2_c, stride_b2_e, stride_b2_c,
+    temperature, N,
+    D: tl.constexpr, H: tl.constexpr, E: tl.constexpr, k: tl.constexpr, C: tl.constexpr,
+    standardised: tl.constexpr, over_all: tl.constexpr, activation: tl.constexpr, precision: tl.constexpr,
+    parts: tl.constexpr, experts: tl.constexpr, slices: tl.constexpr, blocks: tl.constexpr, rows_axis: tl.constexpr,
+    block_n: tl.constexpr, block_e: tl.constexpr, block_h: tl.constexpr, block_c: tl.constexpr, block_k: tl.constexpr,
+    hidden: tl.constexpr, depth: tl.constexpr,
+):  # fmt: skip
     part = tl.program_id(1)
     first_expert = part // slices * experts
     first_block = part % slices * blocks
@@ -195,30 +135,12 @@ def _fused_tiles_kernel(
         e = tl.arange(0, block_e)
         e_is = e < E
         z, y = _expert(
-            (x, stride_x_d),
-            (gate, stride_gate_e, stride_gate_d),
-            (w1, stride_w1_e, stride_w1_d, stride_w1_h),
-            (b1, stride_b1_e, stride_b1_h),
-            (w2, stride_w2_e, stride_w2_h, stride_w2_c),
-            (b2, stride_b2_e, stride_b2_c),
-            first_expert,
-            first_block * hidden,
-            row_is,
-            c,
-            D,
-            H,
-            E,
-            C,
-            block_n,
-            block_e,
-            block_h,
-            block_c,
-            hidden,
-            depth,
-            activation,
-            precision,
-            rows_axis,
-        )
+            (x, stride_x_d), (gate, stride_gate_e, stride_gate_d),
+            (w1, stride_w1_e, stride_w1_d, stride_w1_h), (b1, stride_b1_e, stride_b1_h),
+            (w2, stride_w2_e, stride_w2_h, stride_w2_c), (b2, stride_b2_e, stride_b2_c),
+            first_expert, first_block * hidden, row_is, c, D, H, E, C,
+            block_e, block_h, hidden, depth, activation, precision, rows_axis,
+        )  # fmt: skip
         z = z if rows_axis == 0 else tl.trans(z)
         if gate_bias is not None:
             z += tl.load(gate_bias + e * stride_gate_bias_e, mask=e_is, other=0.0).to(tl.float32)[None, :]
@@ -231,30 +153,12 @@ def _fused_tiles_kernel(
         first_h = (first_block + item % blocks) * hidden
         if (tl.max((ids == expert).to(tl.int32)) > 0) & (first_h < H):
             _, y = _expert(
-                (x, stride_x_d),
-                (None, 0, 0),
-                (w1, stride_w1_e, stride_w1_d, stride_w1_h),
-                (b1, stride_b1_e, stride_b1_h),
-                (w2, stride_w2_e, stride_w2_h, stride_w2_c),
-                (b2, stride_b2_e, stride_b2_c),
-                expert,
-                first_h,
-                row_is,
-                c,
-                D,
-                H,
-                E,
-                C,
-                block_n,
-                block_e,
-                block_h,
-                block_c,
-                hidden,
-                depth,
-                activation,
-                precision,
-                rows_axis,
-            )
+                (x, stride_x_d), (None, 0, 0),
+                (w1, stride_w1_e, stride_w1_d, stride_w1_h), (b1, stride_b1_e, stride_b1_h),
+                (w2, stride_w2_e, stride_w2_h, stride_w2_c), (b2, stride_b2_e, stride_b2_c),
+                expert, first_h, row_is, c, D, H, E, C,
+                block_e, block_h, hidden, depth, activation, precision, rows_axis,
+            )  # fmt: skip
             total += _weighted(y, ids, weights, expert, rows_axis)
 
     store_sum(

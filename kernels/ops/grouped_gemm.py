@@ -64,39 +64,14 @@ def _finish(total, bias, inside, swapped: tl.constexpr):
 
 @triton.jit(do_not_specialize=["M"])
 def _grouped_gemm_kernel(
-    a,
-    w,
-    bias,
-    out,
-    rows,
-    offsets,
-    tile_starts,
-    stride_am,
-    stride_ad,
-    stride_we,
-    stride_wd,
-    stride_wh,
-    stride_be,
-    stride_bh,
-    M,
-    H,
-    E,
-    D: tl.constexpr,
-    gather: tl.constexpr,
-    activation: tl.constexpr,
-    halves: tl.constexpr,
-    precision: tl.constexpr,
-    tile_rows: tl.constexpr,
-    columns: tl.constexpr,
-    depth: tl.constexpr,
-    group: tl.constexpr,
-    splits: tl.constexpr,
-    swapped: tl.constexpr,
-    described: tl.constexpr,
-    described_rows: tl.constexpr,
-    persistent: tl.constexpr,
+    a, w, bias, out, rows, offsets, tile_starts,
+    stride_am, stride_ad, stride_we, stride_wd, stride_wh, stride_be, stride_bh,
+    M, H, E,
+    D: tl.constexpr, gather: tl.constexpr, activation: tl.constexpr, halves: tl.constexpr, precision: tl.constexpr,
+    tile_rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr, group: tl.constexpr, splits: tl.constexpr,
+    swapped: tl.constexpr, described: tl.constexpr, described_rows: tl.constexpr, persistent: tl.constexpr,
     block_e: tl.constexpr,
-):
+):  # fmt: skip
     steps: tl.constexpr = (D + depth * splits - 1) // (depth * splits)
     ragged: tl.constexpr = D % (depth * splits) > 0
     shape: tl.constexpr = (columns, tile_rows) if swapped else (tile_rows, columns)
@@ -241,13 +216,7 @@ def grouped_gemm(
 
 @remembered
 def _sizes(
-    a: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    rows: Tensor,
-    experts: int,
-    gather: bool,
-    activation: Activation | None,
+    a: Tensor, w: Tensor, bias: Tensor | None, rows: Tensor, experts: int, gather: bool, activation: Activation | None
 ) -> tuple[int, int, int, int]:
     """Check the arguments and return M, D, E and H."""
     require_device(a=a, w=w, rows=rows, bias=bias)

@@ -75,14 +75,7 @@ def chosen_columns(z, e, real, k: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def gate_matrix(
-    z,
-    e,
-    real,
-    E: tl.constexpr,
-    k: tl.constexpr,
-    temperature,
-    standardised: tl.constexpr,
-    over_all: tl.constexpr,
+    z, e, real, E: tl.constexpr, k: tl.constexpr, temperature, standardised: tl.constexpr, over_all: tl.constexpr
 ) -> tuple[tl.tensor, tl.tensor]:
     """Return the weights (block_n, block_e), 0 where not chosen, and which columns are chosen, of the same shape.
 

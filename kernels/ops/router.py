@@ -35,20 +35,10 @@ class Routed:
 
 @triton.jit
 def _scores(
-    x,
-    weight,
-    n,
-    e,
-    first,
-    stride_xn,
-    stride_xd,
-    stride_we,
-    stride_wd,
-    D: tl.constexpr,
-    depth: tl.constexpr,
-    steps: tl.constexpr,
-    swapped: tl.constexpr,
-):
+    x, weight, n, e, first,
+    stride_xn, stride_xd, stride_we, stride_wd,
+    D: tl.constexpr, depth: tl.constexpr, steps: tl.constexpr, swapped: tl.constexpr,
+):  # fmt: skip
     """Return rows n of x times rows e of weight, (block_n, block_e), over `steps` steps of depth from `first` on."""
     d = first + tl.arange(0, depth)
     x += n[:, None] * stride_xn + d.to(tl.int64)[None, :] * stride_xd
@@ -70,19 +60,9 @@ def _scores(
 
 @triton.jit
 def _select(
-    z,
-    ids,
-    weights,
-    counts,
-    n,
-    used,
-    temperature,
-    E: tl.constexpr,
-    k: tl.constexpr,
-    standardised: tl.constexpr,
-    over_all: tl.constexpr,
-    block_k: tl.constexpr,
-):
+    z, ids, weights, counts, n, used, temperature,
+    E: tl.constexpr, k: tl.constexpr, standardised: tl.constexpr, over_all: tl.constexpr, block_k: tl.constexpr,
+):  # fmt: skip
     """Store ids, weights and counts of the rows n that are `used`, from their scores (block_n, block_e)."""
     e = tl.arange(0, z.shape[1])
     real = (e < E)[None, :]
@@ -111,34 +91,13 @@ def _select(
 
 @triton.jit(do_not_specialize=["N"])
 def _route_kernel(
-    x,
-    weight,
-    bias,
-    ids,
-    weights,
-    counts,
-    partial,
-    counter,
-    stride_xn,
-    stride_xd,
-    stride_we,
-    stride_wd,
-    stride_be,
-    temperature,
-    N,
-    D: tl.constexpr,
-    E: tl.constexpr,
-    k: tl.constexpr,
-    standardised: tl.constexpr,
-    over_all: tl.constexpr,
-    tile_rows: tl.constexpr,
-    depth: tl.constexpr,
-    steps: tl.constexpr,
-    splits: tl.constexpr,
-    swapped: tl.constexpr,
-    block_e: tl.constexpr,
-    block_k: tl.constexpr,
-):
+    x, weight, bias, ids, weights, counts, partial, counter,
+    stride_xn, stride_xd, stride_we, stride_wd, stride_be,
+    temperature, N,
+    D: tl.constexpr, E: tl.constexpr, k: tl.constexpr, standardised: tl.constexpr, over_all: tl.constexpr,
+    tile_rows: tl.constexpr, depth: tl.constexpr, steps: tl.constexpr, splits: tl.constexpr, swapped: tl.constexpr,
+    block_e: tl.constexpr, block_k: tl.constexpr,
+):  # fmt: skip
     tile = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
     n = tile * tile_rows + tl.arange(0, tile_rows)

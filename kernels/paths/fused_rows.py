@@ -11,12 +11,11 @@ from torch import Tensor
 from kernels.cost.machine import Machine
 from kernels.cost.work import Histogram, LaunchWork
 from kernels.launch.integers import cdiv, next_power_of_2
-from kernels.launch.launch import launch
 from kernels.ops.fused import (
     MOST_COLUMNS,
     MOST_PARTS,
     experts_per_row,
-    fused_arguments,
+    launch_fused,
     most_rows,
     sliced,
     touched_bytes,
@@ -63,19 +62,11 @@ class FusedRows(Options):
                     yield cls(slices=slices, hidden=hidden, depth=at_most(problem.D, depth), warps=warps)
 
     def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
-        """Return the outputs (N, C).
-
-        Raises:
-            ValueError: The routing is a flat list, too many programs share a sum, or more sums are shared than there
-                are tickets.
-        """
-        N = x.shape[0]
+        """Return the outputs (N, C). Raises `ValueError` as `launch_fused` does."""
         E, H, C = experts.w2.shape
         block_e, block_c = next_power_of_2(E), min(next_power_of_2(C), MOST_COLUMNS)
         slices, blocks = sliced(H, self.hidden, self.slices)
-        parts = experts_per_row(routing) * slices
-        grid = (N, parts, cdiv(C, block_c))
-        arguments = fused_arguments(x, routing, experts, parts=parts, sums=grid[0] * grid[2])
+        grid = (x.shape[0], experts_per_row(routing) * slices, cdiv(C, block_c))
         sizes = {
             "slices": slices,
             "blocks": blocks,
@@ -85,9 +76,7 @@ class FusedRows(Options):
             "gate_depth": max(1, self.depth * self.hidden // block_e),
             "depth": self.depth,
         }
-        launch("fused", _fused_rows_kernel, grid, {**arguments, **sizes}, warps=self.warps)
-        out: Tensor = arguments["out"]
-        return out
+        return launch_fused(_fused_rows_kernel, grid, x, routing, experts, sizes, warps=self.warps)
 
     def launch_works(self, problem: Problem, experts: Histogram) -> tuple[LaunchWork, ...]:
         """Return the work of the launch; its products of vectors count as if they were dots."""

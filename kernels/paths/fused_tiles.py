@@ -11,8 +11,7 @@ from torch import Tensor
 from kernels.cost.machine import Machine
 from kernels.cost.work import Histogram, LaunchWork, unit_of
 from kernels.launch.integers import cdiv, next_power_of_2
-from kernels.launch.launch import launch
-from kernels.ops.fused import MOST_COLUMNS, MOST_PARTS, fused_arguments, most_rows, sliced, touched_bytes
+from kernels.ops.fused import MOST_COLUMNS, MOST_PARTS, experts_per_row, launch_fused, most_rows, sliced, touched_bytes
 from kernels.ops.fused_tiles import _fused_tiles_kernel
 from kernels.paths.candidates import at_most, ragged, staged, unit
 from kernels.paths.options import Options
@@ -91,20 +90,13 @@ class FusedTiles(Options):
                     yield from staged(options, machine, lambda part: part.launch_works(problem, ())[0].shared)
 
     def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
-        """Return the outputs (N, C).
-
-        Raises:
-            ValueError: The routing is a flat list, too many programs share a sum, or more sums are shared than there
-                are tickets.
-        """
+        """Return the outputs (N, C). Raises `ValueError` as `launch_fused` does."""
         E, H, C = experts.w2.shape
         narrow = x.dtype.itemsize == 2 and self.tile_rows < NARROW
         least = NARROW if narrow else 16
         slices, blocks = sliced(H, self.hidden, self.slices)
-        parts = cdiv(E, self.experts) * slices
         block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
-        grid = (cdiv(x.shape[0], self.tile_rows), parts, cdiv(C, block_c))
-        arguments = fused_arguments(x, routing, experts, parts=parts, sums=grid[0] * grid[2])
+        grid = (cdiv(x.shape[0], self.tile_rows), cdiv(E, self.experts) * slices, cdiv(C, block_c))
         gate_is_wide = isinstance(routing, Gate) and routing.weight.dtype.itemsize == 4
         sizes = {
             "precision": self.precision,
@@ -116,13 +108,11 @@ class FusedTiles(Options):
             "block_e": max(16 if gate_is_wide else least, next_power_of_2(E)),
             "block_h": max(least, self.hidden),
             "block_c": block_c,
-            "block_k": next_power_of_2(arguments["k"]),
+            "block_k": next_power_of_2(experts_per_row(routing)),
             "hidden": self.hidden,
             "depth": self.depth,
         }
-        launch("fused", _fused_tiles_kernel, grid, {**arguments, **sizes}, warps=self.warps, stages=self.stages)
-        out: Tensor = arguments["out"]
-        return out
+        return launch_fused(_fused_tiles_kernel, grid, x, routing, experts, sizes, warps=self.warps, stages=self.stages)
 
     def launch_works(self, problem: Problem, experts: Histogram) -> tuple[LaunchWork, ...]:
         """Return the work of the launch if the rows of a tile use as many experts as they can."""

@@ -90,28 +90,11 @@ class Grouped(Options):
 
     def products(self, x: Tensor, sorted_rows: Dispatch, experts: Experts) -> Tensor:
         """Return the experts' outputs by slot, (M, C), or in parts to be added, (splits, M, C)."""
-        hidden = grouped_gemm(
-            x,
-            experts.w1,
-            experts.b1,
-            sorted_rows,
-            gather=True,
-            activation=experts.activation,
-            options=self.first,
-            precision=self.precision,
-        )  # (M, H)
-        exact = experts.w2.shape[2] <= EXACT_COLUMNS
-        return grouped_gemm(
-            hidden,
-            experts.w2,
-            experts.b2,
-            sorted_rows,
-            gather=False,
-            activation=None,
-            options=self.second,
-            precision=self.precision,
-            out_dtype=torch.float32 if exact else x.dtype,
-        )
+        w1, b1, w2, b2 = experts.w1, experts.b1, experts.w2, experts.b2
+        out_dtype = torch.float32 if w2.shape[2] <= EXACT_COLUMNS else x.dtype
+        product = partial(grouped_gemm, dispatch=sorted_rows, precision=self.precision)
+        hidden = product(x, w1, b1, gather=True, activation=experts.activation, options=self.first)  # (M, H)
+        return product(hidden, w2, b2, gather=False, activation=None, options=self.second, out_dtype=out_dtype)
 
     def _dispatch(self, x: Tensor, routing: RoutingSource, E: int) -> tuple[Dispatch, Tensor]:
         """Return the dispatch of `routing` and the weights (M,) of its assignments."""

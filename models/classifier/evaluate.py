@@ -6,6 +6,7 @@ Letters: N images, E experts, M assignments of an image to an expert, C classes,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -41,9 +42,7 @@ def evaluate(model: Classifier, part: LabelledImages) -> dict[str, Any]:
 
 def joined(routings: Sequence[Routing]) -> Routing:
     """Return the routings of batches as one routing of all their rows, without noise."""
-    starts = [0]
-    for routing in routings:
-        starts.append(starts[-1] + routing.scores.shape[0])
+    starts = accumulate((len(routing.scores) for routing in routings), initial=0)
     dropped = [routing.dropped for routing in routings if routing.dropped is not None]
     return Routing(
         rows=torch.cat([routing.rows + start for routing, start in zip(routings, starts, strict=False)]),

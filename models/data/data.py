@@ -6,6 +6,7 @@ Letters: N images, C channels, H and W their height and width.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,28 +22,23 @@ from models.progress import SILENT, Progress
 
 CACHE = Path("runs/cache")
 """Holds downloads and decoded images, below the folder in which a command runs."""
+NAMED: dict[str, Callable[[Path, Progress], Source]] = {"digits": lambda *_: digits(), "cifar10": cifar10}
+"""The sources that have a name; any other is a folder."""
 _TEST_ORDER_SEED = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Three disjoint parts: `train` to learn from, `val` to choose the best epoch, `test` to report.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset(Source):
+    """A source in three disjoint parts: `train` to learn from, `val` to choose the best epoch, `test` to report.
 
     `mean` and `std` (C,) are those of the training part's values in [0, 1]. `digest` changes with any image or label of
-    the training and validation parts. For a mixture, `domains` names its sources, and `domain_of_class` (C,) has the
-    number of each class's domain; both are empty for a single source.
+    the training and validation parts.
     """
 
-    name: str
-    classes: tuple[str, ...]
-    train: LabelledImages
     val: LabelledImages
-    test: LabelledImages
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
-    domains: tuple[str, ...] = ()
-    domain_of_class: tuple[int, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -76,7 +72,7 @@ def _read(source: str, cache: Path, progress: Progress) -> Source:
     names = _sources(source)
     if len(names) == 1:
         return _read_one(source, cache, progress)
-    if unknown := [name for name in names if not _is_known(name)]:
+    if unknown := [name for name in names if name not in NAMED and not (name and Path(name).is_dir())]:
         raise DataError(
             f"{source!r} joins sources by {JOIN}, and {unknown[0]!r} is none; choose digits, cifar10 and folders with "
             f"train/ and test/ inside and no {JOIN} in their names"
@@ -85,15 +81,9 @@ def _read(source: str, cache: Path, progress: Progress) -> Source:
     return mixture([_read_one(name, cache, progress) for name in names])
 
 
-def _is_known(name: str) -> bool:
-    return name in ("digits", "cifar10") or (name != "" and Path(name).is_dir())
-
-
 def _read_one(source: str, cache: Path, progress: Progress) -> Source:
-    if source == "digits":
-        return digits()
-    if source == "cifar10":
-        return cifar10(cache, progress)
+    if source in NAMED:
+        return NAMED[source](cache, progress)
     if Path(source).is_dir():
         return image_folder(Path(source), cache, progress)
     raise DataError(

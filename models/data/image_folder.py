@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +39,8 @@ def image_folder(folder: Path, cache: Path, progress: Progress) -> Source:
     if parts is None:
         parts = {part: _decode(files[part], progress, f"decoding {folder / part}") for part in PARTS}
         make_folder(cache)
-        write_atomically(cached, save(_tensors(parts)))
+        fields = {f"{name}.{field}": tensor for name, part in parts.items() for field, tensor in vars(part).items()}
+        write_atomically(cached, save(fields))
     return Source(folder.resolve().name, classes, parts["train"], parts["test"])
 
 
@@ -48,7 +48,10 @@ def _classes(folder: Path) -> tuple[str, ...]:
     for part in PARTS:
         if not (folder / part).is_dir():
             raise DataError(f"{folder} has no {part}/ folder; lay it out as train/<class>/ and test/<class>/")
-    train, test = ({path.name for path in _visible(folder / part) if path.is_dir()} for part in PARTS)
+    train, test = (
+        {path.name for path in (folder / part).iterdir() if path.is_dir() and not path.name.startswith(".")}
+        for part in PARTS
+    )
     if train != test:
         lonely = sorted(train ^ test)[0]
         there, missing = PARTS if lonely in train else reversed(PARTS)
@@ -58,10 +61,6 @@ def _classes(folder: Path) -> tuple[str, ...]:
     if len(train) < 2:
         raise DataError(f"{folder / 'train'} has {len(train)} class folders; a classifier needs two or more")
     return tuple(sorted(train))
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _images_of(folder: Path) -> list[Path]:
@@ -112,7 +111,3 @@ def _read(cached: Path) -> dict[str, LabelledImages] | None:
         return {part: LabelledImages(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in PARTS}
     except (OSError, SafetensorError, KeyError):
         return None
-
-
-def _tensors(parts: dict[str, LabelledImages]) -> dict[str, torch.Tensor]:
-    return {f"{name}.{field}": getattr(part, field) for name, part in parts.items() for field in ("images", "labels")}

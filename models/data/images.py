@@ -39,7 +39,8 @@ class LabelledImages:
 class Source:
     """What a data source offers: class names, and images to learn from and to test on.
 
-    For a mixture, `domains` names its sources, and `domain_of_class` (C,) has the number of each class's domain.
+    For a mixture, `domains` names its sources, and `domain_of_class` (C,) has the number of each class's domain; both
+    are empty for a single source.
     """
 
     name: str

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from models.heads.experts import Experts
+from models.heads.experts import StackedExperts
 from models.routing import Routing
 from models.settings import ExpertsConfig
 
@@ -30,7 +30,7 @@ class DenseConfig(ExpertsConfig):
         return "a dense head has no experts to balance"
 
 
-class DenseHead(Experts):
+class DenseHead(StackedExperts):
     """activation(x w1 + b1) w2 + b2, (N, D) -> (N, C)."""
 
     def __init__(self, config: DenseConfig) -> None:

@@ -44,7 +44,7 @@ def new_linear(stack: tuple[int, ...], fan_in: int, fan_out: int) -> tuple[nn.Pa
     return nn.Parameter(weight), nn.Parameter(bias)
 
 
-class Experts(nn.Module):
+class StackedExperts(nn.Module):
     """Two-layer perceptrons D -> H -> C stacked along the leading shape `stack`: () for one, (E,) for E."""
 
     def __init__(self, config: ExpertsConfig, stack: tuple[int, ...]) -> None:
@@ -60,7 +60,7 @@ class Experts(nn.Module):
         return F.dropout(self.activation(x @ w1 + b1), self.dropout, self.training)
 
 
-class Mixture(Experts, ABC):
+class Mixture(StackedExperts, ABC):
     """E experts behind a gate."""
 
     def __init__(self, config: MixtureConfig) -> None:

@@ -34,10 +34,9 @@ class Contender:
     head: HeadKind
     changes: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def folder(self) -> str:
-        """The label as part of the name of a folder: `top_p:mass=0.6` becomes `top_p-mass-0.6`."""
-        return self.label.translate(str.maketrans(":=,", "---"))
+    def folder(self, seed: int) -> str:
+        """Return the name of the folder of a training: `top_p:mass=0.6` with seed 0 becomes `top_p-mass-0.6-seed0`."""
+        return f"{self.label.translate(str.maketrans(':=,', '---'))}-seed{seed}"
 
     def config(self, features: int, classes: int) -> HeadConfig:
         """Return the head for D = `features` and C = `classes`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -39,30 +40,25 @@ def frozen_features(source: Checkpoint, data: Dataset, kept: Path, device: torch
             f"{source.path} takes images of shape {source.config.input.shape}, and those of {data.name} have "
             f"{data.input_shape}; choose other --data or a checkpoint trained on images like them"
         )
-    parts = (data.train, data.val, data.test)
-    digest = " ".join((source.config.sha256[WEIGHTS], *(digest_of(part) for part in parts)))
+    parts: dict[str, LabelledImages] = {name: getattr(data, name) for name in PARTS}
+    digest = " ".join((source.config.sha256[WEIGHTS], *map(digest_of, parts.values())))
     features = _read(kept, digest)
     if features is None:
-        features = {
-            name: _features(source, part, name, device, progress) for name, part in zip(PARTS, parts, strict=True)
-        }
+        features = {name: _features(source, part, name, device, progress) for name, part in parts.items()}
         write_atomically(kept, save(features, metadata={"digest": digest}))
     deviation, mean = torch.std_mean(features["train"].double(), dim=0, correction=0)  # (D,), (D,)
     deviation = torch.where(deviation > 0, deviation, 1)  # a feature that is always the same stays so
+    images: dict[str, Any] = {
+        name: LabelledImages(features[name][:, :, None, None], part.labels) for name, part in parts.items()
+    }
     return replace(
         data,
+        **images,  # each (N, D, 1, 1)
         name=f"{data.name} (frozen features of {source.path.resolve().name})",
-        train=_as_images(features["train"], data.train),
-        val=_as_images(features["val"], data.val),
-        test=_as_images(features["test"], data.test),
         mean=tuple(mean.tolist()),
         std=tuple(deviation.tolist()),
         digest=digest,
     )
-
-
-def _as_images(features: Tensor, part: LabelledImages) -> LabelledImages:
-    return LabelledImages(features[:, :, None, None], part.labels)  # (N, D, 1, 1)
 
 
 @torch.inference_mode()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from models.errors import ResumeError
 from models.policies.contenders import rank
-from models.result_file import first_difference, write_result
+from models.result_file import check_same, write_result
 from reports.records.policy_study import Failure, Latency, PolicyRun, PolicyStudy
 
 FILE = "policies.json"
@@ -35,14 +34,12 @@ class PolicyResults:
     def _read(self) -> None:
         try:
             study = PolicyStudy.model_validate_json(self.path.read_bytes())
+            self.runs = sorted(study.runs, key=_place)
+            self.latency = sorted(study.latency, key=lambda part: rank(part.policy))
         except (OSError, ValueError):
             raise ResumeError(f"{self.path} is no policy study that can be continued; use another --out") from None
         then = {name: getattr(study, name) for name in COMMON}
-        now = json.loads(json.dumps({name: self.about[name] for name in COMMON}))
-        if difference := first_difference(then, now):
-            raise ResumeError(f"{self.path} was made with another {difference}; use another --out or the old setting")
-        self.runs = sorted(study.runs, key=_place)
-        self.latency = sorted(study.latency, key=lambda part: rank(part.policy))
+        check_same(f"{self.path} holds a study", then, {name: self.about[name] for name in COMMON})
         self.rows = study.rows or 0
 
     def has(self, label: str, seed: int) -> bool:

@@ -89,13 +89,7 @@ class Plan:
 
 
 def run_policies(
-    plan: Plan,
-    out: Path,
-    *,
-    device: str = "auto",
-    progress: Progress = SILENT,
-    cache: Path = CACHE,
-    command: str = "",
+    plan: Plan, out: Path, *, device: str = "auto", progress: Progress = SILENT, cache: Path = CACHE, command: str = ""
 ) -> PolicyResults:
     """Train what `plan` names, seed by seed, and return all results in `out` and the runs that failed.
 
@@ -115,7 +109,7 @@ def run_policies(
         data = frozen_features(plan.source, data, out / FEATURES, where, progress)
     shown = (StudyProgress if plan.source is None else _Bars)(progress, len(missing))
     for one, config in missing:
-        folder, name = out / folder_name(one, config.seed), f"{one.label}, seed {config.seed}"
+        folder, name = out / one.folder(config.seed), f"{one.label}, seed {config.seed}"
         shown.begin(name)
         try:
             metrics = train(config, folder, device=device, progress=shown, cache=cache, command=command, data=data)
@@ -128,11 +122,6 @@ def run_policies(
         results.add(_run(one, config, folder, metrics, data, where))
         progress.say(f"{shown.headline()}: {name}: test accuracy {metrics['test_accuracy']:.2%}")
     return results
-
-
-def folder_name(contender: Contender, seed: int) -> str:
-    """Return the name of the folder of a training."""
-    return f"{contender.folder}-seed{seed}"
 
 
 class _Bars(StudyProgress):

@@ -11,7 +11,6 @@ that of the smooth region around the weights: rectifiers and routing decisions d
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from models.data.images import DataError
 from models.device import pick_device
 from models.errors import ResumeError
 from models.progress import SILENT, Progress, duration
-from models.result_file import environment, first_difference, write_result
+from models.result_file import check_same, environment, write_result
 from models.settings import check_choice
 from models.sharpness.config import SharpnessConfig
 from models.sharpness.network import Network, network_blocks
@@ -55,7 +54,8 @@ def measure_sharpness(
     data do not fit, if the model is not deterministic, and if `out` has results of other settings.
     """
     where, loaded = pick_device(device), checkpoint.load(path)
-    _check_blocks(loaded, config, with_backbone=data is not None)
+    for block in config.blocks or ():
+        check_choice("block", block, network_blocks(Network(loaded.model, with_backbone=data is not None)))
     source = _source(loaded, data, cache, progress)
     about = _about(loaded, source, config)
     name = path.resolve().name
@@ -78,7 +78,7 @@ def measure_sharpness(
         environment=environment(where),
         checkpoint=name,
         head=head.kind,
-        policy=head.policy or None,
+        policy=head.policy,
         preset=loaded.config.training.get("preset"),
         data=loaded.config.data if source is None else source.name,
         images=max(part.images for part in parts),
@@ -105,19 +105,18 @@ def check_names(paths: Sequence[Path]) -> None:
 
 def _measure(subset: SubsetSharpness, progress: Progress, name: str, later: int) -> SharpnessPart:
     """Measure all pieces, and print how long they and `later` more subsets will take."""
-    tasks = list(subset.tasks())
-    costs = [sum(task.cost for task in tasks[place:]) for place in range(len(tasks) + 1)]  # of each and all after it
+    costs = [piece.cost for piece in subset.pieces.values()]
     label, began, done = f"{name}, {subset.sample.subset}", time.monotonic(), 0.0
-    with progress.track(tasks, len(tasks), label) as tracked:
-        for place, task in enumerate(tracked):
-            known = f"{subset.sample.subset}/{task.name}" in subset.finished.pieces
-            result = subset.run(task.name)
+    with progress.track(subset.pieces, len(costs), label) as tracked:
+        for place, piece in enumerate(tracked):
+            known = f"{subset.sample.subset}/{piece}" in subset.finished.pieces
+            result = subset.run(piece)
             if known:
                 began, done = time.monotonic(), 0.0
                 continue
-            done += task.cost
-            left = (costs[place + 1] + later * costs[0]) * (time.monotonic() - began) / done
-            if words := _summary(task.name, result):
+            done += costs[place]
+            left = (sum(costs[place + 1 :]) + later * sum(costs)) * (time.monotonic() - began) / done
+            if words := _summary(piece, result):
                 progress.say(f"{label}: {words}; about {duration(left)} left")
     return subset.result()
 
@@ -186,26 +185,16 @@ def _subsets(source: Dataset | None, config: SharpnessConfig) -> Sequence[str]:
     return ("test",)
 
 
-def _check_blocks(loaded: Checkpoint, config: SharpnessConfig, with_backbone: bool) -> None:
-    for name in config.blocks or ():
-        check_choice("block", name, network_blocks(Network(loaded.model, with_backbone)))
-
-
 def _about(loaded: Checkpoint, source: Dataset | None, config: SharpnessConfig) -> dict[str, Any]:
     """Return everything that decides the numbers."""
-    return {
-        "model": loaded.config.sha256[WEIGHTS],
-        "data": "kept features" if source is None else _digest(source, config.subsets),
-        **config.model_dump(mode="json"),
-    }
-
-
-def _digest(source: Dataset, subsets: Sequence[str]) -> str:
-    hasher = hashlib.sha256(source.digest.encode())
-    if "test" in subsets:
-        hasher.update(source.test.images.contiguous().numpy().data)
-        hasher.update(source.test.labels.numpy().data)
-    return hasher.hexdigest()
+    images = "kept features"
+    if source is not None:
+        hasher = hashlib.sha256(source.digest.encode())
+        if "test" in config.subsets:
+            hasher.update(source.test.images.contiguous().numpy().data)
+            hasher.update(source.test.labels.numpy().data)
+        images = hasher.hexdigest()
+    return {"model": loaded.config.sha256[WEIGHTS], "data": images, **config.model_dump(mode="json")}
 
 
 def _notes(
@@ -256,6 +245,5 @@ def _finished(target: Path, about: dict[str, Any]) -> Sharpness | None:
         result = Sharpness.model_validate_json(target.read_bytes())
     except (OSError, ValueError):
         raise ResumeError(f"{target} is no sharpness measurement; use another --out") from None
-    if difference := first_difference(result.settings or {}, json.loads(json.dumps(about))):
-        raise ResumeError(f"{target} holds a measurement with another {difference}; use another --out, or delete it")
+    check_same(f"{target} holds a measurement", result.settings or {}, about)
     return result

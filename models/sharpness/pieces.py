@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from models.data.images import LabelledImages
 from models.errors import ModelError
 from models.progress import Progress
 from models.sharpness.config import SharpnessConfig
-from models.sharpness.hessian import Batches
 from models.sharpness.lanczos import Lanczos
 from models.sharpness.landscape import PAPER_ALPHAS, along, filter_normalised, second_difference, surface
 from models.sharpness.network import WHOLE, Network, WeightBlock, network_blocks
@@ -32,7 +31,7 @@ from models.sharpness.resume import FinishedPieces
 from models.sharpness.spectrum import density, spectrum
 from models.sharpness.trace import hutchinson, total
 from models.sharpness.worst_case import ADAPTIVE_RADII, RADII, worst_rise
-from reports.records.sharpness import BlockCurvature, SharpnessPart, Trace
+from reports.records.sharpness import SharpnessPart, Trace
 
 BATCH = 250
 TOP = "top eigenvector"
@@ -55,11 +54,11 @@ class Sample:
     labels: Tensor
 
 
-class Task(NamedTuple):
-    """A piece to measure: its name, and its cost in about so many gradients of the whole model."""
+class Piece(NamedTuple):
+    """Something to measure: its cost in about so many gradients of the whole model, and how, as JSON."""
 
-    name: str
     cost: float
+    measure: Callable[[], Any]
 
 
 def sample_of_images(model: Classifier, subset: str, images: LabelledImages, dtype: torch.dtype) -> Sample:
@@ -72,7 +71,7 @@ def sample_of_images(model: Classifier, subset: str, images: LabelledImages, dty
 
 
 class SubsetSharpness:
-    """Measures one sample: `tasks` lists the pieces in order, `run` measures one, `result` puts them together."""
+    """Measures one sample: `pieces` has the pieces in order, `run` measures one, `result` puts them together."""
 
     def __init__(
         self, model: Classifier, sample: Sample, config: SharpnessConfig, finished: FinishedPieces, progress: Progress
@@ -83,95 +82,73 @@ class SubsetSharpness:
         self.network = Network(model, with_backbone=sample.images is not None).to(sample.labels.device, dtype)
         self.blocks = network_blocks(self.network)
         self.network.requires_grad_(False)
+        self.measured = [name for name in self.blocks if config.blocks is None or name in config.blocks]
+        self.pieces = dict(self._planned())
 
-    @property
-    def measured(self) -> list[str]:
-        """The names of the blocks to measure."""
-        wanted = self.config.blocks
-        return [name for name in self.blocks if wanted is None or name in wanted]
-
-    def tasks(self) -> Iterator[Task]:
-        """Yield the pieces in the order in which to measure them."""
+    def _planned(self) -> Iterator[tuple[str, Piece]]:
+        """Yield the pieces by name, in the order in which to measure them."""
         config = self.config
-        yield Task("values", 2.5)
+        yield "values", Piece(2.5, self._values)
         for name in self.measured:
             steps = 2.2 * (config.least_steps + 3) + 3
-            yield Task(f"block {name}", self._share(self.blocks[name]) * (steps + (0 if self._parts(name) else 25)))
+            cost = self._share(self.blocks[name]) * (steps + (0 if self._parts(name) else 25))
+            yield f"block {name}", Piece(cost, partial(self._block, name))
         if WHOLE not in self.measured:
             return
         whole = self._share(self.blocks[WHOLE])
         if config.density:
-            yield Task("density", 0.1)
+            yield "density", Piece(0.1, self._density)
         if config.lines:
-            for direction in self.directions():
-                yield Task(f"line {direction} small", whole * 14)
-                yield Task(f"line {direction} paper", whole * 0.3 * len(PAPER_ALPHAS))
+            for direction in (TOP, *(f"random {number}" for number in range(config.directions))):
+                yield f"line {direction} small", Piece(whole * 14, partial(self._small_line, direction))
+                paper = partial(self._paper_line, direction)
+                yield f"line {direction} paper", Piece(whole * 0.3 * len(PAPER_ALPHAS), paper)
         if config.surface:
-            yield Task("surface", whole * 0.3 * config.surface**2)
+            yield "surface", Piece(whole * 0.3 * config.surface**2, self._surface)
         if config.worst_case:
-            yield Task("sam", whole * 8)
-            yield Task("adaptive", whole * 8)
-
-    def directions(self) -> list[str]:
-        """Return the names of the lines' directions."""
-        return [TOP, *(f"random {number}" for number in range(self.config.directions))]
+            yield "sam", Piece(whole * 8, partial(self._rises, "sam"))
+            yield "adaptive", Piece(whole * 8, partial(self._rises, "adaptive"))
 
     def run(self, name: str) -> Any:
         """Return the piece `name`; measure it if that is still to be done."""
-        kind, _, rest = name.partition(" ")
-        measure = {
-            "values": self._values,
-            "block": lambda: self._block(rest),
-            "density": self._density,
-            "line": lambda: self._line(*rest.rsplit(" ", 1)),
-            "surface": self._surface,
-            "sam": lambda: self._rises(adaptive=False),
-            "adaptive": lambda: self._rises(adaptive=True),
-        }[kind]
-        return self.finished.piece(f"{self.sample.subset}/{name}", measure)
+        return self.finished.piece(f"{self.sample.subset}/{name}", self.pieces[name].measure)
 
     def result(self) -> SharpnessPart:
-        """Return all results, once every task has run."""
-        names = [task.name for task in self.tasks()]
-        pieces = {name: self.run(name) for name in names}
+        """Return all results, once every piece has run."""
+        pieces = {name: self.run(name) for name in self.pieces}
+        blocks = [
+            {**pieces[f"block {name}"], "block": name, "trace": self._trace(name, pieces)} for name in self.measured
+        ]
         return SharpnessPart.model_validate(
             {
                 "subset": self.sample.subset,
                 "images": len(self.sample.labels),
                 **pieces["values"],
-                "blocks": [self._block_result(name, pieces) for name in self.measured],
-                "density": pieces.get("density"),
-                "lines": [pieces[name] for name in names if name.startswith("line ")],
-                "surface": pieces.get("surface"),
-                "sam": pieces.get("sam"),
-                "adaptive": pieces.get("adaptive"),
+                "blocks": blocks,
+                "lines": [piece for name, piece in pieces.items() if name.startswith("line ")],
+                **{name: pieces.get(name) for name in ("density", "surface", "sam", "adaptive")},
             }
         )
 
     def _values(self) -> dict[str, Any]:
         """Evaluate the model twice; raise `UnstableError` if the answers differ by more than rounding."""
         objective = self._objective(WHOLE)
-        first, again = self.start, objective.with_gradient(objective.weights)
-        if not math.isfinite(first[0].loss):
-            raise UnstableError(
-                f"the loss of the {self.sample.subset} images is {first[0].loss}; train the model again"
-            )
+        value, gradient = self.start
+        again, gradient_again = objective.with_gradient(objective.weights)
+        if not math.isfinite(value.loss):
+            raise UnstableError(f"the loss of the {self.sample.subset} images is {value.loss}; train the model again")
+        norm = gradient.norm().item()
         agreement = max(
-            _relative(abs(first[0].loss - again[0].loss), abs(first[0].loss)),
-            _relative((first[1] - again[1]).norm().item(), first[1].norm().item()),
+            _relative(abs(value.loss - again.loss), abs(value.loss)),
+            _relative((gradient - gradient_again).norm().item(), norm),
         )
-        allowed = torch.finfo(first[1].dtype).eps ** 0.5
+        allowed = torch.finfo(gradient.dtype).eps ** 0.5
         if not agreement <= allowed:
             raise UnstableError(
                 f"two evaluations of the {self.sample.subset} images differ by {agreement:.1e} of their size, but "
                 f"rounding explains only {allowed:.0e}; make the model deterministic in evaluation before measuring it"
             )
-        return {
-            "loss": first[0].loss,
-            "accuracy": first[0].accuracy,
-            "gradient_norm": first[1].norm().item(),
-            "agreement": agreement,
-        }
+        return {"loss": value.loss, "accuracy": value.accuracy, "gradient_norm": norm, "agreement": agreement}
 
     def _block(self, name: str) -> dict[str, Any]:
         began, config = time.perf_counter(), self.config
@@ -211,10 +188,6 @@ class SubsetSharpness:
             "weights": result.weights if name == WHOLE else None,
         }
 
-    def _block_result(self, name: str, pieces: dict[str, Any]) -> BlockCurvature:
-        piece = {**pieces[f"block {name}"], "block": name, "trace": self._trace(name, pieces)}
-        return BlockCurvature.model_validate(piece)
-
     def _trace(self, name: str, pieces: dict[str, Any]) -> Trace:
         """Return the trace of a block: the sum over its parts if they are measured, else what was estimated for it."""
         if parts := self._parts(name):
@@ -240,24 +213,19 @@ class SubsetSharpness:
             measures.append(run.quadrature())
         return density(measures, len(whole["nodes"]) if probes == 1 else steps).model_dump()
 
-    def _line(self, direction: str, extent: str) -> dict[str, Any]:
-        """Measure one line: `extent` is small, to read the curvature from the loss, or paper, as published."""
+    def _small_line(self, direction: str) -> dict[str, Any]:
+        """Measure a line short enough to read the curvature v^T H v from the loss."""
         vector = self._direction(direction)
-        curvature = self._curvature(direction, vector)
-        about = {"direction": direction, "range": extent}
-        if extent == "paper":
-            line = along(self._objective(WHOLE), vector, PAPER_ALPHAS, self.start[0])
-            return {
-                **about,
-                **line._asdict(),
-                "second_difference": None,
-                "curvature": curvature,
-                "relative_error": None,
-            }
+        if direction == TOP:
+            curvature = self.run(f"block {WHOLE}")["eigenvalues"][0]["value"]
+        else:
+            product = self._objective(WHOLE).hessian() @ vector
+            curvature = torch.dot(vector.double(), product.double()).item()
         exact, start = self._exact
         result = second_difference(exact, vector.double(), curvature, start)
         return {
-            **about,
+            "direction": direction,
+            "range": "small",
             **result.line._asdict(),
             "second_difference": result.value,
             "second_difference_from": result.source,
@@ -265,16 +233,12 @@ class SubsetSharpness:
             "relative_error": _relative(abs(result.value - curvature), abs(curvature)),
         }
 
-    def _curvature(self, direction: str, vector: Tensor) -> float:
-        """Return v^T H v along a direction."""
-        if direction == TOP:
-            return float(self.run(f"block {WHOLE}")["eigenvalues"][0]["value"])
-
-        def measure() -> float:
-            product = self._objective(WHOLE).hessian() @ vector
-            return torch.dot(vector.double(), product.double()).item()
-
-        return float(self.finished.piece(f"{self.sample.subset}/curvature {direction}", measure))
+    def _paper_line(self, direction: str) -> dict[str, Any]:
+        """Measure a line at the points of the paper, where its second difference is not the curvature."""
+        line = along(self._objective(WHOLE), self._direction(direction), PAPER_ALPHAS, self.start[0])
+        curvature = self.run(f"line {direction} small")["curvature"]
+        unread = dict.fromkeys(("second_difference", "relative_error"))
+        return {"direction": direction, "range": "paper", **line._asdict(), "curvature": curvature, **unread}
 
     def _direction(self, name: str) -> Tensor:
         """Return the direction (P,) of a line: the eigenvector, of unit length, or a filter-normalised random one."""
@@ -289,8 +253,8 @@ class SubsetSharpness:
         directions = (self._direction("random 0"), self._direction("random 1"))
         return surface(self._objective(WHOLE), directions, alphas, self.start[0], self.progress).model_dump()
 
-    def _rises(self, adaptive: bool) -> list[dict[str, Any]]:
-        generator = self._generator("adaptive" if adaptive else "sam")
+    def _rises(self, kind: Literal["sam", "adaptive"]) -> list[dict[str, Any]]:
+        adaptive, generator = kind == "adaptive", self._generator(kind)
         return [
             worst_rise(self._objective(WHOLE), radius, generator, adaptive=adaptive, start=self.start).model_dump()
             for radius in (ADAPTIVE_RADII if adaptive else RADII)
@@ -305,30 +269,26 @@ class SubsetSharpness:
     @cached_property
     def _exact(self) -> tuple[Objective, tuple[Value, Tensor]]:
         """The whole model in float64, with value and gradient at the trained weights."""
-        network = deepcopy(self.network).double()
-        block = self.blocks[WHOLE]
-        batches = [(x.double(), y) for x, y in self._batches(block)]
-        if block.head_only:
-            network.backbone = torch.nn.Identity()
-        objective = Objective(network, block, batches)
+        objective = self._objective(WHOLE, torch.float64)
         return objective, objective.with_gradient(objective.weights)
 
-    def _objective(self, name: str) -> Objective:
-        block = self.blocks[name]
+    def _objective(self, name: str, dtype: torch.dtype | None = None) -> Objective:
+        """Return the loss as a function of a block, by default in the dtype of the measurement.
+
+        The rows come in batches, or in one batch if they depend on each other.
+        """
+        block, sample = self.blocks[name], self.sample
         network = self._head_network if block.head_only else self.network
-        return Objective(network, block, self._batches(block))
+        rows = sample.features if block.head_only or sample.images is None else sample.images
+        if dtype is not None:
+            network, rows = deepcopy(network).to(dtype), rows.to(dtype)
+        size = len(rows) if network.coupled or block.head_only else BATCH
+        return Objective(network, block, list(zip(rows.split(size), sample.labels.split(size), strict=True)))
 
     @cached_property
     def _head_network(self) -> Network:
         network = Network(self.model, with_backbone=False)
         return network.to(self.sample.labels.device, self.sample.features.dtype).requires_grad_(False)
-
-    def _batches(self, block: WeightBlock) -> Batches:
-        """Return the rows for the weights of the block in batches; in one batch if rows depend on each other."""
-        sample = self.sample
-        rows = sample.features if block.head_only or sample.images is None else sample.images
-        size = len(rows) if self.network.coupled or block.head_only else BATCH
-        return list(zip(rows.split(size), sample.labels.split(size), strict=True))
 
     def _share(self, block: WeightBlock) -> float:
         """Return the cost of a gradient of the block, in gradients of the whole model."""

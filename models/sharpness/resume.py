@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from models.errors import ResumeError
-from models.result_file import first_difference
+from models.result_file import check_same
 from models.storage import make_folder, write_atomically
 
 FILE = "pieces.json"
@@ -30,7 +30,7 @@ class FinishedPieces:
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
-        self.folder, self.about = folder, json.loads(json.dumps(about))
+        self.folder, self.about = folder, about
         self.pieces: dict[str, Any] = {}
         if (folder / FILE).exists():
             self._read()
@@ -43,11 +43,7 @@ class FinishedPieces:
             raise ResumeError(
                 f"{self.folder / FILE} cannot be read; delete {self.folder} to measure from the beginning"
             ) from None
-        if difference := first_difference(then, self.about):
-            raise ResumeError(
-                f"{self.folder} holds an unfinished measurement with another {difference}; use another --out, the old "
-                "setting, or delete it"
-            )
+        check_same(f"{self.folder} holds an unfinished measurement", then, self.about)
         self.pieces = pieces
 
     def piece(self, name: str, measure: Callable[[], Any]) -> Any:

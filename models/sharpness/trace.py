@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from statistics import fmean, stdev
 
 import torch
 from scipy.special import stdtrit
@@ -46,7 +47,7 @@ def hutchinson(
         samples.append(torch.dot(probe.double(), (operator @ probe).double()).item())
         if len(samples) < min(LEAST_PROBES, most):
             continue
-        value, error = exact + _mean(samples), max(_standard_error(samples), floor)
+        value, error = exact + fmean(samples), max(_standard_error(samples), floor)
         if error <= max(relative_error * abs(value), floor):
             return Trace(value=value, standard_error=error, probes=len(samples), stopped_by="error")
         if len(samples) >= most:
@@ -64,11 +65,6 @@ def total(traces: Iterable[Trace], relative_error: float) -> Trace:
     return Trace(value=value, standard_error=error, probes=probes, stopped_by="error" if met else "cap")
 
 
-def _mean(samples: list[float]) -> float:
-    return math.fsum(samples) / len(samples)
-
-
 def _standard_error(samples: list[float]) -> float:
-    mean, count = _mean(samples), len(samples)
-    plain = math.sqrt(math.fsum((sample - mean) ** 2 for sample in samples) / (count - 1) / count)
-    return plain * float(stdtrit(count - 1, 0.975)) / SIGMAS
+    count = len(samples)
+    return stdev(samples) / math.sqrt(count) * float(stdtrit(count - 1, 0.975)) / SIGMAS

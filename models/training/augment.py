@@ -1,11 +1,16 @@
-"""Random variations of training images, on the device of the images.
+"""What happens to training images before each step: random variations, and smaller sizes in the first epochs.
+
+An epoch at 3/4 of the side takes less than half the time.
 
 Letters: N images, C channels, H and W their height and width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -39,6 +44,30 @@ def cut_out(images: Tensor, side: int, fill: Tensor) -> Tensor:
     columns = _covered(width, side, count, images.device)  # (N, W)
     hole = rows[:, :, None] & columns[:, None, :]
     return torch.where(hole[..., None], fill.to(images), images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def scale_in_epoch(phases: Sequence[tuple[float, int]], epoch: int, epochs: int) -> float:
+    """Return the scale of `epoch`, 1 to `epochs`, if phases (scale, parts) share the epochs in proportion to `parts`.
+
+    The last epoch belongs to the last phase. Without phases the scale is always 1.
+    """
+    parts, end = sum(parts for _, parts in phases), 0
+    for scale, length in phases:
+        end += length
+        if epoch * parts <= end * epochs:
+            return scale
+    return 1.0
+
+
+def scaled(images: Tensor, scale: float) -> Tensor:
+    """Return images (N, C, H, W) uint8 as floats in [0, 1], with sides times `scale` but at least 2 pixels.
+
+    With scale 1 they are returned unchanged. Bilinear with antialiasing.
+    """
+    if scale == 1:
+        return images
+    height, width = (max(2, round(side * scale)) for side in images.shape[-2:])
+    return F.interpolate(images / 255, size=(height, width), mode="bilinear", antialias=True)
 
 
 def _covered(length: int, side: int, count: int, device: torch.device) -> Tensor:

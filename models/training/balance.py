@@ -6,6 +6,7 @@ Letters: N rows, E experts, k experts per row, M assignments of a row to an expe
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -38,17 +39,14 @@ def total(routing: Routing | None, weights: BalanceWeights, config: HeadConfig) 
     check(weights, config)
     if routing is None:
         return 0.0
-    loss: Tensor | float = 0.0
-    if weights.kl:
-        loss = loss + weights.kl * kl_to_uniform(torch.softmax(routing.scores / config.temperature, dim=-1))
-    if weights.importance:
-        loss = loss + weights.importance * importance_loss(routing)
-    if weights.load:
-        loss = loss + weights.load * load_loss(routing, config.most_experts)
-    if weights.switch:
-        loss = loss + weights.switch * switch_loss(routing, config.temperature)
-    if weights.z:
-        loss = loss + weights.z * z_loss(routing)
+    losses: dict[str, Callable[[], Tensor]] = {
+        "kl": lambda: kl_to_uniform(torch.softmax(routing.scores / config.temperature, dim=-1)),
+        "importance": lambda: importance_loss(routing),
+        "load": lambda: load_loss(routing, config.most_experts),
+        "switch": lambda: switch_loss(routing, config.temperature),
+        "z": lambda: z_loss(routing),
+    }
+    loss: Tensor | float = sum(weight * losses[term]() for term, weight in weights if weight and term in losses)
     return loss
 
 

@@ -63,17 +63,13 @@ class TrainConfig(Config):
     val_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
     @model_validator(mode="after")
-    def _check_head(self) -> Self:
+    def _check_fit(self) -> Self:
         try:
             check_balance(self.balance, head_config(self.head, self.head_preset, **self.head_changes))
         except ConfigError as error:
             raise ValueError(str(error)) from None
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs momentum above 0")
-        return self
-
-    @model_validator(mode="after")
-    def _check_optimizer(self) -> Self:
         if (self.optimizer == "muon") != (self.adam_lr is not None):
             raise ValueError("optimizer muon needs an adam_lr, and no other optimizer takes one")
         if self.optimizer == "muon" and self.backbone.name == "identity":

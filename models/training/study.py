@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -20,11 +18,11 @@ from models.config import head_config
 from models.data.data import CACHE
 from models.data.images import DataError
 from models.device import pick_device
-from models.errors import ModelError, ResumeError
+from models.errors import ModelError
 from models.heads.cost import parameters
 from models.heads.heads import HEAD_KINDS, settings_of
 from models.progress import SILENT, Progress, StudyProgress
-from models.result_file import first_difference, write_result
+from models.result_file import check_same, write_result
 from models.settings import ConfigError
 from models.storage import StorageError
 from models.training.recipes import TrainConfig, train_config
@@ -36,18 +34,6 @@ from reports.records.training_study import TrainingRun, TrainingStudy
 FILE = "study.json"
 HEAD_SETTINGS = ("head", "head_changes", "balance", "seed")
 """Runs of different heads in one study may differ in these settings; runs of one head differ in the seed alone."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One head over its seeds: mean and sample standard deviation (None for one seed) of accuracies 0 to 1."""
-
-    head: str
-    policy: str | None
-    seeds: int
-    val: tuple[float, float | None]
-    test: tuple[float, float | None]
-    seconds: float
 
 
 def run_study(
@@ -123,7 +109,7 @@ def _run(folder: Path) -> TrainingRun:
     return TrainingRun(
         folder=folder.name,
         head=head.kind,
-        policy=getattr(head, "policy", None),
+        policy=head.policy,
         seed=config.training["seed"],
         parameters=parameters(head),
         best_epoch=metrics["best_epoch"],
@@ -135,27 +121,6 @@ def _run(folder: Path) -> TrainingRun:
     )
 
 
-def summaries(runs: Sequence[TrainingRun]) -> list[Summary]:
-    """Return the summary of each head over its seeds, in the order of `runs`."""
-    groups: dict[tuple[str, str | None], list[TrainingRun]] = {}
-    for run in runs:
-        groups.setdefault((run.head, run.policy), []).append(run)
-    return [
-        Summary(
-            *head,
-            seeds=len(group),
-            val=_spread([run.val_accuracy for run in group if run.val_accuracy is not None]),
-            test=_spread([run.test_accuracy for run in group if run.test_accuracy is not None]),
-            seconds=fmean(run.seconds for run in group if run.seconds is not None),
-        )
-        for head, group in groups.items()
-    ]
-
-
-def _spread(values: list[float]) -> tuple[float, float | None]:
-    return fmean(values), stdev(values) if len(values) > 1 else None
-
-
 def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:
     """Raise `ResumeError` if a training in `out` has other settings than `configs`."""
     asked = {config.head: config.model_dump(mode="json") for config in configs}
@@ -164,10 +129,7 @@ def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:
         if (old := _config(folder)) is None:
             continue
         new = {**asked[old["head"]], "seed": old["seed"]} if old["head"] in asked else {**old, **shared}
-        if difference := first_difference(old, new):
-            raise ResumeError(
-                f"{out} holds a study with another {difference} in {folder.name}; use another --out or the old setting"
-            )
+        check_same(f"{folder} holds a training", old, new)
 
 
 def _config(folder: Path) -> dict[str, Any] | None:

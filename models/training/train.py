@@ -12,7 +12,7 @@ from models.data.data import CACHE, Dataset, load_data
 from models.device import pick_device
 from models.errors import ResumeError
 from models.progress import SILENT, Progress
-from models.result_file import first_difference
+from models.result_file import check_same
 from models.storage import TRAINING, make_folder
 from models.training.recipes import TrainConfig
 from models.training.tracking import Tracker
@@ -46,7 +46,7 @@ def train(
         return metrics
     state = read_state(out)
     if state is not None:
-        _check_same(out, state.config, config)
+        check_same(f"{out} holds a training", state.config, config.model_dump(mode="json"))
     if data is None:
         data = load_data(
             config.data, val_share=config.val_share, split_seed=config.split_seed, cache=cache, progress=progress
@@ -82,13 +82,8 @@ def _finished(config: TrainConfig, out: Path) -> dict[str, Any] | None:
     if not (out / checkpoint.CONFIG).exists():
         return None
     done = checkpoint.load(out)
-    _check_same(out, done.config.training, config)
+    check_same(f"{out} holds a training", done.config.training, config.model_dump(mode="json"))
     return done.metrics
-
-
-def _check_same(out: Path, old: dict[str, Any], config: TrainConfig) -> None:
-    if difference := first_difference(old, config.model_dump(mode="json")):
-        raise ResumeError(f"{out} holds a training with another {difference}; use another --out or the old setting")
 
 
 def _keep(trainer: Trainer, out: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,10 +26,9 @@ from models.heads.sparse import SparseMoEHead
 from models.progress import Progress
 from models.result_file import environment
 from models.training import balance
-from models.training.augment import augment, cut_out
+from models.training.augment import augment, cut_out, scale_in_epoch, scaled
 from models.training.optimizers import Optimizers
 from models.training.recipes import TrainConfig, learning_rate, rate_factor
-from models.training.resolution import scale_in_epoch, scaled
 from models.training.training_state import TrainingState, best_epoch
 
 KEPT_FEATURES = 1024
@@ -118,7 +116,7 @@ class Trainer:
         config, head = self.config, self.model.head
         images = cut_out(augment(batch.images, config.shift, config.flip), config.cutout, self.grey)
         images = scaled(images, scale)
-        with self._precision():
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             logits, routing = self.model.routed(images)
             loss = F.cross_entropy(logits, batch.labels, label_smoothing=config.label_smoothing)
             loss = loss + balance.total(routing, config.balance, head.config)
@@ -128,9 +126,6 @@ class Trainer:
         if routing is not None and isinstance(head, SparseMoEHead):
             head.correct(routing, config.balance.correction)
         return loss.detach(), logits.detach()
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
 
     def _check_finite(self, loss: float, epoch: int) -> None:
         if not math.isfinite(loss):

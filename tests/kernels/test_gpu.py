@@ -86,10 +86,7 @@ def test_the_chosen_path(N: int, D: int, H: int, E: int, k: int, C: int, dtype: 
 
 @in_every_dtype
 @on_every_path
-@pytest.mark.parametrize(
-    ("N", "D", "H", "E", "k", "C"),
-    [(33, 97, 47, 7, 3, 10), (257, 512, 64, 8, 2, 10)],
-)
+@pytest.mark.parametrize(("N", "D", "H", "E", "k", "C"), [(33, 97, 47, 7, 3, 10), (257, 512, 64, 8, 2, 10)])
 def test_every_path(N: int, D: int, H: int, E: int, k: int, C: int, path: str, dtype: torch.dtype) -> None:
     for kind in ("gate", "top_k"):
         call = new_call(N, D, H, E, C, dtype, k=k, kind=kind)

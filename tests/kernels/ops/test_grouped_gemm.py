@@ -162,11 +162,7 @@ def test_any_strides(layout: str, activation: Any, gather: bool) -> None:
     if layout == "transposed":
         a, w, bias = normal(D, N).t(), normal(E, H, D).transpose(1, 2), normal(H, E).t()
     elif layout == "sliced":
-        a, w, bias = (
-            normal(2 * N, 2 * D)[::2, 1::2],
-            normal(E, 2 * D, H + 3)[:, ::2, 3:],
-            normal(E, 2 * H)[:, ::2],
-        )
+        a, w, bias = (normal(2 * N, 2 * D)[::2, 1::2], normal(E, 2 * D, H + 3)[:, ::2, 3:], normal(E, 2 * H)[:, ::2])
     elif layout == "expanded":
         a, w, bias = normal(1, D).expand(N, D), normal(1, D, H).expand(E, D, H), normal(H).expand(E, H)
     elif layout == "misaligned":
@@ -353,10 +349,7 @@ def test_a_dropped_part_is_seen(part: int) -> None:
         ({"a": torch.zeros(4, 9)}, r"w must have the shape \(E, D = 9, H\), not \(2, 8, 4\)"),
         ({"a": torch.zeros(5, 8), "gather": False}, r"a must have the shape \(M = 4, D\), not \(5, 8\)"),
         ({"a": torch.zeros(4, 8, dtype=torch.float16)}, "w must have the dtype of a, torch.float16"),
-        (
-            {"a": torch.zeros(4, 8, dtype=torch.float64)},
-            "a must be torch.float32 or torch.float16 or torch.bfloat16",
-        ),
+        ({"a": torch.zeros(4, 8, dtype=torch.float64)}, "a must be torch.float32 or torch.float16 or torch.bfloat16"),
         (
             {"w": torch.zeros(3, 8, 4), "bias": torch.zeros(3, 4)},
             "w must have the E = 2 experts of the dispatch, not 3",
@@ -367,10 +360,7 @@ def test_a_dropped_part_is_seen(part: int) -> None:
             {"activation": "swiglu", "bias": torch.zeros(2, 2)},
             r"bias must have the shape \(E = 2, 2H = 4\), not \(2, 2\)",
         ),
-        (
-            {"activation": "swiglu", "w": torch.zeros(2, 8, 3), "bias": None},
-            "w must have 2H columns for swiglu, not 3",
-        ),
+        ({"activation": "swiglu", "w": torch.zeros(2, 8, 3), "bias": None}, "w must have 2H columns for swiglu, not 3"),
         ({"activation": "tanh"}, "activation must be one of relu, gelu, silu, swiglu, not 'tanh'"),
         (
             {"activation": "relu", "options": replace(PLAIN, splits=2)},

@@ -87,8 +87,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize(("standardise", "weights_over"), MODES)
 @pytest.mark.parametrize(
-    ("N", "E", "k"),
-    [(1, 1, 1), (16, 7, 3), (7, 7, 7), (1, 8, 1), (33, 60, 4), (5, 384, 8), (2, 384, 384), (2, 512, 2)],
+    ("N", "E", "k"), [(1, 1, 1), (16, 7, 3), (7, 7, 7), (1, 8, 1), (33, 60, 4), (5, 384, 8), (2, 384, 384), (2, 512, 2)]
 )
 def test_ranks_as_the_oracle(N: int, E: int, k: int, standardise: bool, weights_over: str) -> None:
     check(normal(N, E), k, temperature=0.7, standardise=standardise, weights_over=weights_over)

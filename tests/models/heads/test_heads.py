@@ -100,10 +100,7 @@ HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse gelu, k = 1": ("sparse", {"experts": 4, "k": 1, "activation": "gelu", "temperature": 2.0}),
     "sparse, k = E": ("sparse", {"experts": 3, "k": 3}),
     "sparse swiglu": ("sparse", {"experts": 7, "k": 2, "activation": "swiglu", "hidden": 5}),
-    "sparse swiglu, E = 1, one hidden value": (
-        "sparse",
-        {"experts": 1, "k": 1, "activation": "swiglu", "hidden": 1},
-    ),
+    "sparse swiglu, E = 1, one hidden value": ("sparse", {"experts": 1, "k": 1, "activation": "swiglu", "hidden": 1}),
     "sparse, E = 1": ("sparse", {"experts": 1, "k": 1}),
 }
 

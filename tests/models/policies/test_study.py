@@ -84,7 +84,7 @@ def test_the_dense_head_is_as_wide_as_all_experts() -> None:
 
 def test_settings_are_read_and_named() -> None:
     (one,) = contenders(["top_p: mass = 0.60,k=4"], {"experts": 6, "k": 2})
-    assert (one.label, one.folder) == ("top_p:mass=0.6,k=4", "top_p-mass-0.6-k-4")
+    assert (one.label, one.folder(0)) == ("top_p:mass=0.6,k=4", "top_p-mass-0.6-k-4-seed0")
     config = one.config(64, 10)
     assert isinstance(config, SparseConfig)
     assert (config.policy, config.mass, config.k, config.experts) == ("top_p", 0.6, 4, 6)
@@ -325,11 +325,19 @@ def test_another_study_in_the_same_folder_is_refused(one_run: Path, tmp_path: Pa
         (Plan(str(pictures), contenders([], {}), [0], "demo", changes=QUICK), r"data \(digits, now pictures\)"),
     ]
     for other, words in others:
-        with pytest.raises(ResumeError, match=f"policies.json was made with another {words}; use another --out"):
+        with pytest.raises(ResumeError, match=f"policies.json holds a study with another {words}; use another --out"):
             study(other, one_run)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"kind": "training", "data": 1}', "[1]", '{"kind": "policies"}'])
+OF_ANOTHER_VERSION = (
+    '{"format": 1, "kind": "policies", "data": "digits", "preset": "demo", "epochs": 1, "runs": [{"policy": "gone", '
+    '"seed": 0, "head": "sparse", "folder": "gone-seed0", "test_accuracy": 0.5}]}'
+)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"kind": "training", "data": 1}', "[1]", '{"kind": "policies"}', OF_ANOTHER_VERSION]
+)
 def test_a_file_that_is_no_study_is_left_alone(tmp_path: Path, content: str) -> None:
     (tmp_path / "policies.json").write_text(content)
     with pytest.raises(ResumeError, match="is no policy study that can be continued; use another --out"):

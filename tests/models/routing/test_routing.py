@@ -16,8 +16,7 @@ from models.routing.top_k import weigh
 few = st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 1.0, 2.0, np.inf, np.nan])  # few values make many ties
 scores_and_k = st.integers(1, 9).flatmap(
     lambda experts: st.tuples(
-        arrays.arrays(np.float32, st.tuples(st.integers(0, 6), st.just(experts)), elements=few),
-        st.integers(1, experts),
+        arrays.arrays(np.float32, st.tuples(st.integers(0, 6), st.just(experts)), elements=few), st.integers(1, experts)
     )
 )
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -24,9 +23,9 @@ from models.storage import StorageError
 from models.training import study as module
 from models.training.balance import BalanceWeights
 from models.training.recipes import TrainConfig
-from models.training.study import FILE, finished, run_study, study_configs, summaries
+from models.training.study import FILE, finished, run_study, study_configs
 from models.training.trainer import DivergedError
-from reports.records.training_study import TrainingRun, TrainingStudy
+from reports.records.training_study import TrainingStudy
 
 ROOT = Path(__file__).parents[3]
 HEADS = ("dense", "sparse")
@@ -143,19 +142,22 @@ def test_a_study_is_extended_by_heads_and_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"epochs": 3}, r"epochs \(2, now 3\) in dense-seed0"),
-        ({"heads": ["soft"], "lr": 0.7}, r"lr \(0.2, now 0.7\) in dense-seed0"),
-        ({"heads": ["sparse"], "head_changes": {"k": 3}}, r"head_changes.k \(None, now 3\) in sparse-seed0"),
+        ({"epochs": 3}, r"dense-seed0 holds a training with another epochs \(2, now 3\)"),
+        ({"heads": ["soft"], "lr": 0.7}, r"dense-seed0 holds a training with another lr \(0.2, now 0.7\)"),
+        (
+            {"heads": ["sparse"], "head_changes": {"k": 3}},
+            r"sparse-seed0 holds a training with another head_changes.k \(None, now 3\)",
+        ),
         (
             {"heads": ["sparse"], "head_changes": {"k": 3}, "seeds": 1},
-            r"head_changes.k \(None, now 3\) in sparse-seed0",
+            r"sparse-seed0 holds a training with another head_changes.k \(None, now 3\)",
         ),
-        ({"seeds": 3, "balance": {"z": 0.5}}, r"balance.z \(0.0, now 0.5\) in sparse-seed0"),
+        ({"seeds": 3, "balance": {"z": 0.5}}, r"sparse-seed0 holds a training with another balance.z \(0.0, now 0.5\)"),
     ],
 )
 def test_another_setting_in_the_same_folder_is_refused(study: Path, changes: dict[str, Any], difference: str) -> None:
     before = sorted(study.rglob("*"))
-    with pytest.raises(ResumeError, match=rf"holds a study with another {difference}; use another --out"):
+    with pytest.raises(ResumeError, match=f"{difference}; use another --out"):
         run_study(configs(**changes), study, device="cpu")
     assert sorted(study.rglob("*")) == before
 
@@ -198,40 +200,8 @@ def test_what_would_fail_every_training_is_raised(tmp_path: Path) -> None:
         run_study(configs(), tmp_path / "file" / "out", device="cpu")
 
 
-def row(head: str, seed: int, accuracy: float, policy: str | None = None) -> TrainingRun:
-    return TrainingRun(
-        folder=f"{head}-seed{seed}",
-        head=head,
-        policy=policy,
-        seed=seed,
-        val_accuracy=accuracy,
-        test_accuracy=accuracy / 2,
-        seconds=10 * accuracy,
-    )
-
-
-def test_the_table_has_means_and_sample_deviations() -> None:
-    generator = np.random.default_rng(0)
-    accuracies = {"dense": generator.random(5), "sparse": generator.random(2), "soft": generator.random(1)}
-    rows = [row(head, seed, float(value)) for head, values in accuracies.items() for seed, value in enumerate(values)]
-    result = summaries(rows)
-    assert [(summary.head, summary.seeds) for summary in result] == [("dense", 5), ("sparse", 2), ("soft", 1)]
-    for summary in result:
-        values = accuracies[summary.head]
-        assert summary.seconds == pytest.approx(10 * values.mean())
-        for (mean, spread), scale in ((summary.val, 1), (summary.test, 0.5)):
-            assert mean == pytest.approx(scale * values.mean())
-            assert spread is None if len(values) == 1 else spread == pytest.approx(scale * np.std(values, ddof=1))
-
-
-def test_policies_have_lines_of_their_own() -> None:
-    rows = [row("sparse", 0, 0.5, "top_k"), row("sparse", 0, 0.6, "top_p")]
-    assert [(summary.policy, summary.test[0]) for summary in summaries(rows)] == [("top_k", 0.25), ("top_p", 0.3)]
-
-
 def test_no_study() -> None:
     assert finished(Path("nowhere")) == []
-    assert summaries([]) == []
 
 
 # Recipes

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.classifier.backbones import whitening_weights
 from models.classifier.classifier import Classifier
 from models.classifier.evaluate import evaluate
-from models.classifier.whitening import whitening_weights
 from models.data.data import Dataset, split
 from models.data.images import LabelledImages, Source
 from models.progress import SILENT
