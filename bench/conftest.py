@@ -20,9 +20,9 @@ from bench.cases.measure import measure_group
 from bench.cases.replay import REPLAY
 from bench.cases.result import Outcome, benchmark_entry, group_name
 from bench.errors import BenchError
-from bench.subjects.subject import chosen_dtypes
 from bench.suites.suite import SUITES, Suite, chosen_forms, chosen_subjects, groups
 from bench.timing.ceilings import measure_ceilings
+from bench.timing.precision import chosen_dtypes
 from models.device import DEVICES, pick_device
 from models.errors import ModelError
 from reports.records.record import CEILINGS_KEY, COMMAND_KEY, GROUPS_KEY, NOT_MEASURED_KEY, Ceilings, Group, Status
@@ -60,9 +60,9 @@ def _cases(option: argparse.Namespace) -> list[Case]:
     """Return every case that the options ask for; raises `BenchError` or `ModelError` for bad ones."""
     if option.seconds is not None and option.seconds <= 0:
         raise BenchError(f"--seconds must be above 0, not {option.seconds:g}")
-    subjects = chosen_subjects(SUITES[option.suite], option.checkpoint)
-    device, dtypes = pick_device(option.device), chosen_dtypes(option.dtype)
-    shapes = groups(SUITES[option.suite], subjects, chosen_forms(option.form), device, dtypes)
+    suite = SUITES[option.suite]
+    subjects, forms = chosen_subjects(suite, option.checkpoint), chosen_forms(option.form, suite)
+    shapes = groups(suite, subjects, forms, pick_device(option.device), chosen_dtypes(option.dtype))
     return [case for shape in shapes for case in shape]
 
 

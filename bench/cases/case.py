@@ -7,18 +7,18 @@ from typing import Literal
 
 import torch
 
+from bench.forms import form
 from bench.subjects.skew import Skew
-from bench.subjects.subject import Subject, dtype_name
+from bench.subjects.subject import Subject
+from bench.timing.precision import dtype_name
 from reports.records.record import Cache, ClockName
-
-Part = Literal["head", "classifier"]
 
 
 @dataclass(frozen=True)
 class Shape:
     """What compared cases have in common; `skew` is None for the subject's real rows, or drawn ones if it has none."""
 
-    part: Part
+    part: Literal["head", "classifier"]
     rows: int
     dtype: torch.dtype
     device: torch.device
@@ -29,6 +29,13 @@ class Shape:
         routing = f"-{self.skew}" if self.skew else ""
         cold = "-cold" if self.cache == "cold" else ""
         return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}{routing}{cold}"
+
+    @property
+    def in_words(self) -> str:
+        """The shape as a line of output names it."""
+        words = [self.part, f"{self.rows:,} rows", dtype_name(self.dtype), self.device.type]
+        routing, cold = [f"{self.skew} routing"] * bool(self.skew), ["cold caches"] * (self.cache == "cold")
+        return ", ".join([*words, *routing, *cold])
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,3 +51,8 @@ class Case:
     def id(self) -> str:
         """The case's name in a result: checkpoint, head, form, shape and clock."""
         return f"{self.subject.name}-{self.subject.head.config.kind}-{self.form}-{self.shape}-{self.clock}"
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the form will not be timed on this head here, or None."""
+        return form(self.form).refusal(self.subject.head.config, self.shape.device, self.shape.dtype)

@@ -1,4 +1,4 @@
-"""Two more views of a prepared case: its form's counterfactual steps, and its stages as a profiler sees them.
+"""More views of a prepared case: its form's counterfactual steps, their operators, and its stages by a profiler.
 
 Neither decides about the case: if one fails, the record says so and the case keeps its time.
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.cases.case import Case
-from bench.cases.operators import count_operators
 from bench.cases.prepare import Prepared
 from bench.errors import message
 from bench.forms import form
@@ -92,3 +93,27 @@ def _silent(call: Callable[[], object]) -> Callable[[], None]:
             call()
 
     return run
+
+
+def count_operators(call: Callable[[], object]) -> int:
+    """Return the operators that one `call` dispatches, without views, which compute nothing."""
+    counter = _Counter()
+    with torch.inference_mode(), counter:
+        call()
+    return counter.count
+
+
+class _Counter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        with self:  # a composed operator starts the operators it is made of
+            parts = func.decompose(*args, **(kwargs or {}))
+        if parts is not NotImplemented:
+            return parts
+        self.count += not (func.is_view or func is torch.ops.aten._unsafe_view.default)
+        return func(*args, **(kwargs or {}))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.cases.case import Case
 from bench.cases.prepare import REFERENCE_FLOPS
 from bench.forms import form
-from bench.subjects.subject import dtype_name
+from bench.timing.precision import dtype_name
 from bench.timing.sampling import LEAST_BLOCKS
 from models.heads.cost import flops, parameters
 from reports.records.record import Ceilings
@@ -31,18 +31,11 @@ def estimated_seconds(
 
 
 def _group_seconds(group: Sequence[Case], seconds: float, peaks: Mapping[str, float], steps: bool) -> float:
-    possible = [case for case in group if not _refused(case)]
+    possible = [case for case in group if not case.refusal]
     prepared = {(case.subject, case.form, case.shape.skew): form(case.form).setup for case in possible}
     inputs = {(case.subject, case.shape.skew): _input_seconds(case) for case in possible}
     sampled = sum(_sampled_seconds(case, seconds, peaks, steps) for case in possible)
     return sum(prepared.values()) + sum(inputs.values()) + sampled
-
-
-def _refused(case: Case) -> bool:
-    """Return whether nothing of a case will be timed."""
-    chosen, shape = form(case.form), case.shape
-    refused = chosen.unavailable(case.subject.head.config, shape.device, shape.dtype) or chosen.untimeable(shape.device)
-    return refused is not None
 
 
 def _input_seconds(case: Case) -> float:

@@ -9,28 +9,37 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from bench.cases.case import Case, Shape
 from bench.cases.counterfactuals import Split, add_stages, split
-from bench.cases.prepare import Check, Input, Prepared, check_possible, make_input, prepare, replay_of
+from bench.cases.prepare import (
+    Check,
+    Input,
+    Prepared,
+    UnmeasurableError,
+    check_possible,
+    make_input,
+    prepare,
+    replay_of,
+)
 from bench.cases.record import case_record
 from bench.cases.result import Outcome
-from bench.cases.unmeasurable import UnmeasurableError
 from bench.errors import BenchError
 from bench.subjects.subject import Subject
 from bench.timing import environment
+from bench.timing.caches import ColdCaches, Rotation
 from bench.timing.clock import Call
-from bench.timing.eviction import ColdCaches, Rotation
 from bench.timing.gpu_watch import GpuWatch
 from bench.timing.precision import exact_float32
-from bench.timing.sampling import OnProgress, Sampled, Timed, sample
+from bench.timing.sampling import OnProgress, Sampled, Timed, part_of, sample
 from reports.records.record import Group, Status, Step
 
 OF_WHOLE_CALLS = (
@@ -96,7 +105,7 @@ def measure_group(
     """
     exact_float32()
     start, device = time.perf_counter(), cases[0].shape.device
-    shared = {"group_id": uuid.uuid4().hex[:12], "suite": suite, **environment.snapshot(device)}
+    shared = _shared(suite, device)
     cold = ColdCaches(device) if any(case.shape.cache == "cold" for case in cases) else None
     plan = _Plan(shared, seed, steps, traces, deadline, cold)
     runs = _by_runner(cases)
@@ -104,13 +113,27 @@ def measure_group(
         progress(0.5 * number / len(runs))
         _make_ready(plan, run)
     timed = [entry.timed for entry in plan.entries]
-    sampled = sample(timed, seconds, random.Random(seed), lambda share: progress(0.5 + 0.5 * share))
+    sampled = sample(timed, seconds, random.Random(seed), part_of(progress, 0.5, 0.5))
     unproven = _unproven(plan)
     if plan.traces:
         _add_energy(plan.entries)
     after = {**GpuWatch(device).state(), "stopped_by": sampled.stopped_by}
     plan.outcomes += [_finished(entry, after, unproven) for entry in plan.entries]
     return Measured(plan.outcomes, _group(plan, sampled, time.perf_counter() - start))
+
+
+def skipped(reasons: Iterable[tuple[Case, str]], suite: str, group: Group | None = None) -> list[Outcome]:
+    """Return cases on one device, each skipped for its reason, in `group` or a new one; the next run tries them."""
+    cases = list(reasons)
+    shared = _shared(suite, cases[0][0].shape.device) if cases else {}
+    if group is not None:
+        shared["group_id"] = group.group_id
+    return [Outcome(case_record(case, shared, status=Status.SKIPPED, reason=reason)) for case, reason in cases]
+
+
+def _shared(suite: str, device: torch.device) -> dict[str, Any]:
+    """Return what all records of a new group have in common."""
+    return {"group_id": uuid.uuid4().hex[:12], "suite": suite, **environment.snapshot(device)}
 
 
 def _make_ready(plan: _Plan, run: Sequence[Case]) -> None:
@@ -175,10 +198,9 @@ def _timed(plan: _Plan, case: Case, prepared: Prepared, x: Tensor) -> Timed:
 def _steps(case: Case, parts: Split, fields: dict[str, Any]) -> list[_Entry]:
     """Return the counterfactuals of a case, ready to be timed."""
     fields = {name: value for name, value in fields.items() if name not in OF_WHOLE_CALLS}
+    operators, device = parts.operators, case.shape.device
     return [
-        _Entry(
-            case, step, Timed(call, case.clock, case.shape.device), {**fields, "operators": parts.operators.get(step)}
-        )
+        _Entry(case, step, Timed(call, case.clock, device), {**fields, "operators": operators.get(step)})
         for step, call in parts.calls.items()
     ]
 

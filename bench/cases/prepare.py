@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cases.case import Case, Part, Shape
-from bench.cases.unmeasurable import UnmeasurableError, unmeasurable
+from bench.cases.case import Case, Shape
 from bench.correctness.equivalence import deviation, head_reference
 from bench.correctness.reference import Reference
+from bench.errors import UnavailableError, first_line, message
 from bench.forms import Form, Runner, form
 from bench.subjects.skew import unsteerable
 from bench.subjects.subject import Subject, input_rows, working_set
@@ -49,6 +49,14 @@ CHECKED_FLOPS = 10**6
 """A form that is never timed here, because an interpreter runs it, is still checked in calls of up to so many FLOPs."""
 
 Check = Callable[[object], dict[str, Any]]
+
+
+class UnmeasurableError(Exception):
+    """Why a case gets no time, in one sentence; `fields` go into its record, `status` and `reason` too."""
+
+    def __init__(self, status: Status, reason: str, **fields: Any) -> None:
+        super().__init__(reason)
+        self.fields = {"status": status, "reason": reason, **fields}
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,7 @@ def make_input(subject: Subject, shape: Shape, seed: int) -> Input:
     free = environment.available_memory(shape.device)
     if needed > MEMORY_SHARE * free:
         raise UnmeasurableError(
-            Status.SKIPPED,
-            f"{shape.rows:,} rows may need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free",
+            Status.SKIPPED, f"{shape.rows:,} rows may need {needed / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free"
         )
     if shape.skew and (reason := unsteerable(subject.head)):
         raise UnmeasurableError(Status.UNAVAILABLE, reason)
@@ -99,9 +106,8 @@ def make_input(subject: Subject, shape: Shape, seed: int) -> Input:
             x = images.to(shape.device, shape.dtype)
             features = model.features(x)
         checked = _checked(subject.head, features)
-        return Input(
-            x, features, head_reference(model.head, features if checked is None else features[checked]), checked
-        )
+        expected = head_reference(model.head, features if checked is None else features[checked])
+        return Input(x, features, expected, checked)
 
 
 def _checked(head: Head, features: Tensor) -> Tensor | None:
@@ -141,14 +147,14 @@ def prepare(case: Case, rows: Input, *, memory: bool) -> Prepared:
     with _failures(), torch.inference_mode():
         start = time.perf_counter()
         runner, reused_s = _runner(case.subject, chosen, head, rows.features)
-        run = call_of(runner, model, shape.part)
+        run = _call_of(runner, model, shape.part)
         spent = time.perf_counter() - start
-        _poison(head, rows.features)
+        rows.features.new_full((shape.rows, head.config.classes), math.nan)  # an output not written shows this memory
         start = time.perf_counter()
         output = run(rows.x)
         synchronise(shape.device)
         spent += time.perf_counter() - start
-        rows_per_expert = _rows_per_expert(head, rows.features)
+        rows_per_expert = [] if isinstance(head, DenseHead) else head.routing(rows.features).load().tolist()
         check = _check(chosen, head, rows)
         fields: dict[str, Any] = {
             "cold_start": spent + reused_s,
@@ -199,11 +205,6 @@ def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tup
     return runner, runner.reused_s
 
 
-def _poison(head: Head, features: Tensor) -> None:
-    """Leave NaN in the free memory that the outputs are likely to get, so that an unwritten value shows."""
-    features.new_full((len(features), head.config.classes), math.nan)
-
-
 @contextmanager
 def _failures() -> Iterator[None]:
     """Turn any library's error into an `UnmeasurableError`, so that the other cases go on."""
@@ -211,11 +212,15 @@ def _failures() -> Iterator[None]:
         yield
     except UnmeasurableError:
         raise
+    except UnavailableError as error:
+        raise UnmeasurableError(Status.UNAVAILABLE, str(error)) from error
     except Exception as error:
-        raise unmeasurable(error) from error
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise UnmeasurableError(Status.SKIPPED, f"out of memory: {first_line(error)}") from error
+        raise UnmeasurableError(Status.FAILED, message(error)) from error
 
 
-def call_of(runner: Runner, model: Classifier, part: Part) -> Callable[[Tensor], Tensor]:
+def _call_of(runner: Runner, model: Classifier, part: str) -> Callable[[Tensor], Tensor]:
     """Return what is timed: the head on features, or backbone and head on images."""
     if part == "head":
         return runner
@@ -272,10 +277,3 @@ def _gate(outputs: Tensor, expected: Reference, features: Tensor, checked: Tenso
         f"with {measured.ambiguous_rows} of {measured.rows} rows too close to call"
     )
     raise UnmeasurableError(Status.WRONG, reason, **fields)
-
-
-def _rows_per_expert(head: Head, features: Tensor) -> list[int]:
-    """Return the number of assignments of each expert (E,); empty for a dense head."""
-    if isinstance(head, DenseHead):
-        return []
-    return head.routing(features).load().tolist()

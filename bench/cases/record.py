@@ -5,12 +5,12 @@ Letters: N rows, E experts.
 
 from __future__ import annotations
 
-import math
+from statistics import fmean, pstdev
 from typing import Any
 
 from bench.cases.case import Case
 from bench.forms import form
-from bench.subjects.subject import dtype_name
+from bench.timing.precision import dtype_name
 from models.heads.cost import flops, least_bytes, parameters
 from reports.records.record import CaseRecord, Step
 
@@ -57,12 +57,14 @@ def _identity(case: Case) -> dict[str, Any]:
 def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, Any]:
     """Return the counted cost of a case, with the most assignments possible if they were not counted."""
     subject, shape, config = case.subject, case.shape, case.subject.head.config
-    assignments = None if rows_per_expert is None else sum(rows_per_expert)
-    distinct_experts = None if rows_per_expert is None else sum(count > 0 for count in rows_per_expert)
+    assignments = distinct_experts = load_cv = None
+    if rows_per_expert is not None:
+        assignments, distinct_experts = sum(rows_per_expert), sum(count > 0 for count in rows_per_expert)
+        load_cv = pstdev(rows_per_expert) / fmean(rows_per_expert) if assignments else None
     load = {
         "assignments": assignments,
         "distinct_experts": distinct_experts,
-        "load_cv": None if rows_per_expert is None else _cv(rows_per_expert),
+        "load_cv": load_cv,
         "parameters": parameters(config),
     }
     if work := form(case.form).work:
@@ -72,15 +74,6 @@ def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, Any]:
     if shape.part == "head":
         moved = least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts)
         return {**load, "flops": head_flops, "least_bytes": moved}
-    return {
-        **load,
-        "parameters": sum(value.numel() for value in subject.model.parameters()),
-        "flops": head_flops + subject.backbone_flops * shape.rows,
-        "least_bytes": None,
-    }
-
-
-def _cv(loads: list[int]) -> float | None:
-    """Return the standard deviation of the E loads over their mean, None if no expert has a row."""
-    mean = sum(loads) / len(loads)
-    return math.sqrt(sum((load - mean) ** 2 for load in loads) / len(loads)) / mean if mean else None
+    weights = sum(value.numel() for value in subject.model.parameters())
+    operations = head_flops + subject.backbone_flops * shape.rows
+    return {**load, "parameters": weights, "flops": operations, "least_bytes": None}

@@ -17,7 +17,8 @@ from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_commit_info
 
 from bench.errors import BenchError
-from models.storage import write_atomically
+from bench.timing.sampling import rounded
+from models.storage import make_folder, write_atomically
 from reports.records.record import (
     CEILINGS_KEY,
     COMMAND_KEY,
@@ -52,10 +53,11 @@ class ResultFile:
 
     @classmethod
     def create(cls, path: Path, command: str = "") -> ResultFile:
-        """Write an empty result at `path`, made by `command`.
+        """Write an empty result at `path`, made by `command`, in a folder that is made if need be.
 
         Raises `BenchError` if the path exists and `StorageError` if it cannot be written.
         """
+        make_folder(path.parent)
         if path.exists():
             raise BenchError(f"{path} exists already; pass --resume to continue it, or choose another --out")
         result = cls(path, _empty_document(command))
@@ -95,9 +97,13 @@ class ResultFile:
         """Return how each group in the file was sampled, in the order measured."""
         return [Group.model_validate(group) for group in self._document.get(GROUPS_KEY, [])]
 
-    def ceilings(self) -> list[Ceilings]:
-        """Return what the machine could do, each time it was measured."""
-        return [Ceilings.model_validate(ceilings) for ceilings in self._document.get(CEILINGS_KEY, [])]
+    def extend(self, pieces: Iterable[Ceilings | tuple[Iterable[Outcome], Group | None]]) -> None:
+        """Append each piece as soon as it is measured: a ceiling, or a group's cases; raises `StorageError`."""
+        for piece in pieces:
+            if isinstance(piece, Ceilings):
+                self.add_ceilings(piece)
+            else:
+                self.add(*piece)
 
     def add_ceilings(self, ceilings: Ceilings) -> None:
         """Append ceilings and write the whole file; raises `StorageError` if it cannot."""
@@ -130,7 +136,7 @@ class ResultFile:
 def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
     """Return a measured case in pytest-benchmark's format, its samples to `DIGITS` digits."""
     record = outcome.record
-    samples = [float(f"{sample:.{DIGITS}g}") for sample in outcome.samples]
+    samples = list(rounded(outcome.samples, DIGITS))
     stats = Stats()
     for sample in samples:
         stats.update(sample)

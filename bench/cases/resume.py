@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 
 from bench.cases.case import Case
 from bench.cases.result import ResultFile
 from bench.errors import BenchError
-from bench.forms import form
 from bench.subjects.subject import Subject
-from bench.timing.environment import versions
+from bench.timing import environment
 from models.device import device_name
 from reports.records.record import CaseRecord, Status
 
@@ -24,8 +24,8 @@ def missing_cases(
 
     Raises `BenchError` if the result has other weights or was measured under other conditions.
     """
-    check_conditions(result, device)
     records = result.records()
+    check_conditions(result.path, records, device)
     weights = {subject.name: subject.weights_sha256 for subject in subjects}
     shrunk = {subject.name: subject.shrunk for subject in subjects}
     for record in records:
@@ -41,11 +41,22 @@ def missing_cases(
     return [group for group in remaining if group]
 
 
-def check_conditions(result: ResultFile, device: torch.device) -> None:
-    """Raise `BenchError` if `result` was measured on `device` under other conditions than now."""
-    for record in result.records():
+def check_conditions(path: Path, records: Iterable[CaseRecord], device: torch.device) -> None:
+    """Raise `BenchError` if the `records` at `path` were measured on `device` under other conditions than now."""
+    for record in records:
         if record.device == device.type and (change := _changed(record, device)):
-            raise BenchError(f"{result.path} was measured with {change}; choose another --out")
+            raise BenchError(f"{path} was measured with {change}; choose another --out")
+
+
+def check_same_run(path: Path, records: Iterable[CaseRecord], suite: str) -> None:
+    """Raise `BenchError` if the `records` at `path` are of another suite, or were measured at another commit."""
+    now = {"suite": suite, **environment.commit()}
+    for record in records:
+        then = {"suite": record.suite, "commit": record.commit, "dirty": record.dirty}
+        if change := next((name for name in then if then[name] != now[name]), None):
+            raise BenchError(
+                f"{path} was measured with {change} {then[change]}, not {now[change]}; choose another --out"
+            )
 
 
 def _changed(record: CaseRecord, device: torch.device) -> str:
@@ -54,7 +65,7 @@ def _changed(record: CaseRecord, device: torch.device) -> str:
         "device": device_name(device),
         "threads": str(torch.get_num_threads()),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", ""),
-        **versions(),
+        **environment.versions(),
     }
     then = {
         "device": record.device_name,
@@ -70,8 +81,4 @@ def _is_done(case: Case, record: CaseRecord | None) -> bool:
     """Return whether another try of `case` would give nothing new."""
     if record is None or record.status in (Status.FAILED, Status.SKIPPED):
         return False
-    if record.status is not Status.UNAVAILABLE:
-        return True
-    chosen, shape = form(case.form), case.shape
-    refused = chosen.unavailable(case.subject.head.config, shape.device, shape.dtype)
-    return bool(refused or chosen.untimeable(shape.device))
+    return record.status is not Status.UNAVAILABLE or case.refusal is not None

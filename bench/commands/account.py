@@ -12,10 +12,7 @@ from bench.commands.shared import examples
 from bench.errors import printable
 
 
-@examples(
-    "moegap account runs/result.json",
-    "moegap account runs/demo.json runs/batch.json --json runs/account.json",
-)
+@examples("moegap account runs/result.json", "moegap account runs/demo.json runs/batch.json --json runs/account.json")
 def account(
     results: Annotated[list[Path], typer.Argument(help="Files that `moegap bench` wrote.")],
     to: Annotated[Path | None, typer.Option("--json", help="Also write every account into this file.")] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from bench.commands.shared import (
     DtypesOption,
     FormsOption,
     MinutesOption,
+    ResultOption,
     ResumeOption,
     SeedOption,
     ThreadsOption,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from bench.cases.result import Outcome
     from bench.subjects.subject import Subject
     from bench.suites.suite import Suite
-    from reports.records.record import Ceilings
-
 OUT = Path("runs/result.json")
 MAP_SUITE = "scale"
 """The suite of `moegap map`, where each result decides the next shape."""
@@ -71,7 +70,7 @@ def bench(
         ),
     ] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Also measure with cold caches at all rows.")] = False,
-    out: Annotated[Path, typer.Option(help="The result, a pytest-benchmark JSON file.")] = OUT,
+    out: ResultOption = OUT,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
     dtype: DtypesOption = None,
@@ -109,14 +108,14 @@ def _measure_suite(
     from bench.suites.suite import groups
 
     measure = partial(measure_group, suite=suite.name, seconds=seconds, seed=seed)
-    batches = iter(_batches(suite, checkpoints, run.device, run.dtypes))
+    batches = _batches(suite, checkpoints, run.device, run.dtypes)
     while batch := next(batches, None):
         subjects, dtypes = batch
         wanted = list(groups(suite, subjects, forms, run.device, dtypes))
         missing = missing_cases(run.result, wanted, subjects, run.device)
         if missing:
             run.measure_ceilings(dtypes)
-        run.bar.console.print(_announcement(wanted, missing, seconds, list(run.ceilings.values())), soft_wrap=True)
+        run.bar.console.print(_announcement(wanted, missing, seconds, run), soft_wrap=True)
         if not _measure(missing, measure, run):
             run.bar.console.print("time is up; continue with --resume")
             return
@@ -125,21 +124,14 @@ def _measure_suite(
 
 def _batches(
     suite: Suite, checkpoints: Sequence[Path], device: torch.device, dtypes: Sequence[torch.dtype]
-) -> Iterable[tuple[list[Subject], Sequence[torch.dtype]]]:
-    """Return lists of subjects that are in memory together, each with the dtypes to measure."""
+) -> Iterator[tuple[list[Subject], Sequence[torch.dtype]]]:
+    """Yield lists of subjects that are in memory together, each with the dtypes to measure; no public model is kept."""
+    from bench.subjects import public_layers
     from bench.suites.suite import chosen_subjects
 
     if suite.heads != "public" or checkpoints:
-        return [(chosen_subjects(suite, checkpoints), dtypes)]
-    return _one_at_a_time(device, dtypes)
-
-
-def _one_at_a_time(
-    device: torch.device, dtypes: Sequence[torch.dtype]
-) -> Iterator[tuple[list[Subject], Sequence[torch.dtype]]]:
-    """Yield the heads of one public model after another and keep none."""
-    from bench.subjects import public_layers
-
+        yield chosen_subjects(suite, checkpoints), dtypes
+        return
     for dtype in dtypes:
         pairs = public_layers.subjects(device, dtype)
         while pair := next(pairs, None):
@@ -150,42 +142,31 @@ def _one_at_a_time(
 def _measure(missing: Sequence[list[Case]], measure: Callable[..., Measured], run: Measurement) -> bool:
     """Measure group after group into the result, and return whether all were done before the deadline."""
     total = run.bar.add_task("all shapes", total=len(missing))
-    for number, cases in enumerate(missing):
+    for cases in missing:
         if time.monotonic() >= run.deadline:
             return False
-        current = run.bar.add_task(_shape(cases), total=1.0)
+        words = cases[0].shape.in_words
+        current = run.bar.add_task(words, total=1.0)
         outcomes, group = measure(cases, progress=lambda share, task=current: run.bar.update(task, completed=share))
         run.result.add(outcomes, group)
         run.bar.remove_task(current)
-        run.bar.update(total, completed=number + 1)
-        _report_group(run.bar.console, _shape(cases), outcomes)
+        run.bar.advance(total)
+        _report_group(run.bar.console, words, outcomes)
     run.bar.remove_task(total)
     return True
 
 
-def _shape(cases: Sequence[Case]) -> str:
-    shape = cases[0].shape
-    routing = f", {shape.skew} routing" if shape.skew else ""
-    cold = ", cold caches" if shape.cache == "cold" else ""
-    return (
-        f"{shape.part}, {shape.rows:,} rows, {shape.dtype}".replace("torch.", "")
-        + f", {shape.device.type}{routing}{cold}"
-    )
-
-
-def _announcement(
-    wanted: Sequence[list[Case]], missing: Sequence[list[Case]], seconds: float, ceilings: Sequence[Ceilings]
-) -> str:
+def _announcement(wanted: Sequence[list[Case]], missing: Sequence[list[Case]], seconds: float, run: Measurement) -> str:
     """Return how much there is to do and about how long it takes."""
     from bench.cases.estimate import estimated_seconds
+    from reports.numbers.units import plural
 
     cases, all_cases = sum(map(len, missing)), sum(map(len, wanted))
     if not cases:
         return f"the result has all {all_cases} cases already"
     resumed = f", the result has {all_cases - cases} of {all_cases} already" if cases < all_cases else ""
-    minutes = estimated_seconds(missing, seconds, ceilings) / 60
-    shapes = f"{len(missing)} shape{'s' if len(missing) > 1 else ''}"
-    return f"{cases} cases at {shapes}{resumed}; this takes about {max(1, round(minutes))} min"
+    minutes = estimated_seconds(missing, seconds, list(run.ceilings.values())) / 60
+    return f"{cases} cases at {plural(len(missing), 'shape')}{resumed}; this takes about {max(1, round(minutes))} min"
 
 
 def _report_group(console: Console, shape: str, outcomes: Sequence[Outcome]) -> None:

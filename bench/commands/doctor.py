@@ -54,7 +54,8 @@ def doctor(
     if len(devices) == 1:
         console.print("no CUDA device: torch finds no NVIDIA GPU or driver, so every time measured here is a CPU time")
     for device in devices:
-        title = _title(device, device_name(device))
+        threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        title = f"{'GPU' if device.type == 'cuda' else 'CPU'}: {device_name(device)}{threads}"
         print_table(console, _form_table(device, title, quick, console), gap=2, ruled=True)
         if ceilings:
             with console.status("measuring ceilings"):
@@ -76,7 +77,9 @@ def _form_table(device: torch.device, title: str, quick: bool, console: Console)
         torch.manual_seed(0)
         config = head_config(kind, "paper", features=FEATURES, classes=10, **TINY[kind])
         head = build_head(config).to(device).eval().requires_grad_(False)
-        for form in (form for form in forms().values() if form.computes == "head"):
+        for form in forms().values():
+            if form.computes != "head":
+                continue
             with console.status(f"trying {form.name} on the {kind} head"):
                 rows.append((kind, form.name, *_trial(form, head, device, quick=quick or not form.default)))
     return Table(title, columns("head", "form", "can run", "why not, or how it was tried"), tuple(rows))
@@ -114,21 +117,13 @@ def _binary(size: int) -> str:
     return f"{size / unit:.3g} {units[unit]}"
 
 
-def _title(device: torch.device, name: str) -> str:
-    import torch
-
-    if device.type == "cpu":
-        return f"CPU: {name}, {torch.get_num_threads()} threads"
-    return f"GPU: {name}"
-
-
 def _trial(form: Form, head: Head, device: torch.device, *, quick: bool) -> tuple[str, str]:
     """Return yes, no or WRONG, and why; tried is the first dtype that the form takes."""
     import torch
 
     from bench.correctness.equivalence import deviation, head_reference
     from bench.errors import message
-    from bench.subjects.subject import dtype_name
+    from bench.timing.precision import dtype_name
 
     dtypes = (torch.float32,) if device.type == "cpu" else (torch.bfloat16, torch.float16, torch.float32)
     reasons = {dtype: form.unavailable(head.config, device, dtype) for dtype in dtypes}

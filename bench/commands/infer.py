@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bench.commands.shared import CheckpointArgument, DeviceOption, DtypeOption, examples
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from models.classifier.checkpoint import Checkpoint
-
-IMAGES_AT_ONCE = 256
 
 
 @examples(
@@ -43,9 +36,9 @@ def infer(
 
     from bench.errors import BenchError, message
     from bench.forms import form as form_named
-    from bench.subjects.subject import resolve_dtype
+    from bench.subjects.given_rows import given_features
     from bench.timing.clock import synchronise
-    from bench.timing.precision import exact_float32
+    from bench.timing.precision import exact_float32, resolve_dtype
     from models.classifier.checkpoint import load
     from models.device import device_name, pick_device
     from models.storage import write_atomically
@@ -61,7 +54,7 @@ def infer(
     if not out.parent.is_dir() or out.is_dir():
         raise BenchError(f"cannot write {out}: name a file in a folder that exists with --out")
     exact_float32()
-    x = (_image_features if images else _features)(loaded, inputs).to(place, precision)
+    x = given_features(loaded, inputs, images=images).to(place, precision)
     try:
         runner = chosen.prepare(model.head, x)
         logits = runner(x)
@@ -75,54 +68,3 @@ def infer(
     write_atomically(out, buffer.getvalue())
     ran_on = ", ".join(f"{key} {value}" for key, value in runner.runs_on.items() if key != "device")
     typer.echo(f"{len(logits)} rows of logits in {out}: {form} on {device_name(place)}, {dtype}, {ran_on}")
-
-
-def _features(loaded: Checkpoint, path: Path) -> Tensor:
-    """Return features (N, D) float32; raises `BenchError` for another shape or type."""
-    from bench.errors import BenchError
-
-    array = _array(path)
-    width = loaded.model.head.config.features
-    if array.ndim != 2 or array.shape[1] != width:
-        raise BenchError(
-            f"{path} has shape {tuple(array.shape)}; the head of {loaded.path} takes features (N, {width})"
-        )
-    return array.float()
-
-
-def _image_features(loaded: Checkpoint, path: Path) -> Tensor:
-    """Return the features (N, D) of images; raises `BenchError` for another shape or type."""
-    import torch
-
-    from bench.errors import BenchError
-
-    array = _array(path)
-    shape = tuple(loaded.config.input.shape)
-    if array.ndim != 4 or tuple(array.shape[1:]) != shape:
-        wanted = ", ".join(str(size) for size in shape)
-        raise BenchError(f"{path} has shape {tuple(array.shape)}; {loaded.path} takes images (N, {wanted})")
-    if array.dtype != torch.uint8 and (not array.is_floating_point() or ((array < 0) | (array > 1)).any()):
-        raise BenchError(f"{path} holds {array.dtype} values; give images as uint8, or as floats from 0 to 1")
-    device = next(loaded.model.parameters()).device
-    with torch.inference_mode():
-        batches = [loaded.model.features(batch.to(device)) for batch in array.split(IMAGES_AT_ONCE)]
-    return torch.cat(batches)
-
-
-def _array(path: Path) -> Tensor:
-    """Return the array in a .npy file; raises `BenchError` for any other file."""
-    import numpy as np
-    import torch
-
-    from bench.errors import BenchError
-
-    if not path.is_file():
-        raise BenchError(f"{path} is no file; give a .npy file written by numpy.save")
-    try:
-        with path.open("rb") as file:
-            array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError):
-        raise BenchError(f"{path} is no readable .npy file; write it with numpy.save") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
-        raise BenchError(f"{path} holds {getattr(array, 'dtype', 'several arrays')}, not one array of real numbers")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))

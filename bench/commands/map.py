@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.commands.measurement import Measurement, measurement
+from bench.commands.measurement import measurement
 from bench.commands.shared import (
     DeviceOption,
     DtypesOption,
     FormsOption,
     MinutesOption,
+    ResultOption,
     ResumeOption,
     SeedOption,
     ThreadsOption,
@@ -33,7 +34,7 @@ OUT = Path("runs/map.json")
 def break_even_map(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer sizes and forms: at most ten minutes.")] = False,
     form: FormsOption = None,
-    out: Annotated[Path, typer.Option(help="The result, a pytest-benchmark JSON file.")] = OUT,
+    out: ResultOption = OUT,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
     dtype: DtypesOption = None,
@@ -49,37 +50,31 @@ def break_even_map(
     The map covers heads of many widths, experts E and experts per row k. The search is a bisection over rows: each
     measurement decides the next. The result is written after every shape, so an interrupted run loses at most one.
     """
+    from bench.cases.resume import check_conditions
+    from bench.suites.break_even import map_grid
+    from bench.suites.map import measure_map
     from bench.suites.suite import chosen_forms
 
     forms = chosen_forms(form or ())
     with measurement(out, resume, device, dtype or (), threads, minutes) as run:
-        _measure_map(quick, forms, seconds, seed, run)
-
-
-def _measure_map(quick: bool, forms: list[str], seconds: float | None, seed: int, run: Measurement) -> None:
-    """Measure the part of the map that the result lacks."""
-    from bench.cases.resume import check_conditions
-    from bench.suites.break_even import map_grid
-    from bench.suites.map import measure_map
-
-    check_conditions(run.result, run.device)
-    grid = map_grid(quick=quick, device=run.device.type)
-    run.bar.console.print(
-        f"{len(grid.cells)} sparse heads of {len(grid.layers)} layers against dense ones, by bisection"
-        + (f"; this takes at most {grid.most_seconds / 60:.0f} min" if grid.most_seconds else ""),
-        soft_wrap=True,
-    )
-    run.measure_ceilings(run.dtypes)
-    task = run.bar.add_task("break-even map", total=1.0)
-    measure_map(
-        grid,
-        forms,
-        run.device,
-        run.dtypes,
-        grid.seconds if seconds is None else seconds,
-        seed,
-        run.result,
-        lambda place, share: run.bar.update(task, description=place, completed=share),
-        min(run.deadline, time.monotonic() + (grid.most_seconds or math.inf) - run.ceiling_seconds),
-        lambda line: run.bar.console.print(escape(line), soft_wrap=True),
-    )
+        check_conditions(run.result.path, run.result.records(), run.device)
+        grid = map_grid(quick=quick, device=run.device.type)
+        at_most = f"; this takes at most {grid.most_seconds / 60:.0f} min" if grid.most_seconds else ""
+        run.bar.console.print(
+            f"{len(grid.cells)} sparse heads of {len(grid.layers)} layers against dense ones, by bisection{at_most}",
+            soft_wrap=True,
+        )
+        run.measure_ceilings(run.dtypes)
+        task = run.bar.add_task("break-even map", total=1.0)
+        measure_map(
+            grid,
+            forms,
+            run.device,
+            run.dtypes,
+            grid.seconds if seconds is None else seconds,
+            seed,
+            run.result,
+            lambda place, share: run.bar.update(task, description=place, completed=share),
+            min(run.deadline, time.monotonic() + (grid.most_seconds or math.inf) - run.ceiling_seconds),
+            lambda line: run.bar.console.print(escape(line), soft_wrap=True),
+        )

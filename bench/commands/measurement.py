@@ -62,15 +62,16 @@ def measurement(
 
     Raises `BenchError` for bad options, or if nothing could be measured.
     """
+    from bench.cases.result import ResultFile
     from bench.errors import BenchError
-    from bench.subjects.subject import chosen_dtypes
     from bench.timing.cold_start import empty_compiler_caches
+    from bench.timing.precision import chosen_dtypes
     from models.device import pick_device
 
     set_threads(threads)
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     place, precisions = pick_device(device), chosen_dtypes(dtypes)
-    result = _result(out, resume)
+    result = (ResultFile.resume if resume else ResultFile.create)(out, command_line(without="--resume"))
     start, groups = time.perf_counter(), len(result.groups())
     with (
         on_interrupt(lambda: f"{out} keeps {len(result.cases())} cases; continue with --resume"),
@@ -88,15 +89,6 @@ def measurement(
         typer.echo(_spent(new, run.ceiling_seconds, time.perf_counter() - start))
     _summarise(out)
     typer.echo(f"result: {out}")
-
-
-def _result(out: Path, resume: bool) -> ResultFile:
-    from bench.cases.result import ResultFile
-    from models.storage import make_folder
-
-    make_folder(out.parent)
-    command = command_line(without="--resume")
-    return ResultFile.resume(out, command) if resume else ResultFile.create(out, command)
 
 
 def _spent(groups: Sequence[Group], ceilings: float, wall: float) -> str:

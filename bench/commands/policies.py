@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.shared import (
+    DataOption,
     DeviceOption,
+    EpochsOption,
     FormsOption,
+    LearningRateOption,
     columns,
     command_line,
     examples,
@@ -55,13 +58,7 @@ NOTE = (
     "moegap policies --no-latency --experts 16 --k 4",
 )
 def policies(
-    data: Annotated[
-        str,
-        typer.Option(
-            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside. A + between "
-            "names mixes several data sets, each of which is a domain."
-        ),
-    ] = "digits",
+    data: DataOption = "digits",
     preset: Annotated[
         str | None, typer.Option(help="As for `moegap train`. By default demo for digits and --features, else quick.")
     ] = None,
@@ -84,9 +81,9 @@ def policies(
     out: Annotated[
         Path, typer.Option(help="Folder of the trainings and of policies.json. Continues what is there.")
     ] = Path("runs/policies"),
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: EpochsOption = None,
     batch: Annotated[int | None, typer.Option(help="Images per step; with --features 256 by default.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    lr: LearningRateOption = None,
     experts: Annotated[int | None, typer.Option(help="Experts E.")] = None,
     hidden: Annotated[int | None, typer.Option(help="Hidden width H of one expert.")] = None,
     k: Annotated[

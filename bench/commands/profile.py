@@ -65,9 +65,9 @@ def profile(
     from bench.cases.case import Shape
     from bench.errors import BenchError
     from bench.profile.trace import PROFILE_FILE
-    from bench.subjects.subject import load_subjects, resolve_dtype
+    from bench.subjects.subject import load_subjects
     from bench.timing import environment
-    from bench.timing.precision import exact_float32
+    from bench.timing.precision import exact_float32, resolve_dtype
     from models.device import device_name, pick_device
     from models.result_file import write_result
     from models.storage import make_folder
@@ -136,28 +136,26 @@ def _passes(
     from bench.errors import BenchError, message
     from bench.forms import form
     from bench.profile.trace import profile_form
-    from bench.subjects.subject import dtype_name, feature_rows
+    from bench.subjects.subject import feature_rows
     from bench.suites.suite import chosen_forms
+    from bench.timing.precision import dtype_name
     from reports.records.profile import LeftOut
 
     kinds = (False, True) if graph else (False,)
     for chosen, shape, replayed in product(map(form, chosen_forms(names)), shapes, kinds):
         N, place, dtype = shape.rows, shape.device, shape.dtype
         head = subject.on(place, dtype).head
-        refusal = chosen.unavailable(head.config, place, dtype) or chosen.untimeable(place)
-        if refusal:
+        if refusal := chosen.refusal(head.config, place, dtype):
             yield LeftOut(form=chosen.name, rows=N, graph=replayed, reason=refusal)
             continue
         say(f"profiling {chosen.name}, N = {N}")
         x = feature_rows(subject.features, head.config.features, N).to(place, dtype)  # (N, D)
         name = f"{subject.name}-{chosen.name}{'-graph' * replayed}-n{N}-{dtype_name(dtype)}-{place.type}"
         try:
-            traces = profile_form(chosen, head, x, out, name=name, graph=replayed)
+            yield profile_form(chosen, head, x, out, name=name, graph=replayed)
         except (BenchError, RuntimeError) as error:
             reason = str(error) if isinstance(error, BenchError) else message(error)
             yield LeftOut(form=chosen.name, rows=N, graph=replayed, reason=reason)
-        else:
-            yield traces.entry(out, form=chosen.name, rows=N, graph=replayed)
 
 
 def _stage_table(profiles: Sequence[Profile], rows: int, device: str) -> tuple[Table, str]:

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import DeviceOption, ThreadsOption, command_line, examples, progress_bar, set_threads
+from bench.commands.shared import (
+    DeviceOption,
+    ThreadsOption,
+    command_line,
+    examples,
+    progress_bar,
+    set_threads,
+)
 
 OUT = Path("runs/self_test.json")
 

@@ -46,6 +46,18 @@ MinutesOption = Annotated[
     float | None, typer.Option(min=0.1, help="No new shape begins after this time; --resume measures the rest.")
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue OUT: measure only what it lacks.")]
+ResultOption = Annotated[Path, typer.Option(help="The result, a pytest-benchmark JSON file.")]
+DataOption = Annotated[
+    str,
+    typer.Option(
+        help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside. A + between names "
+        "mixes several data sets, each of which is a domain."
+    ),
+]
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+LearningRateOption = Annotated[
+    float | None, typer.Option(help="Highest learning rate; for the preset fast that of Muon.")
+]
 SeedOption = Annotated[int, typer.Option(help="Decides the input rows and the order within blocks.")]
 
 _examples: dict[Callable[..., None], tuple[str, ...]] = {}
@@ -68,8 +80,7 @@ def epilog(command: Callable[..., None]) -> str:
 
 def description(command: Callable[..., None]) -> str:
     """Return the first part of `--help`: the docstring, its paragraphs without line breaks."""
-    paragraphs = (command.__doc__ or "").split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
 
 
 def command_line(*, without: str = "") -> str:
@@ -84,9 +95,9 @@ def present(options: dict[str, Any]) -> dict[str, Any]:
 
 def set_threads(threads: int | None) -> None:
     """Let torch use so many CPU threads; None changes nothing."""
-    import torch
-
     if threads is not None:
+        import torch
+
         torch.set_num_threads(threads)
 
 
@@ -135,10 +146,7 @@ def print_table(console: Console, table: blocks.Table, note: str = "", *, gap: i
     )
     for column in table.columns:
         drawn.add_column(
-            _text(column.title),
-            justify="right" if column.numeric else "left",
-            no_wrap=column.numeric,
-            overflow="fold",
+            _text(column.title), justify="right" if column.numeric else "left", no_wrap=column.numeric, overflow="fold"
         )
     previous = None
     for row in table.rows:

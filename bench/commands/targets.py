@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bench.commands.shared import command_line, examples, on_interrupt, progress_bar
-
-if TYPE_CHECKING:
-    from bench.cases.result import ResultFile
+from bench.commands.shared import SeedOption, command_line, examples, on_interrupt, progress_bar
 
 OUT = Path("runs/targets")
 SECONDS, REHEARSED_SECONDS = 0.15, 0.02
@@ -20,10 +17,7 @@ RESERVE = 5.0
 """Seconds kept for writing the table."""
 
 
-@examples(
-    "moegap targets --minutes 8 --out runs/targets",
-    "moegap targets --rehearse --minutes 2",
-)
+@examples("moegap targets --minutes 8 --out runs/targets", "moegap targets --rehearse --minutes 2")
 def targets(
     out: Annotated[Path, typer.Option(help="Folder for targets.json and targets.md.")] = OUT,
     minutes: Annotated[
@@ -32,7 +26,7 @@ def targets(
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Try the script on the CPU at reduced size; no verdicts.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Decides input rows and the order within blocks.")] = 0,
+    seed: SeedOption = 0,
 ) -> None:
     """Time our kernels beside their peers on a GPU, check every output, and write which targets are met.
 
@@ -42,48 +36,46 @@ def targets(
     import torch
 
     from bench.cases.result import ResultFile
+    from bench.cases.resume import check_conditions, check_same_run
     from bench.errors import BenchError
     from bench.suites.targets import REHEARSAL, SUITE, measure_targets, plan, rehearsal
-    from models.storage import make_folder
+    from models.storage import write_atomically
+    from reports.reading.files import read
+    from reports.reading.load import gather
+    from reports.targets.page import render, summary
+    from reports.targets.run import runs
 
     if minutes <= 0:
         raise BenchError(f"--minutes must be above 0, not {minutes:g}")
     if not (rehearse or torch.cuda.is_available()):
         raise BenchError("targets needs a CUDA device and torch finds none; --rehearse tries the script on the CPU")
     deadline = time.monotonic() + 60 * minutes - RESERVE
-    make_folder(out)
+    device, suite = torch.device("cpu" if rehearse else "cuda"), REHEARSAL if rehearse else SUITE
     result = ResultFile.resume(out / "targets.json", command_line())
+    records = result.records()
+    check_conditions(result.path, records, device)
+    check_same_run(result.path, records, suite)
     try:
         with (
             on_interrupt(lambda: f"{result.path} keeps what was measured; the same command continues"),
             progress_bar() as bar,
         ):
             task = bar.add_task("", total=1.0)
-            measure_targets(
+            pieces = measure_targets(
                 rehearsal() if rehearse else plan(),
-                REHEARSAL if rehearse else SUITE,
-                torch.device("cpu" if rehearse else "cuda"),
-                result,
+                suite,
+                device,
+                {record.case_id: record.status for record in records},
                 REHEARSED_SECONDS if rehearse else SECONDS,
                 seed,
                 deadline,
                 lambda what, share: bar.update(task, description=what, completed=share),
                 lambda line: bar.console.print(line, markup=False, soft_wrap=True),
             )
+            result.extend(pieces)
     finally:
-        _write_table(result, out)
-
-
-def _write_table(result: ResultFile, out: Path) -> None:
-    """Write the table beside the result, and print it without the long lists below it."""
-    from models.storage import write_atomically
-    from reports.reading.load import load
-    from reports.targets.page import render, summary
-    from reports.targets.run import runs
-
-    if result.records():
-        (run,) = runs(load([result.path]))
-        write_atomically(out / "targets.md", render(run).encode())
-        typer.echo(summary(run))
-        typer.echo(f"table: {out / 'targets.md'}")
-    typer.echo(f"result: {result.path}")
+        for run in runs(gather(read([result.path]))):  # none if not even one case was tried
+            write_atomically(out / "targets.md", render(run).encode())
+            typer.echo(summary(run))
+            typer.echo(f"table: {out / 'targets.md'}")
+        typer.echo(f"result: {result.path}")

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.commands.shared import (
+    DataOption,
     DeviceOption,
+    EpochsOption,
+    LearningRateOption,
     columns,
     command_line,
     examples,
@@ -36,13 +39,7 @@ ALL = "all"
 )
 def train(
     head: Annotated[list[str], typer.Option(help="dense, soft, sparse or all; may be repeated.")],
-    data: Annotated[
-        str,
-        typer.Option(
-            help="digits, cifar10 (downloaded), or a folder with train/CLASS/ and test/CLASS/ inside. A + between "
-            "names mixes several data sets."
-        ),
-    ] = "digits",
+    data: DataOption = "digits",
     preset: Annotated[
         str | None,
         typer.Option(
@@ -61,9 +58,9 @@ def train(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Train this many seeds, from --seed or 0 on, and show a table.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    epochs: EpochsOption = None,
     batch: Annotated[int | None, typer.Option(help="Images per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate; for the preset fast that of Muon.")] = None,
+    lr: LearningRateOption = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of weights, order, noise and augmentation; 42 by default for one training.")
     ] = None,

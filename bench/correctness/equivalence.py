@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.correctness.reference import Float64, Reference, reference
+from bench.correctness.reference import Reference, reference
 from models.heads.heads import Head
+from models.routing.decision import Float64
 
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 """Greatest relative deviation of a form. In bfloat16 rounding reaches 1e-2, a quarter of the tolerance, on the heads of

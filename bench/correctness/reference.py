@@ -21,14 +21,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import Tensor
 
 from models.heads.dense import DenseConfig
 from models.heads.heads import HeadConfig
 from models.heads.soft import SoftConfig
+from models.routing.decision import Float64
 from models.routing.policy import SparseConfig
 
-Float64 = NDArray[np.float64]
 Weights = Mapping[str, Tensor]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -67,7 +68,7 @@ def reference(config: HeadConfig, weights: Weights, x: Tensor) -> Reference:
         gate, bias = _wide(weights["gate.weight"]), _wide(weights["gate.bias"])
         scores = rows @ gate.T + bias  # (N, E)
         if isinstance(config, SoftConfig):
-            logits = _mixture(config, weights, rows, _softmax(scores / config.temperature))
+            logits = _mixture(config, weights, rows, softmax(scores / config.temperature, axis=1))
             return Reference(logits, np.zeros(len(rows), dtype=bool))
         magnitude = np.abs(rows) @ np.abs(gate.T) + np.abs(bias)  # (N, E)
         return _sparse(config, weights, rows, scores, magnitude)
@@ -109,7 +110,7 @@ def _shares(config: SparseConfig, scores: Float64, selected: NDArray[np.bool_]) 
     scores = scores / config.temperature
     if config.weights_over == "selected":
         scores = np.where(selected | np.isnan(scores), scores, -np.inf)
-    return np.where(selected, _softmax(scores), 0.0)
+    return np.where(selected, softmax(scores, axis=1), 0.0)
 
 
 def _standardise(scores: Float64) -> tuple[Float64, Float64]:
@@ -118,12 +119,6 @@ def _standardise(scores: Float64) -> tuple[Float64, Float64]:
     std = np.sqrt((deviation**2).sum(axis=1, keepdims=True) / max(scores.shape[1] - 1, 1))
     standardised: Float64 = np.where(std == 0, 0.0, deviation / std)
     return standardised, std
-
-
-def _softmax(scores: Float64) -> Float64:
-    exponentials: Float64 = np.exp(scores - scores.max(axis=1, keepdims=True))
-    weights: Float64 = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return weights
 
 
 def _expert(activation: str, x: Float64, *weights: Tensor) -> Float64:

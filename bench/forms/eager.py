@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, always, torch_runner
-from bench.forms.sorting import combine, rows_in, sort_by_expert
+from bench.forms.sorting import Sorted, combine, sort_by_expert
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, soft_steps, sparse_steps
 from models.heads.dense import DenseHead
@@ -42,22 +42,14 @@ def _run(head: Head) -> Callable[[Tensor], Tensor]:
 
 
 def _steps(head: Head, x: Tensor) -> Steps:
+    run = _run(head)
     if isinstance(head, SoftMoEHead):
-        return _soft_steps(head, x)
-    if not isinstance(head, SparseMoEHead):
-        return {"balanced": lambda: _dense(head, x)}
-
-    def dispatched(x: Tensor, routing: Routing) -> Tensor:
-        return _products(head, _pad(head, x, routing).rows)
-
-    return sparse_steps(
-        head,
-        x,
-        dispatch=lambda x, routing: _pad(head, x, routing).rows,
-        products=partial(_products, head),
-        dispatched=dispatched,
-        combined=partial(_padded_sparse, head),
-    )
+        hidden, out = wide_products(head)
+        bias = head.b2.sum(dim=0)  # (C,)
+        return soft_steps(head, x, lambda: out(bias, hidden(x)), run)
+    if isinstance(head, SparseMoEHead):
+        return sparse_steps(head, x, lambda x, routing: _pad(x, routing).rows, partial(_products, head), run)
+    return {"balanced": lambda: run(x)}
 
 
 def _dense(head: DenseHead, x: Tensor) -> Tensor:
@@ -101,24 +93,12 @@ def wide_products(
     return hidden, out
 
 
-def _soft_steps(head: SoftMoEHead, x: Tensor) -> Steps:
-    hidden, out = wide_products(head)
-    bias = head.b2.sum(dim=0)  # (C,)
-
-    def products() -> Tensor:
-        return out(bias, hidden(x))
-
-    return soft_steps(head, x, products, wide_soft(head))
-
-
 class _Padded(NamedTuple):
-    """Rows by expert, padded to the busiest one; assignment m of row `row_ids[m]` is at rows[experts[m], height[m]]."""
+    """Rows by expert, padded to the busiest one; place m is at rows[places.experts[m], height[m]]."""
 
     rows: Tensor  # (E, capacity, D)
-    experts: Tensor  # (M,)
     height: Tensor  # (M,)
-    order: Tensor  # (M,)
-    row_ids: Tensor  # (M,)
+    places: Sorted
 
 
 def _padded_sparse(head: SparseMoEHead, x: Tensor) -> Tensor:
@@ -127,22 +107,21 @@ def _padded_sparse(head: SparseMoEHead, x: Tensor) -> Tensor:
     with stage("route"):
         routing = head.routing(x)
     with stage("dispatch"):
-        sent = _pad(head, x, routing)
+        sent = _pad(x, routing)
     with stage("experts"):
         y = _products(head, sent.rows)  # (E, capacity, C)
     with stage("combine"):
-        return combine(y[sent.experts, sent.height], sent.order, sent.row_ids, routing)
+        return combine(y[sent.places.experts, sent.height], sent.places, routing)
 
 
-def _pad(head: SparseMoEHead, x: Tensor, routing: Routing) -> _Padded:
-    experts, ends, order = sort_by_expert(routing.experts, head.config.experts)
-    row_ids = rows_in(order, routing)  # (M,)
-    starts = F.pad(ends, (1, 0))[:-1]  # (E,)
-    capacity = int((ends - starts).max())
-    height = torch.arange(row_ids.shape[0], device=x.device) - starts[experts]  # (M,), place within the expert
-    rows = x.new_zeros(head.config.experts, capacity, x.shape[1])
-    rows[experts, height] = x[row_ids]
-    return _Padded(rows, experts, height, order, row_ids)
+def _pad(x: Tensor, routing: Routing) -> _Padded:
+    places = sort_by_expert(routing)
+    starts = F.pad(places.ends, (1, 0))[:-1]  # (E,)
+    capacity = int((places.ends - starts).max())
+    height = torch.arange(len(places.rows), device=x.device) - starts[places.experts]  # (M,), within the expert
+    rows = x.new_zeros(len(starts), capacity, x.shape[1])
+    rows[places.experts, height] = x[places.rows]
+    return _Padded(rows, height, places)
 
 
 def _products(head: SparseMoEHead, rows: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from bench.forms.steps import Steps
 from models.heads.heads import Head, HeadConfig
+from models.heads.soft import SoftMoEHead
+from models.heads.sparse import SparseMoEHead
+from models.routing import Routing
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ class Form:
     reusable: bool = True
     default: bool = True
 
+    def refusal(self, config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Return why no call of a head of this configuration is timed here, or None."""
+        return self.unavailable(config, device, dtype) or self.untimeable(device)
+
 
 def always(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> None:
     """Return None: the form runs any head anywhere."""
@@ -93,6 +100,12 @@ def always(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> None
 def torch_runner(run: Callable[[Tensor], Tensor], example: Tensor, **runs_on: str) -> Runner:
     """Return the runner of a form that torch executes."""
     return Runner(run, {"device": str(example.device), "library": f"torch {torch.__version__}", **runs_on})
+
+
+def exact_routing(head: SoftMoEHead | SparseMoEHead, x: Tensor) -> Routing:
+    """Return the head's routing of x (N, D) in float64, with float32 weights, for forms that do not route."""
+    routing = head.routing(x.double())
+    return routing._replace(weights=routing.weights.float())
 
 
 def nonzero(bias: Tensor) -> Tensor | None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.forms.form import Form, Runner, nonzero, torch_runner
-from bench.forms.sorting import combine, rows_in, sort_by_expert
+from bench.forms.sorting import Sorted, combine, sort_by_expert
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, sparse_steps
 from models.heads.heads import Head, HeadConfig
@@ -41,24 +41,15 @@ def _prepare(head: Head, example: Tensor) -> Runner:
 def _steps(head: Head, x: Tensor) -> Steps:
     assert isinstance(head, SparseMoEHead)
     run = GroupedHead(head)
-    return sparse_steps(
-        head,
-        x,
-        dispatch=run.sort,
-        products=run.products,
-        dispatched=lambda x, routing: run.products(run.sort(x, routing)),
-        combined=run,
-    )
+    return sparse_steps(head, x, run.sort, run.products, run)
 
 
-class Sent(NamedTuple):
-    """Rows sorted by expert, without padding, and the assignment and row of each."""
+class Gathered(NamedTuple):
+    """Rows sorted by expert, without padding."""
 
-    gathered: Tensor  # (M, D)
-    experts: Tensor  # (M,)
+    rows: Tensor  # (M, D)
     offsets: Tensor  # (E,) int32, one past the last row of each expert
-    order: Tensor  # (M,)
-    row_ids: Tensor  # (M,)
+    places: Sorted
 
 
 class GroupedHead:
@@ -83,24 +74,24 @@ class GroupedHead:
         with stage("route"):
             routing = self.head.routing(x)
         with stage("dispatch"):
-            sent = self.sort(x, routing)
+            gathered = self.sort(x, routing)
         with stage("experts"):
-            y = self.products(sent)  # (M, C)
+            y = self.products(gathered)  # (M, C)
         with stage("combine"):
-            return combine(y[:, :C], sent.order, sent.row_ids, routing)
+            return combine(y[:, :C], gathered.places, routing)
 
-    def sort(self, x: Tensor, routing: Routing) -> Sent:
+    def sort(self, x: Tensor, routing: Routing) -> Gathered:
         """Return the rows of x (N, D) sorted by expert."""
-        experts, ends, order = sort_by_expert(routing.experts, self.head.config.experts)
-        row_ids = rows_in(order, routing)  # (M,)
-        return Sent(aligned(x, dims=(1,))[row_ids], experts, ends.to(torch.int32), order, row_ids)
+        places = sort_by_expert(routing)
+        return Gathered(aligned(x, dims=(1,))[places.rows], places.ends.to(torch.int32), places)
 
-    def products(self, sent: Sent) -> Tensor:
+    def products(self, gathered: Gathered) -> Tensor:
         """Return the experts' outputs for sorted rows, (M, C) with C padded."""
-        h = F.grouped_mm(sent.gathered, self.w1, offs=sent.offsets)
-        h = self.head.activation(h if self.b1 is None else h + self.b1[sent.experts])
-        y = F.grouped_mm(h, self.w2, offs=sent.offsets)
-        return y if self.b2 is None else y + self.b2[sent.experts]
+        rows, offsets, places = gathered
+        h = F.grouped_mm(rows, self.w1, offs=offsets)
+        h = self.head.activation(h if self.b1 is None else h + self.b1[places.experts])
+        y = F.grouped_mm(h, self.w2, offs=offsets)
+        return y if self.b2 is None else y + self.b2[places.experts]
 
 
 def aligned(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -7,7 +7,7 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, m rows 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
@@ -23,9 +23,7 @@ from models.routing import Routing
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
-    if not config.gated:
-        return "a dense head has no experts to loop over; its plain form is eager"
-    return None
+    return None if config.gated else "a dense head has no experts to loop over; its plain form is eager"
 
 
 def _prepare(head: Head, example: Tensor) -> Runner:
@@ -41,15 +39,16 @@ def _run(head: Head) -> Callable[[Tensor], Tensor]:
 
 def _steps(head: Head, x: Tensor) -> Steps:
     if isinstance(head, SoftMoEHead):
-        return _soft_steps(head, x)
+        every = [(e, x) for e in range(head.config.experts)]
+        return soft_steps(head, x, lambda: _products(head, every), _run(head))
     assert isinstance(head, SparseMoEHead)
     return sparse_steps(
         head,
         x,
-        dispatch=partial(_gathered, head),
+        dispatch=lambda x, routing: list(_gathered(x, routing)),
         products=partial(_products, head),
-        dispatched=partial(_dispatched, head),
-        combined=partial(_sparse_loop, head),
+        combined=_run(head),
+        dispatched=lambda x, routing: _products(head, _gathered(x, routing)),
     )
 
 
@@ -70,21 +69,13 @@ def _soft_loop(head: SoftMoEHead, x: Tensor) -> Tensor:
     return out.to(x.dtype)
 
 
-def _soft_steps(head: SoftMoEHead, x: Tensor) -> Steps:
-    def products() -> None:
-        for e in range(head.config.experts):
-            _expert(head, e, x)
-
-    return soft_steps(head, x, products, partial(_soft_loop, head))
-
-
 def _sparse_loop(head: SparseMoEHead, x: Tensor) -> Tensor:
     with stage("route"):
         routing = head.routing(x)
     out = torch.zeros(x.shape[0], head.config.classes, dtype=routing.weights.dtype, device=x.device)
     for e in range(head.config.experts):
         with stage("dispatch"):
-            chosen = _assigned(routing, e)  # (m,)
+            chosen = torch.where(routing.experts == e)[0]  # (m,)
             if chosen.numel() == 0:
                 continue
             rows = routing.rows[chosen]  # (m,)
@@ -96,28 +87,17 @@ def _sparse_loop(head: SparseMoEHead, x: Tensor) -> Tensor:
     return out.to(x.dtype)
 
 
-def _assigned(routing: Routing, e: int) -> Tensor:
-    """Return the assignments (m,) to expert e."""
-    return torch.where(routing.experts == e)[0]
+def _gathered(x: Tensor, routing: Routing) -> Iterator[tuple[int, Tensor]]:
+    """Yield each expert that has rows, with these (m, D)."""
+    for e in range(routing.scores.shape[-1]):
+        chosen = torch.where(routing.experts == e)[0]  # (m,)
+        if chosen.numel():
+            yield e, x[routing.rows[chosen]]
 
 
-def _gathered(head: SparseMoEHead, x: Tensor, routing: Routing) -> list[tuple[int, Tensor]]:
-    """Return each expert that has rows, with these (m, D)."""
-    return [
-        (e, x[routing.rows[chosen]]) for e in range(head.config.experts) if (chosen := _assigned(routing, e)).numel()
-    ]
-
-
-def _products(head: SparseMoEHead, gathered: list[tuple[int, Tensor]]) -> None:
+def _products(head: SoftMoEHead | SparseMoEHead, gathered: Iterable[tuple[int, Tensor]]) -> None:
     for e, rows in gathered:
         _expert(head, e, rows)
-
-
-def _dispatched(head: SparseMoEHead, x: Tensor, routing: Routing) -> None:
-    for e in range(head.config.experts):
-        chosen = _assigned(routing, e)  # (m,)
-        if chosen.numel():
-            _expert(head, e, x[routing.rows[chosen]])
 
 
 FORM = Form("loop", 0, "Python loop over experts (the paper's)", _unavailable, _prepare, steps=_steps, capturable=False)

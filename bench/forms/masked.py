@@ -40,9 +40,7 @@ def wide_sparse(head: SparseMoEHead) -> Callable[[Tensor], Tensor]:
 
     def run(x: Tensor) -> Tensor:
         with stage("route"):
-            routing = head.routing(x)
-            weights = torch.zeros_like(routing.scores).index_put((routing.rows, routing.experts), routing.weights)
-            weights = weights.to(x.dtype)  # (N, E)
+            weights = head.routing(x).matrix().to(x.dtype)  # (N, E)
         with stage("experts"):
             return out(weights @ head.b2, hidden(x) * weights[:, :, None])
 

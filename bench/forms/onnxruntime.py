@@ -30,6 +30,7 @@ from bench.errors import BenchError
 from bench.forms.eager import wide_soft
 from bench.forms.form import Form, Runner
 from bench.forms.stages import CALL, OPERATORS, PROVIDER, RANGES
+from bench.timing.precision import dtype_name
 from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.routing.places import PlacesConfig
@@ -41,7 +42,7 @@ MOST_ROWS = 2**24
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
     if dtype not in ELEMENT_TYPES:
-        return f"this form binds float32 and float16 only, not {str(dtype).removeprefix('torch.')}"
+        return f"this form binds float32 and float16 only, not {dtype_name(dtype)}"
     if device.type == "cpu" and dtype is not torch.float32:
         return "ONNX Runtime's CPU provider computes half precision by casting to float32, so it would not be float16"
     if isinstance(config, PlacesConfig) and _places_overflow(config):
@@ -181,14 +182,11 @@ def _placement(model: bytes, provider: str, example: Tensor) -> str:
     """
     (call,) = _profiled(model, provider, example, calls=1)
     nodes = [node["args"] for node in call[1:]]
-    if astray := [node["op_name"] for node in nodes if node["provider"] != provider and _is_product(node["op_name"])]:
-        raise BenchError(f"ONNX Runtime ran {len(astray)} products ({astray[0]}) outside {provider}")
+    outside = [node["op_name"] for node in nodes if node["provider"] != provider]
+    if products := [name for name in outside if "MatMul" in name or "Gemm" in name]:
+        raise BenchError(f"ONNX Runtime ran {len(products)} products ({products[0]}) outside {provider}")
     counts = Counter(node["provider"] for node in nodes)
     return ", ".join(f"{count} on {name}" for name, count in counts.items())
-
-
-def _is_product(operator: str) -> bool:
-    return "MatMul" in operator or "Gemm" in operator
 
 
 def _events(head: Head, x: Tensor, calls: int) -> list[dict[str, Any]]:
@@ -224,13 +222,6 @@ def _profiled(model: bytes, provider: str, x: Tensor, calls: int) -> list[list[d
 
 
 FORM = Form(
-    "onnxruntime",
-    5,
-    "ONNX Runtime on the exported head",
-    _unavailable,
-    _prepare,
-    memory_seen=False,
-    events=_events,
-    setup=1.0,
-    capturable=False,
-)
+    "onnxruntime", 5, "ONNX Runtime on the exported head", _unavailable, _prepare,
+    memory_seen=False, events=_events, setup=1.0, capturable=False,
+)  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.errors import UnavailableError
 from bench.forms.form import Form, Runner, always, torch_runner
-from bench.forms.sorting import rows_in, sort_by_expert
+from bench.forms.sorting import sort_by_expert
 from bench.forms.triton import Kernels, runs_on, unavailable, untimeable
 from kernels.paths.grouped import Grouped
 from models.heads.cost import flops, least_bytes, parameters
@@ -35,7 +35,7 @@ def _prepare_ours(head: Head, example: Tensor) -> Runner:
     sorted_rows = kernels.dispatch(routing, options)
 
     def run(x: Tensor) -> Tensor:
-        y = kernels.products(x, sorted_rows, options)
+        y = options.products(x, sorted_rows, kernels.experts)
         return (y.sum(dim=0) if y.ndim == 3 else y).to(x.dtype)  # (M, C); a second product in parts is a sum of them
 
     return torch_runner(run, example, **runs_on(options))
@@ -45,16 +45,11 @@ def expert_outputs(head: Head, x: Tensor) -> Tensor:
     """Return the output (M, C) in float64 of each assignment of x (N, D), in the stable order by expert."""
     assert isinstance(head, SoftMoEHead | SparseMoEHead)
     routing = head.routing(x)
-    experts, _, order = sort_by_expert(routing.experts, head.config.experts)
-    rows = rows_in(order, routing).split(torch.bincount(experts, minlength=head.config.experts).tolist())
-    weights = zip(head.w1, head.b1, head.w2, head.b2, strict=True)
-    return torch.cat([_expert(head, x[each], *expert) for each, expert in zip(rows, weights, strict=True)])
-
-
-def _expert(head: Head, x: Tensor, *weights: Tensor) -> Tensor:
-    """Return the output (m, C) in float64 of the expert with `weights` w1, b1, w2, b2 for x (m, D)."""
-    w1, b1, w2, b2 = (weight.double() for weight in weights)
-    return head.activation(x.double() @ w1 + b1) @ w2 + b2
+    outputs = []
+    for e, rows in enumerate(sort_by_expert(routing).rows.split(routing.load().tolist())):
+        w1, b1, w2, b2 = (weight[e].double() for weight in (head.w1, head.b1, head.w2, head.b2))
+        outputs.append(head.activation(x[rows].double() @ w1 + b1) @ w2 + b2)  # (m, C)
+    return torch.cat(outputs)
 
 
 def _work_of_ours(

@@ -28,26 +28,28 @@ def sparse_steps(
     x: Tensor,
     dispatch: Callable[[Tensor, Routing], Sent],
     products: Callable[[Sent], object],
-    dispatched: Callable[[Tensor, Routing], object],
     combined: Callable[[Tensor], object],
+    dispatched: Callable[[Tensor, Routing], object] | None = None,
 ) -> Steps:
     """Return the steps of a form on x (N, D), N > 0.
 
-    `dispatch` makes the input of `products`, `dispatched` does both like the form, `combined` is the whole form.
+    `dispatch` makes the input of `products`, and `combined` is the whole form. `dispatched` does dispatch and products
+    as the form does them, by default one after the other.
     """
     routing = head.routing(x)
     even, sent = dispatch(x, balanced(routing)), dispatch(x, routing)
+    both = dispatched or (lambda x, routing: products(dispatch(x, routing)))
 
     def gated() -> None:
         router_scores(x, head.gate)
-        dispatched(x, routing)
+        both(x, routing)
 
     return {
         "balanced": lambda: products(even),
         "products": lambda: products(sent),
-        "dispatched": lambda: dispatched(x, routing),
+        "dispatched": lambda: both(x, routing),
         "gated": gated,
-        "routed": lambda: dispatched(x, head.routing(x)),
+        "routed": lambda: both(x, head.routing(x)),
         "combined": lambda: combined(x),
     }
 

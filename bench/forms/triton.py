@@ -1,4 +1,4 @@
-"""Our own Triton kernels: one fused launch or a grouped path of five launches, chosen by a cost model.
+"""Our own Triton kernels: one fused launch or a grouped path of five launches, chosen by a cost model or forced.
 
 The soft head and plain top-k routing pass the gate to the kernels, and the host never waits for the device. Other
 policies route in torch and pass the assignments. If rows have different numbers of experts, torch counts these, and the
@@ -17,7 +17,7 @@ import triton
 from torch import Tensor
 
 from bench.errors import UnavailableError
-from bench.forms.form import Form, Runner, nonzero, torch_runner
+from bench.forms.form import Form, Runner, exact_routing, nonzero, torch_runner
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, balanced
 from kernels.call.arguments import problem_of
@@ -27,6 +27,8 @@ from kernels.cost.machine import machine_of
 from kernels.launch.launch import name_stages
 from kernels.moe import moe
 from kernels.ops.dispatch import Dispatch, count, dispatch
+from kernels.paths.fused_rows import FusedRows
+from kernels.paths.fused_tiles import FusedTiles
 from kernels.paths.grouped import Grouped
 from kernels.paths.options import Options
 from kernels.problem.experts import Experts
@@ -73,12 +75,8 @@ class Kernels:
         routing = routing or self.gate or self.routed(x)
         return moe(x, routing, self.experts, options=options)
 
-    def products(self, x: Tensor, rows: Dispatch, options: Grouped) -> Tensor:
-        """Return the experts' outputs for sorted rows, (M, C), or as parts to be added, (splits, M, C)."""
-        return options.products(x, rows, self.experts)
-
     def dispatch(self, routing: Routing, options: Grouped) -> Dispatch:
-        """Return the rows of a routing sorted by expert, in the layout that `products` takes."""
+        """Return the rows of a routing sorted by expert, in the layout that the products of `options` take."""
         ids = routing.experts.int()
         counted = count(ids, self.head.config.experts)
         return dispatch(ids, *counted, rows=routing.rows, tile_rows=options.tile_rows)
@@ -117,8 +115,16 @@ def routing_source(routing: Routing) -> RoutingSource:
     return Flat(routing.rows, routing.experts, routing.weights, ordered=True)
 
 
-def kernel_runner(kernels: Kernels, example: Tensor, options: Options, forced: bool = False) -> Runner:
-    """Return the runner of whole calls with the kernels' choice of options, or, if `forced`, with `options`."""
+def runs_on(options: Options) -> dict[str, str]:
+    """Return the `runs_on` of our kernels with `options`."""
+    mode = {"mode": "interpreted"} if triton.knobs.runtime.interpret else {}
+    return {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
+
+
+def _prepare(paths: tuple[type[Options], ...], head: Head, example: Tensor) -> Runner:
+    """Return the runner of whole calls, with the kernels' choice of options, or forced onto one of `paths`."""
+    kernels = Kernels(head)
+    options = kernels.required(example, paths) if paths else kernels.chosen(example)
     problem = kernels.problem(example)
 
     def work(rows_per_expert: list[int]) -> dict[str, int]:
@@ -129,20 +135,16 @@ def kernel_runner(kernels: Kernels, example: Tensor, options: Options, forced: b
             "requested_bytes": sum(each.read + each.written for each in launches),
         }
 
-    run = partial(kernels, options=options) if forced else kernels
+    run = partial(kernels, options=options) if paths else kernels
     whole = kernels.gate is not None and len(example)  # torch's routing is not counted, so its calls count nothing
     return replace(torch_runner(run, example, **runs_on(options)), work=work if whole else None)
 
 
-def runs_on(options: Options) -> dict[str, str]:
-    """Return the `runs_on` of our kernels with `options`."""
-    mode = {"mode": "interpreted"} if triton.knobs.runtime.interpret else {}
-    return {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
-
-
-def _prepare(head: Head, example: Tensor) -> Runner:
+def _prepare_given(head: Head, example: Tensor) -> Runner:
     kernels = Kernels(head)
-    return kernel_runner(kernels, example, kernels.chosen(example))
+    routing = routing_source(exact_routing(kernels.head, example))
+    options = kernels.chosen(example, routing)
+    return torch_runner(partial(kernels, routing=routing, options=options), example, **runs_on(options))
 
 
 def _steps(head: Head, x: Tensor) -> Steps:
@@ -157,8 +159,8 @@ def _steps(head: Head, x: Tensor) -> Steps:
         return {}
     even, real = (kernels.dispatch(each, options) for each in (balanced(routing), routing))
     return {
-        "balanced": lambda: kernels.products(x, even, options),
-        "products": lambda: kernels.products(x, real, options),
+        "balanced": lambda: options.products(x, even, kernels.experts),
+        "products": lambda: options.products(x, real, kernels.experts),
         "given": lambda: kernels(x, fixed, options),
         "routed": lambda: kernels(x),
     }
@@ -175,4 +177,21 @@ def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
     return Gate(weight, bias, config.k, config.temperature, config.standardise, config.weights_over)
 
 
-FORM = Form("triton", 4, "our Triton kernels", unavailable, _prepare, untimeable=untimeable, steps=_steps, setup=4.0)
+FORMS = (
+    Form(
+        "triton", 4, "our Triton kernels", unavailable, partial(_prepare, ()),
+        untimeable=untimeable, steps=_steps, setup=4.0,
+    ),
+    Form(
+        "triton_fused", 9, "our kernels, one launch", unavailable, partial(_prepare, (FusedTiles, FusedRows)),
+        untimeable=untimeable, setup=3.0, default=False,
+    ),
+    Form(
+        "triton_grouped", 10, "our kernels, five launches", unavailable, partial(_prepare, (Grouped,)),
+        untimeable=untimeable, setup=4.0, default=False,
+    ),
+    Form(
+        "triton_given", 11, "our kernels, routing given", unavailable, _prepare_given,
+        untimeable=untimeable, setup=2.0, reusable=False, default=False,
+    ),
+)  # fmt: skip

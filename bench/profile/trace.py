@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,11 +20,11 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from bench.errors import BenchError
 from bench.forms import Form, Runner
 from bench.forms.stages import CALL, named_stages
-from bench.profile.breakdown import Breakdown, breakdown
+from bench.profile.breakdown import breakdown
 from bench.timing.clock import synchronise
 from bench.timing.graphs import captured, waits_for_device
 from models.heads.heads import Head
-from reports.records.profile import Operator, Profile
+from reports.records.profile import Profile
 
 PROFILE_FILE = "profile.json"
 """In the folder of the traces."""
@@ -33,47 +32,15 @@ WAIT, WARMUP = 1, 3
 STEPS = 10
 
 
-@dataclass(frozen=True)
-class FormTraces:
-    """What a pass over one form wrote and saw.
-
-    `traces` are torch's and, if the engine has its own profiler, the engine's. On a GPU `nodes` are the engine's nodes,
-    longest first, in the host's time; on a CPU they are the operators of the breakdown.
-    """
-
-    traces: tuple[Path, ...]
-    breakdown: Breakdown
-    nodes: tuple[Operator, ...] = ()
-
-    def entry(self, folder: Path, *, form: str, rows: int, graph: bool) -> Profile:
-        """Return the entry of `profile.json` in `folder` for `form` at N = `rows`; `graph` marks a replay."""
-        means = self.breakdown
-        return Profile(
-            form=form,
-            rows=rows,
-            graph=graph,
-            calls=means.calls,
-            told_by=means.told_by,
-            seconds=means.seconds,
-            busy=means.busy,
-            gap=means.gap,
-            host=means.host,
-            overlap=means.overlap,
-            launches=means.launches,
-            parts=means.parts,
-            operators=means.operators,
-            nodes=self.nodes,
-            traces=tuple(str(trace.relative_to(folder)) for trace in self.traces),
-        )
-
-
 def profile_form(
     form: Form, head: Head, x: Tensor, out_dir: Path, *, name: str, steps: int = STEPS, graph: bool = False
-) -> FormTraces:
+) -> Profile:
     """Profile `steps` calls of `form` on x (N, D), on x's device, into traces in `out_dir / name`.
 
-    With `graph` the calls are replays of a CUDA graph of the form. Raises `BenchError` if the form cannot run the head
-    there, no graph can hold it, or the profiler sees nothing of the device.
+    The traces are torch's and, if the engine has its own profiler, the engine's. On a CPU the engine's nodes are the
+    operators of the profile; on a GPU they are its `nodes`, in the host's time. With `graph` the calls are replays of a
+    CUDA graph of the form. Raises `BenchError` if the form cannot run the head there, no graph can hold it, or the
+    profiler sees nothing of the device.
     """
     if steps < 1:
         raise BenchError(f"a profile needs at least one step, not {steps}")
@@ -81,15 +48,21 @@ def profile_form(
         raise BenchError(f"form {form.name} cannot run here: {reason}")
     with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):  # so a trace has its kernels for a CPU
         runner = form.prepare(head, x)
-    path = write_trace(_replayed(form, runner, x) if graph else runner, x, out_dir / name, steps)
+    trace = write_trace(_replayed(form, runner, x) if graph else runner, x, out_dir / name, steps)
     engine = None if graph else write_engine_trace(form, head, x, out_dir / name, steps)
-    seen = breakdown(path if engine is None or x.is_cuda else engine)
-    if x.is_cuda and len(x) and not any(operator.where == "gpu" for operator in seen.operators):
+    means = breakdown(trace if engine is None or x.is_cuda else engine)
+    if x.is_cuda and len(x) and not any(operator.where == "gpu" for operator in means.operators):
         raise BenchError(
             f"the profiler saw no kernel of form {form.name} on {x.device}; stop other profilers and retry"
         )
-    nodes = breakdown(engine).operators if engine is not None and x.is_cuda else ()
-    return FormTraces((path,) if engine is None else (path, engine), seen, nodes)
+    return Profile(
+        form=form.name,
+        rows=len(x),
+        graph=graph,
+        nodes=breakdown(engine).operators if engine is not None and x.is_cuda else (),
+        traces=tuple(str(path.relative_to(out_dir)) for path in (trace, engine) if path is not None),
+        **{field: getattr(means, field) for field in Profile.model_fields if hasattr(means, field)},
+    )
 
 
 def _replayed(form: Form, runner: Runner, x: Tensor) -> Runner:

@@ -44,45 +44,24 @@ SLOW_BFLOAT16 = 0.2
 
 
 def subjects(
-    device: torch.device, dtype: torch.dtype, shrink: int | None = None, names: Sequence[str] = (), seed: int = 0
+    device: torch.device, dtype: torch.dtype, shrink: int | None = None, names: Sequence[str] = MODELS, seed: int = 0
 ) -> Iterator[list[Subject]]:
-    """Return a sparse and a dense subject for each layer of `names`, or of all language models.
+    """Yield a sparse and a dense subject, with as many expert parameters, for each layer of `names`.
 
-    Each pair's weights are drawn from `seed` on `device` in `dtype` when the pair is requested. No pair is kept here,
-    so only one model is in memory at a time if the caller keeps none. Widths are divided by `shrink`, by default
-    `least_factor`. Raises `BenchError` for an unknown name or a `shrink` that does not divide the widths, and, when a
-    pair is requested, for too little memory.
+    A pair's weights are drawn from `seed` on `device` in `dtype` when the pair is requested. No pair is kept here, so
+    only one model is in memory at a time if the caller keeps none. Widths are divided by `shrink`, by default
+    `least_factor`. Raises `BenchError` for too little memory.
     """
-    chosen = [layer_named(name) for name in names or MODELS]
-    if shrink is not None:
-        for layer in chosen:
-            divided(layer, shrink)
-    return (pair(layer, device, dtype, shrink, seed) for layer in chosen)
-
-
-def layer_named(name: str) -> Layer:
-    """Return the layer `name`, or raise `BenchError` naming those there are."""
-    if name not in LAYERS:
-        raise BenchError(f"unknown model {name!r}; choose one of {', '.join(LAYERS)}")
-    return LAYERS[name]
-
-
-def pair(
-    layer: Layer, device: torch.device, dtype: torch.dtype, shrink: int | None = None, seed: int = 0
-) -> list[Subject]:
-    """Return a layer as a sparse subject and as a dense one with as many expert parameters; see `subjects`."""
-    factor = least_factor(layer, device, dtype) if shrink is None else shrink
-    sparse = divided(layer, factor)
-    return [_subject(layer, factor, head, device, dtype, seed) for head in (sparse, equal_capacity(sparse))]
+    for layer in (LAYERS[name] for name in names):
+        factor = least_factor(layer, device, dtype) if shrink is None else shrink
+        sparse = divided(layer, factor)
+        yield [_subject(layer, factor, head, device, dtype, seed) for head in (sparse, equal_capacity(sparse))]
 
 
 def divided(layer: Layer, factor: int) -> TopKConfig:
-    """Return the layer's head with D, H and C divided by `factor`, or raise `BenchError` if they cannot be."""
-    widths = {name: getattr(layer.head, name) for name in ("features", "hidden", "classes")}
-    common = math.gcd(*widths.values())
-    if factor < 1 or common % factor:
-        raise BenchError(f"the widths of {layer.name} cannot be divided by {factor}; choose a divisor of {common}")
-    return layer.head.model_copy(update={name: width // factor for name, width in widths.items()})
+    """Return the layer's head with D, H and C divided by `factor`, a divisor of all three."""
+    widths = ("features", "hidden", "classes")
+    return layer.head.model_copy(update={name: getattr(layer.head, name) // factor for name in widths})
 
 
 def least_factor(layer: Layer, device: torch.device, dtype: torch.dtype) -> int:

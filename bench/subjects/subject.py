@@ -6,7 +6,7 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, k exper
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,6 @@ from models.classifier.classifier import Classifier
 from models.config import PAPER_CLASSES, PAPER_FEATURES, BackboneConfig, InputConfig, ModelConfig, head_config
 from models.heads.heads import HEAD_KINDS, Head
 from models.heads.sparse import SparseMoEHead
-
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,25 +78,24 @@ def load_subjects(checkpoints: Iterable[Path]) -> list[Subject]:
 
     Raises `ModelError` for a folder that is no checkpoint and `BenchError` if two have the same name.
     """
-    subjects = [_trained(path) for path in checkpoints]
+    subjects = []
+    for path in checkpoints:
+        checkpoint = load(path)
+        subject = Subject(
+            name=path.resolve().name,
+            model=checkpoint.model.requires_grad_(False),
+            images=checkpoint.config.input,
+            weights="trained",
+            data=checkpoint.config.data,
+            test_accuracy=checkpoint.metrics.get("test_accuracy"),
+            features=checkpoint.features,
+            weights_sha256=checkpoint.config.sha256["model.safetensors"],
+        )
+        subjects.append(subject)
     names = [subject.name for subject in subjects]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise BenchError(f"two checkpoints are named {min(doubled)!r}; results are distinguished by folder name")
     return subjects
-
-
-def _trained(path: Path) -> Subject:
-    checkpoint = load(path)
-    return Subject(
-        name=path.resolve().name,
-        model=checkpoint.model.requires_grad_(False),
-        images=checkpoint.config.input,
-        weights="trained",
-        data=checkpoint.config.data,
-        test_accuracy=checkpoint.metrics.get("test_accuracy"),
-        features=checkpoint.features,
-        weights_sha256=checkpoint.config.sha256["model.safetensors"],
-    )
 
 
 def preset_subjects(seed: int = 0) -> list[Subject]:
@@ -134,24 +131,6 @@ def input_rows(subject: Subject, rows: int, skew: Skew | None, seed: int) -> Ten
     if skew and isinstance(subject.head, SparseMoEHead):
         return skewed_rows(subject.head, skew, rows, seed)
     return feature_rows(subject.features, subject.head.config.features, rows, seed)
-
-
-def chosen_dtypes(names: Sequence[str]) -> list[torch.dtype]:
-    """Return the dtypes of `names`, or float32 if there are none; raises `BenchError` for an unknown one."""
-    return [resolve_dtype(name) for name in dict.fromkeys(names)] or [torch.float32]
-
-
-def resolve_dtype(name: str) -> torch.dtype:
-    """Return the dtype named float32, float16 or bfloat16, or raise `BenchError`."""
-    try:
-        return DTYPES[name]
-    except KeyError:
-        raise BenchError(f"unknown dtype {name!r}; choose one of {', '.join(DTYPES)}") from None
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """Return the name of `dtype` without `torch.`."""
-    return str(dtype).removeprefix("torch.")
 
 
 def working_set(head: Head, rows: int, dtype: torch.dtype) -> int:

@@ -103,7 +103,7 @@ Known = Mapping[Cell, Mapping[int, Probe]]
 
 
 @dataclass(frozen=True)
-class Grid:
+class MapGrid:
     """The cells of a map, and the bounds within which they are measured.
 
     `most_flops` bounds the rows of a cell by the operations of one call of its dense head. `left_out` has the forms
@@ -140,7 +140,7 @@ class Grid:
         return why if experts > most else ""
 
 
-def map_grid(*, quick: bool, device: str) -> Grid:
+def map_grid(*, quick: bool, device: str) -> MapGrid:
     """Return the grid of a map for a `device` type, cpu or cuda.
 
     On a CPU the operations of a call are bounded; on a GPU only the memory limits the 65,536 rows. The quick grid takes
@@ -149,8 +149,8 @@ def map_grid(*, quick: bool, device: str) -> Grid:
     on_gpu = device == "cuda"
     if not quick:
         cells = _cells((128, 512, 2048), (4, 8, 16, 32, 64), (1, 2, 4, 8))
-        return Grid(cells, seconds=0.4, most_flops=float("inf") if on_gpu else 2**35)
-    return Grid(
+        return MapGrid(cells, seconds=0.4, most_flops=float("inf") if on_gpu else 2**35)
+    return MapGrid(
         _cells((128, 512), (4, 8, 16, 64), (1, 2, 8)),
         seconds=0.2,
         most_seconds=540,
@@ -171,7 +171,7 @@ def _cells(widths: Sequence[int], experts: Sequence[int], ks: Sequence[int], hid
     )
 
 
-def next_probes(grid: Grid, known: Known) -> list[tuple[Cell, int]]:
+def next_probes(grid: MapGrid, known: Known) -> list[tuple[Cell, int]]:
     """Return the cells and rows to measure next, in the order of the grid; nothing if the map is done.
 
     All of them can be measured before the next call.
@@ -181,7 +181,7 @@ def next_probes(grid: Grid, known: Known) -> list[tuple[Cell, int]]:
     ]
 
 
-def expected_probes(grid: Grid, known: Known) -> dict[Cell, int]:
+def expected_probes(grid: MapGrid, known: Known) -> dict[Cell, int]:
     """Return about how many probes each cell still needs."""
     return {cell: expected_rows(grid.rows(cell.layer), sides_of(known.get(cell, {}))) for cell in grid.cells}
 
@@ -220,14 +220,10 @@ def _open_gaps(rows: Sequence[int], sides: Mapping[int, Side]) -> list[tuple[int
     places = [place for place, count in enumerate(rows) if count in sides]
     if len(places) == 2 and places[1] - places[0] > 1:
         return [(places[0], places[1])]
-    narrowed = sum(side is Side.UNCLEAR for side in sides.values()) <= MOST_UNCLEAR
-    return [
-        (low, high)
-        for low, high in pairwise(places)
-        if high - low > 1 and _apart(sides[rows[low]], sides[rows[high]], narrowed)
-    ]
-
-
-def _apart(one: Side, other: Side, narrowed: bool) -> bool:
-    """Return whether a gap between two sides is worth a probe; beside an unclear end only if `narrowed`."""
-    return one is not other and (narrowed or Side.UNCLEAR not in (one, other))
+    narrowed = sum(side is Side.UNCLEAR for side in sides.values()) <= MOST_UNCLEAR  # also beside unclear rows
+    gaps = []
+    for low, high in pairwise(places):
+        ends = {sides[rows[low]], sides[rows[high]]}
+        if high - low > 1 and len(ends) == 2 and (narrowed or Side.UNCLEAR not in ends):
+            gaps.append((low, high))
+    return gaps

@@ -8,24 +8,24 @@ Letters: D input width, H hidden width of one expert, E experts, k experts per r
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import product
+from operator import attrgetter
 from statistics import median
 
 import torch
 
 from bench.cases.case import Case, Shape
-from bench.cases.measure import measure_group
-from bench.cases.record import case_record
+from bench.cases.measure import measure_group, skipped
 from bench.cases.result import Outcome, ResultFile
 from bench.errors import BenchError
-from bench.subjects.subject import Subject, dtype_name
-from bench.suites.break_even import CLASSES, Cell, Grid, Known, Probe, Sizes, expected_probes, next_probes
-from bench.timing import environment
+from bench.subjects.subject import Subject
+from bench.suites.break_even import CLASSES, Cell, Known, MapGrid, Probe, Sizes, expected_probes, next_probes
 from bench.timing.blocks import block_medians
-from bench.timing.sampling import OnProgress
+from bench.timing.precision import dtype_name
+from bench.timing.sampling import OnProgress, part_of
 from models.classifier.classifier import Classifier
 from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
 from models.heads.heads import HeadConfig, equal_capacity
@@ -38,7 +38,7 @@ TIME_IS_UP = "the time for the map was up; continue with --resume"
 
 
 def measure_map(
-    grid: Grid,
+    grid: MapGrid,
     forms: Sequence[str],
     device: torch.device,
     dtypes: Sequence[torch.dtype],
@@ -68,12 +68,8 @@ def measure_map(
                 tell(TIME_IS_UP)
                 return
             name = f"{layer}, {rows:,} rows, {dtype_name(search.dtype)}"
-            tell(f"{name}: {search.measure(layer, rows, result, partial(_advance, progress, name, done, share))}")
+            tell(f"{name}: {search.measure(layer, rows, result, part_of(partial(progress, name), done, share))}")
             done += share
-
-
-def _advance(progress: Callable[[str, float], None], name: str, done: float, share: float, part: float) -> None:
-    progress(name, min(1.0, done + share * part))
 
 
 def map_subjects(cells: Sequence[Cell], seed: int = 0) -> list[Subject]:
@@ -81,13 +77,14 @@ def map_subjects(cells: Sequence[Cell], seed: int = 0) -> list[Subject]:
 
     The dense head is E H wide: as many expert parameters. All take features as they are.
     """
-    sparse = [_sparse_config(cell) for cell in cells]
+    layer = cells[0].layer
+    sparse = [head_config("sparse", **asdict(layer), classes=CLASSES, k=cell.k) for cell in cells]
     configs: list[HeadConfig] = [equal_capacity(sparse[0]), *sparse]
-    names = [_name(cells[0].layer), *(_name(cell.layer, cell.k) for cell in cells)]
+    names = [_name(layer), *(_name(layer, cell.k) for cell in cells)]
     return [_subject(name, config, seed) for name, config in zip(names, configs, strict=True)]
 
 
-def known_probes(grid: Grid, outcomes: Iterable[Outcome], tried: Iterable[tuple[Sizes, int]] = ()) -> Known:
+def known_probes(grid: MapGrid, outcomes: Iterable[Outcome], tried: Iterable[tuple[Sizes, int]] = ()) -> Known:
     """Return what `outcomes`, of one dtype, device and clock, say about the cells of `grid`.
 
     A layer's rows are known if any case of them was measured, or if they were `tried` in vain.
@@ -109,7 +106,7 @@ def known_probes(grid: Grid, outcomes: Iterable[Outcome], tried: Iterable[tuple[
 class _Search:
     """The search of one map: a grid in one dtype on one device."""
 
-    grid: Grid
+    grid: MapGrid
     forms: Sequence[str]
     device: torch.device
     dtype: torch.dtype
@@ -135,8 +132,7 @@ class _Search:
         """
         cases, excluded = self._cases(layer, rows)
         measured = measure_group(cases, SUITE, self.seconds, self.seed, progress, steps=False, traces=False)
-        left_out = [self._skipped(case, reason, measured.group.group_id) for case, reason in excluded]
-        result.add([*measured.outcomes, *left_out], measured.group)
+        result.add([*measured.outcomes, *skipped(excluded, SUITE, measured.group)], measured.group)
         self._tried.add((layer, rows))
         for subject in self._subjects[layer]:
             subject.runners.clear()  # no head is measured twice at as many rows
@@ -145,8 +141,7 @@ class _Search:
 
     def skipped(self, layer: Sizes, rows: int) -> list[Outcome]:
         """Return the cases of a layer at `rows`, skipped because time is up."""
-        group_id = uuid.uuid4().hex[:12]
-        return [self._skipped(case, TIME_IS_UP, group_id) for case in self._cases(layer, rows)[0]]
+        return skipped(((case, TIME_IS_UP) for case in self._cases(layer, rows)[0]), SUITE)
 
     def _known(self, result: ResultFile) -> Known:
         return known_probes(self.grid, self._of_search(result.outcomes()), self._tried)
@@ -154,11 +149,8 @@ class _Search:
     def _of_search(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
         """Return the outcomes that decide this search."""
         wanted = (SUITE, self.device.type, dtype_name(self.dtype), DECIDING)
-        return [
-            outcome
-            for outcome in outcomes
-            if (outcome.record.suite, outcome.record.device, outcome.record.dtype, outcome.record.clock) == wanted
-        ]
+        setting = attrgetter("suite", "device", "dtype", "clock")
+        return [outcome for outcome in outcomes if setting(outcome.record) == wanted]
 
     def _cases(self, layer: Sizes, rows: int) -> tuple[list[Case], list[tuple[Case, str]]]:
         """Return the cases of a layer at `rows`, and the cases that the grid leaves out, each with the reason."""
@@ -167,24 +159,13 @@ class _Search:
         shape = Shape("head", rows, self.dtype, self.device)
         cases: list[Case] = []
         excluded: list[tuple[Case, str]] = []
-        for subject in self._subjects[layer]:
-            for form in self.forms:
-                reason = self.grid.excluded(form, subject.head.config.experts)
-                case = Case(subject, form, shape, DECIDING)
-                cases += [] if reason else [case]
-                excluded += [(case, reason)] if reason else []
+        for subject, form in product(self._subjects[layer], self.forms):
+            case = Case(subject, form, shape, DECIDING)
+            if reason := self.grid.excluded(form, subject.head.config.experts):
+                excluded.append((case, reason))
+            else:
+                cases.append(case)
         return cases, excluded
-
-    def _skipped(self, case: Case, reason: str, group_id: str) -> Outcome:
-        fields = {"group_id": group_id, "suite": SUITE, **environment.snapshot(self.device)}
-        return Outcome(case_record(case, fields, status=Status.SKIPPED, reason=reason))
-
-
-def _sparse_config(cell: Cell) -> HeadConfig:
-    layer = cell.layer
-    return head_config(
-        "sparse", features=layer.features, classes=CLASSES, hidden=layer.hidden, experts=layer.experts, k=cell.k
-    )
 
 
 def _subject(name: str, config: HeadConfig, seed: int) -> Subject:

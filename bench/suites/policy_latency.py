@@ -11,7 +11,6 @@ import torch
 
 from bench.cases.case import Case, Shape
 from bench.cases.measure import measure_group
-from bench.cases.result import Outcome
 from bench.subjects.subject import load_subjects
 from bench.timing.sampling import OnProgress
 from models.device import device_name
@@ -58,21 +57,13 @@ def measure_latency(
     measured = measure_group(list(cases.values()), SUITE, seconds, 0, progress, steps=False, traces=False)
     outcomes = {outcome.record.case_id: outcome for outcome in measured.outcomes}
     results.rows = rows
-    results.latency = [_latency(policy, outcomes[case.id]) for (policy, _), case in cases.items()]
+    results.latency = []
+    for (policy, form), case in cases.items():
+        record, samples = outcomes[case.id].record, outcomes[case.id].samples
+        same = {name: getattr(record, name) for name in ("reason", "rows", "dtype", "clock", "threads")}
+        results.latency.append(
+            Latency(
+                policy=policy, form=form, status=record.status.value, seconds=samples, device=record.device_name, **same
+            )
+        )
     results.write()
-
-
-def _latency(policy: str, outcome: Outcome) -> Latency:
-    record = outcome.record
-    return Latency(
-        policy=policy,
-        form=record.form,
-        status=record.status.value,
-        reason=record.reason,
-        seconds=tuple(outcome.samples),
-        rows=record.rows,
-        dtype=record.dtype,
-        clock=record.clock,
-        device=record.device_name,
-        threads=record.threads,
-    )

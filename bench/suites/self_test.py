@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from time import perf_counter
+from typing import NamedTuple
 
 import torch
 
@@ -28,7 +29,7 @@ from bench.subjects.subject import Subject, input_rows, load_subjects
 from bench.timing import environment
 from bench.timing.clock import Call, clocks, synchronise
 from bench.timing.precision import exact_float32
-from bench.timing.sampling import OnProgress, Sampled, Timed, sample
+from bench.timing.sampling import OnProgress, Timed, part_of, rounded, sample
 from models import zoo
 from models.device import device_name
 from reports.records.record import ClockName
@@ -53,8 +54,7 @@ while os.getppid() == parent:
 """The program of the busy neighbour; it ends by itself if its parent is gone."""
 
 
-@dataclass(frozen=True)
-class _Code:
+class _Code(NamedTuple):
     """A prepared form of a head, to be compared with itself."""
 
     head: str
@@ -135,7 +135,7 @@ def self_test(
             if rows not in prepared:
                 prepared[rows] = _codes(subjects, Shape("head", rows, torch.float32, device), seed)
             slowdowns = list(islice(cycle(SLOWDOWNS), min(TOGETHER, comparisons - number)))
-            group = partial(_advanced, progress, number / comparisons, len(slowdowns) / comparisons)
+            group = part_of(progress, number / comparisons, len(slowdowns) / comparisons)
             done += _compared(prepared[rows], slowdowns, rows, seconds, device, rng, group)
     return SelfTest(
         format=1,
@@ -158,8 +158,7 @@ def _codes(subjects: Sequence[Subject], shape: Shape, seed: int) -> list[_Code]:
         x = input_rows(subject, shape.rows, None, seed).to(shape.device, shape.dtype)
         for name in FORMS:
             chosen = form(name)
-            refused = chosen.unavailable(head.config, shape.device, shape.dtype) or chosen.untimeable(shape.device)
-            if refused is None:
+            if chosen.refusal(head.config, shape.device, shape.dtype) is None:
                 codes.append(_Code(subject.name, name, partial(chosen.prepare(head, x), x)))
     return codes
 
@@ -184,8 +183,20 @@ def _compared(
     ]
     sampled = sample([side for pair in pairs for side in pair], seconds, rng, progress)
     return [
-        _comparison(code, slowdown, rows, pair, sampled)
-        for code, slowdown, pair in zip(chosen, slowdowns, pairs, strict=True)
+        SelfComparison(
+            slowdown=slowdown,
+            head=code.head,
+            form=code.form,
+            rows=rows,
+            clock=a.clock,
+            stopped_by=sampled.stopped_by,
+            samples_a=rounded(a.samples, DIGITS),
+            blocks_a=tuple(a.blocks),
+            samples_b=rounded(b.samples, DIGITS),
+            blocks_b=tuple(b.blocks),
+            failure=a.failure or b.failure,
+        )
+        for code, slowdown, (a, b) in zip(chosen, slowdowns, pairs, strict=True)
     ]
 
 
@@ -197,37 +208,7 @@ def _same_code(call: Call, clock: ClockName, device: torch.device) -> tuple[Time
 def _slowed(call: Call, slowdown: float, device: torch.device, turn: list[_Pausing]) -> tuple[Timed, Timed]:
     """Return `call` and `call` slower by `slowdown`, both on the wall clock, the only one that sees the host wait."""
     plain, slowed = (_Pausing(call, device, slowdown, counted, turn) for counted in (False, True))
-    return (
-        Timed(plain.call, "wall", device, before=plain.before),
-        Timed(slowed.call, "wall", device, before=slowed.before),
-    )
-
-
-def _comparison(
-    code: _Code, slowdown: float, rows: int, sides: tuple[Timed, Timed], sampled: Sampled
-) -> SelfComparison:
-    a, b = sides
-    return SelfComparison(
-        slowdown=slowdown,
-        head=code.head,
-        form=code.form,
-        rows=rows,
-        clock=a.clock,
-        stopped_by=sampled.stopped_by,
-        samples_a=_rounded(a.samples),
-        blocks_a=tuple(a.blocks),
-        samples_b=_rounded(b.samples),
-        blocks_b=tuple(b.blocks),
-        failure=a.failure or b.failure,
-    )
-
-
-def _rounded(samples: Sequence[float]) -> tuple[float, ...]:
-    return tuple(float(f"{value:.{DIGITS - 1}e}") for value in samples)
-
-
-def _advanced(progress: OnProgress, done: float, share: float, of_group: float) -> None:
-    progress(done + share * of_group)
+    return Timed(plain.call, "wall", device, plain.before), Timed(slowed.call, "wall", device, slowed.before)
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import gc
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,17 +18,14 @@ import torch
 
 from bench.cases.case import Case, Shape
 from bench.cases.estimate import estimated_seconds
-from bench.cases.measure import measure_group
-from bench.cases.record import case_record
-from bench.cases.result import Outcome, ResultFile
-from bench.cases.resume import check_conditions
-from bench.errors import BenchError
+from bench.cases.measure import measure_group, skipped
+from bench.cases.result import Outcome
 from bench.subjects import public_layers
 from bench.subjects.skew import Skew
-from bench.subjects.subject import Subject, dtype_name
-from bench.timing import environment
+from bench.subjects.subject import Subject
 from bench.timing.ceilings import measure_ceilings
-from reports.records.record import Cache, Ceilings, ClockName, Status
+from bench.timing.precision import dtype_name
+from reports.records.record import Cache, Ceilings, ClockName, Group, Status
 
 SUITE, REHEARSAL = "targets", "targets-rehearsal"
 PAPER, OLMOE, MIXTRAL, E128, DEEPSEEK = "paper", "olmoe-1b-7b", "mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3-rank"
@@ -124,55 +120,56 @@ def measure_targets(
     contests: Sequence[Contest],
     suite: str,
     device: torch.device,
-    result: ResultFile,
+    statuses: Mapping[str, Status],
     seconds: float,
     seed: int,
     deadline: float,
     progress: Callable[[str, float], None],
     tell: Callable[[str], None],
-) -> None:
-    """Measure what `result` lacks of the contests, each as a whole: only cases measured together are compared.
+) -> Iterator[Ceilings | tuple[Iterable[Outcome], Group | None]]:
+    """Measure the contests of which `statuses`, by case id, lack a case, and yield each ceiling and group for a result.
 
-    `seconds` is the sampling time per case. A contest that is not expected to end before `deadline`, a value of
-    `time.monotonic`, becomes skipped cases, which the next run tries again. `progress` gets the contest in words and
-    the share of it that is done, `tell` a line on each contest. Raises `BenchError` if `result` was measured under
-    other conditions or at another commit.
+    A contest is measured as a whole, because only cases measured together are compared; a try in which fewer cases get
+    a time than have one already is dropped. `seconds` is the sampling time per case. A contest that is not expected to
+    end before `deadline`, a value of `time.monotonic`, becomes skipped cases, which the next run tries again.
+    `progress` gets the contest in words and the share of it that is done, `tell` a line on each contest.
     """
-    check_conditions(result, device)
-    _check_same_run(result, suite)
     gc.freeze()  # modules stay, so collections between contests can ignore them
     ceilings: dict[torch.dtype, Ceilings] = {}
-    for contest, cases in _open(contests, result, device):
+    timed = {case_id for case_id, status in statuses.items() if status is Status.MEASURED}
+    for contest, cases in _open(contests, statuses, device):
         late = "no time left" if time.monotonic() >= deadline else ""
         if not late and contest.dtype not in ceilings:
             ceilings[contest.dtype] = measure_ceilings(device, contest.dtype)
-            result.add_ceilings(ceilings[contest.dtype])
+            yield ceilings[contest.dtype]
         if not late:
             expected = estimated_seconds([cases], seconds, list(ceilings.values()), steps=False)
             left = deadline - time.monotonic()
             late = f"no time left: about {expected:.0f} s needed, {max(left, 0):.0f} s left" if expected > left else ""
         if late:
-            result.add(_skipped(cases, result, suite, late))
+            yield skipped([(case, late) for case in cases if case.id not in timed], suite), None
             tell(f"{contest}: {late}")
             continue
         start = time.monotonic()
         outcomes, group = measure_group(
             cases, suite, seconds, seed, partial(progress, str(contest)), steps=False, traces=False, deadline=deadline
         )
-        if _timed(outcomes) >= _timed(_known(result, cases)):
-            result.add(outcomes, group)
+        timed_now = {outcome.record.case_id for outcome in outcomes if outcome.record.status is Status.MEASURED}
+        timed_before = timed & {case.id for case in cases}
+        if len(timed_now) >= len(timed_before):
+            timed = timed - timed_before | timed_now
+            yield outcomes, group
         taken = time.monotonic() - start
-        tell(f"{contest}: {_timed(outcomes)} of {len(outcomes)} cases timed in {taken:.1f} s")
+        tell(f"{contest}: {len(timed_now)} of {len(outcomes)} cases timed in {taken:.1f} s")
         for subject in {case.subject for case in cases}:
             subject.runners.clear()  # no other contest can use them
         del cases, subject  # so that no two large layers are in memory at a time
 
 
 def _open(
-    contests: Sequence[Contest], result: ResultFile, device: torch.device
+    contests: Sequence[Contest], statuses: Mapping[str, Status], device: torch.device
 ) -> Iterator[tuple[Contest, list[Case]]]:
     """Yield the contests that lack a case, the never measured ones first, with one layer in memory at a time."""
-    statuses = {record.case_id: record.status for record in result.cases()}
     tried: list[Contest] = []
     for contest in contests:
         _free_memory(device)
@@ -198,35 +195,3 @@ def _free_memory(device: torch.device) -> None:
 def _subjects(contest: Contest, device: torch.device) -> list[Subject]:
     """Return the sparse and the dense head of a contest's layer."""
     return next(public_layers.subjects(device, contest.dtype, contest.shrink, [contest.layer]))
-
-
-def _known(result: ResultFile, cases: Sequence[Case]) -> list[Outcome]:
-    """Return the outcomes of `cases` in `result` that have a time."""
-    ids = {case.id for case in cases}
-    return [outcome for outcome in result.outcomes() if outcome.record.case_id in ids]
-
-
-def _timed(outcomes: Sequence[Outcome]) -> int:
-    return sum(outcome.record.status is Status.MEASURED for outcome in outcomes)
-
-
-def _skipped(cases: Sequence[Case], result: ResultFile, suite: str, reason: str) -> list[Outcome]:
-    """Return the cases that have no time yet, skipped for `reason`."""
-    timed = {outcome.record.case_id for outcome in _known(result, cases)}
-    fields = {"group_id": uuid.uuid4().hex[:12], "suite": suite, **environment.snapshot(cases[0].shape.device)}
-    return [
-        Outcome(case_record(case, fields, status=Status.SKIPPED, reason=reason))
-        for case in cases
-        if case.id not in timed
-    ]
-
-
-def _check_same_run(result: ResultFile, suite: str) -> None:
-    """Raise `BenchError` if `result` holds another suite or was measured at another commit."""
-    now = {"suite": suite, **environment.commit()}
-    for record in result.cases():
-        then = {"suite": record.suite, "commit": record.commit, "dirty": record.dirty}
-        if change := next((name for name in then if then[name] != now[name]), None):
-            raise BenchError(
-                f"{result.path} was measured with {change} {then[change]}, not {now[change]}; choose another --out"
-            )

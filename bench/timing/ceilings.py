@@ -20,22 +20,17 @@ from bench.errors import BenchError
 from bench.timing import environment
 from bench.timing.caches import last_cache
 from bench.timing.clock import Call, samples, synchronise, timed
-from bench.timing.graphs import captured
-from bench.timing.precision import exact_float32
+from bench.timing.graphs import captured, nothing
+from bench.timing.precision import dtype_name, exact_float32
 from reports.records.record import Ceilings, ClockName, Copy
 
 ProductSize = tuple[int, int, int]
 PRODUCTS: dict[str, tuple[ProductSize, ...]] = {
     "cpu": (
-        (256, 256, 256),
-        (512, 512, 512),
-        (1024, 1024, 1024),
-        (4096, 512, 512),
-        (4096, 1024, 1024),
-        (2048, 2048, 2048),
+        (256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (4096, 512, 512), (4096, 1024, 1024), (2048, 2048, 2048),
     ),
     "cuda": ((4096, 4096, 4096), (16384, 4096, 4096), (8192, 8192, 8192)),
-}
+}  # fmt: skip
 """(M, K, N), in the order of their operations."""
 SMALLEST_SET, SET_STEP = 2**17, 4
 """Bytes of the smallest copy, source and target together, and the factor from each to the next."""
@@ -72,7 +67,7 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype, seconds: float = 
     machine = {name: here[name] for name in Ceilings.model_fields if name in here}
     return Ceilings(
         device="cuda" if device.type == "cuda" else "cpu",
-        dtype=str(dtype).removeprefix("torch."),  # type: ignore[arg-type] # which pydantic checks
+        dtype=dtype_name(dtype),  # type: ignore[arg-type] # which pydantic checks
         samples=min(taken, copied, called),
         flops_per_s=flops_per_s,
         product=product,
@@ -222,13 +217,13 @@ def _copy(source: torch.Tensor, target: torch.Tensor) -> Call:
 def _on_cpu(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[dict[str, Any], int]:
     """Return `launch`, the fastest operator with an output buffer, `operator`, one without, and `parallel`."""
     one, out = torch.ones(1, dtype=dtype), torch.empty(1, dtype=dtype)
-    small = [
-        _Batch(lambda: torch.neg(one, out=out), SMALL),
-        _Batch(lambda: torch.abs(one, out=out), SMALL),
-        _Batch(lambda: torch.add(one, one, out=out), SMALL),
-        _Batch(lambda: torch.add(one, one), SMALL),
+    small: list[Call] = [
+        lambda: torch.neg(one, out=out),
+        lambda: torch.abs(one, out=out),
+        lambda: torch.add(one, one, out=out),
+        lambda: torch.add(one, one),
     ]
-    least, rounds = _least(small, device, seconds / 2)
+    least, rounds = _least([_Batch(call, SMALL) for call in small], device, seconds / 2)
     overheads: dict[str, Any] = {"launch": min(least[:-1]), "operator": least[-1]}
     if torch.get_num_threads() == 1:
         return overheads, rounds
@@ -260,8 +255,6 @@ def _on_gpu(device: torch.device, dtype: torch.dtype, seconds: float) -> tuple[d
     without waiting, `graph_replay` the time per replay of many in a row on the device's clock, limited by the slower of
     host and device.
     """
-    from bench.timing.graphs import nothing
-
     one = torch.ones(1, dtype=dtype, device=device)
 
     def launch() -> None:

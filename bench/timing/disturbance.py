@@ -9,29 +9,11 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch._dynamo.utils
 import triton
 from triton.runtime.autotuner import Autotuner
-
-
-class _Counts(NamedTuple):
-    compiled: int
-    inductor: int
-    triton_compiled: int
-    triton_tuned: int
-    collected: int
-
-
-def frames_compiled() -> int:
-    """Return how many frames torch.compile has seen in this process."""
-    return int(torch._dynamo.utils.counters["frames"]["total"])
-
-
-def _inductor_events() -> int:
-    """Return how often inductor has looked up, compiled or benchmarked anything in this process."""
-    return sum(torch._dynamo.utils.counters["inductor"].values())
 
 
 class Disturbances:
@@ -68,22 +50,22 @@ class Disturbances:
     def message(self) -> str:
         """Return what happened since entering or the last `reset`, until now or leaving, as a sentence; "" if nothing.
 
-        If several happened, report the first in this list: it causes the others.
+        If several happened, report the first of `_counts`: it causes the others.
         """
-        before, after = self._since, self._counts() if self._entered else self._until
-        happened = (
-            (after.compiled != before.compiled, "torch.compile compiled again"),
-            (after.inductor != before.inductor, "torch.compile tuned its kernels"),
-            (after.triton_compiled != before.triton_compiled, "Triton compiled a kernel"),
-            (after.triton_tuned != before.triton_tuned, "Triton tuned a kernel"),
-            (after.collected != before.collected, "Python's garbage collector ran"),
-        )
-        return next((f"{words} while the form was timed" for did, words in happened if did), "")
+        counts = self._counts() if self._entered else self._until
+        happened = (what for what, times in counts.items() if times != self._since[what])
+        return next((f"{what} while the form was timed" for what in happened), "")
 
-    def _counts(self) -> _Counts:
-        return _Counts(
-            frames_compiled(), _inductor_events(), self._triton_compiled, self._triton_tuned, self._collected
-        )
+    def _counts(self) -> dict[str, int]:
+        """Return how often each disturbance has happened so far in this process."""
+        counters = torch._dynamo.utils.counters
+        return {
+            "torch.compile compiled again": int(counters["frames"]["total"]),
+            "torch.compile tuned its kernels": sum(counters["inductor"].values()),  # or looked them up
+            "Triton compiled a kernel": self._triton_compiled,
+            "Triton tuned a kernel": self._triton_tuned,
+            "Python's garbage collector ran": self._collected,
+        }
 
     def _on_triton_compiled(self) -> None:
         self._triton_compiled += 1

@@ -9,16 +9,15 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from bench.rooms import ROOT
 from bench.timing.gpu_watch import GpuWatch
 from models.device import device_name
 
-ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("torch", "triton", "onnxruntime-gpu", "onnxruntime", "numpy", "pytest-benchmark", "moegap")
 
 
@@ -51,8 +50,7 @@ def versions() -> dict[str, str]:
 def commit() -> dict[str, Any]:
     """Return the checkout's commit and whether it has uncommitted changes; empty outside a checkout."""
     try:
-        head = _git("rev-parse", "HEAD")
-        return {"commit": head, "dirty": bool(_git("status", "--porcelain"))}
+        return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "", "dirty": None}
 

@@ -17,10 +17,8 @@ def peak_memory(call: Call, device: torch.device) -> int:
 
     Memory that another library allocates for itself (ONNX Runtime's arena) is not seen.
     """
-    return _cuda_peak(call, device) if device.type == "cuda" else _cpu_peak(call)
-
-
-def _cuda_peak(call: Call, device: torch.device) -> int:
+    if device.type == "cpu":
+        return _cpu_peak(call)
     synchronise(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
@@ -32,6 +32,11 @@ CONFIDENCE = 0.95
 StoppedBy = Literal["interval", "blocks", "time"]
 OnProgress = Callable[[float], None]
 """A callback for the share that is done, from 0 to 1."""
+
+
+def part_of(progress: OnProgress, done: float, share: float) -> OnProgress:
+    """Return the callback of a part that is `share` of the work and begins when `done` of it is done."""
+    return lambda part: progress(min(1.0, done + share * part))
 
 
 @dataclass
@@ -65,6 +70,11 @@ class Sampled:
     throttled: list[int] = field(default_factory=list)
     clock_mhz: list[float] = field(default_factory=list)
     power_w: list[float] = field(default_factory=list)
+
+
+def rounded(samples: Iterable[float], digits: int) -> tuple[float, ...]:
+    """Return the samples to so many significant digits."""
+    return tuple(float(f"{value:.{digits}g}") for value in samples)
 
 
 def sample(items: Sequence[Timed], seconds: float, rng: random.Random, progress: OnProgress) -> Sampled:

@@ -164,15 +164,10 @@ def load(path: Path) -> Checkpoint:
     for name in (WEIGHTS, METRICS, ENVIRONMENT):
         if name not in files:
             raise _damaged(path / CONFIG, f"lists no {name}")
-    return Checkpoint(
-        path=path,
-        model=_model(path, config, files[WEIGHTS]),
-        config=config,
-        metrics=json.loads(files[METRICS]),
-        environment=json.loads(files[ENVIRONMENT]),
-        features=_tensor(files.get(FEATURES)),
-        labels=_tensor(files.get(LABELS)),
-    )
+    features, labels = _tensor(files.get(FEATURES)), _tensor(files.get(LABELS))
+    model = _model(path, config, files[WEIGHTS])
+    metrics, environment = json.loads(files[METRICS]), json.loads(files[ENVIRONMENT])
+    return Checkpoint(path, model, config, metrics, environment, features, labels)
 
 
 def read_config(path: Path) -> CheckpointConfig:
@@ -233,22 +228,16 @@ def _model(path: Path, config: CheckpointConfig, weights: bytes) -> Classifier:
             model = Classifier(config.model, config.input)
     except ConfigError as error:
         raise _damaged(path / CONFIG, f"describes no model ({error})") from None
-    _check_tensors(path / WEIGHTS, tensors, model.state_dict())
-    model.load_state_dict(tensors, assign=True)
-    return model.eval()
-
-
-def _check_tensors(file: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    expected = model.state_dict()
     for name in sorted(tensors.keys() ^ expected.keys()):
-        raise _damaged(file, f"{'lacks' if name in expected else 'has an extra'} tensor {name}")
+        raise _damaged(path / WEIGHTS, f"{'lacks' if name in expected else 'has an extra'} tensor {name}")
     for name, want in expected.items():
         have = tensors[name]
         if (have.shape, have.dtype) != (want.shape, want.dtype):
-            raise _damaged(
-                file,
-                f"holds {name} as {tuple(have.shape)} {have.dtype}, but {CONFIG} asks for "
-                f"{tuple(want.shape)} {want.dtype}",
-            )
+            holds, asks = f"{tuple(have.shape)} {have.dtype}", f"{tuple(want.shape)} {want.dtype}"
+            raise _damaged(path / WEIGHTS, f"holds {name} as {holds}, but {CONFIG} asks for {asks}")
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
 
 
 def _sha256(content: bytes) -> str:

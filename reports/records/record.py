@@ -47,7 +47,7 @@ BlockNumber = Annotated[int, Field(ge=0, le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=1, le=1e24, allow_inf_nan=False)]
 Reading = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
-Deviation = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+RelativeError = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Id = Annotated[str, Field(max_length=1_000, pattern=r"^\P{C}*$")]
 Step = Literal["", "balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph", "replay"]
@@ -127,8 +127,8 @@ class CaseRecord(BaseModel, extra="forbid", frozen=True):
     # "ranges": stages that the form names; "names": by names of operators, so that a gate counts among the experts.
     traced_by: Literal["", "ranges", "names"] = ""
 
-    error: Deviation | None = None  # greatest relative deviation from the float64 reference
-    tolerance: Deviation | None = None
+    error: RelativeError | None = None  # greatest relative deviation from the float64 reference
+    tolerance: RelativeError | None = None
     checked_rows: Count | None = None  # rows compared with the reference, if not all N
     ambiguous_rows: Count = 0  # rows with two or more assignments that float32 cannot decide; not in `error`
 

@@ -10,8 +10,8 @@ import typer
 
 from bench.cli import COMMANDS, app
 from bench.forms import forms
-from bench.subjects.subject import DTYPES
 from bench.suites.suite import SUITES
+from bench.timing.precision import DTYPES
 from models.device import DEVICES
 
 PARSED = typer.main.get_command(app).commands  # type: ignore[attr-defined]

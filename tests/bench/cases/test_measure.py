@@ -11,7 +11,7 @@ import torch
 from bench.cases import counterfactuals, measure, prepare
 from bench.cases.case import Case, Shape
 from bench.cases.measure import measure_group
-from bench.cases.unmeasurable import UnmeasurableError
+from bench.cases.prepare import UnmeasurableError
 from bench.errors import BenchError, UnavailableError
 from bench.forms import forms
 from bench.forms.form import Form, Runner

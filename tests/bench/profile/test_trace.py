@@ -4,7 +4,7 @@ import gzip
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +18,9 @@ from bench.forms import form
 from bench.forms.form import Form, torch_runner
 from bench.forms.stages import CALL, OTHER, STAGES, stage
 from bench.profile.stage_names import KERNELS
-from bench.profile.trace import FormTraces, profile_form
+from bench.profile.trace import profile_form
+from models.heads.heads import Head
+from reports.records.profile import Profile
 from tests.bench import chrome, oracle
 
 STEPS = 3
@@ -26,13 +28,24 @@ LOOPED = [name for name in STAGES if name != "fused"]
 """The stages of the loop over experts; only our kernels fuse them into one."""
 
 
+class Profiled(NamedTuple):
+    """A profile, and the files of its traces."""
+
+    breakdown: Profile
+    traces: list[Path]
+
+
+def profiled(form: Form, head: Head, x: torch.Tensor, folder: Path, **options: Any) -> Profiled:
+    """Profile a form into `folder`."""
+    made = profile_form(form, head, x, folder, **options)
+    return Profiled(made, [folder / trace for trace in made.traces])
+
+
 @pytest.fixture(scope="module")
-def looped(tmp_path_factory: pytest.TempPathFactory) -> FormTraces:
+def looped(tmp_path_factory: pytest.TempPathFactory) -> Profiled:
     """The loop over experts, profiled."""
     head = oracle.new_head("sparse")
-    return profile_form(
-        form("loop"), head, oracle.rows(head, 33), tmp_path_factory.mktemp("log"), name="a", steps=STEPS
-    )
+    return profiled(form("loop"), head, oracle.rows(head, 33), tmp_path_factory.mktemp("log"), name="a", steps=STEPS)
 
 
 def events(path: Path) -> list[dict[str, Any]]:
@@ -48,14 +61,14 @@ def inside(event: dict[str, Any], other: dict[str, Any]) -> bool:
     return bool(other["ts"] <= event["ts"] and event["ts"] + event["dur"] <= other["ts"] + other["dur"])
 
 
-def test_the_trace_lies_where_tensorboard_looks(looped: FormTraces) -> None:
+def test_the_trace_lies_where_tensorboard_looks(looped: Profiled) -> None:
     assert looped.traces[0].parent.name == "a"
     match = consts.WORKER_PATTERN.match(looped.traces[0].name)
     assert match is not None
     assert match.group(2)
 
 
-def test_every_active_step_is_a_named_range_around_one_call(looped: FormTraces) -> None:
+def test_every_active_step_is_a_named_range_around_one_call(looped: Profiled) -> None:
     ranges = [found for found in events(looped.traces[0]) if found.get("cat") == "user_annotation"]
     steps = [found for found in ranges if found["name"].startswith("ProfilerStep#")]
     calls = [found for found in ranges if found["name"] == CALL]
@@ -65,12 +78,12 @@ def test_every_active_step_is_a_named_range_around_one_call(looped: FormTraces) 
         assert call["ts"] + call["dur"] <= step["ts"] + step["dur"]
 
 
-def test_the_trace_is_one_that_perfetto_imports(looped: FormTraces) -> None:
+def test_the_trace_is_one_that_perfetto_imports(looped: Profiled) -> None:
     chrome.check(looped.traces[0])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch_tb_profiler")
-def test_the_tensorboard_plugin_shows_operators(looped: FormTraces, tmp_path: Path) -> None:
+def test_the_tensorboard_plugin_shows_operators(looped: Profiled, tmp_path: Path) -> None:
     data = RunProfileData.parse("worker", "1", str(looped.traces[0]), str(tmp_path))
     shown = RunGenerator("worker", "1", data).generate_run_profile()
     assert consts.OP_VIEW in shown.views
@@ -78,7 +91,7 @@ def test_the_tensorboard_plugin_shows_operators(looped: FormTraces, tmp_path: Pa
     assert "aten::index_put_" in {row["name"] for row in shown.operation_table_by_name["data"]}
 
 
-def test_parts_are_the_sums_of_their_ranges(looped: FormTraces) -> None:
+def test_parts_are_the_sums_of_their_ranges(looped: Profiled) -> None:
     naive: Counter[str] = Counter()
     for found in events(looped.traces[0]):
         naive[found["name"]] += found.get("dur", 0) * 1e-6 / STEPS
@@ -91,7 +104,7 @@ def test_parts_are_the_sums_of_their_ranges(looped: FormTraces) -> None:
     assert seen.seconds == sum(part.seconds for part in seen.parts.values())
 
 
-def test_operators_are_those_of_the_profiler(looped: FormTraces) -> None:
+def test_operators_are_those_of_the_profiler(looped: Profiled) -> None:
     operators = [found for found in events(looped.traces[0]) if found.get("cat") == "cpu_op"]
     counts = Counter(found["name"] for found in operators)
     seen = looped.breakdown
@@ -118,7 +131,7 @@ def swept(found: list[dict[str, Any]]) -> float:
 @pytest.mark.parametrize("name", ["loop", "eager", "compile", "grouped_mm", "onnxruntime"])
 def test_busy_is_the_union_of_the_raw_operators(name: str, tmp_path: Path) -> None:
     head = oracle.new_head("sparse")
-    found = profile_form(form(name), head, oracle.rows(head, 33), tmp_path, name=name, steps=STEPS)
+    found = profiled(form(name), head, oracle.rows(head, 33), tmp_path, name=name, steps=STEPS)
     raw = [event for event in events(found.traces[-1]) if event["ph"] == "X"]
     calls = [event for event in raw if event["name"] == CALL]
     wrapping = ("Torch-Compiled Region", "## Call CompiledFxGraph")  # what torch.compile puts around its kernels
@@ -138,7 +151,7 @@ def test_busy_is_the_union_of_the_raw_operators(name: str, tmp_path: Path) -> No
 def test_a_form_without_ranges_is_told_by_the_names_of_its_operators(tmp_path: Path) -> None:
     head = oracle.new_head("dense")
     plain = Form("plain", 0, "", lambda *_: None, lambda head, x: torch_runner(head, x))
-    seen = profile_form(plain, head, oracle.rows(head, 8), tmp_path, name="plain", steps=1).breakdown
+    seen = profiled(plain, head, oracle.rows(head, 8), tmp_path, name="plain", steps=1).breakdown
     assert seen.told_by == "names"
     product = sum(operator.seconds for operator in seen.operators if "mm" in operator.name or "relu" in operator.name)
     assert seen.parts["experts"].seconds == pytest.approx(product)
@@ -148,7 +161,7 @@ def test_a_form_without_ranges_is_told_by_the_names_of_its_operators(tmp_path: P
 
 def test_compiled_kernels_are_seen_by_name_on_a_cpu(tmp_path: Path) -> None:
     head = oracle.new_head("sparse")
-    seen = profile_form(form("compile"), head, oracle.rows(head, 33), tmp_path, name="a", steps=STEPS).breakdown
+    seen = profiled(form("compile"), head, oracle.rows(head, 33), tmp_path, name="a", steps=STEPS).breakdown
     assert seen.told_by == "names"
     assert any("cpp_fused" in operator.name for operator in seen.operators)
     assert seen.parts["experts"].seconds > 0
@@ -164,7 +177,7 @@ def test_nested_stages_own_their_time_once(tmp_path: Path) -> None:
 
     nested = Form("nested", 0, "", lambda *_: None, lambda head, x: torch_runner(run, x))
     x = torch.ones(64, 64)
-    made = profile_form(nested, oracle.new_head("dense"), x, tmp_path, name="nested", steps=2)
+    made = profiled(nested, oracle.new_head("dense"), x, tmp_path, name="nested", steps=2)
     durations: Counter[str] = Counter()
     for found in events(made.traces[0]):
         durations[found["name"]] += found.get("dur", 0) / 2e6
@@ -177,12 +190,12 @@ def test_nested_stages_own_their_time_once(tmp_path: Path) -> None:
 
 def test_onnxruntimes_nodes_are_the_operators_of_its_calls(tmp_path: Path) -> None:
     head = oracle.new_head("dense")
-    found = profile_form(form("onnxruntime"), head, oracle.rows(head, 8), tmp_path, name="onnx", steps=2)
+    found = profiled(form("onnxruntime"), head, oracle.rows(head, 8), tmp_path, name="onnx", steps=2)
     torchs, own = found.traces
     assert consts.WORKER_PATTERN.match(torchs.name)
     assert not consts.WORKER_PATTERN.match(own.name)
     seen = found.breakdown
-    assert (seen.calls, seen.told_by, found.nodes) == (2, "names", ())
+    assert (seen.calls, seen.told_by, seen.nodes) == (2, "names", ())
     assert {node.where for node in seen.operators} == {"CPUExecutionProvider"}
     assert {node.name: node.count for node in seen.operators} == {"FusedGemm": 1, "Gemm": 1}
     assert seen.parts["experts"].seconds == pytest.approx(seen.busy)
@@ -197,7 +210,7 @@ def test_onnxruntimes_nodes_are_the_operators_of_its_calls(tmp_path: Path) -> No
 
 def test_without_rows_an_engine_has_no_trace_of_its_own(tmp_path: Path) -> None:
     head = oracle.new_head("dense")
-    found = profile_form(form("onnxruntime"), head, oracle.rows(head, 0), tmp_path, name="onnx", steps=1)
+    found = profiled(form("onnxruntime"), head, oracle.rows(head, 0), tmp_path, name="onnx", steps=1)
     assert len(found.traces) == 1
 
 
@@ -218,7 +231,7 @@ def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["loop", "eager", "compile", "grouped_mm", "triton", "onnxruntime"])
 def test_a_real_device(name: str, tmp_path: Path) -> None:
     head = oracle.new_head("sparse").to("cuda")
-    found = profile_form(form(name), head, oracle.rows(head, 64), tmp_path, name="a", steps=STEPS)
+    found = profiled(form(name), head, oracle.rows(head, 64), tmp_path, name="a", steps=STEPS)
     work = [event for event in events(found.traces[0]) if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
     seen = found.breakdown
     assert seen.launches * STEPS == pytest.approx(len(work))
@@ -227,7 +240,7 @@ def test_a_real_device(name: str, tmp_path: Path) -> None:
     assert 0 <= seen.overlap <= min(seen.host, seen.busy)
     assert 0 < seen.host <= seen.seconds
     assert seen.told_by == ("names" if name in ("compile", "onnxruntime") else "ranges")
-    assert bool(found.nodes) == (name == "onnxruntime")
+    assert bool(found.breakdown.nodes) == (name == "onnxruntime")
     if name == "loop":
         assert all(seen.parts[stage].seconds > 0 for stage in LOOPED)
     assert [problem for event in events(found.traces[0]) for problem in chrome.wrong_fields(event)] == []
@@ -237,12 +250,12 @@ def test_a_real_device(name: str, tmp_path: Path) -> None:
 def test_the_replay_of_a_graph_on_a_real_device(tmp_path: Path) -> None:
     head = oracle.new_head("sparse").to("cuda")
     x = oracle.rows(head, 64)
-    found = profile_form(form("triton"), head, x, tmp_path, name="a", steps=STEPS, graph=True)
+    found = profiled(form("triton"), head, x, tmp_path, name="a", steps=STEPS, graph=True)
     seen = found.breakdown
     assert seen.told_by == "names"
     assert set(KERNELS.values()) & {name for name, part in seen.parts.items() if part.seconds}
     assert seen.launches > 1
     with pytest.raises(BenchError, match="its call waits for the device"):
         profile_form(form("loop"), head, x, tmp_path, name="b", steps=STEPS, graph=True)
-    with pytest.raises(BenchError, match="an engine of its own"):
+    with pytest.raises(BenchError, match="which runs in another engine"):
         profile_form(form("onnxruntime"), head, x, tmp_path, name="c", steps=STEPS, graph=True)

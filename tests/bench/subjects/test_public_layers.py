@@ -245,17 +245,3 @@ def test_too_little_memory_is_told(free):
         BenchError, match=r"gpt-oss-120b needs more than 50% of the free memory.* divided by 16; free some"
     ):
         next(generator)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"names": ["mixtral-8x22b"]}, "unknown model 'mixtral-8x22b'; choose one of mixtral-8x7b, olmoe"),
-        ({"shrink": 3}, "widths of mixtral-8x7b cannot be divided by 3; choose a divisor of 2048"),
-        ({"shrink": 0}, "cannot be divided by 0"),
-        ({"shrink": 256, "names": ["olmoe-1b-7b", "gpt-oss-20b"]}, "widths of gpt-oss-20b cannot be divided by 256"),
-    ],
-)
-def test_mistakes_are_told_before_anything_is_drawn(arguments, words):
-    with pytest.raises(BenchError, match=words):
-        subjects(CPU, torch.float32, **arguments)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.subjects.subject import feature_rows, load_subjects, preset_subjects, resolve_dtype, working_set
+from bench.subjects.subject import feature_rows, load_subjects, preset_subjects, working_set
 from bench.suites.suite import SUITES, chosen_forms, groups, suite_named
+from bench.timing.precision import resolve_dtype
 from models.heads import cost
 from tests.bench.checkpoints import sparse_checkpoint
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bench.suites.break_even import (
     MOST_UNCLEAR,
     Cell,
-    Grid,
+    MapGrid,
     Probe,
     Side,
     Sizes,
@@ -218,7 +218,7 @@ def test_without_a_pair_there_is_no_side():
         assert probe.speedup is None
 
 
-def answered(grid: Grid, truth: Callable[[Cell, int], Side]) -> dict[Cell, dict[int, Probe]]:
+def answered(grid: MapGrid, truth: Callable[[Cell, int], Side]) -> dict[Cell, dict[int, Probe]]:
     """Return what is known of a grid once nothing more is asked for; all cells of a layer are measured together."""
     ratio = {F: 2.0, S: 0.5, U: 1.0}
     known: dict[Cell, dict[int, Probe]] = {}
@@ -259,7 +259,7 @@ def test_a_grid_has_the_cells_it_should_and_rows_within_its_bounds(quick, device
 
 
 def test_a_layer_too_large_for_any_bound_is_still_measured_at_one_row():
-    assert Grid((), seconds=1, most_flops=1).rows(Sizes(512, 64, 8)) == (1,)
+    assert MapGrid((), seconds=1, most_flops=1).rows(Sizes(512, 64, 8)) == (1,)
 
 
 def test_the_quick_grid_says_what_it_leaves_out():

@@ -13,8 +13,9 @@ from bench.cases.record import case_record
 from bench.cases.result import Outcome, ResultFile
 from bench.errors import BenchError
 from bench.suites import map as break_even_map
-from bench.suites.break_even import Cell, Grid, Side, Sizes, next_probes, sides_of
+from bench.suites.break_even import Cell, MapGrid, Side, Sizes, next_probes, sides_of
 from bench.suites.map import TIME_IS_UP, known_probes, map_subjects, measure_map
+from bench.timing import environment
 from models.heads.cost import parameters
 from models.heads.dense import DenseHead
 from reports.break_even.map import maps
@@ -26,7 +27,7 @@ CPU = torch.device("cpu")
 SMALL, LARGE = Sizes(16, 8, 4), Sizes(16, 8, 16)
 CELLS = (Cell(SMALL, 1), Cell(SMALL, 2), Cell(LARGE, 1))
 BREAK_EVEN = {CELLS[0]: 8, CELLS[1]: 64, CELLS[2]: 2}
-GRID = Grid(CELLS, seconds=0.01, most_flops=256 * LARGE.dense_flops, left_out={"compile": "it takes long"},
+GRID = MapGrid(CELLS, seconds=0.01, most_flops=256 * LARGE.dense_flops, left_out={"compile": "it takes long"},
             most_experts={"onnxruntime": (4, "its export takes long")})  # fmt: skip
 FORMS = ("loop", "eager", "compile", "onnxruntime")
 
@@ -54,7 +55,7 @@ class Machine:
         return Measured([self.outcome(case, suite, name) for case in cases], group)
 
     def outcome(self, case, suite, name):
-        fields = {"group_id": name, "suite": suite, **break_even_map.environment.snapshot(CPU)}
+        fields = {"group_id": name, "suite": suite, **environment.snapshot(CPU)}
         if case.shape.rows > self.most_rows:
             return Outcome(case_record(case, fields, status=Status.SKIPPED, reason="too little memory"))
         config = case.subject.head.config
@@ -224,7 +225,7 @@ def test_subjects_are_equal_in_expert_parameters_and_take_features_as_they_are()
 
 
 def test_a_real_search_of_a_tiny_grid(tmp_path):
-    grid = Grid((Cell(SMALL, 1), Cell(SMALL, 2)), seconds=0.01, most_flops=8 * SMALL.dense_flops)
+    grid = MapGrid((Cell(SMALL, 1), Cell(SMALL, 2)), seconds=0.01, most_flops=8 * SMALL.dense_flops)
     result = ResultFile.create(tmp_path / "result.json")
     measure_map(grid, ["loop", "eager"], CPU, [torch.float32], 0.01, 0, result, lambda words, share: None)
     known = known_probes(grid, result.outcomes())

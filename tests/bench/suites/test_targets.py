@@ -8,10 +8,12 @@ import torch
 from bench.cases.measure import Measured
 from bench.cases.record import case_record
 from bench.cases.result import Outcome, ResultFile
+from bench.cases.resume import check_same_run
 from bench.errors import BenchError
 from bench.forms import forms
 from bench.suites import targets
 from bench.suites.targets import OLMOE, REHEARSAL, Contest, measure_targets, plan, rehearsal
+from bench.timing import environment
 from reports.records.record import Ceilings, Copy, Group, Status
 from reports.targets.run import layer_of
 
@@ -36,7 +38,7 @@ class Bench:
         return Measured([self.outcome(case, suite, name) for case in cases], group)
 
     def outcome(self, case, suite, name):
-        fields = {"group_id": name, "suite": suite, **targets.environment.snapshot(CPU)}
+        fields = {"group_id": name, "suite": suite, **environment.snapshot(CPU)}
         if case.form in self.failing:
             return Outcome(case_record(case, fields, status=Status.FAILED, reason="it failed"))
         return Outcome(case_record(case, {**fields, "blocks": [0]}, status=Status.MEASURED), (1e-6,))
@@ -55,7 +57,12 @@ def run(monkeypatch, tmp_path):
     def measure(bench, contests, deadline=float("inf"), suite=REHEARSAL):
         monkeypatch.setattr(targets, "measure_group", bench.measure_group)
         result, said = ResultFile.resume(tmp_path / "targets.json"), []
-        measure_targets(contests, suite, CPU, result, 0.01, 0, deadline, lambda what, share: None, said.append)
+        check_same_run(result.path, result.records(), suite)
+        statuses = {record.case_id: record.status for record in result.records()}
+        pieces = measure_targets(
+            contests, suite, CPU, statuses, 0.01, 0, deadline, lambda what, share: None, said.append
+        )
+        result.extend(pieces)
         return ResultFile.resume(result.path), said
 
     return measure
@@ -113,7 +120,7 @@ def test_another_suite_or_commit_is_refused(run, monkeypatch):
     run(Bench(), [FEW])
     with pytest.raises(BenchError, match=r"suite targets-rehearsal, not targets; choose another --out"):
         run(Bench(), [FEW], suite="targets")
-    monkeypatch.setattr(targets.environment, "commit", lambda: {"commit": "another", "dirty": False})
+    monkeypatch.setattr(environment, "commit", lambda: {"commit": "another", "dirty": False})
     with pytest.raises(BenchError, match=r"not another; choose another --out"):
         run(Bench(), [FEW])
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bench.timing import clock
+from bench.timing.caches import ColdCaches
 from bench.timing.clock import clocks, samples, timed
-from bench.timing.eviction import ColdCaches
 from bench.timing.graphs import captured, nothing
 
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 import torch
 
-from bench.cases.operators import count_operators
+from bench.cases.counterfactuals import count_operators
 
 
 def test_views_are_not_counted():
