@@ -187,12 +187,11 @@ def _train_all(configs: list[TrainConfig], out: Path, device: str) -> None:
 
 def _show(runs: Sequence[TrainingRun]) -> None:
     """Print one line of results for each head: means over seeds and their spread."""
+    from reports.numbers.groups import grouped
     from reports.output.blocks import Table
 
-    heads: dict[str, list[Run]] = {}
-    for run in runs:
-        heads.setdefault(f"{run.head} ({run.policy})" if run.policy else run.head, []).append(run)
     rows = []
+    heads = grouped(runs, lambda run: f"{run.head} ({run.policy})" if run.policy else run.head)
     for head, group in heads.items():
         val, test, seconds = (
             [getattr(run, field) for run in group] for field in ("val_accuracy", "test_accuracy", "seconds")

@@ -9,7 +9,7 @@ from typing import Any
 from reports.account.cross_check import Agreement, agreements
 from reports.account.waterfall import Waterfall, waterfall
 from reports.numbers.groups import grouped
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed.analysis import Analysis, Comparison, Head, Setting
 from reports.speed.floors import Floor
 from reports.speed.settings import INTEREST, from_batch
@@ -25,7 +25,7 @@ class Account:
     no dense head was measured. `floor` is None without ceilings.
     """
 
-    case: Case
+    case: MeasuredCase
     setting: Setting
     head: Head
     comparison: Comparison | None
@@ -81,7 +81,9 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
     return {"moegap_account": FORMAT, "cases": [_case(analysis, each) for each in account(analysis)]}
 
 
-def _account(analysis: Analysis, case: Case, comparison: Comparison | None, steps: list[Case]) -> Account:
+def _account(
+    analysis: Analysis, case: MeasuredCase, comparison: Comparison | None, steps: list[MeasuredCase]
+) -> Account:
     dense = theoretical = None
     if comparison:
         dense = analysis.latencies[comparison.base].value
@@ -92,7 +94,7 @@ def _account(analysis: Analysis, case: Case, comparison: Comparison | None, step
     return Account(case, setting, head, comparison, dense, floor, fall, tuple(agreements(fall)))
 
 
-def _key(case: Case) -> object:
+def _key(case: MeasuredCase) -> object:
     """Return what a case and its steps share."""
     record = case.record
     return (case.source, record.group_id, Setting.of(record), Head.of(record), record.form, record.rows)

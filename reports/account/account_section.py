@@ -28,7 +28,7 @@ from reports.output.blocks import (
     Text,
     choosing,
 )
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed.alarm import alarm
 from reports.speed.analysis import Analysis, labels
 from reports.speed.settings import is_drawn, panel, resident
@@ -183,13 +183,13 @@ def message(analysis: Analysis, account: Account) -> str:
     return " ".join([f"{'; '.join(clauses)}.", *fall.notes])
 
 
-def losses(accounts: Sequence[Account]) -> dict[Case, str]:
+def losses(accounts: Sequence[Account]) -> dict[MeasuredCase, str]:
     """Return for each case of an MoE head a sentence on where most of its time goes.
 
     If nothing splits the time of the case, the sentence is about the fastest form of the head at as many rows that has
     parts, which it names.
     """
-    sentences: dict[Case, str] = {}
+    sentences: dict[MeasuredCase, str] = {}
     for _, group in by_setting(_in_split_settings(accounts)):
         moe = [account for account in group if account.head.kind != "dense"]
         for forms in by_size(moe):

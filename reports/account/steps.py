@@ -29,7 +29,7 @@ from reports.account import parts
 from reports.account.parts import CHOICE, COMBINE, DISPATCH, GATE, GEMM, HOST, IMBALANCE, Part
 from reports.numbers import stats
 from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS, RESAMPLES, SEED, Floats
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.records.record import CaseRecord, Step
 from reports.speed.floors import Floor
 
@@ -54,7 +54,7 @@ class Added:
     """
 
     works: tuple[str, ...]
-    step: Case
+    step: MeasuredCase
     seconds: float
     operators: int | None
 
@@ -71,7 +71,7 @@ class BySteps:
     rest: Interval
 
 
-def by_steps(case: Case, steps: Mapping[Step, Case], floor: Floor | None) -> BySteps | None:
+def by_steps(case: MeasuredCase, steps: Mapping[Step, MeasuredCase], floor: Floor | None) -> BySteps | None:
     """Return the parts of `case` from its `steps`, or None if no step shares a block with it."""
     works = _works(case.record, steps)
     replays = [step for step in _REPLAYS if step in steps]
@@ -105,7 +105,7 @@ def by_steps(case: Case, steps: Mapping[Step, Case], floor: Floor | None) -> ByS
     )
 
 
-def _works(record: CaseRecord, steps: Mapping[Step, Case]) -> dict[Step, tuple[str, ...]]:
+def _works(record: CaseRecord, steps: Mapping[Step, MeasuredCase]) -> dict[Step, tuple[str, ...]]:
     """Return the works that each measured step adds, those of unmeasured steps before it included."""
     by_step: dict[Step, tuple[str, ...]] = {}
     new: list[str] = []
@@ -158,7 +158,7 @@ def _intervals(observed: Floats, call: Floats, known: Floats, floor: float) -> l
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
-def block_medians(cases: Sequence[Case]) -> Floats:
+def block_medians(cases: Sequence[MeasuredCase]) -> Floats:
     """Return the median of each of P `cases` in each block that they all share, (B, P) in seconds."""
     numbers, medians = zip(*(stats.block_medians(case.samples, case.blocks) for case in cases), strict=True)
     shared = reduce(np.intersect1d, numbers)

@@ -17,7 +17,7 @@ from reports.account.parts import UNATTRIBUTED, Part, picoseconds
 from reports.account.steps import Added, BySteps, by_steps
 from reports.account.traced import ANOTHER_STATE, by_trace, stages, tells
 from reports.numbers import units
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.records.record import CaseRecord
 from reports.speed.floors import Floor
 
@@ -36,7 +36,7 @@ class Waterfall:
     why much is unattributed.
     """
 
-    case: Case
+    case: MeasuredCase
     basis: Basis
     total: int
     parts: tuple[Part, ...]
@@ -65,7 +65,11 @@ class Shown:
 
 
 def waterfall(
-    case: Case, median: float, floor: Floor | None, steps: Sequence[Case] = (), theoretical: float | None = None
+    case: MeasuredCase,
+    median: float,
+    floor: Floor | None,
+    steps: Sequence[MeasuredCase] = (),
+    theoretical: float | None = None,
 ) -> Waterfall:
     """Return the account of `case`, whose parts sum to its measured `median` in seconds.
 
@@ -112,7 +116,7 @@ def _basis(split: BySteps | None, traced: bool) -> Basis:
     return "trace" if traced else "floors"
 
 
-def _notes(case: Case, call: float, floor: Floor | None, left: Part, split: BySteps | None) -> Iterator[str]:
+def _notes(case: MeasuredCase, call: float, floor: Floor | None, left: Part, split: BySteps | None) -> Iterator[str]:
     if floor is not None and floor.seconds > call:
         reading = ", and work that mostly reads may pass the rate of a copy" if floor.limit == "bandwidth" else ""
         yield f"It undercuts its floor of {units.seconds(floor.seconds)}: a ceiling lies too low for it{reading}."

@@ -18,7 +18,7 @@ from math import ceil, floor, log2
 
 from reports.numbers.groups import grouped
 from reports.numbers.stats import Estimate, Verdict
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.records.record import CaseRecord
 from reports.speed.analysis import MAP_SUITE, USUAL_POLICY, Analysis, Setting, ratio
 
@@ -38,8 +38,8 @@ class Point:
     """The fastest sparse `case` and the fastest dense `base` at a number of rows; the ratio is dense / sparse."""
 
     rows: int
-    case: Case
-    base: Case
+    case: MeasuredCase
+    base: MeasuredCase
     ratio: Estimate
 
     @property

@@ -9,11 +9,11 @@ from typing import Any
 from reports.numbers import units
 from reports.output.blocks import Section, Table
 from reports.output.tables import Field, number
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed.analysis import Analysis, Head, Setting, ratio
 from reports.speed.settings import identity, tables
 
-_Pair = tuple[Case, Case]
+_Pair = tuple[MeasuredCase, MeasuredCase]
 """One case under the first condition and under the second."""
 
 
@@ -70,6 +70,6 @@ def _beside(analysis: Analysis, condition: str, first: str, second: str, fields:
     return tables([*identity(analysis, lambda pair: pair[1]), *fields], pairs)
 
 
-def _key(case: Case) -> tuple[Head, str, int]:
+def _key(case: MeasuredCase) -> tuple[Head, str, int]:
     """Return what a case shares with itself under the other condition."""
     return (Head.of(case.record), case.record.form, case.record.rows)

@@ -7,7 +7,7 @@ import numpy as np
 from reports.numbers import units
 from reports.output.blocks import Section, Table
 from reports.output.tables import Field, number, tabulated, word
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed import settings
 from reports.speed.analysis import Analysis, Head
 from reports.speed.settings import name, nearest_batch
@@ -17,7 +17,7 @@ BYTES_PER_FLOAT32 = 4
 
 def efficiency_section(analysis: Analysis) -> Section | None:
     """Return a table for each setting of the suite `paper`, at the batch nearest to its 256; None without any."""
-    fields: list[Field[Case]] = [
+    fields: list[Field[MeasuredCase]] = [
         word("head", lambda case: name(analysis, Head.of(case.record))),
         word("form", lambda case: case.record.form),
         number("parameters", lambda case: units.count(case.record.parameters)),
@@ -49,5 +49,5 @@ def efficiency_section(analysis: Analysis) -> Section | None:
     )
 
 
-def _mean(case: Case) -> float:
+def _mean(case: MeasuredCase) -> float:
     return float(np.mean(case.samples))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from reports.numbers import units
 from reports.output.blocks import PageOnly, Section
 from reports.output.tables import Field, number
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed.analysis import Analysis
 from reports.speed.settings import identity, tables
 
 
 def work_section(analysis: Analysis) -> Section | None:
     """Return a table for each setting with a form that counts its work, or None without any."""
-    fields: list[Field[Case]] = [
+    fields: list[Field[MeasuredCase]] = [
         *identity(analysis, lambda case: case),
         number("launches", lambda case: units.count(case.record.launches or 0)),
         number("MFLOP executed", lambda case: units.known(case.record.executed_flops, units.millions)),
@@ -38,6 +38,6 @@ def work_section(analysis: Analysis) -> Section | None:
     )
 
 
-def _excess(case: Case) -> str:
+def _excess(case: MeasuredCase) -> str:
     executed, needed = case.record.executed_flops, case.record.flops
     return units.factor(executed / needed) if executed is not None and needed else ""

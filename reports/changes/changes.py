@@ -21,7 +21,7 @@ from reports.changes.conditions import RunFacts
 from reports.errors import ReportError
 from reports.numbers import stats, units
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
-from reports.reading.load import Case, Results
+from reports.reading.load import MeasuredCase, Results
 from reports.records.record import CaseRecord, Status
 from reports.speed.analysis import Head, labels
 
@@ -202,11 +202,11 @@ def _identity(base: Results, new: Results) -> Callable[[CaseRecord], Key]:
     return lambda record: record.identity if record.case_id in repeated else (record.case_id,)
 
 
-def _missing(cases: dict[Key, Case], known: set[Key]) -> tuple[str, ...]:
+def _missing(cases: dict[Key, MeasuredCase], known: set[Key]) -> tuple[str, ...]:
     return tuple(case.record.case_id for name, case in cases.items() if name not in known)
 
 
-def _changes(pairs: Sequence[tuple[Case, Case]], least: float) -> Iterable[Change]:
+def _changes(pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], least: float) -> Iterable[Change]:
     names = labels(Head.of(new.record) for _, new in pairs)
     differing = [axis for axis in _AXES if len({getattr(new.record, axis) for _, new in pairs}) > 1]
     for base, new in pairs:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.numbers import units
-from reports.reading.load import Case, Results
+from reports.reading.load import MeasuredCase, Results
 from reports.records.record import CaseRecord, Group
 
 UNKNOWN = "not recorded"
@@ -50,7 +50,9 @@ def commits(pairs: Iterable[tuple[str, bool | None]]) -> str:
     )
 
 
-def warnings(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], least: float) -> list[str]:
+def warnings(
+    base: Results, new: Results, pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], least: float
+) -> list[str]:
     """Return in sentences what differs between matched cases beside the code; `least` is that of the verdicts."""
     facts = [(_facts(before.record), _facts(after.record)) for before, after in pairs]
     sides = {side: [pair[place] for pair in pairs] for place, side in enumerate(SIDES)}
@@ -92,7 +94,9 @@ def _facts(record: CaseRecord) -> Mapping[str, str]:
     }
 
 
-def _anchors(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], least: float) -> Iterator[str]:
+def _anchors(
+    base: Results, new: Results, pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], least: float
+) -> Iterator[str]:
     """Warn if the time of the anchor, work that never changes, moved by `least` or more in any group."""
     before, after = ({group.group_id: group for group in side.groups} for side in (base, new))
     matched = dict.fromkeys((old.record.group_id, now.record.group_id) for old, now in pairs)
@@ -107,7 +111,7 @@ def _anchors(base: Results, new: Results, pairs: Sequence[tuple[Case, Case]], le
         )
 
 
-def _load(side: str, cases: Iterable[Case]) -> Iterator[str]:
+def _load(side: str, cases: Iterable[MeasuredCase]) -> Iterator[str]:
     """Warn if more waited for the processor than the threads of the run."""
     loads = [(case.record.load_1m or 0.0, case.record.threads) for case in cases]
     busiest, threads = max(loads, key=lambda pair: pair[0] - pair[1], default=(0.0, 0))

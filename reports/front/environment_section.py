@@ -11,7 +11,7 @@ from reports.numbers import units
 from reports.numbers.groups import grouped
 from reports.output.blocks import Block, Facts, Section, Table, Text, without_blanks
 from reports.output.tables import Field, number, tabulated, word
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.records.record import CaseRecord, Group
 from reports.records.self_test import SelfTest
 from reports.speed import settings
@@ -55,7 +55,7 @@ def public(analysis: Analysis) -> Table | None:
 
 
 def _facts(
-    analysis: Analysis, records: Sequence[CaseRecord], cases: Sequence[Case], tests: Sequence[SelfTest]
+    analysis: Analysis, records: Sequence[CaseRecord], cases: Sequence[MeasuredCase], tests: Sequence[SelfTest]
 ) -> list[tuple[str, str]]:
     """Return the known facts of one machine and its runs; different values of one fact are joined."""
     versions = sorted({f"{name}\u00a0{version}" for record in records for name, version in record.versions.items()})
@@ -83,7 +83,7 @@ def _facts(
     return [(name, value) for name, value in facts.items() if value]
 
 
-def _samples(cases: Sequence[Case]) -> str:
+def _samples(cases: Sequence[MeasuredCase]) -> str:
     if not cases:
         return "none"
     sizes = [case.samples.size for case in cases]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from reports.numbers import units
 from reports.output.blocks import Block, Card, Cards, Figure, Section, Text
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed.analysis import Analysis
 from reports.speed.verdicts import Answer, answers
 
 
-def verdict_section(analysis: Analysis, losses: Mapping[Case, str], sections: Sequence[Section]) -> Section:
+def verdict_section(analysis: Analysis, losses: Mapping[MeasuredCase, str], sections: Sequence[Section]) -> Section:
     """Return a card for each answer, with what took the rest of the time, and one for each section with findings."""
     cards = [_card(answer, losses.get(answer.best.case)) for answer in answers(analysis)]
     return section([*cards, *findings(sections)], analysis.missing)

@@ -32,7 +32,7 @@ from reports.output.blocks import (
 from reports.output.canvas import INK
 from reports.output.styles import COLOURS
 from reports.output.tables import Field, number, tabulated, word
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed.analysis import MAP_SUITE, Analysis, Head, Setting, labels
 from reports.speed.settings import INTEREST, caption, identity, panel
 
@@ -148,14 +148,14 @@ def _microseconds(value: float) -> float:
     return float(f"{value * 1e6:.{DIGITS}g}")
 
 
-def _table(analysis: Analysis, setting: Setting, cases: Sequence[Case], whole: bool) -> Table:
+def _table(analysis: Analysis, setting: Setting, cases: Sequence[MeasuredCase], whole: bool) -> Table:
     """Return how the samples of a setting scatter, for all cases or for the noisiest."""
     shown, some = cases, ""
     if not whole and len(cases) > NOISIEST:
         noisiest = sorted(cases, key=lambda case: -quartile_variation(case.samples))[:NOISIEST]
         shown = [case for case in cases if case in noisiest]
         some = f"; the {NOISIEST} noisiest of {units.count(len(cases))} cases"
-    fields: list[Field[Case]] = [
+    fields: list[Field[MeasuredCase]] = [
         *identity(analysis, lambda case: case),
         number("n", lambda case: units.count(case.samples.size)),
         number("blocks", lambda case: units.count(analysis.latencies[case].blocks)),
@@ -171,14 +171,14 @@ def _table(analysis: Analysis, setting: Setting, cases: Sequence[Case], whole: b
     return without_blanks(tabulated(f"{caption(setting)}{some}", fields, shown))
 
 
-def _chart(analysis: Analysis, cases: Sequence[Case], most: int) -> Chart:
+def _chart(analysis: Analysis, cases: Sequence[MeasuredCase], most: int) -> Chart:
     names = labels(Head.of(case.record) for case in cases)
     offered = sorted(cases, key=lambda case: INTEREST.index(case.record.head))
     choices = [_choice(analysis, names[Head.of(case.record)], case, most) for case in offered]
     return choosing("Samples of one case", canvas.spec(samples_chart()), choices)
 
 
-def _choice(analysis: Analysis, head: str, case: Case, most: int) -> Choice:
+def _choice(analysis: Analysis, head: str, case: MeasuredCase, most: int) -> Choice:
     """Return at most `most` samples of a case; `head` is the name of its head."""
     record, median = case.record, analysis.latencies[case]
     shown = thinned(case.samples, most)

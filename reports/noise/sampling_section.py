@@ -10,7 +10,7 @@ from reports.numbers import units
 from reports.numbers.groups import grouped
 from reports.output.blocks import Details, PageOnly, Section, Table, Text, without_blanks
 from reports.output.tables import Field, number, word
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.records.record import Group
 from reports.speed.analysis import Analysis
 from reports.speed.settings import tables
@@ -52,7 +52,7 @@ def sampling_section(analysis: Analysis) -> Section | None:
 
 def drift(analysis: Analysis) -> list[Table]:
     """Return, for each setting, how steady the anchor was in each group; settings may share a group."""
-    fields: list[Field[tuple[Group, Sequence[Case]]]] = [
+    fields: list[Field[tuple[Group, Sequence[MeasuredCase]]]] = [
         number("rows", lambda item: units.count(item[1][0].record.rows)),
         number("heads and forms", lambda item: units.count(len(item[1]))),
         number("blocks", lambda item: units.count(len(item[0].anchor))),
@@ -77,12 +77,12 @@ def drift(analysis: Analysis) -> list[Table]:
     return [without_blanks(table) for table in tables(fields, items)]
 
 
-def _throttled(item: tuple[Group, Sequence[Case]]) -> str:
+def _throttled(item: tuple[Group, Sequence[MeasuredCase]]) -> str:
     group, cases = item
     return units.count(len(group.throttled)) if cases[0].record.device == "cuda" else ""
 
 
-def _ends(cases: Sequence[Case]) -> str:
+def _ends(cases: Sequence[MeasuredCase]) -> str:
     return units.listing(sorted({case.record.stopped_by for case in cases} - {""}) or [""])
 
 

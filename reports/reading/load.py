@@ -21,7 +21,7 @@ from reports.records.record import BenchmarkFile, CaseRecord, Ceilings, Group
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class MeasuredCase:
     """One measured case.
 
     `samples` (n,) in seconds in the order taken, `blocks` (n,) the block of each, both read-only; `source` the file.
@@ -36,7 +36,7 @@ class Case:
         self.samples.setflags(write=False)
         self.blocks.setflags(write=False)
 
-    def interleaved_with(self, other: Case) -> bool:
+    def interleaved_with(self, other: MeasuredCase) -> bool:
         """Return whether both were measured in the same blocks, so that their samples are pairs."""
         return self.source == other.source and self.record.group_id == other.record.group_id
 
@@ -50,11 +50,11 @@ class Results:
     """
 
     sources: tuple[Path, ...]
-    cases: tuple[Case, ...]
+    cases: tuple[MeasuredCase, ...]
     not_measured: tuple[CaseRecord, ...]
     replaced: tuple[CaseRecord, ...]
     commands: tuple[str, ...] = ()
-    steps: tuple[Case, ...] = ()
+    steps: tuple[MeasuredCase, ...] = ()
     steps_not_measured: tuple[CaseRecord, ...] = ()
     ceilings: tuple[Ceilings, ...] = ()
     groups: tuple[Group, ...] = ()
@@ -65,12 +65,12 @@ class Results:
         return tuple(case.record for case in self.cases) + self.not_measured
 
 
-Entry = Case | CaseRecord
+Entry = MeasuredCase | CaseRecord
 
 
 def record_of(entry: Entry) -> CaseRecord:
     """Return the record of a case, measured or not."""
-    return entry.record if isinstance(entry, Case) else entry
+    return entry.record if isinstance(entry, MeasuredCase) else entry
 
 
 def load(paths: Sequence[Path]) -> Results:
@@ -115,7 +115,7 @@ def merged(files: Mapping[Path, BenchmarkFile]) -> Results:
             latest[record.identity] = entry
             if not record.step:
                 replaced.append(record_of(older))
-    measured = [entry for entry in latest.values() if isinstance(entry, Case)]
+    measured = [entry for entry in latest.values() if isinstance(entry, MeasuredCase)]
     others = [entry for entry in latest.values() if isinstance(entry, CaseRecord)]
     groups = {group.group_id: group for file in files.values() for group in file.groups}
     counted = {case.record.group_id for case in measured}
@@ -135,7 +135,9 @@ def merged(files: Mapping[Path, BenchmarkFile]) -> Results:
 def _entries(source: Path, file: BenchmarkFile) -> list[Entry]:
     """Return the cases of one file."""
     cases = [
-        Case(entry.extra_info, np.array(entry.stats.data), np.array(entry.extra_info.blocks, dtype=np.int64), source)
+        MeasuredCase(
+            entry.extra_info, np.array(entry.stats.data), np.array(entry.extra_info.blocks, dtype=np.int64), source
+        )
         for entry in file.timed
     ]
     if not cases and not file.not_measured:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reports.numbers import units
 from reports.output import canvas, legend
 from reports.output.blocks import Block, Chart, PageOnly, Section, Text
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed import figures
 from reports.speed.analysis import Analysis, Head
 from reports.speed.settings import nearest_batch, panels
@@ -35,14 +35,14 @@ def accuracy_section(analysis: Analysis) -> Section:
     return Section("accuracy", "Accuracy", [PageOnly(blocks)], heading="Accuracy against latency", reading=reading)
 
 
-def _chart(analysis: Analysis, cases: Sequence[Case], batch: int) -> Chart:
+def _chart(analysis: Analysis, cases: Sequence[MeasuredCase], batch: int) -> Chart:
     names = {case: analysis.labels[Head.of(case.record)] for case in cases}
     spec = canvas.spec(figures.accuracy_chart(cases, analysis.latencies, names, analysis.styles))
     heading = f"batch of {units.count(batch)}"
     return Chart(heading, spec, _message(analysis, cases, batch), subject="Accuracy against latency")
 
 
-def _message(analysis: Analysis, cases: Sequence[Case], batch: int) -> str:
+def _message(analysis: Analysis, cases: Sequence[MeasuredCase], batch: int) -> str:
     clauses = []
     for head in analysis.heads(cases):
         best = analysis.fastest(case for case in cases if Head.of(case.record) == head)

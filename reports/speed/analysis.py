@@ -16,7 +16,7 @@ from reports.numbers import stats, units
 from reports.numbers.groups import grouped
 from reports.numbers.stats import Estimate, Verdict
 from reports.output.styles import Style, styles
-from reports.reading.load import Case, Results
+from reports.reading.load import MeasuredCase, Results
 from reports.records.record import CaseRecord
 from reports.speed.floors import Floor, floor
 
@@ -115,8 +115,8 @@ class Head:
 class Comparison:
     """An MoE case and the dense case it is compared with; all ratios are dense / MoE."""
 
-    case: Case
-    base: Case
+    case: MeasuredCase
+    base: MeasuredCase
     matched: bool  # both have one size; a speed-up between unmatched heads says little
     theoretical: float  # of counted operations
     attainable: float | None  # of floors; None if either case has none
@@ -149,13 +149,13 @@ class Analysis:
     """
 
     results: Results
-    latencies: Mapping[Case, Estimate]
-    floors: Mapping[Case, Floor]
+    latencies: Mapping[MeasuredCase, Estimate]
+    floors: Mapping[MeasuredCase, Floor]
     speedups: tuple[Speedup, ...]
     settings: tuple[Setting, ...]
     labels: Mapping[Head, str]
 
-    def cases(self, setting: Setting) -> list[Case]:
+    def cases(self, setting: Setting) -> list[MeasuredCase]:
         """Return the measured heads of a setting with at least one row, by head and form, fewest rows first."""
         chosen = [case for case in _heads(self.results) if case.record.rows and Setting.of(case.record) == setting]
         return sorted(chosen, key=lambda case: (KINDS.index(case.record.head), case.record.form, case.record.rows))
@@ -190,13 +190,13 @@ class Analysis:
         drawn = [setting for setting in self.settings if setting.suite != MAP_SUITE]
         return [setting for setting in drawn if (setting.cache, setting.routing) == ("warm", "")] or drawn
 
-    def heads(self, cases: Iterable[Case]) -> list[Head]:
+    def heads(self, cases: Iterable[MeasuredCase]) -> list[Head]:
         """Return the heads of these cases, dense heads first, each kind by name."""
         return sorted(
             {Head.of(case.record) for case in cases}, key=lambda head: (KINDS.index(head.kind), self.labels[head])
         )
 
-    def fastest(self, cases: Iterable[Case]) -> Case:
+    def fastest(self, cases: Iterable[MeasuredCase]) -> MeasuredCase:
         """Return the case with the least median."""
         return min(cases, key=lambda case: self.latencies[case].value)
 
@@ -220,7 +220,7 @@ def analyse(results: Results) -> Analysis:
     )
 
 
-def _heads(results: Results) -> list[Case]:
+def _heads(results: Results) -> list[MeasuredCase]:
     """Return the measured cases that compute a whole head, not its products alone or an anchor beside it."""
     return [case for case in results.cases if case.record.computes == "head"]
 
@@ -250,7 +250,7 @@ def _details(head: Head, alone: bool) -> list[str]:
 
 
 def _speedups(
-    cases: Iterable[Case], latencies: Mapping[Case, Estimate], floors: Mapping[Case, Floor]
+    cases: Iterable[MeasuredCase], latencies: Mapping[MeasuredCase, Estimate], floors: Mapping[MeasuredCase, Floor]
 ) -> Iterator[Speedup]:
     counted = [case for case in cases if case.record.rows and case.record.flops]
     for (setting, rows), group in grouped(counted, lambda case: (Setting.of(case.record), case.record.rows)).items():
@@ -269,13 +269,13 @@ def _speedups(
             yield Speedup(setting, head, rows, against_best, same_form)
 
 
-def rivals(head: Head, cases: Sequence[Case], dense: Sequence[Case]) -> list[Case]:
+def rivals(head: Head, cases: Sequence[MeasuredCase], dense: Sequence[MeasuredCase]) -> list[MeasuredCase]:
     """Return the `dense` cases of the head's size that are interleaved with its `cases`, or all if none is."""
     matching = [case for case in dense if _matched(head, case.record)]
     return [rival for rival in matching if any(rival.interleaved_with(case) for case in cases)] or matching
 
 
-def ratio(base: Case, case: Case) -> Estimate:
+def ratio(base: MeasuredCase, case: MeasuredCase) -> Estimate:
     """Return how many times faster `case` is than `base`, block by block if both were measured in the same blocks."""
     return stats.ratio_of_medians(
         base.samples, base.blocks, case.samples, case.blocks, interleaved=case.interleaved_with(base)
@@ -288,14 +288,16 @@ def _matched(head: Head, dense: CaseRecord) -> bool:
     return sizes == (dense.features, dense.classes, dense.hidden) and same_backbone
 
 
-def _fastest_by_form(cases: Iterable[Case], latencies: Mapping[Case, Estimate]) -> dict[str, Case]:
+def _fastest_by_form(
+    cases: Iterable[MeasuredCase], latencies: Mapping[MeasuredCase, Estimate]
+) -> dict[str, MeasuredCase]:
     """Return the fastest case of each form, the fastest form first."""
     fastest_first = sorted(cases, key=lambda case: latencies[case].value)
     forms = grouped(fastest_first, lambda case: case.record.form)
     return {form: same_form[0] for form, same_form in forms.items()}
 
 
-def _compare(case: Case, base: Case, floors: Mapping[Case, Floor], matched: bool) -> Comparison:
+def _compare(case: MeasuredCase, base: MeasuredCase, floors: Mapping[MeasuredCase, Floor], matched: bool) -> Comparison:
     realised = ratio(base, case)
     least, least_moe = floors.get(base), floors.get(case)
     return Comparison(

@@ -14,7 +14,7 @@ from reports.output import canvas
 from reports.output.blocks import Datasets
 from reports.output.canvas import INK
 from reports.output.styles import COLOURS, Style
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.records.record import CaseRecord
 from reports.speed.analysis import Comparison, Speedup
 
@@ -89,14 +89,18 @@ def throughput_chart(styles: Sequence[Style], sizes: Sequence[int], rates: tuple
     return _by_rows(styles, sizes, y, shown)
 
 
-def latencies_of(cases: Sequence[Case], latencies: Mapping[Case, Estimate], dense: Sequence[Case]) -> Datasets:
+def latencies_of(
+    cases: Sequence[MeasuredCase], latencies: Mapping[MeasuredCase, Estimate], dense: Sequence[MeasuredCase]
+) -> Datasets:
     """Return the data of a `latency_chart`: median seconds of `cases`, and of the fastest `dense` form by rows."""
     points = [_latency_point(case, latencies[case]) for case in cases]
     reference = [{"rows": rows, "value": value} for rows, value in fastest(dense, latencies).items()]
     return {POINTS: canvas.seen(points), REFERENCE: canvas.seen(reference)}
 
 
-def throughputs_of(cases: Sequence[Case], latencies: Mapping[Case, Estimate], dense: Sequence[Case]) -> Datasets:
+def throughputs_of(
+    cases: Sequence[MeasuredCase], latencies: Mapping[MeasuredCase, Estimate], dense: Sequence[MeasuredCase]
+) -> Datasets:
     """Return the data of a `throughput_chart`: rows over median time, with the intervals inverted."""
     points = [_throughput_point(case, latencies[case]) for case in cases]
     reference = [{"rows": rows, "value": rows / value} for rows, value in fastest(dense, latencies).items()]
@@ -104,8 +108,8 @@ def throughputs_of(cases: Sequence[Case], latencies: Mapping[Case, Estimate], de
 
 
 def skew_chart(
-    cases: Sequence[Case],
-    latencies: Mapping[Case, Estimate],
+    cases: Sequence[MeasuredCase],
+    latencies: Mapping[MeasuredCase, Estimate],
     routings: Mapping[str, str],
     styles: Sequence[Style],
     dense: float | None,
@@ -128,7 +132,10 @@ def skew_chart(
 
 
 def accuracy_chart(
-    cases: Sequence[Case], latencies: Mapping[Case, Estimate], names: Mapping[Case, str], styles: Sequence[Style]
+    cases: Sequence[MeasuredCase],
+    latencies: Mapping[MeasuredCase, Estimate],
+    names: Mapping[MeasuredCase, str],
+    styles: Sequence[Style],
 ) -> alt.LayerChart:
     """Draw test accuracy against median time: one point for each case, with the head's name at its fastest.
 
@@ -179,7 +186,7 @@ def routing_chart(record: CaseRecord) -> alt.LayerChart:
     )
 
 
-def fastest(cases: Sequence[Case], latencies: Mapping[Case, Estimate]) -> dict[int, float]:
+def fastest(cases: Sequence[MeasuredCase], latencies: Mapping[MeasuredCase, Estimate]) -> dict[int, float]:
     """Return the least median in seconds for each number of rows, fewest rows first."""
     least: dict[int, float] = {}
     for case in sorted(cases, key=lambda case: case.record.rows):
@@ -206,7 +213,7 @@ def _speedup_point(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _latency_point(case: Case, median: Estimate) -> dict[str, Any]:
+def _latency_point(case: MeasuredCase, median: Estimate) -> dict[str, Any]:
     return {
         "form": case.record.form,
         "rows": case.record.rows,
@@ -219,7 +226,7 @@ def _latency_point(case: Case, median: Estimate) -> dict[str, Any]:
     }
 
 
-def _throughput_point(case: Case, median: Estimate) -> dict[str, Any]:
+def _throughput_point(case: MeasuredCase, median: Estimate) -> dict[str, Any]:
     rows = case.record.rows
     low, high = (None if end is None else rows / end for end in (median.high, median.low))
     return {"form": case.record.form, "rows": rows, "value": rows / median.value, "low": low, "high": high}

@@ -11,7 +11,7 @@ from reports.numbers.stats import Estimate
 from reports.output import canvas, legend
 from reports.output.blocks import Block, Chart, Choice, Datasets, PageOnly, Panel, Section, Subsection, Text, choosing
 from reports.output.styles import Style
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed import figures
 from reports.speed.analysis import MAP_SUITE, Analysis, Head, rivals
 from reports.speed.settings import panels
@@ -61,8 +61,8 @@ def _by_rows(
     analysis: Analysis,
     subject: str,
     chart: Callable[[Sequence[Style], Sequence[int], tuple[float, float]], alt.LayerChart],
-    data: Callable[[Sequence[Case], Mapping[Case, Estimate], Sequence[Case]], Datasets],
-    message: Callable[[Analysis, Sequence[Case]], str],
+    data: Callable[[Sequence[MeasuredCase], Mapping[MeasuredCase, Estimate], Sequence[MeasuredCase]], Datasets],
+    message: Callable[[Analysis, Sequence[MeasuredCase]], str],
 ) -> list[Panel]:
     """Return one panel for each setting: a `chart` of each head by rows, or one chart to choose a head in.
 
@@ -92,7 +92,9 @@ def _by_rows(
     return panels(charts)
 
 
-def _beside_dense(analysis: Analysis, cases: Sequence[Case]) -> Iterator[tuple[Head, list[Case], list[Case]]]:
+def _beside_dense(
+    analysis: Analysis, cases: Sequence[MeasuredCase]
+) -> Iterator[tuple[Head, list[MeasuredCase], list[MeasuredCase]]]:
     """Yield each head with its cases and the dense cases it is compared with; a dense head has none."""
     dense = [case for case in cases if case.record.head == "dense"]
     for head in analysis.heads(cases):
@@ -100,7 +102,7 @@ def _beside_dense(analysis: Analysis, cases: Sequence[Case]) -> Iterator[tuple[H
         yield head, forms, [] if head.kind == "dense" else rivals(head, forms, dense) or dense
 
 
-def _latency_message(analysis: Analysis, cases: Sequence[Case]) -> str:
+def _latency_message(analysis: Analysis, cases: Sequence[MeasuredCase]) -> str:
     """Say which form is fastest at the fewest rows and at the most, and how fast it is."""
     sizes = sorted({case.record.rows for case in cases})
     clauses = []
@@ -112,7 +114,7 @@ def _latency_message(analysis: Analysis, cases: Sequence[Case]) -> str:
     return f"The fastest forms of the {label} take {units.listing(clauses)}."
 
 
-def _throughput_message(analysis: Analysis, cases: Sequence[Case]) -> str:
+def _throughput_message(analysis: Analysis, cases: Sequence[MeasuredCase]) -> str:
     """Say which form serves most rows a second, and at how many rows the fastest forms come near that."""
     rates = {case: case.record.rows / analysis.latencies[case].value for case in cases}
     best = max(cases, key=rates.__getitem__)

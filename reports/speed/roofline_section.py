@@ -21,7 +21,7 @@ from reports.output.blocks import Chart, Choice, Details, Grid, PageOnly, Sectio
 from reports.output.canvas import INK
 from reports.output.styles import Style
 from reports.output.tables import Field, number, tabulated, word
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.records.record import Ceilings
 from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Head, Setting, labels
 from reports.speed.floors import Floor
@@ -41,7 +41,7 @@ class RooflinePoint:
     one launch.
     """
 
-    case: Case
+    case: MeasuredCase
     floor: Floor
     intensity: float
     reached: float

@@ -21,7 +21,7 @@ from reports.output.blocks import (
     without_blanks,
 )
 from reports.output.tables import Field, number, word
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.records.record import CaseRecord
 from reports.speed import figures
 from reports.speed.analysis import MADE_ROUTINGS, MAP_SUITE, Analysis, Head, Setting
@@ -115,7 +115,7 @@ def skew_panels(analysis: Analysis) -> list[Panel]:
 
 def skew_tables(analysis: Analysis) -> list[Table]:
     """Return, for each setting with made routings, the spread of rows over experts and each form's time."""
-    fields: list[Field[Case]] = [
+    fields: list[Field[MeasuredCase]] = [
         *identity(analysis, lambda case: case),
         word("rows go to experts", lambda case: NAMES[case.record.routing]),
         number("CV of rows per expert", lambda case: units.known(case.record.load_cv, "{:.2f}".format)),
@@ -132,9 +132,9 @@ def skew_tables(analysis: Analysis) -> list[Table]:
     return [without_blanks(table) for table in tables(fields, sparse)]
 
 
-def _axes(analysis: Analysis) -> dict[Setting, list[Case]]:
+def _axes(analysis: Analysis) -> dict[Setting, list[MeasuredCase]]:
     """Return the cases of settings that differ only in the routing, if rows were made for one."""
-    groups: dict[Setting, list[Case]] = {}
+    groups: dict[Setting, list[MeasuredCase]] = {}
     for setting in analysis.settings:
         groups.setdefault(replace(setting, routing=""), []).extend(analysis.cases(setting))
     made = {
@@ -148,12 +148,12 @@ def _axes(analysis: Analysis) -> dict[Setting, list[Case]]:
     }
 
 
-def _order(case: Case) -> tuple[str, str, int, int]:
+def _order(case: MeasuredCase) -> tuple[str, str, int, int]:
     record = case.record
     return (record.checkpoint, record.form, record.rows, list(NAMES).index(record.routing))
 
 
-def _chart(analysis: Analysis, cases: Sequence[Case], head: Head, rows: int) -> Chart:
+def _chart(analysis: Analysis, cases: Sequence[MeasuredCase], head: Head, rows: int) -> Chart:
     at = [case for case in cases if case.record.rows == rows]
     forms = sorted((case for case in at if Head.of(case.record) == head), key=_order)
     shown = {routing: NAMES[routing] for routing in NAMES if any(case.record.routing == routing for case in forms)}
@@ -163,7 +163,7 @@ def _chart(analysis: Analysis, cases: Sequence[Case], head: Head, rows: int) -> 
     return Chart(heading, canvas.spec(chart), _message(analysis, forms, shown), subject="Latency against skew")
 
 
-def _message(analysis: Analysis, cases: Sequence[Case], shown: dict[str, str]) -> str:
+def _message(analysis: Analysis, cases: Sequence[MeasuredCase], shown: dict[str, str]) -> str:
     clauses = []
     for routing, words in shown.items():
         best = analysis.fastest(case for case in cases if case.record.routing == routing)

@@ -10,7 +10,7 @@ from reports.numbers import units
 from reports.numbers.groups import grouped
 from reports.output.blocks import Block, Chart, Grid, Panel, Table
 from reports.output.tables import Field, number, tabulated, word
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed.analysis import MADE_ROUTINGS, Analysis, Head, Setting
 from reports.speed.floors import Floor
 
@@ -46,7 +46,7 @@ def name(analysis: Analysis, head: Head) -> str:
     return analysis.labels[head].replace(" head", "", 1)
 
 
-def identity(analysis: Analysis, case: Callable[[_Item], Case]) -> list[Field[_Item]]:
+def identity(analysis: Analysis, case: Callable[[_Item], MeasuredCase]) -> list[Field[_Item]]:
     """Return the fields that say which `case` an item is about."""
     return [
         word("head", lambda item: name(analysis, Head.of(case(item).record))),
@@ -65,7 +65,7 @@ def from_batch(rows: int) -> tuple[float, int]:
     return (abs(log(rows / PAPER_BATCH)), rows)
 
 
-def nearest_batch(cases: Sequence[Case]) -> int:
+def nearest_batch(cases: Sequence[MeasuredCase]) -> int:
     """Return the number of rows nearest to the paper's batch among the sizes at which most heads were measured."""
     sizes = grouped(cases, lambda case: case.record.rows)
     heads = {rows: len({Head.of(case.record) for case in same}) for rows, same in sizes.items()}

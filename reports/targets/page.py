@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reports.numbers import units
 from reports.output import markdown
 from reports.output.blocks import Block, Details, Items, PageOnly, Reason, Section, Table, Text, folded, numeric, worded
-from reports.reading.load import Case, record_of
+from reports.reading.load import MeasuredCase, record_of
 from reports.records.record import CaseRecord, Status
 from reports.records.timing import Kind
 from reports.targets.run import TargetRun
@@ -68,7 +68,7 @@ def _blocks(run: TargetRun, results: Sequence[TargetResult]) -> list[Block]:
     facts |= versions if isinstance(versions, dict) else {}
     caption = f"Each target, by the worst of its numbers, {run.kind}"
     numbers = (_number_row(result, number, run.kind) for result in results for number in result.numbers)
-    untimed = sum(not isinstance(entry, Case) for entry in run.entries)
+    untimed = sum(not isinstance(entry, MeasuredCase) for entry in run.entries)
     without = Details(f"Without a time: {untimed} of {len(run.entries)} cases", _reasons(run))
     return [
         Text(KIND[run.kind]),

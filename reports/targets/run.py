@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from reports.errors import ReportError
-from reports.reading.load import Case, Entry, Results, record_of
+from reports.reading.load import Entry, MeasuredCase, Results, record_of
 from reports.reading.visible import brief
 from reports.records.record import CaseRecord, Status
 from reports.records.timing import Kind, Timing, TimingRun
@@ -134,4 +134,4 @@ def _entry(timing: Timing, sizes: re.Match[str] | None) -> Entry:
     )
     if not timing.timed:
         return record
-    return Case(record, np.array(timing.samples), np.array(timing.blocks, dtype=np.int64), Path())
+    return MeasuredCase(record, np.array(timing.samples), np.array(timing.blocks, dtype=np.int64), Path())

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from reports.numbers.stats import Estimate, ratio_of_medians
-from reports.reading.load import Case, Entry, record_of
+from reports.reading.load import Entry, MeasuredCase, record_of
 from reports.records.record import Cache, CaseRecord
 from reports.targets.run import TargetRun, layer_of
 
@@ -134,10 +134,10 @@ class LayerCases:
         """Return a case, or None if it was not planned."""
         return self.entries.get((head, form, routing, self.replay if clock == "graph" else clock, cache))
 
-    def timed(self, form: str, cache: Cache, *, head: str = "sparse") -> Case | None:
+    def timed(self, form: str, cache: Cache, *, head: str = "sparse") -> MeasuredCase | None:
         """Return a case in a graph, or None if it has no time."""
         entry = self.get(form, cache, head=head)
-        return entry if isinstance(entry, Case) else None
+        return entry if isinstance(entry, MeasuredCase) else None
 
 
 def _ratio(wanted: Callable[[CaseRecord], bool], over: str, under: str, clock: str = "graph") -> Pairs:
@@ -160,7 +160,7 @@ def _large(record: CaseRecord) -> bool:
     return not _head(record)
 
 
-def _best(layer: LayerCases, forms: Sequence[str], cache: Cache, head: str) -> Case | None:
+def _best(layer: LayerCases, forms: Sequence[str], cache: Cache, head: str) -> MeasuredCase | None:
     """Return the case of a head with the least median in a graph."""
     cases = (layer.timed(form, cache, head=head) for form in forms)
     timed = [case for case in cases if case is not None]
@@ -181,7 +181,7 @@ def _best_sparse_to_dense(layers: Layers, cache: Cache) -> Iterator[Pair]:
         yield Pair(label, sparse, dense, beyond=beyond)
 
 
-def _attainable(layers: Layers, layer: LayerCases, dense: Case, cache: Cache) -> float | None:
+def _attainable(layers: Layers, layer: LayerCases, dense: MeasuredCase, cache: Cache) -> float | None:
     """Return floor(dense) / floor(sparse) by the anchors of the run, or None if one was not measured."""
     sparse = layer.get("triton", cache)
     empty, copy, peak = layer.timed("empty", cache), _first(layers, "copy", cache), _first(layers, "peak", cache)
@@ -199,7 +199,7 @@ def _attainable(layers: Layers, layer: LayerCases, dense: Case, cache: Cache) ->
     return floors[0] / floors[1]
 
 
-def _first(layers: Layers, form: str, cache: Cache) -> Case | None:
+def _first(layers: Layers, form: str, cache: Cache) -> MeasuredCase | None:
     """Return the first case of an anchor, which a run has once for all layers."""
     cases = (layer.timed(form, cache) for layer in layers)
     return next((case for case in cases if case is not None), None)
@@ -299,7 +299,7 @@ def _rank(target: Target, number: Ratio) -> tuple[int, float]:
 def _number(target: Target, pair: Pair) -> Ratio:
     beyond = target.beyond if pair.beyond is None else pair.beyond
     over, under = pair.over, pair.under
-    if not (isinstance(over, Case) and isinstance(under, Case)):
+    if not (isinstance(over, MeasuredCase) and isinstance(under, MeasuredCase)):
         lacking = [entry for entry in (over, under) if isinstance(entry, CaseRecord)]
         missing = pair.missing or "; ".join(f"{record.form}: {record.reason}" for record in lacking)
         return Ratio(pair.label, None, Reach.NOT_MEASURED, beyond, missing or "not planned")

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from reports.account.steps import block_medians, percentiles, resampled_medians
 from reports.numbers.stats import LEAST_BLOCKS, RESAMPLES
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from tests.reports.synthetic import record
 
 BLOCKS = st.dictionaries(st.integers(0, 9), st.lists(st.floats(1e-6, 1), min_size=1, max_size=4), min_size=1)
 
 
-def case(blocks: Mapping[int, Sequence[float]]) -> Case:
+def case(blocks: Mapping[int, Sequence[float]]) -> MeasuredCase:
     samples = [time for times in blocks.values() for time in times]
     numbers = [block for block, times in blocks.items() for _ in times]
-    return Case(record(), np.array(samples), np.array(numbers, dtype=np.int64), Path("run.json"))
+    return MeasuredCase(record(), np.array(samples), np.array(numbers, dtype=np.int64), Path("run.json"))
 
 
 @given(st.lists(BLOCKS, min_size=1, max_size=4))

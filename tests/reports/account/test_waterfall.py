@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from reports.account.parts import ARITHMETIC, FLOORS, HOST, LAUNCH, MEMORY, UNATTRIBUTED
 from reports.account.waterfall import Waterfall, waterfall
-from reports.reading.load import Case
+from reports.reading.load import MeasuredCase
 from reports.speed.floors import Floor, floor
 from tests.reports.synthetic import ceilings, record
 
@@ -34,31 +34,33 @@ STEPS = {  # us and operators
 }
 
 
-def timed(blocks: Mapping[int, Sequence[float]], **fields: Any) -> Case:
+def timed(blocks: Mapping[int, Sequence[float]], **fields: Any) -> MeasuredCase:
     """Return a case with samples in microseconds by block."""
     samples = [1e-6 * time for times in blocks.values() for time in times]
     numbers = [block for block, times in blocks.items() for _ in times]
-    return Case(record(**COUNTED | fields), np.array(samples), np.array(numbers, dtype=np.int64), SOURCE)
+    return MeasuredCase(record(**COUNTED | fields), np.array(samples), np.array(numbers, dtype=np.int64), SOURCE)
 
 
-def steady(microseconds: float, **fields: Any) -> Case:
+def steady(microseconds: float, **fields: Any) -> MeasuredCase:
     return timed({block: [microseconds] * 2 for block in range(8)}, **fields)
 
 
-def steps(medians: Mapping[str, tuple[float, int | None]] = STEPS, **fields: Any) -> list[Case]:
+def steps(medians: Mapping[str, tuple[float, int | None]] = STEPS, **fields: Any) -> list[MeasuredCase]:
     return [
         steady(time, step=step, case_id=step, operators=operators, **fields)
         for step, (time, operators) in medians.items()
     ]
 
 
-def floor_of(case: Case, **fields: Any) -> Floor:
+def floor_of(case: MeasuredCase, **fields: Any) -> Floor:
     found = floor(case.record, [ceilings(device=case.record.device, **fields)])
     assert found is not None
     return found
 
 
-def accounted(case: Case, counterfactuals: Sequence[Case] = (), known: Floor | None = None, **more: Any) -> Waterfall:
+def accounted(
+    case: MeasuredCase, counterfactuals: Sequence[MeasuredCase] = (), known: Floor | None = None, **more: Any
+) -> Waterfall:
     found = waterfall(case, float(np.median(case.samples)), known, counterfactuals, **more)
     assert sum(part.picoseconds for part in found.parts) == found.total
     assert found.parts[-1].name == UNATTRIBUTED
@@ -327,7 +329,7 @@ def test_with_neither_steps_nor_stages_all_is_unattributed(traced: dict[str, flo
     assert found.notes == (reason,)
 
 
-def noisy(median: float, spread: float) -> Case:
+def noisy(median: float, spread: float) -> MeasuredCase:
     return timed({block: [median + spread * (-1) ** block] for block in range(20)}, operators=20)
 
 
@@ -341,7 +343,7 @@ def noisy(median: float, spread: float) -> Case:
         (steady(250, operators=20), "combined", ""),
     ],
 )
-def test_much_that_is_unattributed_has_a_reason(call: Case, last: str, reason: str) -> None:
+def test_much_that_is_unattributed_has_a_reason(call: MeasuredCase, last: str, reason: str) -> None:
     kept = list(STEPS)[: list(STEPS).index(last) + 1]
     found = accounted(call, steps({name: STEPS[name] for name in kept}), floor_of(call))
     assert bool(found.notes) == bool(reason)
@@ -369,7 +371,7 @@ NAMES = ("balanced", "products", "dispatched", "given", "gated", "routed", "comb
 
 
 @st.composite
-def measured(draw: st.DrawFn) -> tuple[Case, list[Case], Floor | None]:
+def measured(draw: st.DrawFn) -> tuple[MeasuredCase, list[MeasuredCase], Floor | None]:
     """Draw a call with any of its steps, each with samples in any of twelve blocks, with or without a floor."""
     head = draw(st.sampled_from(["dense", "soft", "sparse"]))
     fields = {
@@ -378,12 +380,12 @@ def measured(draw: st.DrawFn) -> tuple[Case, list[Case], Floor | None]:
         "least_bytes": draw(st.integers(1, 10**9)),
     }
 
-    def case(**own: Any) -> Case:
+    def case(**own: Any) -> MeasuredCase:
         times = draw(st.lists(TIMES, min_size=1, max_size=12))
         first = draw(st.integers(0, 3))
         operators = draw(st.one_of(st.none(), st.integers(0, 50)))
         shared = fields | own | {"operators": operators}
-        return Case(record(**shared), np.array(times), np.arange(first, first + len(times)), SOURCE)
+        return MeasuredCase(record(**shared), np.array(times), np.arange(first, first + len(times)), SOURCE)
 
     traced = draw(st.dictionaries(st.sampled_from(["route", "experts", "fused", "other", "x"]), TIMES))
     call = case(traced=traced)
@@ -394,7 +396,7 @@ def measured(draw: st.DrawFn) -> tuple[Case, list[Case], Floor | None]:
 
 @settings(max_examples=200, deadline=None)
 @given(measured())
-def test_parts_sum_to_the_measured_median_exactly(drawn: tuple[Case, list[Case], Floor | None]) -> None:
+def test_parts_sum_to_the_measured_median_exactly(drawn: tuple[MeasuredCase, list[MeasuredCase], Floor | None]) -> None:
     call, counterfactuals, known = drawn
     found = accounted(call, counterfactuals, known)
     assert found.total == round(float(np.median(call.samples)) * 10**12)

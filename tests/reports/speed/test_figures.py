@@ -14,7 +14,7 @@ import vl_convert
 from reports.numbers import stats
 from reports.output.blocks import Chart
 from reports.output.styles import Style, styles
-from reports.reading.load import Case, load
+from reports.reading.load import MeasuredCase, load
 from reports.speed import figures, latency_section
 from reports.speed.analysis import Analysis, analyse
 from tests.reports.synthetic import ROWS, benchmark, record, samples, write
@@ -23,7 +23,7 @@ from tests.reports.within import within
 Figure = Callable[[Analysis, list[Style]], Any]
 
 
-def cases(analysis: Analysis, head: str, rows: int | None = None) -> list[Case]:
+def cases(analysis: Analysis, head: str, rows: int | None = None) -> list[MeasuredCase]:
     found = [case for case in analysis.cases(analysis.settings[0]) if case.record.head == head]
     return [case for case in found if rows in (None, case.record.rows)]
 
@@ -110,7 +110,7 @@ def test_throughput_is_rows_over_time_with_its_interval_turned_round(analysis: A
 
 
 def test_a_case_without_an_interval_has_no_band() -> None:
-    case = Case(record(rows=4), np.array([2e-3]), np.array([0]), Path("run.json"))
+    case = MeasuredCase(record(rows=4), np.array([2e-3]), np.array([0]), Path("run.json"))
     (point,) = figures.throughputs_of([case], {case: stats.median(case.samples, case.blocks)}, [])[figures.POINTS]
     assert (point["value"], point["low"], point["high"]) == (2000.0, None, None)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reports.reading.load import Case, record_of
+from reports.reading.load import MeasuredCase, record_of
 from reports.records.record import CaseRecord, Status
 from reports.targets.run import TargetRun, layer_of
 
@@ -32,7 +32,7 @@ def case(group, form, seconds=None, *, head="sparse", layer="paper", rows=256, r
     if not timed:
         return record
     samples = seconds * (1 + noise * rng.standard_normal(3 * BLOCKS))
-    return Case(record, samples, np.repeat(np.arange(BLOCKS), 3), Path("targets.json"))
+    return MeasuredCase(record, samples, np.repeat(np.arange(BLOCKS), 3), Path("targets.json"))
 
 
 def run(*cases, kind="measured"):

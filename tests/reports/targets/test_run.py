@@ -7,7 +7,7 @@ import pytest
 from reports.page import build
 from reports.reading.files import read
 from reports.reading.inputs import gather
-from reports.reading.load import Case, Results, record_of
+from reports.reading.load import MeasuredCase, Results, record_of
 from reports.records.record import Status
 from reports.records.timing import Timing, TimingRun
 from reports.targets.run import layer_of, runs
@@ -19,8 +19,8 @@ PREDICTED = Path(__file__).parents[3] / "reports" / "published" / "nvidia-h100-p
 
 
 def results(*entries):
-    measured = tuple(entry for entry in entries if isinstance(entry, Case))
-    others = tuple(entry for entry in entries if not isinstance(entry, Case))
+    measured = tuple(entry for entry in entries if isinstance(entry, MeasuredCase))
+    others = tuple(entry for entry in entries if not isinstance(entry, MeasuredCase))
     return Results((Path("targets.json"),), measured, others, ())
 
 
