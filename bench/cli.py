@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from functools import cache
+from typing import Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -70,7 +71,7 @@ def main() -> NoReturn:
     failed = TROUBLE if sys.argv[1:2] == ["compare"] else FAILED
     try:
         check_rooms()
-        status = app(prog_name="moegap", standalone_mode=False)
+        status = _commands()(prog_name="moegap", standalone_mode=False)
     except (BenchError, ModelError, ReportError) as error:
         _fail(str(error), failed)
     except ValidationError as error:
@@ -84,6 +85,12 @@ def main() -> NoReturn:
             raise
         _fail(f"{message(error)} (unexpected; MOEGAP_DEBUG=1 shows where)", failed)
     sys.exit(status)
+
+
+@cache
+def _commands() -> Any:
+    """Return all commands with their options, read once from their signatures."""
+    return typer.main.get_command(app)
 
 
 def _fail(sentence: str, status: int) -> NoReturn:

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch._dynamo.config
 from torch import Tensor
 
 from bench.errors import BenchError
@@ -67,7 +66,9 @@ def _only_on_a_gpu(device: torch.device) -> str | None:
 
 
 def _prepare(function: Callable[[Head], Function], mode: str | None, head: Head, example: Tensor) -> Runner:
-    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True), torch.inference_mode():
+    from torch._dynamo import config
+
+    with config.patch(capture_dynamic_output_shape_ops=True), torch.inference_mode():
         compiled = torch.compile(isolated(function(head)), fullgraph=True, dynamic=False, mode=mode)
         compiled(example)
 

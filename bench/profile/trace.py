@@ -10,10 +10,9 @@ import json
 import os
 import socket
 import time
+import warnings
 from pathlib import Path
 
-import torch
-import torch._inductor.config
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
@@ -46,7 +45,9 @@ def profile_form(
         raise BenchError(f"a profile needs at least one step, not {steps}")
     if reason := form.unavailable(head.config, x.device, x.dtype):
         raise BenchError(f"form {form.name} cannot run here: {reason}")
-    with torch._inductor.config.patch({"cpp.enable_kernel_profile": True}):  # so a trace has its kernels for a CPU
+    from torch._inductor import config
+
+    with config.patch({"cpp.enable_kernel_profile": True}):  # so a trace has its kernels for a CPU
         runner = form.prepare(head, x)
     trace = write_trace(_replayed(form, runner, x) if graph else runner, x, out_dir / name, steps)
     engine = None if graph else write_engine_trace(form, head, x, out_dir / name, steps)
@@ -90,20 +91,19 @@ def write_trace(runner: Runner, x: Tensor, folder: Path, steps: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_worker()}.pt.trace.json.gz"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if x.is_cuda else [])]
-    with (
-        named_stages(),
-        profile(
-            activities=activities,
-            schedule=schedule(wait=WAIT, warmup=WARMUP, active=steps, repeat=1),
-            on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(path)),
-            acc_events=True,  # one cycle only; torch 2.11 warns without this argument
-        ) as profiler,
-    ):
-        for _ in range(WAIT + WARMUP + steps):
-            with record_function(CALL):
-                runner(x)
-                synchronise(x.device)
-            profiler.step()
+    profiled = profile(
+        activities=activities,
+        schedule=schedule(wait=WAIT, warmup=WARMUP, active=steps, repeat=1),
+        on_trace_ready=lambda profiler: profiler.export_chrome_trace(str(path)),
+    )
+    with warnings.catch_warnings(), named_stages():
+        warnings.filterwarnings("ignore", ".*Profiler clears events")  # torch 2.11, though there is only one cycle
+        with profiled as profiler:
+            for _ in range(WAIT + WARMUP + steps):
+                with record_function(CALL):
+                    runner(x)
+                    synchronise(x.device)
+                profiler.step()
     return path
 
 

@@ -6,12 +6,12 @@ Each is counted where it happens, so that a timed region reads and calls nothing
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-import torch._dynamo.utils
 import triton
 from triton.runtime.autotuner import Autotuner
 
@@ -58,7 +58,8 @@ class Disturbances:
 
     def _counts(self) -> dict[str, int]:
         """Return how often each disturbance has happened so far in this process."""
-        counters = torch._dynamo.utils.counters
+        dynamo = sys.modules.get("torch._dynamo.utils")  # what compiles has imported it, and that takes seconds
+        counters = dynamo.counters if dynamo else {"frames": {"total": 0}, "inductor": {}}
         return {
             "torch.compile compiled again": int(counters["frames"]["total"]),
             "torch.compile tuned its kernels": sum(counters["inductor"].values()),  # or looked them up

@@ -114,7 +114,7 @@ def test_what_one_more_launch_takes_is_free_of_what_a_graph_takes(simulated, mon
         return SimpleNamespace(replay=replay)
 
     kernel = type("Kernel", (), {"__getitem__": lambda self, grid: lambda x: machine.work(LAUNCH)()})()
-    monkeypatch.setattr("bench.timing.graphs.nothing", kernel)
+    monkeypatch.setattr(ceilings, "nothing", kernel)
     monkeypatch.setattr(ceilings, "captured", captured)
     monkeypatch.setattr(torch, "add", lambda *arguments: host())
     found, taken = ceilings._on_gpu(CPU, torch.bfloat16, 0.1)

@@ -43,8 +43,6 @@ SMALL = [
     derived(name, capability=capability, multiprocessors=multiprocessors, l2_bytes=l2 * 2**20, shared_bytes=99 * 1024)
     for name, capability, multiprocessors, l2 in (
         ("NVIDIA L40S", 89, 142, 96),
-        ("NVIDIA GeForce RTX 4090", 89, 128, 72),
-        ("NVIDIA A10", 86, 72, 6),
         ("NVIDIA GeForce RTX 5090", 120, 170, 96),
     )
 ]

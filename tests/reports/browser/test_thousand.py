@@ -79,10 +79,10 @@ def test_its_cases_are_sorted_and_filtered_at_once(visits: Visits, built: tuple[
     took = page.evaluate("""() => {
         const start = performance.now();
         document.querySelector("#all-cases th button").click();
-        const filter = Object.assign(document.getElementById("filter"), { value: "grouped_mm cold 1024" });
+        const filter = Object.assign(document.getElementById("filter"), { value: "grouped_mm cold" });
         filter.dispatchEvent(new Event("input"));
         document.body.getBoundingClientRect();
         return performance.now() - start;
     }""")
     assert took < 2000
-    assert len(shown(page)) == 3
+    assert len(shown(page)) == 3 * len(ROWS)
