@@ -186,24 +186,24 @@ def stage_chart(most: int) -> alt.LayerChart:
         .transform_joinaggregate(total="sum(seconds)", reach="sum(above)", groupby=["form"])
         .transform_calculate(room=f"{ROOM} * datum.reach", share="datum.seconds / datum.total")
     )
-    stacked = segments.encode(y=y, order="place:Q", detail="part:N")
+    stacked = segments.encode(y=y, order=alt.Order("place:Q"), detail=alt.Detail("part:N"))
     whole = segments.transform_filter("isValid(datum.call)").encode(y=y)
     rival = canvas.named(RIVAL).transform_calculate(seconds="datum.ps * 1e-12")
     drawn: alt.LayerChart = canvas.finished(
-        whole.mark_point(opacity=0, aria=False).encode(x="room:Q"),
+        whole.mark_point(opacity=0, aria=False).encode(x=alt.X("room:Q")),
         stacked.mark_bar(height=ROW - 12, stroke=LIGHT, strokeWidth=1).encode(
-            x=x, color=alt.Color("stage:N", scale=colours, legend=None), tooltip=tooltip
+            x=x, color=alt.Color("stage:N", scale=colours, legend=None), tooltip=canvas.tooltips(tooltip)
         ),
         rival.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(
-            x="seconds:Q", opacity=alt.condition("datum.ps > 0", alt.value(1), alt.value(0))
+            x=alt.X("seconds:Q"), opacity=alt.condition("datum.ps > 0", alt.value(1), alt.value(0))
         ),
         stacked.mark_text(fontSize=10).encode(
             x=alt.X("seconds:Q", stack="zero", bandPosition=0.5),
-            text="name:N",
+            text=alt.Text("name:N"),
             color=alt.Color("stage:N", scale=inks, legend=None),
         ),
-        whole.mark_tick(color=INK, thickness=2.5, size=ROW - 8).encode(x="total:Q"),
-        whole.mark_text(color=INK, align="left", dx=5).encode(x="reach:Q", text="whole:N"),
+        whole.mark_tick(color=INK, thickness=2.5, size=ROW - 8).encode(x=alt.X("total:Q")),
+        whole.mark_text(color=INK, align="left", dx=5).encode(x=alt.X("reach:Q"), text=alt.Text("whole:N")),
         height=ROW * most,
     ).resolve_scale(color="independent")
     return drawn

@@ -47,17 +47,17 @@ def waterfall_chart(most: int) -> alt.LayerChart:
     ]
     base = canvas.named(DATA)
     chart = canvas.finished(
-        base.mark_point(opacity=0, aria=False).encode(x="room:Q", y=y),
+        base.mark_point(opacity=0, aria=False).encode(x=alt.X("room:Q"), y=y),
         base.mark_bar(height=BAR - 7).encode(
             x=x,
-            x2="end:Q",
+            x2=alt.X2("end:Q"),
             y=y,
             color=colour,
             fillOpacity=alt.condition("datum.ps < 0", alt.value(0.25), alt.value(1)),
             stroke=colour,
-            tooltip=tooltip,
+            tooltip=canvas.tooltips(tooltip),
         ),
-        base.mark_text(color=INK, align="left", dx=4).encode(x="right:Q", y=y, text="shown:N"),
+        base.mark_text(color=INK, align="left", dx=4).encode(x=alt.X("right:Q"), y=y, text=alt.Text("shown:N")),
         height=BAR * most,
     )
     drawn: alt.LayerChart = (

@@ -56,13 +56,15 @@ def heat_map(lines: Sequence[Line], bounds: tuple[float, float]) -> alt.LayerCha
     )
     scale = alt.Scale(domain=[-FARTHEST, 0, FARTHEST], range=list(COLOURS), interpolate="rgb", clamp=True)
     tooltip = ["experts:N", alt.Tooltip("rows:Q", format=","), *map("{}:N".format, _TOOLTIP)]
-    rectangles = alt.Chart(measured).mark_rect().encode(x=x, x2="to:Q", y=y, tooltip=tooltip)
+    rectangles = alt.Chart(measured).mark_rect().encode(x=x, x2=alt.X2("to:Q"), y=y, tooltip=canvas.tooltips(tooltip))
     return canvas.finished(
-        alt.Chart(others).mark_rect(filled=False, stroke=INK, strokeOpacity=0.3).encode(x=x, x2="to:Q", y=y),
-        alt.Chart(others).mark_text(color=INK, opacity=0.75, fontSize=13).encode(x=place, y=y, text="sign:N"),
+        alt.Chart(others).mark_rect(filled=False, stroke=INK, strokeOpacity=0.3).encode(x=x, x2=alt.X2("to:Q"), y=y),
+        alt.Chart(others).mark_text(color=INK, opacity=0.75, fontSize=13).encode(x=place, y=y, text=alt.Text("sign:N")),
         rectangles.encode(color=alt.Color("doublings:Q", scale=scale, legend=None)),
-        alt.Chart(measured).mark_text(color=DARK, fontWeight="bold", fontSize=13).encode(x=place, y=y, text="sign:N"),
-        alt.Chart(bars).mark_rect(color=DARK, stroke="#FFFFFF", strokeWidth=1).encode(x=x, x2="to:Q", y=y),
+        alt.Chart(measured)
+        .mark_text(color=DARK, fontWeight="bold", fontSize=13)
+        .encode(x=place, y=y, text=alt.Text("sign:N")),
+        alt.Chart(bars).mark_rect(color=DARK, stroke="#FFFFFF", strokeWidth=1).encode(x=x, x2=alt.X2("to:Q"), y=y),
     )
 
 

@@ -122,16 +122,20 @@ def forest(rows: Sequence[ForestRow], form_styles: Sequence[Style], least: float
     band = canvas.data([{"low": 1 / (1 + least), "high": 1 + least}])
     chart = alt.Chart(drawn)
     return canvas.finished(
-        alt.Chart(band).mark_rect(color=INK, opacity=0.1).encode(x=x, x2="high:Q"),
+        alt.Chart(band).mark_rect(color=INK, opacity=0.1).encode(x=x, x2=alt.X2("high:Q")),
         alt.Chart(canvas.data([{"low": 1}])).mark_rule(color=INK, strokeWidth=1.5).encode(x=x),
         chart.mark_text(align="left", baseline="bottom", dy=-3, color=INK, limit=600).encode(
-            x=alt.value(0), y=y, text="name:N"
+            x=alt.value(0), y=y, text=alt.Text("name:N")
         ),
         chart.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=2, yOffset=7)
-        .encode(x=x, x2="high:Q", y=y, color=colour, tooltip=tooltip),
+        .encode(x=x, x2=alt.X2("high:Q"), y=y, color=colour, tooltip=canvas.tooltips(tooltip)),
         chart.mark_point(filled=True, size=70, opacity=1, yOffset=7).encode(
-            x=alt.X("ratio:Q"), y=y, color=colour, shape=canvas.symbol(form_styles, "form"), tooltip=tooltip
+            x=alt.X("ratio:Q"),
+            y=y,
+            color=colour,
+            shape=canvas.symbol(form_styles, "form"),
+            tooltip=canvas.tooltips(tooltip),
         ),
         height=STEP * len(rows),
     )

@@ -231,8 +231,10 @@ def samples_chart() -> alt.LayerChart:
     )
     tooltip = [alt.Tooltip("number:Q", title="block"), alt.Tooltip("us:N", title="µs")]
     return canvas.finished(
-        line.mark_rect(color=INK, opacity=0.12).encode(y=alt.Y("least:Q"), y2="most:Q"),
-        line.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(y="seconds:Q"),
-        samples.mark_point(filled=True, size=16, opacity=0.6, color=INK).encode(x=x, y=y, tooltip=tooltip),
-        samples.mark_line(color=COLOURS[4], strokeWidth=1.5, interpolate="step").encode(x=x, y="middle:Q"),
+        line.mark_rect(color=INK, opacity=0.12).encode(y=alt.Y("least:Q"), y2=alt.Y2("most:Q")),
+        line.mark_rule(color=INK, strokeDash=[6, 4], strokeWidth=1.5).encode(y=alt.Y("seconds:Q")),
+        samples.mark_point(filled=True, size=16, opacity=0.6, color=INK).encode(
+            x=x, y=y, tooltip=canvas.tooltips(tooltip)
+        ),
+        samples.mark_line(color=COLOURS[4], strokeWidth=1.5, interpolate="step").encode(x=x, y=alt.Y("middle:Q")),
     )

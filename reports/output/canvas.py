@@ -6,7 +6,7 @@ legend: a page shows one for all of them, from the same styles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -61,6 +61,14 @@ def dash(styles: Sequence[Style], field: str) -> alt.StrokeDash:
     """Return the dashes of the names in `field`."""
     dashes = [list(style.dash or (1, 0)) for style in styles]
     return alt.StrokeDash(f"{field}:N", scale=_scale(styles, dashes), legend=None)
+
+
+def tooltips(fields: Iterable[str | alt.Tooltip]) -> list[alt.Tooltip]:
+    """Return what a tooltip shows: fields such as "form:N", or with a format of their own.
+
+    Channels are built here and elsewhere as their classes: Altair takes milliseconds to find the class of a string.
+    """
+    return [alt.Tooltip(field) if isinstance(field, str) else field for field in fields]
 
 
 def data(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:

@@ -60,12 +60,14 @@ def share_chart(profiles: Sequence[Profile]) -> alt.LayerChart:
     times = alt.Chart(canvas.data(calls))
     return canvas.finished(
         base.mark_bar(stroke=INK, strokeWidth=0.5).encode(
-            x=x, x2="end:Q", y=y, color=alt.Color("colour:N", scale=None), tooltip=tooltip
+            x=x, x2=alt.X2("end:Q"), y=y, color=alt.Color("colour:N", scale=None), tooltip=canvas.tooltips(tooltip)
         ),
         letters.mark_text(fontWeight="bold").encode(
-            x=alt.X("middle:Q", scale=scale), y=y, text="letter:N", color=alt.Color("ink:N", scale=None)
+            x=alt.X("middle:Q", scale=scale), y=y, text=alt.Text("letter:N"), color=alt.Color("ink:N", scale=None)
         ),
-        times.mark_text(color=INK, align="left", dx=5).encode(x=alt.X("end:Q", scale=scale), y=y, text="call:N"),
+        times.mark_text(color=INK, align="left", dx=5).encode(
+            x=alt.X("end:Q", scale=scale), y=y, text=alt.Text("call:N")
+        ),
         height=BAR * len(profiles) + 10,
     )
 

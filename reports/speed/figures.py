@@ -58,14 +58,14 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
     base = alt.Chart(canvas.rounded(measured))
     tooltip = [*_TOOLTIP_CASE, "speed-up:N", "interval:N", "verdict:N"]
     return canvas.finished(
-        alt.Chart(canvas.data([{"y": 1.0}])).mark_rule(color=INK, opacity=0.6).encode(y="y:Q"),  # equal speed
-        gap.encode(x=x, y=alt.Y("theoretical:Q"), y2="realised:Q"),
-        theory.encode(x=x, y="theoretical:Q"),
-        machine.encode(x=x, y="attainable:Q"),
+        alt.Chart(canvas.data([{"y": 1.0}])).mark_rule(color=INK, opacity=0.6).encode(y=alt.Y("y:Q")),  # equal speed
+        gap.encode(x=x, y=alt.Y("theoretical:Q"), y2=alt.Y2("realised:Q")),
+        theory.encode(x=x, y=alt.Y("theoretical:Q")),
+        machine.encode(x=x, y=alt.Y("attainable:Q")),
         _named_line(bests, x, "theoretical", "theoretical", above=True),
         _named_line(possible, x, "attainable", "attainable", above=False),
         base.mark_rule(strokeWidth=1.5).encode(
-            x=dodged, y=alt.Y("low:Q"), y2="high:Q", color=canvas.colour(styles, "form")
+            x=dodged, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=canvas.colour(styles, "form")
         ),
         *_lines(base, dodged, y, styles, tooltip),
     )
@@ -125,7 +125,9 @@ def skew_chart(
     x = alt.X("spread:O", sort=list(routings.values()), axis=alt.Axis(title="rows go to experts", labelAngle=0))
     base = alt.Chart(canvas.rounded(points))
     reference = alt.Chart(canvas.data([{"value": dense}] if dense else []))
-    bars = base.mark_rule(strokeWidth=1.5).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
+    bars = base.mark_rule(strokeWidth=1.5).encode(
+        x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=canvas.colour(styles, "form")
+    )
     tooltip = [*_TOOLTIP_CASE, alt.Tooltip("spread:N", title="rows go to experts"), "median:N", "interval:N"]
     line = reference.mark_rule(color=INK, strokeDash=DENSE, strokeWidth=1.5).encode(y=y)
     return canvas.finished(line, bars, *_lines(base, x, y, styles, tooltip))
@@ -160,9 +162,13 @@ def accuracy_chart(
     ]
     return canvas.finished(
         base.mark_point(filled=True, size=90, opacity=1).encode(
-            x=x, y=y, color=canvas.colour(styles, "form"), shape=canvas.symbol(styles, "form"), tooltip=tooltip
+            x=x,
+            y=y,
+            color=canvas.colour(styles, "form"),
+            shape=canvas.symbol(styles, "form"),
+            tooltip=canvas.tooltips(tooltip),
         ),
-        *(side.encode(x=x, y=y, text="head:N") for side in names_by_side),
+        *(side.encode(x=x, y=y, text=alt.Text("head:N")) for side in names_by_side),
     )
 
 
@@ -181,8 +187,8 @@ def routing_chart(record: CaseRecord) -> alt.LayerChart:
     bars = alt.Chart(canvas.data(shares)).mark_bar(color=COLOURS[0])
     even = alt.Chart(canvas.data([{"share": 1 / len(shares)}]))
     return canvas.finished(
-        bars.encode(x=x, y=y, tooltip=["expert:O", alt.Tooltip("share:Q", format=".1%"), "rows:Q"]),
-        even.mark_rule(color=INK, strokeDash=EVEN, strokeWidth=1.5).encode(y="share:Q"),
+        bars.encode(x=x, y=y, tooltip=canvas.tooltips(["expert:O", alt.Tooltip("share:Q", format=".1%"), "rows:Q"])),
+        even.mark_rule(color=INK, strokeDash=EVEN, strokeWidth=1.5).encode(y=alt.Y("share:Q")),
     )
 
 
@@ -236,7 +242,9 @@ def _by_rows(styles: Sequence[Style], sizes: Sequence[int], y: alt.Y, shown: Seq
     """Draw the forms by rows, with bands for their intervals and the reference; `shown` goes into the tooltips."""
     x = _rows_axis(sizes)
     base, reference = canvas.named(POINTS), canvas.named(REFERENCE)
-    band = base.mark_area(opacity=0.2).encode(x=x, y="low:Q", y2="high:Q", color=canvas.colour(styles, "form"))
+    band = base.mark_area(opacity=0.2).encode(
+        x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=canvas.colour(styles, "form")
+    )
     line = reference.mark_line(color=INK, strokeDash=DENSE, strokeWidth=1.5).encode(x=x, y=y)
     return canvas.finished(line, band, *_lines(base, x, y, styles, [*_TOOLTIP_CASE, *shown]))
 
@@ -250,7 +258,11 @@ def _lines(
             x=x, y=y, color=canvas.colour(styles, "form"), strokeDash=canvas.dash(styles, "form")
         ),
         base.mark_point(filled=True, size=55, opacity=1).encode(
-            x=x, y=y, color=canvas.colour(styles, "form"), shape=canvas.symbol(styles, "form"), tooltip=list(tooltip)
+            x=x,
+            y=y,
+            color=canvas.colour(styles, "form"),
+            shape=canvas.symbol(styles, "form"),
+            tooltip=canvas.tooltips(tooltip),
         ),
     )
 

@@ -242,9 +242,9 @@ def roofline_chart(styles: Sequence[Style]) -> alt.LayerChart:
     drawn: alt.LayerChart = canvas.finished(
         roofs.encode(x=x, y=y, strokeDash=alt.StrokeDash("roof:N", scale=dashes, legend=None)),
         launched.encode(x=x, y=y),
-        points.mark_line(strokeWidth=1.5, opacity=0.6).encode(x=x, y=y, color=colour, order="rows:Q"),
+        points.mark_line(strokeWidth=1.5, opacity=0.6).encode(x=x, y=y, color=colour, order=alt.Order("rows:Q")),
         points.mark_point(filled=True, size=55, opacity=1).encode(
-            x=x, y=y, color=colour, shape=canvas.symbol(styles, "form"), tooltip=tooltip
+            x=x, y=y, color=colour, shape=canvas.symbol(styles, "form"), tooltip=canvas.tooltips(tooltip)
         ),
         height=canvas.HEIGHT + 60,
     ).resolve_scale(strokeDash="independent")

@@ -81,10 +81,14 @@ def class_chart(shares: Sequence[Sequence[float]]) -> alt.LayerChart:
     scale = alt.Scale(scheme="viridis", domain=[0, most])
     tooltip: list[Any] = ["class:O", "expert:O", alt.Tooltip("share:Q", format=".1%")]
     legend = alt.Legend(title="share of the class's assignments", format=".0%")
-    layers = [base.mark_rect().encode(color=alt.Color("share:Q", scale=scale, legend=legend), tooltip=tooltip)]
+    layers = [
+        base.mark_rect().encode(
+            color=alt.Color("share:Q", scale=scale, legend=legend), tooltip=canvas.tooltips(tooltip)
+        )
+    ]
     if max(len(shares), len(shares[0])) <= MOST_WORDS:
         ink = alt.condition(f"datum.share > {0.6 * most:.5g}", alt.value("black"), alt.value("white"))
-        layers.append(base.mark_text(fontSize=10).encode(text="percent:N", color=ink))
+        layers.append(base.mark_text(fontSize=10).encode(text=alt.Text("percent:N"), color=ink))
     return canvas.finished(*layers, height=max(canvas.HEIGHT, min(16 * len(shares), 3 * canvas.HEIGHT)))
 
 
@@ -105,12 +109,12 @@ def _chart(
     layers = [
         thick.mark_line(strokeWidth=2.5).encode(x=x, y=y, color=colour, strokeDash=dash),
         thick.mark_point(size=40, opacity=0).encode(
-            x=x, y=y, tooltip=["epoch:Q", alt.Tooltip("value:Q", format=".4"), "n:Q", f"{key}:N"]
+            x=x, y=y, tooltip=canvas.tooltips(["epoch:Q", alt.Tooltip("value:Q", format=".4"), "n:Q", f"{key}:N"])
         ),
     ]
     if not alone:
         line = thin.mark_line(strokeWidth=0.8, opacity=0.6)
-        layers.insert(0, line.encode(x=x, y=y, color=colour, strokeDash=dash, detail="line:N"))
+        layers.insert(0, line.encode(x=x, y=y, color=colour, strokeDash=dash, detail=alt.Detail("line:N")))
     return canvas.finished(*layers)
 
 

@@ -39,11 +39,11 @@ def accuracy_chart(points: Sequence[dict[str, Any]], title: str, styles: Sequenc
     marks, centres = alt.Chart(canvas.rounded(dots)), alt.Chart(canvas.rounded(means))
     return canvas.finished(
         marks.mark_point(size=30, opacity=0.7, filled=False).encode(
-            x=x, y=y, color=colour, shape=mark, tooltip=tooltip
+            x=x, y=y, color=colour, shape=mark, tooltip=canvas.tooltips(tooltip)
         ),
-        centres.mark_rule(strokeWidth=1.5).encode(x=x, y=alt.Y("low:Q"), y2="high:Q", color=colour),
+        centres.mark_rule(strokeWidth=1.5).encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour),
         centres.mark_point(size=110, filled=True, opacity=1).encode(
-            x=x, y=y, color=colour, shape=mark, tooltip=["policy:N", *tooltip[2:], "seeds:Q"]
+            x=x, y=y, color=colour, shape=mark, tooltip=canvas.tooltips(["policy:N", *tooltip[2:], "seeds:Q"])
         ),
     )
 

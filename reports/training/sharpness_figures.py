@@ -36,9 +36,11 @@ def density_chart(density: Density, style: Style) -> alt.LayerChart:
     axis = alt.Axis(title="spectral density", format="~e", tickCount=5)
     y = alt.Y("density:Q", scale=alt.Scale(type="log", nice=False), axis=axis)
     base = alt.Chart(canvas.rounded(points)).encode(x=x, y=y)
-    zero = alt.Chart(canvas.data([{"x": 0}])).mark_rule(color=INK, opacity=0.5).encode(x="x:Q")
+    zero = alt.Chart(canvas.data([{"x": 0}])).mark_rule(color=INK, opacity=0.5).encode(x=alt.X("x:Q"))
     tooltip = [alt.Tooltip("eigenvalue:Q", format=".4~g"), alt.Tooltip("density:Q", format=".2e")]
-    return canvas.finished(zero, base.mark_line(strokeWidth=2, color=style.colour).encode(tooltip=tooltip))
+    return canvas.finished(
+        zero, base.mark_line(strokeWidth=2, color=style.colour).encode(tooltip=canvas.tooltips(tooltip))
+    )
 
 
 def line_chart(lines: Sequence[LossLine], style: Style) -> alt.LayerChart:
@@ -57,7 +59,7 @@ def line_chart(lines: Sequence[LossLine], style: Style) -> alt.LayerChart:
     tooltip = ["direction:N", alt.Tooltip("alpha:Q", format=".4~g"), alt.Tooltip("rise:Q", format=".4~g"), "rerouted:Q"]
     ceiling = max((abs(point["rise"]) for point in points), default=0.0)
     parabolas = [point for line in lines for point in parabola(line) if abs(point["rise"]) <= max(1.5 * ceiling, 1e-30)]
-    predicted = alt.Chart(canvas.rounded(parabolas)).encode(x=x, y=y, detail="direction:N")
+    predicted = alt.Chart(canvas.rounded(parabolas)).encode(x=x, y=y, detail=alt.Detail("direction:N"))
     layers = [
         base.mark_line(strokeWidth=2, color=style.colour).encode(strokeDash=dash),
         predicted.mark_line(strokeWidth=1.2, color=INK, strokeDash=[1, 3], strokeCap="round"),
@@ -68,7 +70,7 @@ def line_chart(lines: Sequence[LossLine], style: Style) -> alt.LayerChart:
     ):
         if some:
             marks = base.transform_filter(test).mark_point(opacity=1, color=style.colour, **mark)
-            layers.append(marks.encode(tooltip=tooltip))
+            layers.append(marks.encode(tooltip=canvas.tooltips(tooltip)))
     return canvas.finished(*layers)
 
 
@@ -117,16 +119,16 @@ def surface_chart(surface: Surface) -> alt.LayerChart:
     layers = [
         base.mark_rect(stroke=None).encode(
             x=alt.X("left:Q", scale=scale, axis=axes[0].copy()),
-            x2="right:Q",
+            x2=alt.X2("right:Q"),
             y=alt.Y("low:Q", scale=scale, axis=axes[1].copy()),
-            y2="high:Q",
+            y2=alt.Y2("high:Q"),
             color=fill,
-            tooltip=tooltip,
+            tooltip=canvas.tooltips(tooltip),
         )
     ]
     if moved:
         dots = alt.Chart(canvas.rounded(moved)).mark_point(size=6, filled=True, color="white", opacity=0.8)
-        layers.append(dots.encode(x="alpha:Q", y="beta:Q"))
+        layers.append(dots.encode(x=alt.X("alpha:Q"), y=alt.Y("beta:Q")))
     return canvas.finished(*layers, height=canvas.HEIGHT + 60)
 
 
