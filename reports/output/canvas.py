@@ -63,7 +63,7 @@ def dash(styles: Sequence[Style], field: str) -> alt.StrokeDash:
     return alt.StrokeDash(f"{field}:N", scale=_scale(styles, dashes), legend=None)
 
 
-def tooltips(fields: Iterable[str | alt.Tooltip]) -> list[alt.Tooltip]:
+def tooltips(fields: Iterable[Any]) -> list[alt.Tooltip]:
     """Return what a tooltip shows: fields such as "form:N", or with a format of their own.
 
     Channels are built here and elsewhere as their classes: Altair takes milliseconds to find the class of a string.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from reports.numbers import stats, units
@@ -157,8 +158,13 @@ class Analysis:
 
     def cases(self, setting: Setting) -> list[MeasuredCase]:
         """Return the measured heads of a setting with at least one row, by head and form, fewest rows first."""
-        chosen = [case for case in _heads(self.results) if case.record.rows and Setting.of(case.record) == setting]
-        return sorted(chosen, key=lambda case: (KINDS.index(case.record.head), case.record.form, case.record.rows))
+        return self._cases.get(setting, [])
+
+    @cached_property
+    def _cases(self) -> dict[Setting, list[MeasuredCase]]:
+        chosen = [case for case in _heads(self.results) if case.record.rows]
+        chosen.sort(key=lambda case: (KINDS.index(case.record.head), case.record.form, case.record.rows))
+        return grouped(chosen, lambda case: Setting.of(case.record))
 
     @property
     def styles(self) -> list[Style]:

@@ -39,7 +39,22 @@ def command(trained, tmp_path):
     forms = ["--form", "loop", "--form", "eager", "--form", "grouped_mm"]
     shapes = ["--rows", 16, "--cold"]
     out, threads = tmp_path / "result.json", torch.get_num_threads()
-    yield ["bench", trained["dense"], trained["sparse"], *shapes, *forms, "--seconds", "0.02", "--threads", 1, "--out", out], out
+    yield (
+        [
+            "bench",
+            trained["dense"],
+            trained["sparse"],
+            *shapes,
+            *forms,
+            "--seconds",
+            "0.02",
+            "--threads",
+            1,
+            "--out",
+            out,
+        ],
+        out,
+    )
     torch.set_num_threads(threads)
 
 
