@@ -7,6 +7,8 @@ READY := .venv/.ready
 # Threads wait asleep, not spinning; set here so that it stands before any process imports torch.
 export OMP_WAIT_POLICY = PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Tests start many processes; each reads what the first one compiled.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo zoo published test lint kernels gpu gpu-suites setup clean
 

@@ -18,9 +18,20 @@ from bench import cli
 from models.training.recipes import train_config
 from models.training.train import train
 
+LONG_FILES = (
+    "test_moe.py",
+    "test_forms.py",
+    "test_hostile.py",
+    "test_pages.py",
+    "test_traces.py",
+    "test_bench_command.py",
+)
+"""They come first, so that no process is left alone with one at the end."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `gpu` tests, with the reason, where they cannot run as real GPU code."""
+    """Begin with the longest files, and skip `gpu` tests, with the reason, where they cannot run as real GPU code."""
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
     if not torch.cuda.is_available():
         reason = "needs a CUDA device; none here"
     elif os.environ["TRITON_INTERPRET"] == "1":
@@ -38,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("trained")
     kinds = ("dense", "soft", "sparse")
     for kind in kinds:
-        train(train_config("digits", kind, epochs=2), folder / kind, device="cpu")
+        train(train_config("digits", kind, epochs=1), folder / kind, device="cpu")
     return {kind: folder / kind for kind in kinds}
 
 

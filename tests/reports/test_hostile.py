@@ -201,9 +201,10 @@ def test_any_hostile_value_gives_a_page_or_a_sentence(valid: dict[str, Content],
 def test_any_hostile_field_of_a_result_is_read_or_refused(
     valid: dict[str, Content], tmp_path: Path, section: str
 ) -> None:
-    content = valid["results"] | {section: valid["results"][section][:1]}
+    few = [entry for entry in valid["results"]["benchmarks"] if entry["extra_info"]["rows"] == 32]
+    content = valid["results"] | {"benchmarks": few} | {section: valid["results"][section][:1]}
     if section == NOT_MEASURED_KEY:
-        content["benchmarks"] = content["benchmarks"][:1]  # nothing is computed of a case without a time
+        content["benchmarks"] = few[:1]  # nothing is computed of a case without a time
     for place in [(section, *place) for place in places(content[section])]:
         for value in HOSTILE:
             path = saved(tmp_path / "run.json", changed(content, place, value))

@@ -111,7 +111,7 @@ def test_no_assignments_give_an_empty_result_without_a_launch() -> None:
 
 
 @forms
-@pytest.mark.parametrize(("D", "H"), [(1, 1), (16, 16), (15, 17), (97, 47), (17, 65), (37, 53)])
+@pytest.mark.parametrize(("D", "H"), [(1, 1), (16, 16), (97, 47), (17, 65)])
 def test_any_width(D: int, H: int, options: Product) -> None:
     dispatch = dispatch_of([0] * 3 + [2] * 17, 3)
     a, w, bias = normal(20, D), apart(normal(3, D, H, seed=1)), normal(3, H, seed=2)
@@ -134,7 +134,7 @@ def test_the_order_of_tiles_and_the_number_of_programs_change_nothing(splits: in
 
 @forms
 @pytest.mark.parametrize("splits", [2, 4])
-@pytest.mark.parametrize("D", [16, 17, 64, 97])
+@pytest.mark.parametrize("D", [17, 64])
 def test_partial_sums_add_up(D: int, splits: int, options: Product) -> None:
     dispatch = dispatch_of([0, 2, 1, 2, 0, 2] * 3, 3)
     a, w, bias = apart(normal(18, D)), apart(normal(3, D, 10, seed=1)), normal(3, 10, seed=2)

@@ -98,7 +98,7 @@ def test_everything_asked_for_is_found(unbroken):
     assert any("noise layer" in note for note in result.notes)
 
 
-@pytest.mark.parametrize("stop", [1, 10, 23])
+@pytest.mark.parametrize("stop", [1, 23])
 def test_a_stopped_measurement_goes_on_to_the_same_numbers(sparse, tmp_path, monkeypatch, unbroken, stop):
     calls = []
     real = SubsetSharpness.run
