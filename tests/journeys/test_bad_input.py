@@ -110,7 +110,7 @@ OTHER = [
     ("train --head sparse --data empty --out t", "empty"),
     ("train --head sparse --data half --out t", "half"),
     ("train --head sparse --data digits --epochs 1 --out file", "file"),
-    ("train --head sparse --data digits --epochs 1 --out good", "good"),
+    ("train --head sparse --data digits --epochs 2 --out good", "good"),
     ("train --data digits --out t", "--head"),
     ("bench good --suite huge --out r.json", "demo, paper, batch"),
     ("bench good --form jax --out r.json", "loop, eager"),
