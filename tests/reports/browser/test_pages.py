@@ -33,9 +33,7 @@ BROKEN = r"""() => [...document.querySelectorAll("td")].filter((cell) => {
 }).map((cell) => cell.textContent)"""  # numbers and verdicts that stand on more than one line
 
 
-@pytest.fixture(
-    scope="module", params=["account_report", "map_report", "studies_report", PUBLISHED.parent.name], ids=str
-)
+@pytest.fixture(scope="module", params=["account_report", "map_report", "studies_report", "published"])
 def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """Each page under test in turn; the tests look at it one after the other, and it may complain of none."""
     visits = Visits(chromium)
