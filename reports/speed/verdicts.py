@@ -140,17 +140,12 @@ def _floors(best: Comparison, floor: Floor | None) -> str:
     """Return what the machine could give, as a clause; "" if it is not known."""
     if best.attainable is None or floor is None:
         return ""
-    return f"floors allow {units.factor(best.attainable)}, bounded by {floor.limit}; "
+    return f"the machine allows {units.factor(best.attainable)}, limited by {floor.limit}; "
 
 
 def _realised(best: Comparison, where: str) -> str:
-    value = units.factor(best.realised.value)
-    return {
-        Verdict.FASTER: f"the best it got on {where} was {value} its speed",
-        Verdict.SAME: f"on {where} it was at best as fast, {value} its speed",
-        Verdict.SLOWER: f"on {where} it reached at best {value} its speed",
-        Verdict.UNCLEAR: f"the best it got on {where} was {value} its speed, not clear of noise",
-    }[best.verdict]
+    sentence = f"on {where} it is at best {units.factor(best.realised.value)} as fast"
+    return f"{sentence}, not clear of noise" if best.verdict is Verdict.UNCLEAR else sentence
 
 
 def _certainty(best: Comparison) -> str:

@@ -79,23 +79,24 @@ def sharpness_section(files: Sequence[Sharpness]) -> Section | None:
         ],
         reading="eigenvalues and trace are those of the Hessian of the mean loss, larger is sharper. If curvature is "
         "at most λ, one step along the gradient g lowers the loss by at least |g|²/2λ. At a minimum that is nothing; a "
-        "checkpoint that is sure of more than 1 % of the loss is at none. The loss is smooth only as long as no row "
-        "takes another route.",
+        "checkpoint that would gain more than 1 % of the loss has not converged. The loss is smooth only as long as no "
+        "row takes another route.",
         findings=_curvature([part for _, part in parts]),
     )
 
 
 def _curvature(parts: Sequence[SharpnessPart]) -> list[str]:
-    """Return how many checkpoints are no minimum, and how sharp they are, for each subset."""
+    """Return how many checkpoints have not converged, and how sharp they are, for each subset."""
     sentences = []
     for subset in dict.fromkeys(part.subset for part in parts):
         group = [part for part in parts if part.subset == subset]
         none = sum((gain(part) or 0.0) > NEAR_MINIMUM for part in group)
         largest = [whole.largest for part in group if (whole := part.whole) and whole.largest is not None]
         values = units.listing([units.quantity(value) for value in largest]) if largest else ""
+        checkpoints = f"{units.plural(len(group), 'checkpoint')} {'has' if len(group) == 1 else 'have'}"
         sentences.append(
-            f"On {subset} images the gradient says of {none} of {units.plural(len(group), 'checkpoint')} that it is no "
-            f"minimum{f'; largest eigenvalues {values}' if values else ''}."
+            f"Judged by gradient norm on {subset} images, {none} of {checkpoints} not converged"
+            f"{f'; largest eigenvalues {values}' if values else ''}."
         )
     return sentences
 
@@ -121,12 +122,10 @@ def _minimum(part: SharpnessPart) -> str:
         return "The gradient norm was not recorded, so whether this is a minimum is open."
     if share is None:
         return f"The gradient norm is {units.quantity(gradient)}; without a largest eigenvalue it says little."
-    sure = (
-        f"the gradient norm is {units.quantity(gradient)}, and one step along it is sure of {_share(share)} of the loss"
-    )
+    sure = f"its norm is {units.quantity(gradient)}, and one step along it lowers the loss by at least {_share(share)}"
     if share <= NEAR_MINIMUM:
-        return f"The gradient does not speak against a minimum: {sure}."
-    return f"Not a minimum of the loss on these images: {sure}."
+        return f"Judged by the gradient, it may have converged: {sure}."
+    return f"Judged by the gradient, it has not converged on these images: {sure}."
 
 
 def _quadratic(lines: Sequence[LossLine]) -> str:
@@ -136,7 +135,7 @@ def _quadratic(lines: Sequence[LossLine]) -> str:
         return ""
     worst = max(checked, key=lambda line: abs(line.relative_error or 0))
     return (
-        f"In the small range the second difference of the loss meets the curvature within "
+        f"In the small range the second difference of the loss agrees with the curvature within "
         f"{_share(abs(worst.relative_error or 0))} ({units.quantity(worst.second_difference)} against "
         f"{units.quantity(worst.curvature)}, {worst.direction})."
     )

@@ -124,7 +124,7 @@ def test_an_account_adds_its_sections(account_report: Report) -> None:
     assert len(page.specs) == 4 + 1 + 1 + 6 + 6 + 1 + 2 + 1 + 1 + settings
     assert len(page.choices) == 1 + 1 + 1 + settings
     for text in (page.text, account_report.markdown.read_text(encoding="utf-8")):
-        assert "floors allow 3.77×, bounded by arithmetic" in text
+        assert "the machine allows 3.77×, limited by arithmetic" in text
         assert "At 256 rows the sparse head in the form grouped" in text
         assert "Measuring took" in text
         assert "2048 x 2048 x 2048" in text

@@ -57,7 +57,7 @@ def test_both_reports_tell_the_findings(alone: Report, page: Outline) -> None:
         assert "sparse 88.20 ± 0.10 % (3 seeds)" in text
         assert "Of 28 published numbers 0 are reproduced" in text
         assert "moegap train --head all --seeds 3 --preset paper --data cifar10 --out runs/paper" in text
-        assert "second difference of the loss meets the curvature" in text
+        assert "second difference of the loss agrees with the curvature" in text
     assert alone.headline[0].startswith("Preset fast on cifar10-jpeg, 12 epochs: mean test accuracy")
     assert alone.headline[1].startswith("Dynamic routing")
 

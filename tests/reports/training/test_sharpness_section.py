@@ -1,4 +1,4 @@
-"""The section on sharpness: what it calls no minimum, and how far it trusts the loss around a checkpoint."""
+"""The section on sharpness: what has not converged, and how far it trusts the loss around a checkpoint."""
 
 from __future__ import annotations
 
@@ -27,18 +27,16 @@ def part(**fields: Any) -> SharpnessPart:
     return SharpnessPart.model_validate(studies.sharpness_part(**fields))
 
 
-def test_a_gradient_that_leaves_little_to_take_does_not_speak_against_a_minimum() -> None:
+def test_a_gradient_that_leaves_little_to_gain_may_mean_convergence() -> None:
     found = part(gradient_norm=0.1, largest=20.0, loss=0.5)
     assert sharpness.gain(found) == pytest.approx(0.1**2 / (2 * 20) / 0.5)
-    assert sharpness.sentence(found).startswith(
-        "The gradient does not speak against a minimum: the gradient norm is 0.1"
-    )
+    assert sharpness.sentence(found).startswith("Judged by the gradient, it may have converged: its norm is 0.1")
 
 
-def test_a_great_gradient_is_called_no_minimum() -> None:
+def test_a_great_gradient_means_no_convergence() -> None:
     words = sharpness.sentence(part(gradient_norm=2.0, largest=20.0, loss=0.5))
-    assert words.startswith("Not a minimum of the loss on these images: the gradient norm is 2.00")
-    assert "sure of 20 % of the loss" in words
+    assert words.startswith("Judged by the gradient, it has not converged on these images: its norm is 2.00")
+    assert "lowers the loss by at least 20 %" in words
 
 
 @pytest.mark.parametrize(("gradient", "expected"), [(None, "was not recorded"), (0.3, "it says little")])
@@ -48,7 +46,7 @@ def test_without_gradient_or_curvature_nothing_is_claimed(gradient: float | None
 
 def test_the_second_difference_and_the_rerouted_rows_are_told() -> None:
     words = sharpness.sentence(part())
-    assert "second difference of the loss meets the curvature within 0.10 %" in words
+    assert "second difference of the loss agrees with the curvature within 0.10 %" in words
     assert "in the small range none and in the paper range 180 of 1,000 rows" in words
 
 
