@@ -242,7 +242,7 @@ def inspect(job: Job) -> Compiled:
         shared_bytes=compiled.metadata.shared,
         shared_limit=TARGETS[job.target].shared_bytes,
         aligned=job.rows_aligned,
-        products="tt.dot" in compiled.asm["ttir"] and job.dtype in ("fp16", "bf16"),
+        products="tt.dot" in compiled.asm["ttir"] and job.width == "half",
         tensor_cores=_named(TENSOR_CORES, ptx),
         copies=_named(COPIES, ptx),
         widest_load=_widest_load(ptx),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bench.cases.result import Outcome
     from bench.subjects.subject import Subject
     from bench.suites.suite import Suite
+
 OUT = Path("runs/result.json")
 MAP_SUITE = "scale"
 """The suite of `moegap map`, where each result decides the next shape."""

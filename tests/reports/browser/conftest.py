@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.reports import studies
 from tests.reports.scale import scale_run
 from tests.reports.synthetic import benchmark, record, samples, write
 
+ROOT = Path(__file__).parents[3]
+PUBLISHED = ROOT / "reports" / "published" / "cpu-amd-epyc-2-threads"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = [
     "--no-sandbox",
@@ -83,13 +86,20 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def visits(chromium: Browser) -> Iterator[Visits]:
-    """What opens pages; a test fails where one of them gave reason to complain."""
+@contextmanager
+def visiting(chromium: Browser) -> Iterator[Visits]:
+    """Give what opens pages, close them, and fail where one of them gave reason to complain."""
     visits = Visits(chromium)
     yield visits
     visits.close()
     assert visits.complaints == []
+
+
+@pytest.fixture
+def visits(chromium: Browser) -> Iterator[Visits]:
+    """What opens pages for one test."""
+    with visiting(chromium) as visits:
+        yield visits
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +107,14 @@ def studies_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """A report of studies alone, the paper beside them."""
     folder = tmp_path_factory.mktemp("studies-report")
     return build(studies.everything(folder), folder / "report", paper=True)
+
+
+@pytest.fixture(scope="session")
+def published_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of this project's own measurements, as their notes build it."""
+    results = [PUBLISHED / f"{name}.json" for name in ("demo", "demo-1-thread", "paper", "self_test", "policies")]
+    results += [ROOT / "models" / "zoo" / "fast.json", *sorted((PUBLISHED / "sharpness").glob("*.json"))]
+    return build(results, tmp_path_factory.mktemp("published-report"), paper=True)
 
 
 @pytest.fixture(scope="session")

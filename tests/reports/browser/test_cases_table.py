@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from reports.page import Report, build
-from tests.reports.browser.conftest import Visits
+from tests.reports.browser.conftest import Visits, visiting
 from tests.reports.synthetic import benchmark, record, samples, write
 
 TABLE = "#cases div.scroll > table#all-cases"
@@ -71,10 +71,8 @@ def copied(page: Page) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def page(chromium: Browser, account_report: Report) -> Iterator[Page]:
     """A page that the tests use one after the other; each leaves it with all of its rows."""
-    visits = Visits(chromium)
-    yield visits.open(account_report.index, permissions=CLIPBOARD)
-    visits.close()
-    assert visits.complaints == []
+    with visiting(chromium) as visits:
+        yield visits.open(account_report.index, permissions=CLIPBOARD)
 
 
 @pytest.fixture

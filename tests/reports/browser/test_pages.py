@@ -12,12 +12,11 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from reports.page import Report
-from tests.reports.browser.conftest import Visits
+from tests.reports.browser.conftest import Visits, visiting
 from tests.reports.browser.test_charts import undrawn
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 GRAVE = ("serious", "critical")
-PUBLISHED = Path(__file__).parents[3] / "reports" / "published" / "cpu-amd-epyc-2-threads" / "index.html"
 COLOURS = ["color-contrast", "link-in-text-block"]
 PHONE = {"width": 380, "height": 800}
 A4 = {"width": 718, "height": 1047}  # at 96 dots per inch, within margins of 1 cm
@@ -33,13 +32,12 @@ BROKEN = r"""() => [...document.querySelectorAll("td")].filter((cell) => {
 }).map((cell) => cell.textContent)"""  # numbers and verdicts that stand on more than one line
 
 
-@pytest.fixture(scope="module", params=["account_report", "map_report", "studies_report", "published"])
+@pytest.fixture(scope="module", params=["account_report", "map_report", "studies_report", "published_report"])
 def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """Each page under test in turn; the tests look at it one after the other, and it may complain of none."""
-    visits = Visits(chromium)
-    yield visits.open(PUBLISHED if request.param == "published" else request.getfixturevalue(request.param).index)
-    visits.close()
-    assert visits.complaints == []
+    report: Report = request.getfixturevalue(request.param)
+    with visiting(chromium) as visits:
+        yield visits.open(report.index)
 
 
 def violations(page: Page, **options: Any) -> list[str]:
@@ -115,9 +113,7 @@ def test_a_phone_scrolls_tables_and_never_the_page(page: Page, request: pytest.F
         assert violations(page, runOnly=["scrollable-region-focusable", "meta-viewport", "target-size"]) == []
 
 
-def test_it_prints_on_paper_with_everything_open(page: Page, request: pytest.FixtureRequest) -> None:
-    if "published" in request.node.name:
-        pytest.skip("its parts are those of the other pages, and it takes long to lay out")
+def test_it_prints_on_paper_with_everything_open(page: Page) -> None:
     page.set_viewport_size(A4)
     page.emulate_media(media="print")
     page.evaluate("for (const details of document.querySelectorAll('details')) details.open = false")
