@@ -1,9 +1,9 @@
 """What the compiler makes of every kernel, without a GPU: `make kernels`, or `python -m kernels.inspect --sample`.
 
 It records the launches of `moe` under every option that `kernels.choice.choice` can pick for the layers below, compiles
-each ahead of time for every target, and reports registers, spills, shared memory, the tensor-core instruction, and how
-memory is read. The exit status is 1 if anything spills, needs too much shared memory, misses the target's tensor core
-or fails to compile.
+each ahead of time for every target, and reports registers, spills, shared memory, the tensor-core instruction, how
+often it waits for wgmma, and how memory is read. The exit status is 1 if anything spills, needs too much shared memory,
+misses the target's tensor core, waits for every single wgmma or fails to compile.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -147,6 +147,8 @@ class Compiled:
         aligned: Whether every row of every tensor starts at a multiple of 16 elements.
         products: Whether the kernel multiplies 16-bit matrices, which belongs on the target's fastest tensor core.
         tensor_cores: The tensor-core instructions in the code, or "none".
+        wgmmas: The wgmma instructions in the machine code.
+        full_waits: How often that code waits for all of them. If ptxas cannot keep two in flight, it waits after each.
         copies: The asynchronous copies in the code, or "none".
         widest_load: The most bytes that one thread reads at once.
         error: Why it did not compile, or None.
@@ -163,17 +165,20 @@ class Compiled:
     aligned: bool = False
     products: bool = False
     tensor_cores: str = "none"
+    wgmmas: int = 0
+    full_waits: int = 0
     copies: str = "none"
     widest_load: int = 0
     error: str | None = None
 
     @property
     def good(self) -> bool:
-        """Whether it compiled, spills nothing, fits shared memory, and multiplies 16-bit matrices on the right unit."""
+        """Whether it compiled, spills nothing, fits shared memory, and keeps the right unit for its products busy."""
         if self.error or self.shared_bytes is None or self.shared_limit is None:
             return False
         right_unit = not self.products or self.target == "sm_100" or self.tensor_cores == FASTEST[self.target]
-        return self.spill_bytes == 0 and self.shared_bytes <= self.shared_limit and right_unit
+        busy = self.wgmmas < 2 or self.full_waits < self.wgmmas
+        return self.spill_bytes == 0 and self.shared_bytes <= self.shared_limit and right_unit and busy
 
 
 def launches(problem: Problem, options: Options) -> list[Launch]:
@@ -233,7 +238,8 @@ def inspect(job: Job) -> Compiled:
         compiled = _compile(job)
     except Exception as error:  # whatever the compiler raises belongs in the table
         return replace(row, error=f"{type(error).__name__}: {error}".splitlines()[0])
-    registers, spill_bytes = _registers_and_spills(compiled.asm["cubin"])
+    usage, sass = (_dump(compiled.asm["cubin"], what) for what in ("-res-usage", "-sass"))
+    registers, spill_bytes = _registers_and_spills(usage, sass)
     ptx = compiled.asm["ptx"]
     return replace(
         row,
@@ -244,6 +250,8 @@ def inspect(job: Job) -> Compiled:
         aligned=job.rows_aligned,
         products="tt.dot" in compiled.asm["ttir"] and job.width == "half",
         tensor_cores=_named(TENSOR_CORES, ptx),
+        wgmmas=len(re.findall(r"\bHGMMA\b", sass)),
+        full_waits=len(re.findall(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x0\b", sass)),
         copies=_named(COPIES, ptx),
         widest_load=_widest_load(ptx),
     )
@@ -275,20 +283,21 @@ def _compile(job: Job) -> Any:
     return triton.compile(source, target=target, options=options)
 
 
-def _registers_and_spills(cubin: bytes) -> tuple[int, int]:
-    """Return the registers of a thread and the bytes it spills: a stack that the code leaves alone is no spill."""
-
-    def dump(what: str) -> str:
-        command = [triton.knobs.nvidia.cuobjdump.path, what, file.name]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - Triton's tool
-
+def _dump(cubin: bytes, what: str) -> str:
+    """Return `what` cuobjdump prints of machine code."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        usage = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", dump("-res-usage"))}
-        stack = usage["STACK"] + usage["LOCAL"]
-        used = stack > 0 and re.search(r"\b(STL|LDL)\b", dump("-sass"))  # instructions on local memory
-    return usage["REG"], stack if used else 0
+        command = [triton.knobs.nvidia.cuobjdump.path, what, file.name]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - Triton's tool
+
+
+def _registers_and_spills(usage: str, sass: str) -> tuple[int, int]:
+    """Return the registers of a thread and the bytes it spills: a stack that the code leaves alone is no spill."""
+    sizes = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    stack = sizes["STACK"] + sizes["LOCAL"]
+    used = stack > 0 and re.search(r"\b(STL|LDL)\b", sass)  # instructions on local memory
+    return sizes["REG"], stack if used else 0
 
 
 def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
@@ -322,7 +331,7 @@ def inspect_all(todo: Sequence[Job]) -> list[Compiled]:
 
 COLUMNS = (
     *("kernel", "configuration", "dtype", "target", "registers", "spill", "shared"),
-    *("tensor core", "copies", "widest load"),
+    *("tensor core", "wgmmas", "full waits", "copies", "widest load"),
 )
 
 
@@ -332,7 +341,8 @@ def cells(row: Compiled) -> list[str]:
     if row.error is not None:
         return [*identity, row.error]
     numbers = [str(value) for value in (row.registers, row.spill_bytes, row.shared_bytes)]
-    return [*identity, *numbers, row.tensor_cores, row.copies, str(row.widest_load)]
+    waits = [str(row.wgmmas), str(row.full_waits)]
+    return [*identity, *numbers, row.tensor_cores, *waits, row.copies, str(row.widest_load)]
 
 
 def table(rows: Sequence[Compiled]) -> Table:

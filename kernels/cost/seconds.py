@@ -16,8 +16,7 @@ with, for each launch (`kernels.cost.work` says what counts):
     F, B       FLOPs and bytes of one program
     rounds     programs over multiprocessors, rounded up: a last round takes as long as a full one
     waves      programs over those that shared memory, registers and threads let the device hold at once, rounded up; a
-               persistent product has one program per multiprocessor, which starts a tile while it ends another, so
-               its `start` counts once
+               persistent product has one program per multiprocessor, which counts the tiles only once
     share      of the FLOP rate that a tile of r rows and c columns can reach, estimated as 1 / (1 + 16/r + 16/c),
                because a smaller tile reads more operands from shared memory per FLOP; half of it without tensor cores
     wait       seconds of one dependent read, times 1 + missing
@@ -48,7 +47,7 @@ def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
     arithmetic = rounds * work.flops / work.programs / (share(work) * rate(work, machine) / machine.multiprocessors)
     transfer = rounds * asked / work.programs / machine.multiprocessor_rate
     loop = max(arithmetic, transfer, waves * work.fillings * wait)
-    start = (1 if work.persistent else waves) * work.start * wait
+    start = (waves * (work.start - work.persistent) + work.persistent) * wait
     return machine.launch_seconds + max(
         work.touched * missing / machine.dram_rate, asked / machine.l2_rate, loop + start
     )

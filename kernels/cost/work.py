@@ -45,7 +45,7 @@ class LaunchWork:
         warps: Warps of a program.
         held: fp32 values that one program accumulates in registers.
         shared: Bytes of shared memory that the operands of one program take.
-        persistent: Whether one program starts a tile while it ends another.
+        persistent: Whether one program runs tile after tile.
     """
 
     stage: Stage

@@ -81,7 +81,7 @@ def _grouped_gemm_kernel(
         return
 
     rounds = tl.cdiv(tiles * blocks * splits - tl.program_id(0), tl.num_programs(0)) if persistent else 1
-    for turn in tl.range(rounds, flatten=persistent):
+    for turn in range(rounds):  # flattened, two sums would wait for each wgmma
         part, tile, block = place(tl.program_id(0) + turn * tl.num_programs(0), tiles, blocks, group)
         expert, begin, end = find(tile, offsets, tile_starts, E, tile_rows, block_e)
         slot = begin + tl.arange(0, tile_rows)
@@ -277,9 +277,8 @@ def product_sizes(problem: Problem, which: Which) -> tuple[int, int, int]:
 
 
 def shared_bytes(options: Product, tile_rows: int, halves: int, size: int) -> int:
-    """Return the shared bytes of a program: its operands, and if it is persistent the tile that it still stores."""
-    operands = (tile_rows + options.columns * halves) * options.depth * options.stages
-    return (operands + options.persistent * tile_rows * options.columns) * size
+    """Return the shared bytes of a program's operands."""
+    return (tile_rows + options.columns * halves) * options.depth * options.stages * size
 
 
 def grouped_gemm_reference(

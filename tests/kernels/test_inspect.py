@@ -64,6 +64,12 @@ def test_16_bit_products_use_the_targets_own_tensor_core(rows: list[dict[str, An
     assert {row["kernel"] for row in rows if row["dtype"] in ("fp16", "bf16") and row["products"]} == MULTIPLY
 
 
+def test_several_wgmmas_are_in_flight(rows: list[dict[str, Any]]) -> None:
+    products = [row for row in rows if row["wgmmas"] > 1]
+    assert {row["kernel"] for row in products} == MULTIPLY
+    assert [row for row in products if row["full_waits"] >= row["wgmmas"]] == []
+
+
 def test_exact_fp32_products_use_no_tensor_core(rows: list[dict[str, Any]]) -> None:
     exact = [row for row in rows if row["dtype"] == "fp32" and "precision=tf32" not in row["configuration"]]
     assert {row["kernel"] for row in exact} >= MULTIPLY
@@ -93,9 +99,21 @@ def test_refuses_the_interpreter(capsys: pytest.CaptureFixture[str]) -> None:
         (Compiled(**{**vars(GOOD), "products": True, "tensor_cores": "mma"}), 1),
         (Compiled(**{**vars(GOOD), "products": True, "tensor_cores": "wgmma mma"}), 1),
         (Compiled(**{**vars(GOOD), "products": True, "tensor_cores": "wgmma"}), 0),
+        (Compiled(**{**vars(GOOD), "wgmmas": 8, "full_waits": 8}), 1),
+        (Compiled(**{**vars(GOOD), "wgmmas": 8, "full_waits": 7}), 0),
         (Compiled("_k_kernel", "", "bf16", "sm_90", error="ValueError: no"), 1),
     ],
-    ids=["good", "spills", "too much shared memory", "slow unit", "two units", "fastest unit", "no code"],
+    ids=[
+        "good",
+        "spills",
+        "too much shared memory",
+        "slow unit",
+        "two units",
+        "fastest unit",
+        "serialised",
+        "in flight",
+        "no code",
+    ],
 )
 def test_exit_status(
     row: Compiled, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -202,6 +220,6 @@ def test_the_widest_load_is_found(ptx: str, width: int) -> None:
 def test_markdown_holds_every_row() -> None:
     bad = Compiled("_k_kernel", "", "bf16", "sm_90", error="ValueError: no")
     assert inspect.markdown([GOOD, bad]).splitlines()[2:] == [
-        "| k |  | bf16 | sm_90 | 64 | 0 | 10 | none | none | 0 |",
+        "| k |  | bf16 | sm_90 | 64 | 0 | 10 | none | 0 | 0 | none | 0 |",
         "| k |  | bf16 | sm_90 | ValueError: no |",
     ]
