@@ -53,9 +53,15 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-# Every kernel under every option, compiled for every target: ten minutes on two idle cores the first time.
-kernels: $(READY)
+# Every kernel under every option, compiled for every target with this Triton and with the oldest one that is supported:
+# twenty minutes on two idle cores the first time.
+OLDEST := 3.6.0
+.venv/triton-$(OLDEST): $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ triton==$(OLDEST)
+
+kernels: $(READY) .venv/triton-$(OLDEST)
 	env -u TRITON_INTERPRET $(BIN)/python -m kernels.inspect --json runs/kernels.json
+	env -u TRITON_INTERPRET PYTHONPATH=.venv/triton-$(OLDEST) $(BIN)/python -m kernels.inspect --json runs/kernels-$(OLDEST).json
 
 # On a machine with a GPU, in nine minutes: its tests (150 s at most), the kernels' targets beside their peers (130 s),
 # the four suites, quick (55 s each, of which a suite stops itself in time to write), the report (25 s). Each step runs

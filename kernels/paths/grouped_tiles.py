@@ -83,7 +83,7 @@ def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) 
             and described
             and unit(problem) == "half"
             and tile_rows >= 64
-            and _loops(tile_rows, columns, halves, deep, activation)
+            and _loops(columns, halves, deep, activation)
         ):
             yield replace(plain, persistent=True)
         for splits in (2, 4, MOST_SPLITS):
@@ -92,11 +92,9 @@ def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) 
                 yield replace(plain, splits=splits, stages=min(stages, cdiv(deep, depth * splits)))
 
 
-def _loops(tile_rows: int, columns: int, halves: int, deep: int, activation: str | None) -> bool:
+def _loops(columns: int, halves: int, deep: int, activation: str | None) -> bool:
     """Return whether a persistent 16-bit product in described tiles of 64 or 128 rows compiles without spills."""
-    if columns * halves == 128 or (tile_rows == 64 and halves == 2 and columns == 128):
-        return True
-    return columns == 256 and deep >= 2048 and activation in ("relu", None)
+    return columns * halves == 128 or (columns == 256 and deep >= 2048 and activation in ("relu", None))
 
 
 def _tiles(
