@@ -62,6 +62,7 @@ LAYERS = (
     replace(PAPER, k=8),
     replace(PAPER, D=577, H=859, described=(False, False)),
     LANGUAGE,
+    replace(LANGUAGE, activation="swiglu"),
     replace(LANGUAGE, D=4096, H=14336, E=8, C=4096, k=2),
     replace(LANGUAGE, E=64, H=1024, activation="gelu", routing="top_k"),
     replace(LANGUAGE, E=64, H=1024, activation="gelu", routing="flat", dtype=torch.float32),

@@ -68,7 +68,8 @@ class Kernels:
         name_stages(stage)
         self.head = head
         self.gate = _gate(head)
-        self.experts = Experts(head.w1, nonzero(head.b1), head.w2, nonzero(head.b2), head.config.activation)
+        stacked = Experts(head.w1, nonzero(head.b1), head.w2, nonzero(head.b2), head.config.activation)
+        self.experts = stacked.interleaved()
 
     def __call__(self, x: Tensor, routing: RoutingSource | None = None, options: Options | None = None) -> Tensor:
         """Return the outputs (N, C) of x (N, D); by default the head routes and the kernels choose their options."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from kernels.launch.checks import FLOATS, bind_shapes, remembered, require_dtype
 from kernels.launch.descriptors import describable
 from kernels.launch.launch import require_device
-from kernels.problem.activation import check_activation, halves
+from kernels.problem.activation import check_activation, column_blocks, halves
 from kernels.problem.experts import MOST_EXPERTS, Experts
 from kernels.problem.options import Precision, require_precision
 from kernels.problem.problem import Problem
@@ -34,5 +34,5 @@ def problem_of(x: Tensor, routing: RoutingSource, experts: Experts, precision: P
     if E > MOST_EXPERTS:
         raise ValueError(f"w1 may have at most {MOST_EXPERTS} experts, not {E}")
     k, M = routing.sizes(x, E)
-    described = describable(experts.w1, halves(experts.activation)), describable(experts.w2)
+    described = describable(experts.w1, column_blocks(experts.activation)), describable(experts.w2)
     return Problem(N, D, H, E, C, k, M, x.dtype, experts.activation, routing.kind, precision, described)

@@ -15,24 +15,24 @@ def _strides(tensor: Tensor) -> list[int]:
     return [stride if size > 1 else ALIGNMENT for size, stride in pairs] + [tensor.stride(-1)]
 
 
-def describable(tensor: Tensor, halves: int = 1) -> bool:
+def describable(tensor: Tensor, blocks: int = 1) -> bool:
     """Return whether strides and address allow a descriptor: contiguous rows that do not overlap and are aligned.
 
-    With two halves, the second half of a row must be aligned too.
+    If a row is read in two blocks, the second half of the row must be aligned too.
     """
     *outer, last = _strides(tensor)
-    second = [tensor.shape[-1] // 2] if halves == 2 else []
+    second = [tensor.shape[-1] // 2] if blocks == 2 else []
     aligned = all(stride > 0 and stride * tensor.element_size() % ALIGNMENT == 0 for stride in outer + second)
     return last == 1 and aligned and tensor.data_ptr() % ALIGNMENT == 0
 
 
-def describe(name: str, tensor: Tensor, block: list[int], halves: int = 1) -> TensorDescriptor:
+def describe(name: str, tensor: Tensor, block: list[int], blocks: int = 1) -> TensorDescriptor:
     """Return the descriptor of `tensor` in tiles of `block`; no size may be 0.
 
     Raises:
         ValueError: `tensor` is not describable; the message calls it `name`.
     """
-    if not describable(tensor, halves):
+    if not describable(tensor, blocks):
         raise ValueError(
             f"{name} cannot be read through a tensor descriptor: it needs a last stride of 1, other strides of "
             f"a multiple of {ALIGNMENT} bytes above 0, and an address, also of its second half, at such a multiple"

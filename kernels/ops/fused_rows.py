@@ -12,7 +12,7 @@ import triton.language as tl
 
 from kernels.ops.fused import store_sum
 from kernels.ops.ranking import gate_matrix
-from kernels.problem.activation import activate, swiglu
+from kernels.problem.activation import activate, gate_and_up, swiglu
 
 
 @triton.jit
@@ -87,14 +87,15 @@ def _fused_rows_kernel(
             other=0.0,
         )  # (block_h, block_c)
         w1_e = w1 + expert * stride_w1_e
-        a = _products(x, w1_e + h * stride_w1_h, h_is, stride_x_d, stride_w1_d, D, depth)  # (block_h,)
+        gate_h, up_h = gate_and_up(h, H, activation)
+        a = _products(x, w1_e + gate_h * stride_w1_h, h_is, stride_x_d, stride_w1_d, D, depth)  # (block_h,)
         if b1 is not None:
-            b1_h = b1 + expert * stride_b1_e + h * stride_b1_h
-            a += tl.load(b1_h, mask=h_is, other=0.0).to(tl.float32)
-        if activation == "swiglu":
-            up = _products(x, w1_e + (h + H) * stride_w1_h, h_is, stride_x_d, stride_w1_d, D, depth)
+            b1_e = b1 + expert * stride_b1_e
+            a += tl.load(b1_e + gate_h * stride_b1_h, mask=h_is, other=0.0).to(tl.float32)
+        if activation == "swiglu" or activation == "interleaved_swiglu":
+            up = _products(x, w1_e + up_h * stride_w1_h, h_is, stride_x_d, stride_w1_d, D, depth)
             if b1 is not None:
-                up += tl.load(b1_h + H * stride_b1_h, mask=h_is, other=0.0).to(tl.float32)
+                up += tl.load(b1_e + up_h * stride_b1_h, mask=h_is, other=0.0).to(tl.float32)
             a = swiglu(a, up)
         else:
             a = activate(a, activation)

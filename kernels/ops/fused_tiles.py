@@ -13,7 +13,7 @@ import triton.language as tl
 
 from kernels.ops.fused import store_sum
 from kernels.ops.ranking import gate_matrix
-from kernels.problem.activation import activate, swiglu
+from kernels.problem.activation import activate, gate_and_up, swiglu
 
 
 @triton.jit
@@ -52,8 +52,9 @@ def _expert(
     w2 += expert * stride_w2_e + h[:, None] * stride_w2_h + c[None, :] * stride_w2_c
     w2_tile = tl.load(w2, mask=h_is[:, None] & c_is[None, :], other=0.0)  # (block_h, block_c)
 
-    w1 += expert * stride_w1_e + h[None, :] * stride_w1_h
-    half = H * tl.cast(stride_w1_h, tl.int64)
+    gate_h, up_h = gate_and_up(h, H, activation)
+    gated: tl.constexpr = activation == "swiglu" or activation == "interleaved_swiglu"
+    w1 += expert * stride_w1_e
     z = tl.zeros((block_n, block_e) if rows_axis == 0 else (block_e, block_n), tl.float32)
     a = tl.zeros((block_n, block_h) if rows_axis == 0 else (block_h, block_n), tl.float32)
     up = a
@@ -70,18 +71,19 @@ def _expert(
             )  # (depth, block_e)
             z = _product(x_tile.to(gate_tile.dtype), gate_tile, z, rows_axis, "ieee")
         w1_is = d_is[:, None] & h_is[None, :]
-        w1_tile = tl.load(w1 + d[:, None] * stride_w1_d, mask=w1_is, other=0.0)  # (depth, block_h)
+        w1_d = w1 + d[:, None] * stride_w1_d
+        w1_tile = tl.load(w1_d + gate_h[None, :] * stride_w1_h, mask=w1_is, other=0.0)  # (depth, block_h)
         a = _product(x_tile, w1_tile, a, rows_axis, precision)
-        if activation == "swiglu":
-            up_tile = tl.load(w1 + d[:, None] * stride_w1_d + half, mask=w1_is, other=0.0)
+        if gated:
+            up_tile = tl.load(w1_d + up_h[None, :] * stride_w1_h, mask=w1_is, other=0.0)
             up = _product(x_tile, up_tile, up, rows_axis, precision)
 
     if b1 is not None:
-        b1 += expert * stride_b1_e + h * stride_b1_h
-        a += tl.expand_dims(tl.load(b1, mask=h_is, other=0.0).to(tl.float32), rows_axis)
-        if activation == "swiglu":
-            up += tl.expand_dims(tl.load(b1 + H * stride_b1_h, mask=h_is, other=0.0).to(tl.float32), rows_axis)
-    a = swiglu(a, up) if activation == "swiglu" else activate(a, activation)
+        b1 += expert * stride_b1_e
+        a += tl.expand_dims(tl.load(b1 + gate_h * stride_b1_h, mask=h_is, other=0.0).to(tl.float32), rows_axis)
+        if gated:
+            up += tl.expand_dims(tl.load(b1 + up_h * stride_b1_h, mask=h_is, other=0.0).to(tl.float32), rows_axis)
+    a = swiglu(a, up) if gated else activate(a, activation)
     a = tl.where(tl.expand_dims(h_is, rows_axis), a, 0.0).to(w2_tile.dtype)
     y = tl.zeros((block_n, block_c) if rows_axis == 0 else (block_c, block_n), tl.float32)
     y = _product(a, w2_tile, y, rows_axis, precision)

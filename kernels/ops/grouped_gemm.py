@@ -1,8 +1,8 @@
 """Grouped GEMM: one product per expert, over the tiles of a dispatch, in one launch.
 
 N rows, M assignments, E experts; D input width and H output width of this product, the first or the second.
-The weights are H wide, or 2H for swiglu: gate, then up. The result is `blocks` column blocks wide, and `parts` programs
-share the depth of a sum.
+The weights are H wide, or 2H for swiglu, interleaved or all gates before all ups. The result is `blocks` column blocks
+wide, and `parts` programs share the depth of a sum.
 """
 
 from typing import Any, Literal
@@ -19,7 +19,15 @@ from kernels.launch.descriptors import describable, describe
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
 from kernels.ops.dispatch import Dispatch
-from kernels.problem.activation import Activation, activate, activate_reference, check_activation, halves, swiglu
+from kernels.problem.activation import (
+    Activation,
+    activate,
+    activate_reference,
+    check_activation,
+    column_blocks,
+    halves,
+    swiglu,
+)
 from kernels.problem.options import Precision, Product
 from kernels.problem.problem import Problem
 
@@ -67,14 +75,17 @@ def _grouped_gemm_kernel(
     a, w, bias, out, rows, offsets, tile_starts,
     stride_am, stride_ad, stride_we, stride_wd, stride_wh, stride_be, stride_bh,
     M, H, E,
-    D: tl.constexpr, gather: tl.constexpr, activation: tl.constexpr, halves: tl.constexpr, precision: tl.constexpr,
+    D: tl.constexpr, gather: tl.constexpr, activation: tl.constexpr, precision: tl.constexpr,
     tile_rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr, group: tl.constexpr, splits: tl.constexpr,
     swapped: tl.constexpr, described: tl.constexpr, described_rows: tl.constexpr, persistent: tl.constexpr,
     block_e: tl.constexpr,
 ):  # fmt: skip
     steps: tl.constexpr = (D + depth * splits - 1) // (depth * splits)
     ragged: tl.constexpr = D % (depth * splits) > 0
-    shape: tl.constexpr = (columns, tile_rows) if swapped else (tile_rows, columns)
+    halves: tl.constexpr = 2 if activation == "swiglu" else 1  # products of a tile
+    pairs: tl.constexpr = 2 if activation == "interleaved_swiglu" else 1  # columns of a product for one of the result
+    wide: tl.constexpr = columns * pairs
+    shape: tl.constexpr = (wide, tile_rows) if swapped else (tile_rows, wide)
     blocks = tl.cdiv(H, columns)
     tiles = tl.load(tile_starts + E)
     if tl.program_id(0) >= tiles * blocks * splits:
@@ -86,7 +97,7 @@ def _grouped_gemm_kernel(
         expert, begin, end = find(tile, offsets, tile_starts, E, tile_rows, block_e)
         slot = begin + tl.arange(0, tile_rows)
         d = part * steps * depth + tl.arange(0, depth)
-        h = block * columns + tl.arange(0, columns)
+        column = block * wide + tl.arange(0, wide)
         across = tl.cast(H, tl.int64) * stride_wh  # from gate to up
         if described_rows:
             a_at = a
@@ -97,18 +108,18 @@ def _grouped_gemm_kernel(
             w_at = w
         else:
             w_at = w + expert.to(tl.int64) * stride_we
-            w_at += d.to(tl.int64)[:, None] * stride_wd + h.to(tl.int64)[None, :] * stride_wh
+            w_at += d.to(tl.int64)[:, None] * stride_wd + column.to(tl.int64)[None, :] * stride_wh
 
         total = tl.zeros(shape, tl.float32)
         up = tl.zeros(shape, tl.float32)
         for step in range(steps):
             done = (part * steps + step) * depth
             deep = d < D - step * depth if ragged else tl.full((depth,), True, tl.int1)
-            inside = deep[:, None] & (h < H)[None, :]
+            inside = deep[:, None] & (column < H * pairs)[None, :]
             a_tile = a_at.load([begin, done]) if described_rows else tl.load(a_at, mask=deep[None, :], other=0.0)
             for half in tl.static_range(halves):
                 if described:
-                    w_tile = w_at.load([expert, done, half * H + block * columns]).reshape(depth, columns)
+                    w_tile = w_at.load([expert, done, half * H + block * wide]).reshape(depth, wide)
                 else:
                     w_tile = tl.load(w_at + half * across, mask=inside, other=0.0)
                 left, right = (tl.trans(w_tile), tl.trans(a_tile)) if swapped else (a_tile, w_tile)
@@ -121,14 +132,18 @@ def _grouped_gemm_kernel(
             if not described:
                 w_at += tl.cast(stride_wd, tl.int64) * depth
 
-        biased = h < tl.where(part == 0, H, 0)
-        bias_at = bias + expert.to(tl.int64) * stride_be + h.to(tl.int64) * stride_bh if bias is not None else None
+        biased = column < tl.where(part == 0, H * pairs, 0)
+        bias_at = bias + expert.to(tl.int64) * stride_be + column.to(tl.int64) * stride_bh if bias is not None else None
         total = _finish(total, bias_at, biased, swapped)
-        if halves == 2:
+        if pairs == 2:
+            total, up = tl.split(total.reshape(tile_rows, columns, 2))
+            total = swiglu(total, up)
+        elif halves == 2:
             bias_up = bias_at + tl.cast(H, tl.int64) * stride_bh if bias is not None else None
             total = swiglu(total, _finish(up, bias_up, biased, swapped))
         else:
             total = activate(total, activation)
+        h = block * columns + tl.arange(0, columns)
         out_at = out + (part.to(tl.int64) * M + slot)[:, None] * H + h[None, :]
         tl.store(out_at, total.to(out.dtype.element_ty), mask=(slot < end)[:, None] & (h < H)[None, :])
 
@@ -153,8 +168,8 @@ def grouped_gemm(
 
     Args:
         a: With `gather`, rows (N, D) that dispatch.rows indexes; without, (M, D) in slot order. Any strides.
-        w: (E, D, H), or (E, D, 2H) for swiglu, dtype of `a`, any strides.
-        bias: (E, H), or (E, 2H) for swiglu, dtype of `a`, any strides; or None.
+        w: (E, D, H), or (E, D, 2H) for both kinds of swiglu, dtype of `a`, any strides.
+        bias: (E, H), or (E, 2H) for both kinds of swiglu, dtype of `a`, any strides; or None.
         dispatch: Which slots belong to which expert.
         gather: Whether `a` is read by row or by slot.
         activation: Applied to the fp32 sum; None for none.
@@ -179,9 +194,10 @@ def grouped_gemm(
     described_rows = options.described and not gather and row_aligned and describable(a)
     strides = ("stride_am", "stride_ad", "stride_we", "stride_wd", "stride_wh", "stride_be", "stride_bh")
     bias_strides = (0, 0) if bias is None else bias.stride()
+    wide = options.columns * halves(activation) // column_blocks(activation)
     arguments: dict[str, Any] = {
         "a": describe("a", a, [dispatch.tile_rows, options.depth]) if described_rows else a,
-        "w": describe("w", w, [1, options.depth, options.columns], halves(activation)) if options.described else w,
+        "w": describe("w", w, [1, options.depth, wide], column_blocks(activation)) if options.described else w,
         "bias": bias,
         "out": out,
         "rows": dispatch.rows,
@@ -194,7 +210,6 @@ def grouped_gemm(
         "E": E,
         "gather": gather,
         "activation": activation,
-        "halves": halves(activation),
         "precision": precision,
         "tile_rows": dispatch.tile_rows,
         "columns": options.columns,
@@ -261,7 +276,7 @@ def grouped_gemm_work(
         written=written,
         touched=a_rows * deep * size + used * weights + written,
         unit=unit_of(problem.dtype, precision),
-        tile=(tile_rows, options.columns),
+        tile=(tile_rows, options.columns * halves // (column_blocks(problem.activation) if which == "first" else 1)),
         start=5,
         fillings=cdiv(steps, options.stages),
         warps=options.warps,

@@ -12,8 +12,12 @@ from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.ops.grouped_gemm import Which, product_sizes, shared_bytes
 from kernels.ops.router import route_work
 from kernels.paths.candidates import at_most, ragged, staged, unit
+from kernels.problem.activation import column_blocks
 from kernels.problem.options import Product, Router
 from kernels.problem.problem import Problem
+
+WIDE = (None, "relu", "interleaved_swiglu")
+"""Activations whose epilogue leaves registers for persistent sums of 256 columns."""
 
 MOST_SPLITS = 8
 """The most programs that share one sum: with more, adding up costs more than it hides."""
@@ -83,7 +87,8 @@ def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) 
             and described
             and unit(problem) == "half"
             and tile_rows >= 64
-            and _loops(columns, halves, deep, activation)
+            and (machine.capability < 100 or halves == 1)
+            and (columns * halves == 128 or (columns * halves == 256 and activation in WIDE))
         ):
             yield replace(plain, persistent=True)
         for splits in (2, 4, MOST_SPLITS):
@@ -92,15 +97,11 @@ def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) 
                 yield replace(plain, splits=splits, stages=min(stages, cdiv(deep, depth * splits)))
 
 
-def _loops(columns: int, halves: int, deep: int, activation: str | None) -> bool:
-    """Return whether a persistent 16-bit product in described tiles of 64 or 128 rows compiles without spills."""
-    return columns * halves == 128 or (columns == 256 and deep >= 2048 and activation in ("relu", None))
-
-
 def _tiles(
     problem: Problem, machine: Machine, tile_rows: int, halves: int, activation: str | None
 ) -> list[tuple[int, int, int, int]]:
     """Return columns, depth, warps and stages of a product in tiles of `tile_rows` rows."""
+    stacked = column_blocks(activation) == 2
     if unit(problem) == "fp32":
         return (
             [(64, 16, 8, 3 if problem.E <= 256 else 2)]
@@ -114,8 +115,9 @@ def _tiles(
     if tile_rows < 64:
         return [(64, 128 // halves, 4, 4), (128, 64, 4, 4)] if machine.capability >= 90 else [(64, 64, 4, 4)]
     if tile_rows == 64:
-        return [(64, 64, 4, 4), (128, 64, 4 * halves, 4)]
+        return [(64, 64, 4, 4), (128, 64, 8 if stacked else 4, 4)]
     if halves == 2:
-        return [(64, 64, 8, 4), (128, 64, 8, 3)] if machine.capability >= 90 else [(64, 64, 8, 4)]
+        widest = [(128, 64, 8, 3)] if machine.capability >= 90 and (stacked or machine.capability < 100) else []
+        return [(64, 64, 8, 3 if machine.capability >= 90 else 4), *widest]
     widest = [(256, 64, 8, 3)] if machine.capability >= 90 and activation != "gelu" else []
     return [(64, 64, 4, 4), (128, 64, 8, 3), *widest]

@@ -12,11 +12,16 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
-Activation = Literal["relu", "gelu", "silu", "swiglu"]
+Activation = Literal["relu", "gelu", "silu", "swiglu", "interleaved_swiglu"]
 
 
 def halves(name: str | None) -> int:
-    """Return how many columns of w1 make one hidden value: 2 for swiglu, its gate half before its up half, else 1."""
+    """Return how many columns of w1 make one hidden value: a gate and an up for swiglu, else 1."""
+    return 2 if name in ("swiglu", "interleaved_swiglu") else 1
+
+
+def column_blocks(name: str | None) -> int:
+    """Return in how many blocks those columns lie apart: 2 if all gates come before all ups, else 1."""
     return 2 if name == "swiglu" else 1
 
 
@@ -33,6 +38,14 @@ def activate(x, name: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
+def gate_and_up(h, H, activation: tl.constexpr) -> tuple[tl.tensor, tl.tensor]:
+    """Return the columns of w1 for hidden values h: the only or the gate's column of each, and that of its up, or h."""
+    if activation == "interleaved_swiglu":
+        return 2 * h, 2 * h + 1
+    return h, h + H if activation == "swiglu" else h
+
+
+@triton.jit
 def swiglu(gate, up) -> tl.tensor:
     """Return silu(gate) * up of fp32 tiles; a gate far below 0 gives 0 of either sign."""
     return activate(gate, "silu") * up
@@ -43,11 +56,16 @@ def _swiglu_reference(x: Tensor) -> Tensor:
     return silu(gate) * up
 
 
+def _interleaved_swiglu_reference(x: Tensor) -> Tensor:
+    return silu(x[..., 0::2]) * x[..., 1::2]
+
+
 _REFERENCES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "gelu": gelu,
     "silu": silu,
     "swiglu": _swiglu_reference,
+    "interleaved_swiglu": _interleaved_swiglu_reference,
 }
 
 

@@ -5,6 +5,7 @@ N rows, D input width, H hidden width of one expert, E experts, k experts per ro
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from kernels.problem.experts import Experts
 from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
-from tests.kernels.oracle import ACTIVATIONS, assert_close, exact, route
+from tests.kernels.oracle import ACTIVATIONS, activated_magnitudes, assert_close, exact, route
 
 AWKWARD = [
     # N, D, H, E, k, C
@@ -93,8 +94,7 @@ class Call:
 
     def magnitudes(self) -> np.ndarray:
         """Return the outputs (N, C) of the operands' absolute values; rounding errors scale with them."""
-        wide = ACTIVATIONS[self.activation] is ACTIVATIONS["swiglu"]
-        return self._combined(np.abs, _product_of_halves if wide else lambda h: h)
+        return self._combined(np.abs, partial(activated_magnitudes, activation=self.activation))
 
     def _routed(self) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(self.routing, TopK):
@@ -114,11 +114,6 @@ class Call:
         for n, e, weight in self.assignments():
             out[n] += view(np.float64(weight)) * (activate(x[n] @ w1[e] + b1[e]) @ w2[e] + b2[e])
         return out
-
-
-def _product_of_halves(h: np.ndarray) -> np.ndarray:
-    gate, up = np.split(h, 2)
-    return gate * (1 + up)
 
 
 def new_call(
@@ -141,7 +136,7 @@ def new_call(
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=g)
 
-    wide = 2 * H if activation == "swiglu" else H
+    wide = 2 * H if "swiglu" in activation else H
     x = normal(N, D).to(dtype)
     weights = normal(N, k).softmax(dim=1)
     routing: RoutingSource = TopK(torch.rand(N, E, generator=g).argsort(dim=1)[:, :k].int(), weights)

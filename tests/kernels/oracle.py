@@ -15,8 +15,24 @@ ACTIVATIONS: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda x: np.where(x < 0, 0, x),
     "gelu": lambda x: x * np.vectorize(lambda v: math.erfc(-v / math.sqrt(2)) / 2, otypes=[float])(x),
     "silu": lambda x: x / (1 + np.exp(-x)),
-    "swiglu": lambda x: ACTIVATIONS["silu"](np.split(x, 2, axis=-1)[0]) * np.split(x, 2, axis=-1)[1],
+    "swiglu": lambda x: _swiglu(*np.split(x, 2, axis=-1)),
+    "interleaved_swiglu": lambda x: _swiglu(x[..., 0::2], x[..., 1::2]),
 }
+
+
+def _swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+    return ACTIVATIONS["silu"](gate) * up
+
+
+def activated_magnitudes(sums: np.ndarray, activation: str | None) -> np.ndarray:
+    """Return what the rounding errors of an activation scale with, from sums of absolute values."""
+    if activation == "swiglu":
+        gate, up = np.split(sums, 2, axis=-1)
+    elif activation == "interleaved_swiglu":
+        gate, up = sums[..., 0::2], sums[..., 1::2]
+    else:
+        return sums
+    return gate * (1 + up)
 
 
 def exact(tensor: Tensor) -> np.ndarray:
@@ -49,7 +65,7 @@ def product(
     rows: np.ndarray, experts: np.ndarray, w: np.ndarray, bias: np.ndarray, activation: str | None
 ) -> np.ndarray:
     """Return activation(rows[m] w[experts[m]] + bias[experts[m]]), one row at a time."""
-    out = np.zeros((len(rows), w.shape[2] // (2 if activation == "swiglu" else 1)))
+    out = np.zeros((len(rows), w.shape[2] // (2 if activation and "swiglu" in activation else 1)))
     for m, e in enumerate(experts):
         out[m] = ACTIVATIONS[activation](rows[m] @ w[e] + bias[e])
     return out

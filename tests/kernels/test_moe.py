@@ -88,7 +88,7 @@ def test_every_setting(activation: str, standardise: bool, weights_over: str, pa
 
 
 @pytest.mark.parametrize("path", [*PATHS, "reference"])
-@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+@pytest.mark.parametrize("activation", ["gelu", "swiglu", "interleaved_swiglu"])
 def test_no_biases(path: str, activation: str) -> None:
     call = new_call(9, 24, 20, 5, 6, torch.float16, activation=activation).but(b1=None, b2=None, bias=None)
     assert_right(solve(call, path), call)
@@ -215,7 +215,7 @@ def test_any_shape_and_skew(
     path: tuple[str, str], N: int, D: int, H: int, E: int, C: int, skew: float, data: st.DataObject
 ) -> None:
     k = data.draw(st.integers(1, E))
-    activation = data.draw(st.sampled_from(["relu", "gelu", "silu", "swiglu"]))
+    activation = data.draw(st.sampled_from(["relu", "gelu", "silu", "swiglu", "interleaved_swiglu"]))
     call = new_call(N, D, H, E, C, k=k, kind=path[1], activation=activation, seed=data.draw(st.integers(0, 99)))
     if isinstance(call.routing, Gate):
         call = call.but(bias=call.routing.bias + skew * torch.arange(E))
@@ -311,7 +311,7 @@ def test_inference_only() -> None:
         ({"k": 5}, "k must be between 1 and E = 4, not 5"),
         ({"k": 0}, "k must be between 1 and E = 4, not 0"),
         ({"temperature": -1.0}, "temperature must be above 0 and finite, not -1.0"),
-        ({"activation": "tanh"}, "activation must be one of relu, gelu, silu, swiglu, not 'tanh'"),
+        ({"activation": "tanh"}, "activation must be one of relu, gelu, silu, swiglu, interleaved_swiglu, not 'tanh'"),
         ({"weights_over": "none"}, 'weights_over must be "selected" or "all"'),
         (
             {"routing": TopK(torch.zeros(2, 2).int(), torch.zeros(2, 2))},

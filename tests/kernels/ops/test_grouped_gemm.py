@@ -15,7 +15,7 @@ from kernels.launch.launch import recording
 from kernels.ops.dispatch import Dispatch, dispatch_reference
 from kernels.ops.grouped_gemm import grouped_gemm, grouped_gemm_reference
 from kernels.problem.options import Product
-from tests.kernels.oracle import assert_close, exact, product
+from tests.kernels.oracle import activated_magnitudes, assert_close, exact, product
 
 PLAIN = Product(columns=16, depth=16, warps=4, stages=2, group=2)
 SWAPPED = replace(PLAIN, columns=64, swapped=True)
@@ -62,10 +62,8 @@ def check(
     rows = exact(a)[dispatch.rows[:used].numpy()] if gather else exact(a)[:used]
     weights, biases = exact(w), np.zeros(w.shape[::2]) if bias is None else exact(bias)
     expected = product(rows, experts, weights, biases, activation)
-    sizes = product(np.abs(rows), experts, np.abs(weights), np.abs(biases), None)
-    if activation == "swiglu":
-        gate, up = np.split(sizes, 2, axis=1)
-        sizes = gate * (1 + up)
+    sums = product(np.abs(rows), experts, np.abs(weights), np.abs(biases), None)
+    sizes = activated_magnitudes(sums, activation)
     dtype = got.dtype
     if got.ndim == 3:
         got = got.double().sum(dim=0)
@@ -75,7 +73,12 @@ def check(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(
     ("activation", "form"),
-    [("relu", "plain"), ("gelu", "plain"), ("silu", "plain"), *product_of((None, "swiglu"), FORMS)],
+    [
+        ("relu", "plain"),
+        ("gelu", "plain"),
+        ("silu", "plain"),
+        *product_of((None, "swiglu", "interleaved_swiglu"), FORMS),
+    ],
 )
 def test_multiplies_by_each_expert(activation: Any, form: str, dtype: torch.dtype) -> None:
     dispatch = dispatch_of([0, 2, 1, 2, 0, 2] * 3, 3, k=2)  # 9 rows, 18 slots
@@ -154,7 +157,7 @@ def test_partial_sums_of_half_precision_stay_fp32() -> None:
 
 
 @pytest.mark.parametrize("gather", [True, False])
-@pytest.mark.parametrize("activation", ["relu", "swiglu"])
+@pytest.mark.parametrize("activation", ["relu", "swiglu", "interleaved_swiglu"])
 @pytest.mark.parametrize("layout", ["transposed", "sliced", "expanded", "misaligned", "padded", "permuted"])
 def test_any_strides(layout: str, activation: Any, gather: bool) -> None:
     N, D, H, E = 20, 12, 10, 3
@@ -238,7 +241,7 @@ def test_the_result_may_have_another_dtype() -> None:
 
 
 @forms
-@pytest.mark.parametrize("activation", ["relu", "swiglu"])
+@pytest.mark.parametrize("activation", ["relu", "swiglu", "interleaved_swiglu"])
 def test_a_nan_row_touches_no_other_and_no_activation_hides_it(activation: Any, options: Product) -> None:
     dispatch = dispatch_of([0, 1] * 9, 2)
     a, w, bias = normal(18, 8), apart(normal(2, 8, 8, seed=1)), normal(2, 8, seed=2)
@@ -266,11 +269,11 @@ def test_a_gate_far_below_zero_closes() -> None:
     H=st.integers(1, 20),
     gather=st.booleans(),
     form=st.sampled_from(sorted(FORMS)),
-    activation=st.sampled_from(["relu", "swiglu"]),
+    activation=st.sampled_from(["relu", "swiglu", "interleaved_swiglu"]),
 )
 def test_any_routing(data: st.DataObject, E: int, D: int, H: int, gather: bool, form: str, activation: Any) -> None:
     dispatch = dispatch_of(data.draw(st.lists(st.integers(-1, E - 1), max_size=40)), E)
-    wide = 8 * (H // 4 + 1) if activation == "swiglu" else H  # halves that descriptors can read
+    wide = 8 * (H // 4 + 1) if "swiglu" in activation else H  # halves that descriptors can read
     a, w, bias = normal(dispatch.rows.shape[0], D), apart(normal(E, D, wide, seed=1)), normal(E, wide, seed=2)
     how: dict[str, Any] = {"gather": gather, "activation": activation}
     check(grouped_gemm(a, w, bias, dispatch, options=FORMS[form], **how), a, w, bias, dispatch, **how)
@@ -282,6 +285,7 @@ MUTANTS = [
     "no bias",
     "activation",
     "halves swapped",
+    "gate and up swapped",
     "not gathered",
     "short",
     "next row",
@@ -308,7 +312,8 @@ def test_a_mutant_is_seen(mutant: str, dtype: torch.dtype) -> None:
     dispatch = dispatch_of([0, 1, 2, 1, 0, 2] * 3, 3)
     a = normal(18, 32, dtype=dtype)
     w, bias = normal(3, 32, 8, dtype=dtype, seed=1), normal(3, 8, dtype=dtype, seed=2)
-    activation = "swiglu" if mutant == "halves swapped" else "gelu"
+    activations = {"halves swapped": "swiglu", "gate and up swapped": "interleaved_swiglu"}
+    activation: Any = activations.get(mutant, "gelu")
     wrong: dict[str, Any] = {"a": a, "w": w, "bias": bias, "gather": True, "activation": activation}
     if mutant == "experts swapped":
         wrong["w"] = w[[1, 0, 2]]
@@ -318,6 +323,8 @@ def test_a_mutant_is_seen(mutant: str, dtype: torch.dtype) -> None:
         wrong["activation"] = "silu"
     elif mutant == "halves swapped":
         wrong |= {"w": w.roll(4, dims=2), "bias": bias.roll(4, dims=1)}
+    elif mutant == "gate and up swapped":
+        wrong |= {"w": w.unflatten(2, (4, 2)).flip(3).flatten(2), "bias": bias.unflatten(1, (4, 2)).flip(2).flatten(1)}
     elif mutant == "not gathered":
         wrong["gather"] = False
     elif mutant == "short":
@@ -361,7 +368,7 @@ def test_a_dropped_part_is_seen(part: int) -> None:
             r"bias must have the shape \(E = 2, 2H = 4\), not \(2, 2\)",
         ),
         ({"activation": "swiglu", "w": torch.zeros(2, 8, 3), "bias": None}, "w must have 2H columns for swiglu, not 3"),
-        ({"activation": "tanh"}, "activation must be one of relu, gelu, silu, swiglu, not 'tanh'"),
+        ({"activation": "tanh"}, "activation must be one of relu, gelu, silu, swiglu, interleaved_swiglu, not 'tanh'"),
         (
             {"activation": "relu", "options": replace(PLAIN, splits=2)},
             "a product in 2 parts cannot apply relu: no part knows the sum",
