@@ -50,6 +50,7 @@ class Machine:
     half_rate: float
     tf32_rate: float
     fp32_rate: float
+    cycle_flops: int
     launch_seconds: float = 1.3e-6
     wait_seconds: float = 0.35e-6
 
@@ -61,14 +62,15 @@ H100 = Machine(
     shared_bytes=227 * 1024,
     l2_bytes=50 * 2**20,
     dram_rate=3.0e12,
-    l2_rate=9.0e12,
+    l2_rate=7.7e12,
     multiprocessor_rate=79e9,
     half_rate=798e12,
     tf32_rate=399e12,
     fp32_rate=67e12,
+    cycle_flops=4096,
 )
 
-H200 = replace(H100, name="H200", dram_rate=4.3e12)
+H200 = replace(H100, name="H200", l2_bytes=60 * 2**20, dram_rate=4.3e12)
 """An H100 with the 4.8 TB/s of its data sheet."""
 
 A100 = Machine(
@@ -83,6 +85,7 @@ A100 = Machine(
     half_rate=252e12,
     tf32_rate=126e12,
     fp32_rate=19.5e12,
+    cycle_flops=2048,
 )
 """The data sheet of 80 GB SXM: 2.04 TB/s, 312 TFLOP/s, 156 in tf32."""
 
@@ -98,6 +101,7 @@ B200 = Machine(
     half_rate=1820e12,
     tf32_rate=910e12,
     fp32_rate=75e12,
+    cycle_flops=8192,
 )
 """The data sheet: 8 TB/s, 2.25 PFLOP/s dense, 1.12 in tf32."""
 
