@@ -50,6 +50,10 @@ def unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) ->
         return "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, for correctness only"
     if interpreted and dtype is torch.bfloat16:
         return "Triton's interpreter computes bfloat16 wrongly; use float32 or float16 there"
+    try:
+        machine_of(device)
+    except ValueError as error:
+        return str(error)
     return None
 
 
