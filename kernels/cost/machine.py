@@ -123,6 +123,9 @@ COPIED = 0.88
 CLOSE = 0.05
 """A device whose rates differ from a known machine's by less is that machine: its kernels were compiled in advance."""
 
+NVIDIA_ONLY = "the Triton kernels know tiles for NVIDIA GPUs only, and this is an AMD GPU"
+"""The capability that ROCm reports, such as 9.4 of gfx942, says nothing about wgmma or tensor descriptors."""
+
 KNOWN = (H100, H200, A100, B200)
 
 _assumed: ContextVar[Machine | None] = ContextVar("assumed", default=None)
@@ -155,18 +158,15 @@ def machine_of(device: torch.device) -> Machine:
 def _machine(index: int) -> Machine:
     properties = torch.cuda.get_device_properties(index)
     if torch.version.hip:
-        raise ValueError(
-            f"{properties.name} ({properties.gcnArchName}) is an AMD GPU: the kernels know tiles for NVIDIA GPUs only, "
-            "and its capability says nothing about wgmma or tensor descriptors"
-        )
+        raise ValueError(f"{properties.name} ({properties.gcnArchName}): {NVIDIA_ONLY}")
     return derived(
         properties.name,
         capability=10 * properties.major + properties.minor,
         multiprocessors=properties.multi_processor_count,
         l2_bytes=properties.L2_cache_size,
         shared_bytes=properties.shared_memory_per_block_optin,
-        clock=1e3 * properties.clock_rate,
-        memory=2e3 * properties.memory_clock_rate * properties.memory_bus_width / 8,
+        clock=1e3 * getattr(properties, "clock_rate", 0),
+        memory=2e3 * getattr(properties, "memory_clock_rate", 0) * getattr(properties, "memory_bus_width", 0) / 8,
     )
 
 
@@ -202,14 +202,13 @@ def derived(
     faster = clock / nearest.boost_clock if clock else 1.0
     share = multiprocessors / nearest.multiprocessors
     dram_rate = COPIED * memory if memory else nearest.dram_rate * share
-    sizes = {"multiprocessors": multiprocessors, "shared_bytes": shared_bytes, "l2_bytes": l2_bytes}
-    known = nearest.name in words and replace(nearest, **sizes) == nearest
+    sized = replace(nearest, multiprocessors=multiprocessors, shared_bytes=shared_bytes, l2_bytes=l2_bytes)
+    known = nearest.name in words and sized == nearest
     if known and abs(faster - 1) < CLOSE and abs(dram_rate / nearest.dram_rate - 1) < CLOSE:
         return nearest
     rates = ("l2_rate", "half_rate", "tf32_rate", "fp32_rate")
     return replace(
-        nearest,
-        **sizes,
+        sized,
         name=name,
         capability=capability,
         dram_rate=dram_rate,

@@ -12,8 +12,8 @@ Some of the instructions (PTX ISA, sections on wgmma, mma and tcgen05):
 
     wgmma      sm_90: 64 rows and at most 256 columns; both operands are read from shared memory
     tcgen05    sm_100: 128 rows and at most 256 columns; with 64 rows half of the tensor core idles
-    mma.sync   elsewhere: ldmatrix reads what one warp multiplies, so m and n are the tile of a warp. On sm_90 it reaches
-               0.63 of wgmma's rate (Luo et al., arXiv 2402.13499); for sm_100 half of that is a guess.
+    mma.sync   elsewhere: ldmatrix reads what one warp multiplies, so m and n are the tile of a warp. On sm_90 it
+               reaches 0.63 of wgmma's rate (Luo et al., arXiv 2402.13499); for sm_100 half of that is a guess.
 
 For 128 rows on sm_90, bf16: 0.67 for two dots of 64 columns, 0.80 for one of 128, 0.89 for two of 128, 1.00 for 256. So
 a tile's columns should be one wide dot. In tf32 both terms double, and the shares are the same.

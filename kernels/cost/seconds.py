@@ -25,16 +25,16 @@ with, for each launch (`kernels.cost.work` says what counts):
     together   the longer of two times a and b if they differ much, and 9 % more than either if they are equal, because
                neither hides wholly behind the other: the 8th root of a^8 + b^8
 
-`kernels.cost.machine` has the rates, and `kernels/h200.md` what the model says about kernels with published times.
+`kernels.cost.machine` has the rates. `kernels/predicted_h200.md` holds the model against published times of others.
 """
 
+import math
 from collections.abc import Sequence
 
 from kernels.cost.machine import Machine
 from kernels.cost.port import share
 from kernels.cost.work import LaunchWork
 from kernels.launch.integers import cdiv
-
 
 TOGETHER = 8
 """The power of `together` above: the higher, the more of the shorter time hides behind the longer."""
@@ -53,12 +53,14 @@ def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
     rounds = cdiv(work.programs, machine.multiprocessors)
     waves = cdiv(rounds, held_at_once(work, machine))
     wait = machine.wait_seconds * (1 + missing)
-    arithmetic = rounds * work.flops / work.programs / (share(work, machine) * rate(work, machine) / machine.multiprocessors)
+    reached = share(work, machine) * rate(work, machine) / machine.multiprocessors
+    arithmetic = rounds * work.flops / work.programs / reached
     transfer = max(asked / machine.l2_rate, rounds * asked / work.programs / machine.multiprocessor_rate)
     loop = max(arithmetic, transfer, waves * work.fillings * wait)
     start = (1 if work.persistent else waves) * work.start * wait
     memory = work.touched * missing / machine.dram_rate
-    return machine.launch_seconds + (memory**TOGETHER + (loop + start) ** TOGETHER) ** (1 / TOGETHER)
+    together = math.pow(memory**TOGETHER + (loop + start) ** TOGETHER, 1 / TOGETHER)
+    return machine.launch_seconds + together
 
 
 def rate(work: LaunchWork, machine: Machine) -> float:
