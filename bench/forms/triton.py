@@ -23,7 +23,7 @@ from bench.forms.steps import Steps, balanced
 from kernels.call.arguments import problem_of
 from kernels.choice.choice import options_of
 from kernels.choice.tuning import options_for
-from kernels.cost.machine import machine_of
+from kernels.cost.machine import NVIDIA_ONLY, machine_of
 from kernels.launch.launch import name_stages
 from kernels.moe import moe
 from kernels.ops.dispatch import Dispatch, count, dispatch
@@ -50,6 +50,8 @@ def unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) ->
         return "Triton kernels need a CUDA device; TRITON_INTERPRET=1 runs them on a CPU, for correctness only"
     if interpreted and dtype is torch.bfloat16:
         return "Triton's interpreter computes bfloat16 wrongly; use float32 or float16 there"
+    if device.type == "cuda" and torch.version.hip:
+        return NVIDIA_ONLY
     return None
 
 

@@ -1,12 +1,18 @@
 """The numbers of a GPU that turn the work of a launch into seconds.
 
-Sources. The H100 SXM was measured once, with torch 2.11: 798 TFLOP/s in a bf16 product of 8192^3 on random data, and
-3.0 TB/s read and written in a copy. Its multiprocessors, shared memory, L2 size and fp32 rate are the data sheet's. The
-two measured rates are 0.81 and 0.90 of the data sheet's, so tf32 and the other machines, which nobody measured, get the
-data sheet's rates times these shares. L2: NVIDIA's 5120 bytes per clock of the A100, at the boost clock of the machine;
-for the B200 the same per multiprocessor. One multiprocessor reads 64 bytes per clock from L2, times 0.7. The seconds of
-a launch and of a wait (some 270 clocks of latency, and as many for the steps of the program) are estimates, the same
-for all machines; `python -m kernels.tune` measures the launch.
+Sources. Products: the H100 SXM and the H200 were measured once each, with torch 2.11: 798 TFLOP/s in a bf16 product of
+8192^3 on random data. That is 0.81 of the data sheet's rate, so tf32 and the machines that nobody measured get 0.81 of
+their data sheets. Memory: copies read and write 3.0 TB/s on the H100 and 4.3 on the H200, each 0.90 of the data sheet,
+so other machines get 0.90. Multiprocessors, shared memory, L2 size and fp32 rate are the data sheet's.
+
+L2: 5120 bytes per clock for the A100 (NVIDIA's white paper) and assumed for the H100, times the clock under load: 1.41
+GHz for the A100; 1.5 for the H100 and the H200, whose power limit keeps long products at 1.4 to 1.5 GHz (TileOPs#1567).
+The B200 gets the same per multiprocessor at 1.8 GHz. One multiprocessor reads 64 bytes per clock from L2, times 0.7, at
+the boost clock. FLOPs per cycle of a multiprocessor's tensor cores: 312, 989 and 2250 TFLOP/s of the data sheets over
+multiprocessors and boost clock.
+
+The seconds of a launch and of a wait (some 270 clocks of latency, and as many for the steps of the program) are
+estimates, the same for all machines; `python -m kernels.tune` measures the launch.
 """
 
 import re
@@ -35,6 +41,8 @@ class Machine:
         half_rate: FLOP/s of fp16 and bf16 on tensor cores.
         tf32_rate: FLOP/s of tf32 on tensor cores.
         fp32_rate: FLOP/s of fp32 without tensor cores.
+        cycle_flops: FLOPs of one multiprocessor's tensor cores in one cycle, on fp16 and bf16.
+        boost_clock: The highest clock in Hz, as the device reports it.
         launch_seconds: From one launch in a CUDA graph to the next, if both are empty.
         wait_seconds: From a load that L2 answers to the next step that needs its value.
     """
@@ -50,6 +58,8 @@ class Machine:
     half_rate: float
     tf32_rate: float
     fp32_rate: float
+    cycle_flops: int
+    boost_clock: float
     launch_seconds: float = 1.3e-6
     wait_seconds: float = 0.35e-6
 
@@ -61,15 +71,17 @@ H100 = Machine(
     shared_bytes=227 * 1024,
     l2_bytes=50 * 2**20,
     dram_rate=3.0e12,
-    l2_rate=9.0e12,
+    l2_rate=7.7e12,
     multiprocessor_rate=79e9,
     half_rate=798e12,
     tf32_rate=399e12,
     fp32_rate=67e12,
+    cycle_flops=4096,
+    boost_clock=1.98e9,
 )
 
-H200 = replace(H100, name="H200", dram_rate=4.3e12)
-"""An H100 with the 4.8 TB/s of its data sheet."""
+H200 = replace(H100, name="H200", l2_bytes=60 * 2**20, dram_rate=4.3e12)
+"""An H100 with more and faster memory, of 4.8 TB/s, and 10 of its 60 MB of L2 not switched off."""
 
 A100 = Machine(
     name="A100",
@@ -83,6 +95,8 @@ A100 = Machine(
     half_rate=252e12,
     tf32_rate=126e12,
     fp32_rate=19.5e12,
+    cycle_flops=2048,
+    boost_clock=1.41e9,
 )
 """The data sheet of 80 GB SXM: 2.04 TB/s, 312 TFLOP/s, 156 in tf32."""
 
@@ -93,13 +107,24 @@ B200 = Machine(
     shared_bytes=227 * 1024,
     l2_bytes=126 * 2**20,
     dram_rate=7.2e12,
-    l2_rate=10.6e12,
+    l2_rate=10.3e12,
     multiprocessor_rate=83e9,
     half_rate=1820e12,
     tf32_rate=910e12,
     fp32_rate=75e12,
+    cycle_flops=8192,
+    boost_clock=1.965e9,
 )
 """The data sheet: 8 TB/s, 2.25 PFLOP/s dense, 1.12 in tf32."""
+
+COPIED = 0.88
+"""The share of the memory bus that a copy reaches: 3.0 of 3.35 TB/s on the H100, 4.3 of 4.92 on the H200."""
+
+CLOSE = 0.05
+"""A device whose rates differ from a known machine's by less is that machine: its kernels were compiled in advance."""
+
+NVIDIA_ONLY = "the Triton kernels know tiles for NVIDIA GPUs only, and this is an AMD GPU"
+"""The capability that ROCm reports, such as 9.4 of gfx942, says nothing about wgmma or tensor descriptors."""
 
 KNOWN = (H100, H200, A100, B200)
 
@@ -132,33 +157,62 @@ def machine_of(device: torch.device) -> Machine:
 @lru_cache
 def _machine(index: int) -> Machine:
     properties = torch.cuda.get_device_properties(index)
+    if torch.version.hip:
+        raise ValueError(f"{properties.name} ({properties.gcnArchName}): {NVIDIA_ONLY}")
     return derived(
         properties.name,
         capability=10 * properties.major + properties.minor,
         multiprocessors=properties.multi_processor_count,
         l2_bytes=properties.L2_cache_size,
         shared_bytes=properties.shared_memory_per_block_optin,
+        clock=1e3 * getattr(properties, "clock_rate", 0),
+        memory=2e3 * getattr(properties, "memory_clock_rate", 0) * getattr(properties, "memory_bus_width", 0) / 8,
     )
 
 
-def derived(name: str, *, capability: int, multiprocessors: int, l2_bytes: int, shared_bytes: int) -> Machine:
-    """Return the known machine that `name` contains as a word, or else the nearest one scaled by multiprocessors."""
+def derived(
+    name: str,
+    *,
+    capability: int,
+    multiprocessors: int,
+    l2_bytes: int,
+    shared_bytes: int,
+    clock: float = 0.0,
+    memory: float = 0.0,
+) -> Machine:
+    """Return the machine with these numbers; they count more than those of the known machine that it resembles.
+
+    That is the one that `name` contains as a word, or else the one of the nearest capability.
+
+    Args:
+        name: As CUDA gives it.
+        capability: Compute capability times 10.
+        multiprocessors: Their number; rates of the whole device are proportional to it.
+        l2_bytes: Size of the L2 cache.
+        shared_bytes: The most shared memory of one program.
+        clock: Highest clock in Hz, to which rates are proportional too; 0 if the device does not say.
+        memory: Bytes per second of the memory bus at its clock; 0 if the device does not say.
+    """
     words = re.findall(r"\w+", name)
     distance = {
         known: (known.name not in words, known.capability > capability, abs(capability - known.capability))
         for known in KNOWN
     }
     nearest = min(KNOWN, key=distance.__getitem__)
-    if nearest.name in words and nearest.multiprocessors == multiprocessors:
+    faster = clock / nearest.boost_clock if clock else 1.0
+    share = multiprocessors / nearest.multiprocessors
+    dram_rate = COPIED * memory if memory else nearest.dram_rate * share
+    sized = replace(nearest, multiprocessors=multiprocessors, shared_bytes=shared_bytes, l2_bytes=l2_bytes)
+    known = nearest.name in words and sized == nearest
+    if known and abs(faster - 1) < CLOSE and abs(dram_rate / nearest.dram_rate - 1) < CLOSE:
         return nearest
-    scale = multiprocessors / nearest.multiprocessors
-    rates = ("dram_rate", "l2_rate", "half_rate", "tf32_rate", "fp32_rate")
+    rates = ("l2_rate", "half_rate", "tf32_rate", "fp32_rate")
     return replace(
-        nearest,
+        sized,
         name=name,
         capability=capability,
-        multiprocessors=multiprocessors,
-        shared_bytes=shared_bytes,
-        l2_bytes=l2_bytes,
-        **{rate: getattr(nearest, rate) * scale for rate in rates},
+        dram_rate=dram_rate,
+        multiprocessor_rate=nearest.multiprocessor_rate * faster,
+        boost_clock=nearest.boost_clock * faster,
+        **{rate: getattr(nearest, rate) * share * faster for rate in rates},
     )

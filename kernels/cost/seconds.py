@@ -2,11 +2,12 @@
 
 A call takes the sum, over its launches, of
 
-    launch + max(touched x missing / DRAM,
-                 asked / L2,
-                 max(rounds x max(F / (share x FLOP rate of a multiprocessor), B / its rate from L2),
-                     waves x fillings x wait)
-                 + waves x start x wait)
+    launch + the two together: memory = touched x missing / DRAM
+                               programs = waves x start x wait + the longest of
+                                   asked / L2
+                                   rounds x F / (share x FLOP rate of a multiprocessor)
+                                   rounds x B / a multiprocessor's rate from L2
+                                   waves x fillings x wait
 
 with, for each launch (`kernels.cost.work` says what counts):
 
@@ -17,18 +18,25 @@ with, for each launch (`kernels.cost.work` says what counts):
     rounds     programs over multiprocessors, rounded up: a last round takes as long as a full one
     waves      programs over those that shared memory, registers and threads let the device hold at once, rounded up; a
                persistent product has one program per multiprocessor, which counts the tiles only once
-    share      of the FLOP rate that a tile of r rows and c columns can reach, estimated as 1 / (1 + 16/r + 16/c),
-               because a smaller tile reads more operands from shared memory per FLOP; half of it without tensor cores
+    share      of the FLOP rate that the tile can reach, because operands pass the port of the shared memory
+               (`kernels.cost.port`)
     wait       seconds of one dependent read, times 1 + missing
+    together   the longer of two times a and b if they differ much, and 9 % more than either if they are equal, because
+               neither hides wholly behind the other: the 8th root of a^8 + b^8
 
-`kernels.cost.machine` has the rates.
+`kernels.cost.machine` has the rates. `kernels/predicted_h200.md` holds the model against published times of others.
 """
 
+import math
 from collections.abc import Sequence
 
 from kernels.cost.machine import Machine
+from kernels.cost.port import share
 from kernels.cost.work import LaunchWork
 from kernels.launch.integers import cdiv
+
+TOGETHER = 8
+"""The power of `together` above: the higher, the more of the shorter time hides behind the longer."""
 
 
 def total_seconds(works: Sequence[LaunchWork], machine: Machine, *, cold: bool = False) -> float:
@@ -44,25 +52,19 @@ def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
     rounds = cdiv(work.programs, machine.multiprocessors)
     waves = cdiv(rounds, held_at_once(work, machine))
     wait = machine.wait_seconds * (1 + missing)
-    arithmetic = rounds * work.flops / work.programs / (share(work) * rate(work, machine) / machine.multiprocessors)
-    transfer = rounds * asked / work.programs / machine.multiprocessor_rate
+    reached = share(work, machine) * rate(work, machine) / machine.multiprocessors
+    arithmetic = rounds * work.flops / work.programs / reached
+    transfer = max(asked / machine.l2_rate, rounds * asked / work.programs / machine.multiprocessor_rate)
     loop = max(arithmetic, transfer, waves * work.fillings * wait)
     start = (waves * (work.start - work.persistent) + work.persistent) * wait
-    return machine.launch_seconds + max(
-        work.touched * missing / machine.dram_rate, asked / machine.l2_rate, loop + start
-    )
+    memory = work.touched * missing / machine.dram_rate
+    together = math.pow(memory**TOGETHER + (loop + start) ** TOGETHER, 1 / TOGETHER)
+    return machine.launch_seconds + together
 
 
 def rate(work: LaunchWork, machine: Machine) -> float:
     """Return the FLOP/s of the unit that multiplies."""
     return {"half": machine.half_rate, "tf32": machine.tf32_rate, "fp32": machine.fp32_rate}[work.unit]
-
-
-def share(work: LaunchWork) -> float:
-    """Return the share of the FLOP rate that the tile of a launch can reach."""
-    rows, columns = work.tile
-    reached = 1 / (1 + 16 / rows + 16 / columns) if rows else 1.0
-    return reached / 2 if work.unit == "fp32" else reached
 
 
 def held_at_once(work: LaunchWork, machine: Machine) -> int:

@@ -12,8 +12,10 @@ E experts, M assignments.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 
 from kernels.launch.launch import Stage
@@ -24,6 +26,9 @@ Unit = Literal["half", "tf32", "fp32"]
 
 Histogram = tuple[tuple[int, int], ...]
 """How many experts have how many rows, as (rows, experts) pairs; unused experts are left out."""
+
+MOST_DRAWN = 10**9
+"""Pairs of a row and an expert from which NumPy can draw; with more, rows are spread evenly."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class LaunchWork:
         written: Bytes written.
         touched: Bytes of different values among them: the least that must come from memory or go there.
         unit: The unit that multiplies.
-        tile: Rows and columns of a program's dot, as the tensor core sees them; (0, 0) without one.
+        tile: Rows and columns of a program's dot, as the tensor core sees them: columns x rows if it is transposed;
+            (0, 0) without one.
+        dots: Dots of a step that share the rows of the tile, as those of two halves do.
         start: Reads of one program outside its loop that each wait for the one before.
         fillings: How often the loop of one program waits for memory: once for each filling of its stages.
         warps: Warps of a program.
@@ -57,6 +64,7 @@ class LaunchWork:
     touched: int = 0
     unit: Unit = "fp32"
     tile: tuple[int, int] = (0, 0)
+    dots: int = 1
     start: int = 2
     fillings: int = 0
     warps: int = 4
@@ -69,6 +77,18 @@ def balanced(problem: Problem) -> Histogram:
     """Return the rows of the experts in use if the M assignments are spread as evenly as they can be."""
     least, more = divmod(problem.M, problem.E)
     return tuple(pair for pair in ((least + 1, more), (least, problem.E - more)) if all(pair))
+
+
+@lru_cache(maxsize=4096)
+def spread(problem: Problem) -> Histogram:
+    """Return the rows of the experts in use if each row chooses its k experts at random, all alike; one fixed draw.
+
+    Tiles fill worse than if all experts had the same number of rows: just above a tile's height half of them need two.
+    """
+    if problem.N * problem.E >= MOST_DRAWN or problem.M > problem.N * problem.E:
+        return balanced(problem)
+    rows = np.random.default_rng(0).multivariate_hypergeometric([problem.N] * problem.E, problem.M, method="marginals")
+    return histogram(rows.tolist())
 
 
 def histogram(rows_per_expert: Iterable[int]) -> Histogram:

@@ -259,7 +259,7 @@ def dispatch_work(problem: Problem, router: Router) -> LaunchWork:
         written=written,
         touched=4 * B * E + ids + written,
         start=3,
-        fillings=cdiv(B, max(1, 4096 // next_power_of_2(E))) + cdiv(blocks * block, PLACED),
+        fillings=cdiv(B, max(1, 4096 // _block_e(E))) + cdiv(blocks * block, PLACED),
     )
 
 

@@ -260,6 +260,7 @@ def grouped_gemm_work(
 ) -> LaunchWork:
     """Return the work of `grouped_gemm` as the first or the second product; its values have `out_size` bytes."""
     deep, wide, halves = product_sizes(problem, which)
+    dots = column_blocks(problem.activation) if which == "first" else 1
     size, splits = problem.element_size, options.splits
     tiles = sum(cdiv(count, tile_rows) * number for count, number in experts)
     used = sum(number for _, number in experts)
@@ -276,7 +277,10 @@ def grouped_gemm_work(
         written=written,
         touched=a_rows * deep * size + used * weights + written,
         unit=unit_of(problem.dtype, precision),
-        tile=(tile_rows, options.columns * halves // (column_blocks(problem.activation) if which == "first" else 1)),
+        tile=(options.columns * halves, tile_rows)
+        if options.swapped
+        else (tile_rows, options.columns * halves // dots),
+        dots=1 if options.swapped else dots,
         start=5,
         fillings=cdiv(steps, options.stages),
         warps=options.warps,

@@ -201,7 +201,7 @@ def route_work(problem: Problem, options: Router) -> LaunchWork:
         written=results + sums,
         touched=(N * D + E * D + E) * size + results,
         unit=unit_of(problem.dtype, "ieee"),
-        tile=(rows, block_e),
+        tile=(block_e, rows) if size == 2 and rows < 64 else (rows, block_e),
         start=3 + cdiv(k, 4) + 2 * (splits > 1),
         fillings=cdiv(steps, options.stages),
         warps=options.warps,

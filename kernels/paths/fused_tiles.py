@@ -143,7 +143,7 @@ class FusedTiles(Options):
             written=N * C * size + scratch,
             touched=touched_bytes(problem),
             unit=unit_of(problem.dtype, self.precision),
-            tile=(rows, block_h),
+            tile=(block_h, rows) if least == NARROW else (rows, block_h),
             start=3 + gated * cdiv(k, 4) + 2 * (parts > 1),
             fillings=cdiv(items, parts) * (1 + cdiv(steps, self.stages)),
             warps=self.warps,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.cost.machine import Machine
 from kernels.cost.seconds import total_seconds
-from kernels.cost.work import Histogram, LaunchWork, balanced, histogram
+from kernels.cost.work import Histogram, LaunchWork, balanced, histogram, spread
 from kernels.problem.experts import Experts
 from kernels.problem.problem import Problem
 from kernels.problem.routes import RoutingSource
@@ -79,5 +79,9 @@ class Options(ABC):
         return self.launch_works(problem, experts) if problem.N and problem.M else ()
 
     def seconds(self, problem: Problem, machine: Machine, *, cold: bool = False) -> float:
-        """Return the estimated seconds of one call in a CUDA graph, rows balanced; `cold` if the L2 cache is empty."""
-        return total_seconds(self.works(problem), machine, cold=cold)
+        """Return the estimated seconds of one call in a CUDA graph; `cold` if the L2 cache is empty before.
+
+        Rows choose their experts at random (`kernels.cost.work.spread`).
+        """
+        works = self.launch_works(problem, spread(problem)) if problem.N and problem.M else ()
+        return total_seconds(works, machine, cold=cold)

@@ -37,6 +37,13 @@ def test_the_path_is_the_one_asked_for():
     assert form("triton_grouped").prepare(head, x).runs_on["options"].startswith("Grouped(")
 
 
+def test_an_amd_gpu_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    config = oracle.new_head("sparse").config
+    assert "AMD GPU" in form("triton").unavailable(config, torch.device("cuda"), torch.float16)
+    assert form("triton").unavailable(config, torch.device("cpu"), torch.float32) is None
+
+
 def test_a_head_without_such_a_path_says_so(monkeypatch):
     monkeypatch.setattr(triton, "options_of", lambda problem, machine: [])
     head = oracle.new_head("sparse")

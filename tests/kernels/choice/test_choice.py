@@ -9,10 +9,13 @@ import torch
 
 from kernels.choice.choice import LADDER, choose, options_of, reachable
 from kernels.choice.tuning import LANGUAGE, PAPER
-from kernels.cost.machine import A100, B200, H100, Machine, derived
+from kernels.cost.machine import A100, B200, H100, H200, Machine, derived
+from kernels.cost.seconds import total_seconds
+from kernels.cost.work import spread
 from kernels.inspect import launches
 from kernels.launch.tickets import MOST
 from kernels.ops.fused import MOST_COLUMNS
+from kernels.ops.grouped_gemm import grouped_gemm_work
 from kernels.paths.fused_rows import FusedRows
 from kernels.paths.fused_tiles import FusedTiles
 from kernels.paths.grouped import Grouped
@@ -149,6 +152,33 @@ def test_tile_height_follows_the_rows_per_expert() -> None:
     assert heights == sorted(heights)
     assert heights[0] == 16
     assert height(8192) == 128  # 512 rows per expert
+
+
+GEMMA = replace(LANGUAGE, D=2816, H=704, C=2816)
+"""The layer of vLLM's tuned table."""
+
+
+@pytest.mark.parametrize("layer", [GEMMA, LANGUAGE], ids=["gemma", "language"])
+@pytest.mark.parametrize("N", [1024, 2048, 4096, 8192, 32768])
+def test_many_rows_multiply_128_rows_by_256_columns(layer: Problem, N: int) -> None:
+    problem = at(layer, N)
+    first, _ = (work for work in choose(problem, H200).works(problem) if work.stage == "experts")
+    assert first.tile[0] == 128
+    assert first.tile[1] * first.dots == 256
+
+
+@pytest.mark.parametrize("layer", [GEMMA, LANGUAGE], ids=["gemma", "language"])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_wide_tiles_are_estimated_to_be_quicker(layer: Problem, persistent: bool) -> None:
+    problem = at(layer, 8192)
+
+    def seconds(columns: int) -> float:
+        part = Product(columns, 64, 8, 3, described=True, persistent=persistent)
+        sizes = {"tile_rows": 128, "precision": "ieee", "out_size": 2}
+        work = grouped_gemm_work(problem, "second", part, spread(problem), **sizes)  # type: ignore[arg-type]
+        return total_seconds((work,), H200)
+
+    assert seconds(256) < seconds(128) < seconds(64)
 
 
 def test_few_rows_of_a_small_head_are_fused_and_many_are_grouped() -> None:

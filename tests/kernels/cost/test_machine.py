@@ -51,6 +51,24 @@ def test_without_a_gpu_the_h100_is_the_reference() -> None:
     assert machine_of(torch.device("meta")) is H100
 
 
+@pytest.mark.parametrize(
+    ("known", "clock", "memory"),
+    [(H100, 1.98e9, 2 * 2.619e9 * 5120 / 8), (H200, 1.98e9, 2 * 3.201e9 * 6144 / 8), (A100, 1.41e9, 2 * 1.593e9 * 640)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_what_a_known_device_reports_is_close_to_the_table(known: Machine, clock: float, memory: float) -> None:
+    assert device_of(known, clock=clock, memory=memory) is known
+
+
+def test_what_a_device_reports_counts_more_than_the_table() -> None:
+    slow = device_of(H200, clock=1.5e9, memory=4.0e12, l2_bytes=7, multiprocessors=78)
+    assert (slow.l2_bytes, slow.multiprocessors, slow.boost_clock) == (7, 78, 1.5e9)
+    assert slow.dram_rate == pytest.approx(0.88 * 4.0e12)
+    assert slow.half_rate / H200.half_rate == pytest.approx(78 / 132 * 1.5 / 1.98)
+    assert slow.multiprocessor_rate / H200.multiprocessor_rate == pytest.approx(1.5 / 1.98)
+    assert device_of(H100, l2_bytes=60 * 2**20).l2_bytes == H200.l2_bytes
+
+
 def test_an_assumed_machine_counts_until_the_end_of_the_context() -> None:
     with assuming(A100):
         assert machine_of(torch.device("meta")) is A100
@@ -72,6 +90,9 @@ def test_a_cuda_device_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
             multi_processor_count=108,
             L2_cache_size=40 * 2**20,
             shared_memory_per_block_optin=163 * 1024,
+            clock_rate=1_410_000,
+            memory_clock_rate=1_593_000,
+            memory_bus_width=5120,
         )
 
     machine._machine.cache_clear()
@@ -82,3 +103,14 @@ def test_a_cuda_device_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         machine._machine.cache_clear()
     assert asked == [3]
+
+
+def test_an_amd_gpu_is_never_taken_for_a_hopper(monkeypatch: pytest.MonkeyPatch) -> None:
+    properties = SimpleNamespace(name="AMD Instinct MI300X", gcnArchName="gfx942:sramecc+:xnack-", major=9, minor=4)
+    machine._machine.cache_clear()
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    with pytest.raises(ValueError, match=r"^AMD Instinct MI300X \(gfx942\S+\): .* NVIDIA GPUs only"):
+        machine_of(torch.device("cuda", 0))
+    with assuming(H100):
+        assert machine_of(torch.device("cuda", 0)) is H100

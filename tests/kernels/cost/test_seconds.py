@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from kernels.cost.machine import H100
-from kernels.cost.seconds import held_at_once, seconds, share
+from kernels.cost.port import share
+from kernels.cost.seconds import held_at_once, seconds
 from kernels.cost.work import LaunchWork
 
 WORK = LaunchWork(
@@ -16,12 +17,19 @@ WORK = LaunchWork(
 def test_a_launch_takes_whole_rounds() -> None:
     one = seconds(WORK, H100, 0.0)
     more = replace(WORK, programs=133, flops=WORK.flops * 133 // 132, read=WORK.read * 133 // 132)
-    assert seconds(more, H100, 0.0) > one + 0.9 * WORK.flops / (share(WORK) * H100.half_rate)
+    assert seconds(more, H100, 0.0) > one + 0.9 * WORK.flops / (share(WORK, H100) * H100.half_rate)
 
 
-def test_small_tiles_and_fp32_multiply_more_slowly() -> None:
-    assert share(replace(WORK, tile=(16, 64))) < share(replace(WORK, tile=(64, 64))) < share(WORK) < 1
-    assert share(replace(WORK, unit="fp32")) == share(WORK) / 2
+def test_memory_and_programs_hardly_hide_each_other() -> None:
+    empty = replace(WORK, flops=0, read=0, touched=0, start=0)
+    start = replace(empty, start=10)
+    memory = replace(empty, touched=int(seconds(start, H100, 1.0) * H100.dram_rate))
+    both = replace(start, touched=memory.touched)
+    longest = max(seconds(start, H100, 1.0), seconds(memory, H100, 1.0))
+    assert longest < seconds(both, H100, 1.0) < 1.1 * longest
+    assert seconds(replace(both, touched=10 * both.touched), H100, 1.0) == pytest.approx(
+        seconds(replace(memory, touched=10 * memory.touched), H100, 1.0), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(

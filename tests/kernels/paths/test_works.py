@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from kernels.cost.work import LaunchWork, balanced, histogram
+from kernels.cost.work import LaunchWork, balanced, histogram, spread
 from kernels.launch.launch import recording
 from kernels.ops.dispatch import count, dispatch
 from kernels.paths.fused_rows import FusedRows
@@ -118,6 +118,19 @@ def test_the_bytes_of_the_dispatch(M: int) -> None:
     assert (works[1].read, works[1].written) == (counted.read["i"], counted.written["i"])
 
 
+@pytest.mark.parametrize("E", [5, 200])
+def test_the_dispatch_waits_once_for_each_part_of_its_loops(E: int) -> None:
+    M = 300_000
+    problem = Problem(M, 8, 8, E, 8, 1, M, torch.float32, routing="top_k")
+    with recording() as records:
+        counts, block = count(torch.empty(M, dtype=torch.int32, device="meta"), E)
+        dispatch(torch.empty(M, dtype=torch.int32, device="meta"), counts, block, tile_rows=16, k=1)
+    arguments = records[1].arguments
+    counted = -(-counts.shape[0] // arguments["block_b"])
+    placed = arguments["blocks"] * block // arguments["chunk"]
+    assert PATHS["grouped"].works(problem)[1].fillings == counted + placed
+
+
 @pytest.mark.parametrize("name", ["fused tiles", "fused rows"])
 def test_a_fused_launch_touches_everything_once(name: str) -> None:
     problem = Problem(N=1, D=16, H=32, E=8, C=4, k=2, M=2, dtype=torch.bfloat16, activation="swiglu")
@@ -154,3 +167,23 @@ def test_histograms() -> None:
     assert balanced(problem) == ((3, 2), (2, 2)) == histogram([3, 2, 2, 3])
     assert balanced(replace(problem, M=3)) == ((1, 3),) == histogram([0, 1, 1, 1])
     assert balanced(replace(problem, M=8)) == ((2, 4),)
+
+
+def test_rows_that_choose_at_random_are_spread_as_in_a_simulation() -> None:
+    problem = Problem(1024, 8, 8, 128, 8, 8, 8192, torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.rand(problem.N, problem.E, generator=generator).topk(problem.k, dim=1).indices
+    simulated = torch.bincount(ids.flatten(), minlength=problem.E).double()
+    rows = torch.tensor([size for size, number in spread(problem) for _ in range(number)]).double()
+    assert rows.sum() == problem.M
+    assert rows.std() == pytest.approx(simulated.std().item(), rel=0.2)
+    assert rows.max() == pytest.approx(simulated.max().item(), rel=0.2)
+    assert spread(problem) == spread(problem)
+
+
+@pytest.mark.parametrize(("N", "E", "k"), [(1, 128, 8), (16, 8, 8), (2**20, 5000, 8), (3, 4, 1)])
+def test_a_row_chooses_an_expert_at_most_once(N: int, E: int, k: int) -> None:
+    rows = spread(Problem(N, 8, 8, E, 8, k, N * k, torch.float32))
+    assert sum(size * number for size, number in rows) == N * k
+    assert max(size for size, _ in rows) <= N
+    assert sum(number for _, number in rows) <= E
