@@ -6,7 +6,7 @@ together inside.
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from kernels.call.arguments import problem_of
 from kernels.choice.tuning import options_for
+from kernels.cost.machine import assumed
+from kernels.launch.plan import Tensors, planned
 from kernels.paths.options import Options
 from kernels.paths.paths import decode
 from kernels.problem.activation import Activation
@@ -39,12 +41,12 @@ NO_SETTINGS: dict[str, Any] = {
 
 def call(x: Tensor, routing: RoutingSource, experts: Experts, precision: Precision, options: Options | None) -> Tensor:
     """Call the operator with these arguments of `kernels.moe.moe`."""
-    settings = NO_SETTINGS | {name: getattr(routing, name) for name in routing.settings}
+    taken = routing.settings
     out: Tensor = torch.ops.moegap.moe.default(
         x,
         routing.kind,
         list(routing.tensors().values()),
-        *settings.values(),
+        *[getattr(routing, name) if name in taken else value for name, value in NO_SETTINGS.items()],
         experts.w1,
         experts.b1,
         experts.w2,
@@ -73,9 +75,18 @@ def _moe(
     precision: Precision,
     options: str | None,
 ) -> Tensor:
+    settings = (k, temperature, standardise, weights_over, ordered)
+    return _planned((x, w1, b1, w2, b2, *routing), (kind, settings, activation, precision, options, assumed()))
+
+
+@planned
+def _planned(tensors: Tensors, settings: Any) -> Tensor:
+    """Run a call whose arguments are taken apart; the options chosen for it also depend on the machine assumed."""
+    x, w1, b1, w2, b2, *routing = cast("list[Any]", tensors)
+    kind, values, activation, precision, options, _ = settings
     source = SOURCES[kind]
-    settings: dict[str, Any] = dict(zip(NO_SETTINGS, (k, temperature, standardise, weights_over, ordered), strict=True))
-    whole = source(*routing, **{name: settings[name] for name in source.settings})
+    named = dict(zip(NO_SETTINGS, values, strict=True))
+    whole = source(*routing, **{name: named[name] for name in source.settings})
     return run(x, whole, Experts(w1, b1, w2, b2, activation), precision, None if options is None else decode(options))
 
 
