@@ -1,6 +1,6 @@
 """Checks of tensor arguments, remembered by layout. A failure is one sentence that names the tensor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any, TypeVar, TypeVarTuple
@@ -19,6 +19,7 @@ MOST_REMEMBERED = 4096
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 """Dtypes of features and weights."""
 
+Tensors = Sequence[Tensor | None]
 Arguments = TypeVarTuple("Arguments")
 Key = TypeVar("Key")
 Result = TypeVar("Result")
@@ -51,15 +52,22 @@ def keep(memory: dict[Key, Result], key: Key, value: Result) -> Result:
     return value
 
 
-def layout(tensor: Tensor) -> tuple[Any, ...]:
-    """Return what checks, options and launches may depend on in a tensor, as a key."""
-    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.data_ptr() % ALIGNMENT
+def layouts(tensors: Tensors) -> tuple[Any, ...]:
+    """Return what checks, options and launches may depend on in tensors, as a key."""
+    return tuple(
+        [
+            tensor
+            if tensor is None
+            else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.data_ptr() % ALIGNMENT)
+            for tensor in tensors
+        ]
+    )
 
 
 def _layout(value: Any) -> Any:
     """Return what a check may look at in one argument, as a key."""
     if isinstance(value, Tensor):
-        return layout(value)
+        return layouts((value,))
     if is_dataclass(value):
         return type(value), *map(_layout, vars(value).values())
     return value

@@ -28,8 +28,8 @@ class Launch:
 
 _recorder: ContextVar[Callable[[Launch], object] | None] = ContextVar("recorder", default=None)
 _anywhere: ContextVar[bool] = ContextVar("anywhere", default=False)
-_here = nullcontext()
-_name_stage: Callable[[str], AbstractContextManager[object]] = lambda stage: _here
+_nothing = nullcontext()
+_name_stage: Callable[[str], AbstractContextManager[object]] | None = None
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def launch(
         return
     tensor = next(value for value in arguments.values() if isinstance(value, Tensor))
     with on_device(tensor.get_device()):
-        start(stage, kernel, grid, *in_order(kernel, arguments), warps=warps, stages=stages)
+        starter(stage, kernel, grid, warps, stages)(*in_order(kernel, arguments))
 
 
 def in_order(kernel: Any, arguments: dict[str, Any]) -> list[Any]:
@@ -80,17 +80,22 @@ def in_order(kernel: Any, arguments: dict[str, Any]) -> list[Any]:
 
 def on_device(index: int) -> AbstractContextManager[object]:
     """Make the CUDA device `index` the current one inside; -1 is the CPU."""
-    return _here if index < 0 or index == torch.cuda.current_device() else torch.cuda.device(index)
+    return _nothing if index < 0 or index == torch.cuda.current_device() else torch.cuda.device(index)
 
 
-def start(stage: Stage, kernel: Any, grid: tuple[int, ...], *arguments: Any, warps: int, stages: int) -> None:
-    """Run `kernel` on the current device.
+def starter(stage: Stage, kernel: Any, grid: tuple[int, ...], warps: int, stages: int) -> Callable[..., None]:
+    """Return a function that runs `kernel` on the current device and takes its arguments in order.
 
     Multiply and add are fused on request: from Triton 3.10 on they are not by default, and fp32 products take twice
     the time.
     """
-    with _name_stage(stage):
-        kernel[grid](*arguments, num_warps=warps, num_stages=stages, enable_fp_fusion=True)
+    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+
+    def start(*arguments: Any) -> None:
+        with _nothing if _name_stage is None else _name_stage(stage):
+            kernel[grid](*arguments, **options)
+
+    return start
 
 
 def is_noted() -> bool:

@@ -8,20 +8,21 @@ tensors. A plan holds no tensor: it numbers them, first the arguments, then the 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from itertools import chain
 from typing import Any, ParamSpec
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.launch.checks import keep, layout
+from kernels.launch.checks import Tensors, keep, layouts
 from kernels.launch.descriptors import pointed
-from kernels.launch.launch import Launch, in_order, is_noted, noting, on_device, runs_anywhere, start
+from kernels.launch.launch import Launch, in_order, is_noted, noting, on_device, starter
 
-Tensors = Sequence[Tensor | None]
+VIEWS = {Tensor.contiguous, Tensor.flatten, Tensor.__getitem__}
+"""Functions whose results may start at the address of their argument."""
+
 Planned = Callable[[Tensors, Hashable], Tensor]
 Parameters = ParamSpec("Parameters")
 
@@ -57,11 +58,13 @@ class Plan:
         numbered: list[Any] = [*tensors]
         with on_device(self.device):
             for step in self.steps:
-                arguments = step.arguments.copy()
-                for place, number in step.tensors:
-                    arguments[place] = numbered[number]
-                for place, number, descriptor in step.descriptors:
-                    arguments[place] = pointed(descriptor, numbered[number])
+                arguments = step.arguments
+                if step.tensors:
+                    arguments = arguments.copy()
+                    for place, number in step.tensors:
+                        arguments[place] = numbered[number]
+                    for place, number, descriptor in step.descriptors:
+                        arguments[place] = pointed(descriptor, numbered[number])
                 result = step.function(*arguments, **step.keywords)
                 numbered += result if isinstance(result, tuple) else (result,)
                 for number in step.last:
@@ -81,7 +84,7 @@ def planned(function: Planned) -> Planned:
     def run(tensors: Tensors, settings: Hashable) -> Tensor:
         if is_noted():
             return function(tensors, settings)
-        key = (settings, runs_anywhere(), *[None if tensor is None else layout(tensor) for tensor in tensors])
+        key = settings, layouts(tensors)
         plan = plans.get(key)
         if plan is None:
             plan = keep(plans, key, _plan(function, tensors, settings))
@@ -96,7 +99,7 @@ def noted(function: Callable[Parameters, Tensor]) -> Callable[Parameters, Tensor
     @wraps(function)
     def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Tensor:
         if _planning.get():
-            return handle_torch_function(function, (), *args, **kwargs)  # type: ignore[no-any-return]
+            return handle_torch_function(function, (), *args, **kwargs)
         return function(*args, **kwargs)
 
     return call
@@ -125,6 +128,8 @@ class _Notes(TorchFunctionMode):
         super().__init__()
         self.tensors = [*tensors]  # by their numbers; while they live no other has their id
         self.numbers = {id(tensor): number for number, tensor in enumerate(tensors) if tensor is not None}
+        self.views: dict[int, Any] = {}  # by the id of their result: calls that are noted once a call of torch needs it
+        self.start_at: dict[int, Tensor] = {}  # by the id of a view: the tensor that starts at the same address
         self.steps: list[tuple[Any, ...]] = []
 
     def __torch_function__(
@@ -133,18 +138,22 @@ class _Notes(TorchFunctionMode):
         result = function(*args, **(kwargs or {}))
         results = result if isinstance(result, tuple) else (result,)
         if results and all(isinstance(each, Tensor) for each in results):
-            self._note(function, args, kwargs or {}, results)
+            if function not in VIEWS or result.data_ptr() != args[0].data_ptr():
+                self._note(function, args, kwargs or {}, results)
+            elif result is not args[0]:
+                self.views[id(result)] = function, args, kwargs or {}, results
+                self.start_at[id(result)] = self.start_at.get(id(args[0]), args[0])
         return result
 
     def launch(self, launch: Launch) -> None:
-        """Note a launch."""
-        function = partial(start, launch.stage, launch.kernel, launch.grid)
-        settings = {"warps": launch.warps, "stages": launch.stages}
-        self._note(function, in_order(launch.kernel, launch.arguments), settings, (None,))
+        """Note a launch, which asks of a tensor no more than its address."""
+        function = starter(launch.stage, launch.kernel, launch.grid, launch.warps, launch.stages)
+        arguments = in_order(launch.kernel, launch.arguments)
+        self._note(function, [self.start_at.get(id(value), value) for value in arguments], {}, (None,))
 
     def plan(self, result: Tensor) -> Plan:
         """Return the steps noted so far as the plan of a call that returns `result`."""
-        kept = self.numbers[id(result)]
+        kept = self._number(result)
         needed = {kept}
         steps: list[Step] = []
         for function, arguments, keywords, tensors, descriptors in reversed(self.steps):
@@ -153,16 +162,24 @@ class _Notes(TorchFunctionMode):
             needed |= used
         return Plan(result.get_device(), tuple(reversed(steps)), kept)
 
+    def _number(self, tensor: Tensor) -> int:
+        """Return the number of a tensor."""
+        if id(tensor) in self.views:
+            self._note(*self.views.pop(id(tensor)))
+        if id(tensor) not in self.numbers:
+            raise TypeError("a plan cannot hold a tensor that no call of torch made: let `noted` wrap what made it")
+        return self.numbers[id(tensor)]
+
     def _note(
         self, function: Callable[..., Any], arguments: Sequence[Any], keywords: dict[str, Any], results: Tensors
     ) -> None:
         tensors, descriptors, held = [], [], [*arguments]
         for place, value in enumerate(arguments):
             if isinstance(value, Tensor):
-                tensors.append((place, self.numbers[id(value)]))
+                tensors.append((place, self._number(value)))
                 held[place] = None
             elif isinstance(value, TensorDescriptor):
-                descriptors.append((place, self.numbers[id(value.base)], pointed(value, None)))
+                descriptors.append((place, self._number(value.base), pointed(value, None)))
                 held[place] = None
         nested = chain.from_iterable(value for value in held if isinstance(value, list | tuple))
         if any(isinstance(value, Tensor) for value in (*keywords.values(), *nested)):
