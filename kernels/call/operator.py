@@ -6,14 +6,18 @@ together inside.
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from kernels.call.arguments import problem_of
+from kernels.call.unseen import is_unseen
 from kernels.choice.tuning import options_for
+from kernels.cost.machine import assumed
+from kernels.launch.checks import Tensors
+from kernels.launch.plan import planned
 from kernels.paths.options import Options
 from kernels.paths.paths import decode
 from kernels.problem.activation import Activation
@@ -38,21 +42,17 @@ NO_SETTINGS: dict[str, Any] = {
 
 
 def call(x: Tensor, routing: RoutingSource, experts: Experts, precision: Precision, options: Options | None) -> Tensor:
-    """Call the operator with these arguments of `kernels.moe.moe`."""
-    settings = NO_SETTINGS | {name: getattr(routing, name) for name in routing.settings}
-    out: Tensor = torch.ops.moegap.moe.default(
-        x,
-        routing.kind,
-        list(routing.tensors().values()),
-        *settings.values(),
-        experts.w1,
-        experts.b1,
-        experts.w2,
-        experts.b2,
-        experts.activation,
-        precision,
-        options.code if options else None,
-    )
+    """Run a call of `kernels.moe.moe`: by the operator, unless nothing in torch would see it.
+
+    The operator costs 7 us of Python per call.
+    """
+    tensors = x, experts.w1, experts.b1, experts.w2, experts.b2, *routing.tensors().values()
+    values = [getattr(routing, name) for name in routing.settings]
+    rest = experts.activation, precision, options.code if options else None
+    if is_unseen(tensors):
+        return _planned(tensors, (routing.kind, *values, *rest, assumed()))
+    settings = NO_SETTINGS | dict(zip(routing.settings, values, strict=True))
+    out: Tensor = torch.ops.moegap.moe.default(x, routing.kind, tensors[5:], *settings.values(), *tensors[1:5], *rest)
     return out
 
 
@@ -73,10 +73,20 @@ def _moe(
     precision: Precision,
     options: str | None,
 ) -> Tensor:
+    settings = dict(zip(NO_SETTINGS, (k, temperature, standardise, weights_over, ordered), strict=True))
+    values = [settings[name] for name in SOURCES[kind].settings]
+    return _planned((x, w1, b1, w2, b2, *routing), (kind, *values, activation, precision, options, assumed()))
+
+
+@planned
+def _planned(tensors: Tensors, settings: Any) -> Tensor:
+    """Run a call whose arguments are taken apart; the choice of its options also depends on the machine assumed."""
+    x, w1, b1, w2, b2, *parts = cast("list[Any]", tensors)
+    kind, *values, activation, precision, options, _ = settings
     source = SOURCES[kind]
-    settings: dict[str, Any] = dict(zip(NO_SETTINGS, (k, temperature, standardise, weights_over, ordered), strict=True))
-    whole = source(*routing, **{name: settings[name] for name in source.settings})
-    return run(x, whole, Experts(w1, b1, w2, b2, activation), precision, None if options is None else decode(options))
+    routing = source(*parts, **dict(zip(source.settings, values, strict=True)))
+    experts = Experts(w1, b1, w2, b2, activation)
+    return run(x, routing, experts, precision, None if options is None else decode(options))
 
 
 def run(x: Tensor, routing: RoutingSource, experts: Experts, precision: Precision, options: Options | None) -> Tensor:

@@ -141,14 +141,19 @@ def assuming(machine: Machine) -> Iterator[None]:
         _assumed.reset(token)
 
 
+def assumed() -> Machine | None:
+    """Return the machine that every device is treated as, or None."""
+    return _assumed.get()
+
+
 def machine_of(device: torch.device) -> Machine:
     """Return the machine of a CUDA device, known or scaled from the nearest known one; for other devices the H100.
 
     It asks CUDA once per device, and does not wait for the device.
     """
-    assumed = _assumed.get()
-    if assumed is not None:
-        return assumed
+    machine = assumed()
+    if machine is not None:
+        return machine
     if device.type != "cuda":
         return H100
     return _machine(torch.cuda.current_device() if device.index is None else device.index)

@@ -1,1 +1,1 @@
-"""What every launch of a kernel needs: checked arguments, descriptors, tickets, integers."""
+"""What every launch of a kernel needs: checked arguments, plans, descriptors, tickets, integers."""

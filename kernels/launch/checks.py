@@ -1,6 +1,6 @@
 """Checks of tensor arguments, remembered by layout. A failure is one sentence that names the tensor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any, TypeVar, TypeVarTuple
@@ -14,12 +14,14 @@ ALIGNMENT = 16
 """Bytes. Memory may be read in another way if an address is a multiple of it."""
 
 MOST_REMEMBERED = 4096
-"""Calls that one check remembers; with one more it forgets them all."""
+"""Layouts that one memory holds; with one more it forgets them all."""
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 """Dtypes of features and weights."""
 
+Tensors = Sequence[Tensor | None]
 Arguments = TypeVarTuple("Arguments")
+Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
@@ -37,18 +39,35 @@ def remembered(check: Callable[[*Arguments], Result]) -> Callable[[*Arguments], 
             return known[key]
         except KeyError:
             result = check(*arguments)
-        if len(known) >= MOST_REMEMBERED:
-            known.clear()
-        known[key] = result
-        return result
+        return keep(known, key, result)
 
     return checked
+
+
+def keep(memory: dict[Key, Result], key: Key, value: Result) -> Result:
+    """Remember `value` under `key` and return it."""
+    if len(memory) >= MOST_REMEMBERED:
+        memory.clear()
+    memory[key] = value
+    return value
+
+
+def layouts(tensors: Tensors) -> tuple[Any, ...]:
+    """Return what checks, options and launches may depend on in tensors, as a key."""
+    return tuple(
+        [
+            tensor
+            if tensor is None
+            else (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.data_ptr() % ALIGNMENT)
+            for tensor in tensors
+        ]
+    )
 
 
 def _layout(value: Any) -> Any:
     """Return what a check may look at in one argument, as a key."""
     if isinstance(value, Tensor):
-        return value.shape, value.stride(), value.dtype, value.device, value.data_ptr() % ALIGNMENT
+        return layouts((value,))
     if is_dataclass(value):
         return type(value), *map(_layout, vars(value).values())
     return value

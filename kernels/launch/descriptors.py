@@ -38,3 +38,10 @@ def describe(name: str, tensor: Tensor, block: list[int], blocks: int = 1) -> Te
             f"a multiple of {ALIGNMENT} bytes above 0, and an address, also of its second half, at such a multiple"
         )
     return TensorDescriptor(tensor, list(tensor.shape), _strides(tensor), block)
+
+
+def pointed(descriptor: TensorDescriptor, tensor: Tensor | None) -> TensorDescriptor:
+    """Return `descriptor` for another tensor of the same layout, which is not checked again; or for none."""
+    result = object.__new__(TensorDescriptor)
+    vars(result).update(vars(descriptor), base=tensor)
+    return result

@@ -26,19 +26,32 @@ class Launch:
     stages: int
 
 
-_records: ContextVar[list[Launch] | None] = ContextVar("records", default=None)
-_name_stage: Callable[[str], AbstractContextManager[object]] = nullcontext
+_recorder: ContextVar[Callable[[Launch], object] | None] = ContextVar("recorder", default=None)
+_anywhere: ContextVar[bool] = ContextVar("anywhere", default=False)
+_nothing = nullcontext()
+_name_stage: Callable[[str], AbstractContextManager[object]] | None = None
+
+
+@contextmanager
+def noting(recorder: Callable[[Launch], object]) -> Iterator[None]:
+    """Hand every launch made inside to `recorder`; none runs."""
+    token = _recorder.set(recorder)
+    try:
+        yield
+    finally:
+        _recorder.reset(token)
 
 
 @contextmanager
 def recording() -> Iterator[list[Launch]]:
     """Yield a list that collects the launches made inside; none runs, so tensors may be on the meta device."""
     records: list[Launch] = []
-    token = _records.set(records)
+    token = _anywhere.set(True)
     try:
-        yield records
+        with noting(records.append):
+            yield records
     finally:
-        _records.reset(token)
+        _anywhere.reset(token)
 
 
 def name_stages(name_stage: Callable[[str], AbstractContextManager[object]]) -> None:
@@ -50,25 +63,49 @@ def name_stages(name_stage: Callable[[str], AbstractContextManager[object]]) -> 
 def launch(
     stage: Stage, kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], *, warps: int = 4, stages: int = 1
 ) -> None:
-    """Run `kernel` on the device of its tensors, or record it inside `recording`.
+    """Run `kernel` on the device of its tensors, or hand it over inside `noting` or `recording`."""
+    recorder = _recorder.get()
+    if recorder is not None:
+        recorder(Launch(stage, kernel, grid, arguments, warps, stages))
+        return
+    tensor = next(value for value in arguments.values() if isinstance(value, Tensor))
+    with on_device(tensor.get_device()):
+        starter(stage, kernel, grid, warps, stages)(*in_order(kernel, arguments))
+
+
+def in_order(kernel: Any, arguments: dict[str, Any]) -> list[Any]:
+    """Return the arguments of a kernel in the order of its parameters."""
+    return [arguments[name] for name in kernel.arg_names]
+
+
+def on_device(index: int) -> AbstractContextManager[object]:
+    """Make the CUDA device `index` the current one inside; -1 is the CPU."""
+    return _nothing if index < 0 or index == torch.cuda.current_device() else torch.cuda.device(index)
+
+
+def starter(stage: Stage, kernel: Any, grid: tuple[int, ...], warps: int, stages: int) -> Callable[..., None]:
+    """Return a function that runs `kernel` on the current device and takes its arguments in order.
 
     Multiply and add are fused on request: from Triton 3.10 on they are not by default, and fp32 products take twice
     the time.
     """
-    records = _records.get()
-    if records is not None:
-        records.append(Launch(stage, kernel, grid, arguments, warps, stages))
-        return
-    tensor = next(value for value in arguments.values() if isinstance(value, Tensor))
-    index = tensor.get_device()  # -1 is the CPU
-    elsewhere = index >= 0 and index != torch.cuda.current_device()
-    with _name_stage(stage), torch.cuda.device(index) if elsewhere else nullcontext():
-        kernel[grid](**arguments, num_warps=warps, num_stages=stages, enable_fp_fusion=True)
+    options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+
+    def start(*arguments: Any) -> None:
+        with _nothing if _name_stage is None else _name_stage(stage):
+            kernel[grid](*arguments, **options)
+
+    return start
+
+
+def is_noted() -> bool:
+    """Return whether launches are handed over, and do not run."""
+    return _recorder.get() is not None
 
 
 def runs_anywhere() -> bool:
     """Return whether launches need no GPU, because they are recorded or interpreted."""
-    return _records.get() is not None or bool(triton.knobs.runtime.interpret)
+    return _anywhere.get() or bool(triton.knobs.runtime.interpret)
 
 
 def require_device(**tensors: Tensor | None) -> None:

@@ -15,6 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.launch.plan import noted
+
 MOST = 2**14
 """The most shared sums of one launch."""
 
@@ -60,6 +62,7 @@ _streams: dict[tuple[torch.device, int], Tensor] = {}
 _reserves: dict[torch.device, _Reserve] = {}
 
 
+@noted
 def counters(number: int, device: torch.device) -> Tensor:
     """Return at least `number` int32 counters, all 0, for one launch on the current stream of `device`.
 

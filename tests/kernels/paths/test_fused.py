@@ -141,11 +141,11 @@ def test_repeats_to_the_bit_and_leaves_counters_at_0(cut: str, monkeypatch: pyte
     zeros = torch.zeros(100, dtype=torch.int32)
     monkeypatch.setattr(kernels.ops.fused, "counters", lambda number, device: zeros)
     call = new_call(17, 16, 40, 2, 6, torch.float16, k=1)
-    whole = solve(call, cut)
+    whole = call.run(CUTS[cut].run)
     assert not zeros.any()
-    one = solve(call.rows(torch.tensor([16])), cut)
+    one = call.rows(torch.tensor([16])).run(CUTS[cut].run)
     assert not zeros.any()
-    assert torch.equal(solve(call, cut), whole)
+    assert torch.equal(call.run(CUTS[cut].run), whole)
     torch.testing.assert_close(one, whole[16:], rtol=1e-3, atol=1e-3)
 
 
