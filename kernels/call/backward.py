@@ -101,4 +101,9 @@ def _gradients(ctx: Any, dout: Tensor) -> tuple[Any, ...]:
     return dx, None, [*(None for _ in routing[1:]), dweights], *(None,) * 5, *of_experts, None, None, None
 
 
+def _no_second(ctx: Any, *gradients: Any) -> None:
+    raise NotImplementedError("moegap::moe_backward has no gradient: a loss may not depend on gradients of moe")
+
+
 torch.library.register_autograd("moegap::moe", _gradients, setup_context=_keep, lib=_library)
+torch.library.register_autograd("moegap::moe_backward", _no_second, lib=_library)

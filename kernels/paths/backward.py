@@ -138,7 +138,10 @@ def _views(problem: Problem) -> dict[str, tuple[Problem, Which]]:
 
 
 def _quickest(view: Problem, machine: Machine, which: Which, tile_rows: int) -> tuple[Product, float] | None:
-    """Return the product of least estimated time and its seconds, or None if none fits."""
+    """Return the product of least estimated time and its seconds, or None if none fits.
+
+    A persistent gather of 256 columns spills without an activation.
+    """
 
     def seconds(options: Product) -> float:
         work = grouped_gemm_work(
@@ -152,7 +155,8 @@ def _quickest(view: Problem, machine: Machine, which: Which, tile_rows: int) -> 
         )
         return total_seconds([work], machine)
 
-    times = {options: seconds(options) for options in products(view, machine, which, tile_rows)}
+    fitting = products(view, machine, which, tile_rows)
+    times = {options: seconds(options) for options in fitting if not (options.persistent and options.columns > 128)}
     return min(times.items(), key=lambda pair: pair[1], default=None)
 
 
@@ -168,7 +172,7 @@ def _quickest_weights(problem: Problem, machine: Machine, D: int, H: int) -> Wei
 
 def weight_tiles(problem: Problem, machine: Machine, D: int, H: int) -> Iterator[WeightTile]:
     """Yield the tiles to try for the gradient of weights of D x H; with few programs they share an expert's slots."""
-    for rows, columns, depth, warps, stages in _weight_tiles(problem, D, H):
+    for rows, columns, depth, warps, stages in _weight_tiles(problem, machine, D, H):
         least = 64 if machine.capability >= 90 and unit(problem) != "fp32" else 16  # the rows of one wgmma
         tile = WeightTile(max(least, at_most(D, rows)), at_most(H, columns), depth, warps, stages)
         programs = problem.E * cdiv(D, tile.rows) * cdiv(H, tile.columns)
@@ -179,10 +183,11 @@ def weight_tiles(problem: Problem, machine: Machine, D: int, H: int) -> Iterator
                 yield from staged(replace(tile, splits=splits), machine, shared)
 
 
-def _weight_tiles(problem: Problem, D: int, H: int) -> list[tuple[int, int, int, int, int]]:
+def _weight_tiles(problem: Problem, machine: Machine, D: int, H: int) -> list[tuple[int, int, int, int, int]]:
     """Return rows, columns, depth, warps and stages of the gradient of weights of D x H."""
     if unit(problem) == "fp32":
         return [(64, 64, 16, 8, 3)]
     if unit(problem) == "tf32" or D % 16 or H % 16:
         return [(64, 64, 32, 4, 3)]
-    return [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (128, 128, 64, 8, 3)]
+    widest = [(128, 256, 64, 8, 3)] if machine.capability >= 90 else []
+    return [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (128, 128, 64, 8, 3), *widest]
