@@ -6,8 +6,7 @@ N rows, D input width, H hidden width of one expert, E experts, C output width.
 import torch
 from torch import Tensor
 
-from kernels.call import backward  # noqa: F401 - registers the gradients
-from kernels.call.gate import applied
+from kernels.call.backward import call_with_gradients, needs_gradient
 from kernels.call.operator import call
 from kernels.ops.combine import combine_reference, row_order
 from kernels.ops.dispatch import dispatch_reference
@@ -36,26 +35,20 @@ def moe(
         precision: How fp32 operands are multiplied: "ieee", or rounded to "tf32". If set, `options` decide.
         options: Path and tiles; by default those tuned for the device, or else the cost model's (`kernels.choice`).
 
-    Sums are fp32. Every floating tensor has a gradient, through a gate that of the weights of the chosen experts. The
-    backward pass (`kernels.paths.backward`) keeps the arguments alone and computes hidden values again. It never waits
-    for the device and repeats to the bit, as the forward pass does. A call that needs a gradient applies a gate in a
-    launch of its own. Autocast casts nothing here, so `x` and the weights must share a dtype under it
-    too. The call never waits for the device, so a CUDA graph of it may be replayed with other values and other routing,
-    and repeated runs agree to the bit. It is the torch operator `moegap::moe`, so it works in
-    torch.compile(fullgraph=True), and torch's flop counter knows it.
+    Sums are fp32. Autocast casts nothing here, so `x` and the weights must share a dtype under it too. The call never
+    waits for the device, so a CUDA graph of it may be replayed with other values and other routing, and repeated runs
+    agree to the bit. It is the torch operator `moegap::moe`, so it works in torch.compile(fullgraph=True), and torch's
+    flop counter knows it.
+
+    Every floating tensor has a gradient; that of a gate goes through the weights of the experts that it chose. If one
+    is needed, the gate has a launch to itself, on any path, and autograd keeps the arguments alone: the backward pass
+    (`kernels.paths.backward`) sorts rows and computes hidden values again. There is no second gradient.
 
     Raises:
         ValueError: An argument has the wrong shape, dtype, range or device.
     """
-    if isinstance(routing, Gate) and _needs_gradient(x, routing, experts):
-        routing = applied(x, routing)
-    return call(x, routing, experts, precision, options)
-
-
-def _needs_gradient(x: Tensor, routing: RoutingSource, experts: Experts) -> bool:
-    """Return whether autograd will ask for a gradient of the call."""
-    tensors = (x, *routing.tensors().values(), *experts.tensors().values())
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    run = call_with_gradients if needs_gradient(x, routing, experts) else call
+    return run(x, routing, experts, precision, options)
 
 
 def moe_reference(x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:

@@ -17,33 +17,38 @@ from kernels.ops.router import route, route_work
 from kernels.paths.grouped_tiles import routers
 from kernels.problem.options import Router
 from kernels.problem.problem import Problem
-from kernels.problem.routes import Gate, TopK, WeightsOver, check_gate
+from kernels.problem.routes import Gate, TopK, WeightsOver
 
 _library = torch.library.Library("moegap", "FRAGMENT")
 _library.define(
-    "route(Tensor x, Tensor weight, Tensor? bias, int k, float temperature, bool standardise, str weights_over) "
-    "-> (Tensor, Tensor)"
+    "route(Tensor x, Tensor weight, Tensor? bias, int experts, int k, float temperature, bool standardise, "
+    "str weights_over) -> (Tensor, Tensor)"
 )
 
 
-def applied(x: Tensor, gate: Gate) -> TopK:
-    """Return the ids (N, k) int32 and the weights (N, k) fp32 of `gate`; autograd knows the gradient of the weights."""
+def applied(x: Tensor, gate: Gate, experts: int) -> TopK:
+    """Return the ids (N, k) int32 and the weights (N, k) fp32 of a gate of that many `experts`.
+
+    Autograd knows the gradient of the weights.
+    """
     settings = (getattr(gate, name) for name in gate.settings)
-    return TopK(*torch.ops.moegap.route.default(x, gate.weight, gate.bias, *settings))
+    return TopK(*torch.ops.moegap.route.default(x, gate.weight, gate.bias, experts, *settings))
 
 
 def _route(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    experts: int,
     k: int,
     temperature: float,
     standardise: bool,
     weights_over: WeightsOver,
 ) -> tuple[Tensor, Tensor]:
     gate = Gate(weight, bias, k, temperature, standardise, weights_over)
-    N, D, E = check_gate(x, gate)
-    problem = Problem(max(N, 1), D, 1, E, 1, k, max(N, 1) * k, x.dtype)
+    gate.sizes(x, experts)
+    N = max(x.shape[0], 1)
+    problem = Problem(N, x.shape[1], 1, experts, 1, k, N * k, x.dtype)
     routed = route(x, gate, _router(problem, machine_of(x.device)))
     return routed.ids, routed.weights
 
@@ -58,7 +63,7 @@ _library.impl("route", _route, "CUDA")
 
 
 @torch.library.register_fake("moegap::route", lib=_library)
-def _fake(x: Tensor, weight: Tensor, bias: Tensor | None, k: int, *settings: Any) -> tuple[Tensor, Tensor]:
+def _fake(x: Tensor, weight: Tensor, bias: Tensor | None, experts: int, k: int, *_: Any) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape[0], k, dtype=torch.int32), x.new_empty(x.shape[0], k, dtype=torch.float32)
 
 
@@ -70,7 +75,7 @@ def _flops(x_shape: torch.Size, weight_shape: torch.Size, *others: Any, out_shap
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, weight, bias, _, *settings = inputs
+    x, weight, bias, _, _, *settings = inputs
     ctx.save_for_backward(x, weight, bias, output[0])
     ctx.settings = settings
 
@@ -95,7 +100,7 @@ def _gradients(ctx: Any, _: Any, dweights: Tensor) -> tuple[Any, ...]:
         (ds @ weight.float()).to(x.dtype) if of_x else None,
         (ds.t() @ x.float()).to(weight.dtype) if of_weight else None,
         ds.sum(dim=0).to(weight.dtype) if of_bias else None,
-        *(None,) * 4,
+        *(None,) * 5,
     )
 
 

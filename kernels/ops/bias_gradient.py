@@ -14,7 +14,7 @@ from kernels.launch.launch import launch, require_device
 from kernels.ops.dispatch import Dispatch
 from kernels.ops.weight_gradient import part_of
 
-TILE = 4096
+TILE = 2048
 """Values that a program reads at once."""
 
 PART = 2048

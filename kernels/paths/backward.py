@@ -188,6 +188,6 @@ def _weight_tiles(problem: Problem, machine: Machine, D: int, H: int) -> list[tu
     if unit(problem) == "fp32":
         return [(64, 64, 16, 8, 3)]
     if unit(problem) == "tf32" or D % 16 or H % 16:
-        return [(64, 64, 32, 4, 3)]
+        return [(64, 64, 32, 8, 3)]
     widest = [(128, 256, 64, 8, 3)] if machine.capability >= 90 else []
     return [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (128, 128, 64, 8, 3), *widest]

@@ -254,16 +254,33 @@ def test_passes_torchs_own_check_of_an_operator(kind: str) -> None:
         gate = new_call(6, 16, 8, 4, 5).routing
         assert isinstance(gate, Gate)
         leaf = gate.weight.requires_grad_()
-        arguments: tuple[Any, ...] = (leaves.x, leaf, None, 2, 1.0, False, "selected")
+        arguments: tuple[Any, ...] = (leaves.x, leaf, None, 4, 2, 1.0, False, "selected")
         torch.library.opcheck(torch.ops.moegap.route.default, arguments, test_utils=tests[:3])
         return
-    arguments = (leaves.x, kind, routing, 0, 1.0, False, "selected", False, *weights, "relu", "ieee", None)
-    torch.library.opcheck(torch.ops.moegap.moe.default, arguments, test_utils=tests)
+    arguments = (leaves.x, routing, False, *weights, "relu", "ieee", None)
+    torch.library.opcheck(torch.ops.moegap.moe_forward.default, arguments, test_utils=tests)
     arguments = (cotangent(call), call.x, routing, False, *weights, "relu", "ieee", [True] * 6)
     detached = torch.utils._pytree.tree_map_only(Tensor, Tensor.detach, arguments)
     torch.library.opcheck(
         torch.ops.moegap.moe_backward.default, detached, test_utils=("test_schema", "test_faketensor")
     )
+
+
+def test_wrong_arguments_are_refused() -> None:
+    call = new_call(6, 16, 8, 4, 5)
+    call.x.requires_grad_()
+    with pytest.raises(ValueError, match="must have a row for each of the E = 4 experts"):
+        call.but(weight=torch.zeros(5, 16), bias=None).run(moe)
+    with pytest.raises(ValueError, match=r"b2 must have the shape \(E = 4, C = 5\)"):
+        call.but(b2=torch.zeros(4, 3)).run(moe)
+
+
+def test_the_flop_counter_sees_the_products_once() -> None:
+    call = new_call(6, 16, 8, 4, 5)
+    call.x.requires_grad_()
+    with FlopCounterMode(display=False) as counter:
+        call.run(moe)
+    assert counter.get_total_flops() == 12 * 2 * (16 * 8 + 8 * 5) + 2 * 6 * 16 * 4
 
 
 def test_a_second_gradient_is_refused() -> None:
