@@ -60,6 +60,34 @@ class Router:
         require_positive(stages=self.stages)
 
 
+@dataclass(frozen=True)
+class WeightTile:
+    """The gradient of one product's weights: a program computes a tile of rows x columns, `depth` slots at a time.
+
+    Attributes:
+        rows: Rows of a tile of weights: input columns of the product.
+        columns: Columns of a tile.
+        depth: Slots of the expert read per step.
+        warps: Warps per program.
+        stages: Steps whose operands are in shared memory at once.
+        group: Row blocks that take all columns before the next ones do, so that operands stay in L2.
+        splits: Programs that share the slots of an expert; their sums are added afterwards.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    group: int = 8
+    splits: int = 1
+
+    def __post_init__(self) -> None:
+        require_power_of_two(16, rows=self.rows, columns=self.columns, depth=self.depth)
+        require_power_of_two(1, warps=self.warps)
+        require_positive(stages=self.stages, group=self.group, splits=self.splits)
+
+
 def require_power_of_two(least: int, **sizes: int) -> None:
     """Raise ValueError unless each of `sizes` is a power of two and at least `least`."""
     for name, size in sizes.items():
