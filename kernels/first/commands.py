@@ -44,7 +44,7 @@ def races(log: Log, seconds: float) -> None:
 
 
 def _run(log: Log, words: Sequence[str], seconds: float) -> None:
-    """Run a program, interrupt it when its time is over, and log its status and the end of what it said."""
+    """Run a program, interrupt it when its time is over, log its status and the end of what it said, and pass it on."""
     if shutil.which(words[0]) is None:
         log.write(missing=words[0])
         return
@@ -61,5 +61,8 @@ def _run(log: Log, words: Sequence[str], seconds: float) -> None:
             file.seek(0)
             said = file.read()[-SHOWN:]
             program.kill()
-            log.write(status=program.wait(), wall_s=round(time.monotonic() - start, 1), said=said)
+            status = program.wait()
+            log.write(status=status, wall_s=round(time.monotonic() - start, 1), said=said)
     output.unlink()
+    if status:
+        sys.exit(status)
