@@ -21,6 +21,7 @@ from kernels.ops.fused import (
     touched_bytes,
 )
 from kernels.ops.fused_rows import _fused_rows_kernel
+from kernels.ops.parts import waits
 from kernels.paths.candidates import at_most, ragged
 from kernels.paths.options import Options
 from kernels.problem.experts import Experts
@@ -101,7 +102,7 @@ class FusedRows(Options):
             + scratch,
             written=N * C * size + scratch,
             touched=touched_bytes(problem),
-            start=2 + gated * cdiv(k, 4) + 2 * (parts > 1),
+            start=2 + gated * cdiv(k, 4) + waits(parts, block_c),
             fillings=gate_steps + blocks * (1 + steps * halves),
             warps=self.warps,
             held=hidden * (self.depth + block_c),

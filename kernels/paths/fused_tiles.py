@@ -13,15 +13,13 @@ from kernels.cost.work import Histogram, LaunchWork, unit_of
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.ops.fused import MOST_COLUMNS, MOST_PARTS, experts_per_row, launch_fused, most_rows, sliced, touched_bytes
 from kernels.ops.fused_tiles import _fused_tiles_kernel
+from kernels.ops.parts import waits
 from kernels.paths.candidates import at_most, ragged, staged, unit
 from kernels.paths.options import Options
 from kernels.problem.experts import Experts
 from kernels.problem.options import Precision, require_positive, require_power_of_two, require_precision
 from kernels.problem.problem import Problem
-from kernels.problem.routes import Gate, RoutingSource
-
-NARROW = 64
-"""A 16-bit tile of fewer rows is computed transposed, with at least this many columns: those of one wgmma."""
+from kernels.problem.routes import RoutingSource
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class FusedTiles(Options):
     If one row of a tile uses an expert, the expert runs for all rows of the tile.
 
     Attributes:
-        tile_rows: Rows of a tile; tiles of 16 or 32 rows are the narrow side of a transposed product.
+        tile_rows: Rows of a tile.
         experts: Experts that one program runs in turn; the E / experts programs of a tile add up their sums.
         slices: Programs that share the hidden columns of an expert.
         hidden: Hidden columns computed at once.
@@ -39,6 +37,8 @@ class FusedTiles(Options):
         warps: Warps per program.
         stages: Steps whose operands are in shared memory at once.
         precision: How fp32 operands are multiplied.
+        swapped: Whether to compute transposed products, so that 16 or 32 rows are the narrow side of a wgmma; experts
+            and columns are then padded to its 64.
     """
 
     tile_rows: int
@@ -49,6 +49,7 @@ class FusedTiles(Options):
     warps: int
     stages: int
     precision: Precision = "ieee"
+    swapped: bool = False
 
     def __post_init__(self) -> None:
         require_power_of_two(16, tile_rows=self.tile_rows, hidden=self.hidden, depth=self.depth)
@@ -92,20 +93,18 @@ class FusedTiles(Options):
     def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
         """Return the outputs (N, C). Raises `ValueError` as `launch_fused` does."""
         E, H, C = experts.w2.shape
-        narrow = x.dtype.itemsize == 2 and self.tile_rows < NARROW
-        least = NARROW if narrow else 16
+        least = 64 if self.swapped else 8
         slices, blocks = sliced(H, self.hidden, self.slices)
         block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
         grid = (cdiv(x.shape[0], self.tile_rows), cdiv(E, self.experts) * slices, cdiv(C, block_c))
-        gate_is_wide = isinstance(routing, Gate) and routing.weight.dtype.itemsize == 4
         sizes = {
             "precision": self.precision,
             "experts": min(self.experts, E),
             "slices": slices,
             "blocks": blocks,
-            "rows_axis": int(narrow),
+            "rows_axis": int(self.swapped),
             "block_n": self.tile_rows,
-            "block_e": max(16 if gate_is_wide else least, next_power_of_2(E)),
+            "block_e": max(least, next_power_of_2(E)),
             "block_h": max(least, self.hidden),
             "block_c": block_c,
             "block_k": next_power_of_2(experts_per_row(routing)),
@@ -118,7 +117,7 @@ class FusedTiles(Options):
         """Return the work of the launch if the rows of a tile use as many experts as they can."""
         N, D, H, E, C, k, size = (*problem.sizes, problem.element_size)
         rows, gated, halves = self.tile_rows, problem.routing == "gate", problem.halves
-        least = NARROW if size == 2 and rows < NARROW else 16
+        least = 64 if self.swapped else 8
         block_e, block_h = max(least, next_power_of_2(E)), max(least, self.hidden)
         block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
         slices = sliced(H, self.hidden, self.slices)[0]
@@ -144,7 +143,7 @@ class FusedTiles(Options):
             touched=touched_bytes(problem),
             unit=unit_of(problem.dtype, self.precision),
             tile=(rows, block_h),
-            start=3 + gated * cdiv(k, 4) + 2 * (parts > 1),
+            start=3 + gated * cdiv(k, 4) + waits(parts, rows * block_c),
             fillings=cdiv(items, parts) * (1 + cdiv(steps, self.stages)),
             warps=self.warps,
             held=rows * (block_h * halves + block_c + (block_e if gated else 0)),
