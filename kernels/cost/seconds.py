@@ -6,7 +6,8 @@ A call takes the sum, over its launches, of
                  asked / L2,
                  max(rounds x max(F / (share x FLOP rate of a multiprocessor), B / its rate from L2),
                      waves x fillings x wait)
-                 + waves x start x wait)
+                 + waves x start x wait
+                 + max(waves x 2 x I, rounds x warps x I / 4) x clock + waves x 30 x barriers x clock)
 
 with, for each launch (`kernels.cost.work` says what counts):
 
@@ -20,7 +21,11 @@ with, for each launch (`kernels.cost.work` says what counts):
                its `start` counts once
     share      of the FLOP rate that a tile of r rows and c columns can reach, estimated as 1 / (1 + 16/r + 16/c),
                because a smaller tile reads more operands from shared memory per FLOP; half of it without tensor cores
-    wait       seconds of one dependent read, times 1 + missing
+    wait       seconds of one dependent read, times 1 + missing; it holds the steps of a program, half of it, so a launch
+               whose instructions are counted waits half as long
+    I          instructions of one warp: a warp alone executes one in two clocks, and a multiprocessor four in each
+    barriers   of one program; 30 clocks each
+    clock      seconds, an estimate, the same for all machines
 
 `kernels.cost.machine` has the rates.
 """
@@ -30,6 +35,9 @@ from collections.abc import Sequence
 from kernels.cost.machine import Machine
 from kernels.cost.work import LaunchWork
 from kernels.launch.integers import cdiv
+
+
+CLOCK_SECONDS = 0.57e-9
 
 
 def total_seconds(works: Sequence[LaunchWork], machine: Machine, *, cold: bool = False) -> float:
@@ -44,11 +52,12 @@ def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
     asked = work.read + work.written
     rounds = cdiv(work.programs, machine.multiprocessors)
     waves = cdiv(rounds, held_at_once(work, machine))
-    wait = machine.wait_seconds * (1 + missing)
+    wait = machine.wait_seconds * (1 + missing) / (2 if work.instructions else 1)
     arithmetic = rounds * work.flops / work.programs / (share(work) * rate(work, machine) / machine.multiprocessors)
     transfer = rounds * asked / work.programs / machine.multiprocessor_rate
     loop = max(arithmetic, transfer, waves * work.fillings * wait)
-    start = (1 if work.persistent else waves) * work.start * wait
+    issued = max(2 * waves, rounds * work.warps / 4) * work.instructions + 30 * waves * work.barriers
+    start = (1 if work.persistent else waves) * work.start * wait + issued * CLOCK_SECONDS
     return machine.launch_seconds + max(
         work.touched * missing / machine.dram_rate, asked / machine.l2_rate, loop + start
     )

@@ -46,6 +46,8 @@ class LaunchWork:
         held: fp32 values that one program accumulates in registers.
         shared: Bytes of shared memory that the operands of one program take.
         persistent: Whether one program starts a tile while it ends another.
+        instructions: Those that one warp executes, or 0 if nobody counted them.
+        barriers: How often the warps of one program wait for each other.
     """
 
     stage: Stage
@@ -63,6 +65,8 @@ class LaunchWork:
     held: int = 0
     shared: int = 0
     persistent: bool = False
+    instructions: int = 0
+    barriers: int = 0
 
 
 def balanced(problem: Problem) -> Histogram:
