@@ -21,11 +21,11 @@ with, for each launch (`kernels.cost.work` says what counts):
                its `start` counts once
     share      of the FLOP rate that a tile of r rows and c columns can reach, estimated as 1 / (1 + 16/r + 16/c),
                because a smaller tile reads more operands from shared memory per FLOP; half of it without tensor cores
-    wait       seconds of one dependent read, times 1 + missing; it holds the steps of a program, half of it, so a launch
-               whose instructions are counted waits half as long
+    wait       seconds of one dependent read, times 1 + missing; half of them are for the steps of the program, so a
+               launch whose instructions are counted waits half as long
     I          instructions of one warp: a warp alone executes one in two clocks, and a multiprocessor four in each
     barriers   of one program; 30 clocks each
-    clock      seconds, an estimate, the same for all machines
+    clock      its seconds, the same for all machines
 
 `kernels.cost.machine` has the rates.
 """
@@ -36,8 +36,8 @@ from kernels.cost.machine import Machine
 from kernels.cost.work import LaunchWork
 from kernels.launch.integers import cdiv
 
-
 CLOCK_SECONDS = 0.57e-9
+"""At 1.75 GHz. That a warp alone takes two clocks for an instruction, and a barrier 30, are estimates."""
 
 
 def total_seconds(works: Sequence[LaunchWork], machine: Machine, *, cold: bool = False) -> float:

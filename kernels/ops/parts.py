@@ -9,7 +9,7 @@ from kernels.launch.integers import cdiv
 @triton.constexpr_function
 def at_once(numel: int) -> int:
     """Return how many parts of `numel` values are loaded before the first is added: as many as registers hold."""
-    return max(1, min(8, 2**14 // numel))
+    return max(1, min(8, 2**13 // numel))
 
 
 def waits(parts: int, numel: int) -> int:

@@ -88,11 +88,7 @@ class FusedTiles(Options):
                         stages=stages,
                         precision=problem.precision,
                     )
-                    variants = [options]
-                    if unit(problem) == "half" and tile_rows < 64:
-                        variants += [replace(options, warps=8)] * (warps < 8)
-                        variants += [replace(options, swapped=True)] * (machine.capability >= 90)
-                    for variant in variants:
+                    for variant in _variants(options, problem, machine):
                         yield from staged(variant, machine, lambda part: part.launch_works(problem, ())[0].shared)
 
     def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
@@ -121,7 +117,7 @@ class FusedTiles(Options):
     def launch_works(self, problem: Problem, experts: Histogram) -> tuple[LaunchWork, ...]:
         """Return the work of the launch if the rows of a tile use as many experts as they can.
 
-        Instructions and barriers are fitted to the machine code of 29 options for sm_90, gelu, in 16 bits, by Triton
+        Instructions and barriers are fitted to the machine code of 30 options for sm_90, gelu, in 16 bits, by Triton
         3.6.0 and 3.9.0: instructions are at most 23 % wrong.
         """
         N, D, H, E, C, k, size = (*problem.sizes, problem.element_size)
@@ -172,6 +168,16 @@ class FusedTiles(Options):
         """Return the largest N that has a ticket for each sum."""
         parts = cdiv(problem.E, self.experts) * sliced(problem.H, self.hidden, self.slices)[0]
         return most_rows(problem, parts, self.tile_rows)
+
+
+def _variants(options: FusedTiles, problem: Problem, machine: Machine) -> list[FusedTiles]:
+    """Return what to try of these options: with more warps, and transposed; ragged rows or many experts spill else."""
+    if unit(problem) != "half" or options.tile_rows >= 64:
+        return [options]
+    transposed = [replace(options, swapped=True)] * (machine.capability >= 90)
+    if transposed and (ragged(problem) or problem.E > 128):
+        return transposed
+    return [options, *[replace(options, warps=8)] * (options.warps < 8), *transposed]
 
 
 def _depth_warps_stages(
