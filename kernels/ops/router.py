@@ -16,7 +16,7 @@ from kernels.launch.launch import launch
 from kernels.launch.tickets import counters, take_ticket
 from kernels.ops.parts import sum_parts, waits
 from kernels.ops.ranking import gate_matrix, standardise, top_k
-from kernels.problem.options import Router
+from kernels.problem.options import Router, least_columns
 from kernels.problem.problem import Problem
 from kernels.problem.routes import Gate, check_gate
 
@@ -168,7 +168,7 @@ def route(x: Tensor, gate: Gate, options: Router) -> Routed:
             "depth": options.depth,
             "steps": cdiv(cdiv(D, options.depth), options.splits),
             "splits": options.splits,
-            "block_e": max(8, next_power_of_2(E)),
+            "block_e": max(least_columns(options.tile_rows), next_power_of_2(E)),
             "block_k": next_power_of_2(k),
         },
         warps=options.warps,
@@ -182,7 +182,7 @@ def route_work(problem: Problem, options: Router) -> LaunchWork:
     N, D, E, k, size = problem.N, problem.D, problem.E, problem.k, problem.element_size
     tiles, splits, rows = cdiv(N, options.tile_rows), options.splits, options.tile_rows
     steps = cdiv(cdiv(D, options.depth), splits)
-    block_e = max(8, next_power_of_2(E))
+    block_e = max(least_columns(rows), next_power_of_2(E))
     sums = 4 * splits * N * E if splits > 1 else 0
     results = 8 * N * k + 4 * tiles * E
     return LaunchWork(

@@ -17,7 +17,7 @@ from kernels.ops.parts import waits
 from kernels.paths.candidates import at_most, ragged, staged, unit
 from kernels.paths.options import Options
 from kernels.problem.experts import Experts
-from kernels.problem.options import Precision, require_positive, require_power_of_two, require_precision
+from kernels.problem.options import Precision, least_columns, require_positive, require_power_of_two, require_precision
 from kernels.problem.problem import Problem
 from kernels.problem.routes import RoutingSource
 
@@ -94,7 +94,7 @@ class FusedTiles(Options):
     def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
         """Return the outputs (N, C). Raises `ValueError` as `launch_fused` does."""
         E, H, C = experts.w2.shape
-        least = 64 if self.swapped else 8
+        least = 64 if self.swapped else least_columns(self.tile_rows)
         slices, blocks = sliced(H, self.hidden, self.slices)
         block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
         grid = (cdiv(x.shape[0], self.tile_rows), cdiv(E, self.experts) * slices, cdiv(C, block_c))
@@ -122,7 +122,7 @@ class FusedTiles(Options):
         """
         N, D, H, E, C, k, size = (*problem.sizes, problem.element_size)
         rows, gated, halves = self.tile_rows, problem.routing == "gate", problem.halves
-        least = 64 if self.swapped else 8
+        least = 64 if self.swapped else least_columns(self.tile_rows)
         block_e, block_h = max(least, next_power_of_2(E)), max(least, self.hidden)
         block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
         slices = sliced(H, self.hidden, self.slices)[0]
