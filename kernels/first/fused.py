@@ -3,6 +3,7 @@
 N rows.
 """
 
+from dataclasses import replace
 from functools import partial
 
 from kernels.choice.choice import choose
@@ -30,7 +31,11 @@ def fused(log: Log) -> None:
         try:
             problem = layer("paper", N, log.device)
             arguments = tensors(problem, log.device)
-            options = dict.fromkeys((choose(problem, machine_of(log.device)), *TRIED))
+            options = dict.fromkeys(
+                replace(each, swapped=swapped) if isinstance(each, FusedTiles) else each
+                for each in (choose(problem, machine_of(log.device)), *TRIED)
+                for swapped in (False, True)
+            )
             calls = {each.code: partial(moe, *arguments, options=each) for each in options}
             log_times(log, calls, layer="paper", N=N)
         except Exception as error:

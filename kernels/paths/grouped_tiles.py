@@ -54,7 +54,7 @@ def routers(problem: Problem, machine: Machine) -> Iterator[Router]:
             if half and tile_rows == 32 and E > 64 and machine.capability >= 100:
                 continue
             if splits == 1 or (splits <= most_splits and tiles * splits <= machine.multiprocessors):
-                warps = 8 if tile_rows * columns > 64 * 64 else 4
+                warps = 8 if tile_rows * columns > (64 * 64 if half else 32 * 64) else 4
                 router = Router(tile_rows=tile_rows, depth=depth, warps=warps, stages=3, splits=splits)
                 yield from staged(router, machine, lambda part: route_work(problem, part).shared)
 

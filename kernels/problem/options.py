@@ -88,6 +88,11 @@ class WeightTile:
         require_positive(stages=self.stages, group=self.group, splits=self.splits)
 
 
+def least_columns(tile_rows: int) -> int:
+    """Return the fewest columns of a product: 8 scores of a row are in one warp, but tall tiles need 16 on sm_100."""
+    return 8 if tile_rows < 64 else 16
+
+
 def require_power_of_two(least: int, **sizes: int) -> None:
     """Raise ValueError unless each of `sizes` is a power of two and at least `least`."""
     for name, size in sizes.items():
