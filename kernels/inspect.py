@@ -29,27 +29,21 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
-from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.choice.choice import reachable
 from kernels.choice.tuning import LANGUAGE, PAPER
-from kernels.cost.machine import A100, B200, H100, Machine, assuming
+from kernels.cost.machine import assuming
 from kernels.launch.launch import Launch, recording
 from kernels.paths.options import Options
 from kernels.problem.experts import Experts
 from kernels.problem.problem import Problem
 from kernels.problem.routes import SOURCES
-
-TARGETS: dict[str, Machine] = {"sm_80": A100, "sm_90": H100, "sm_100": B200}
-"""The machine whose options are compiled for each target."""
+from kernels.targets import FASTEST, TARGETS, AmdCode, gpu_target
 
 TENSOR_CORES = {"wgmma": "wgmma.mma_async", "tcgen05": "tcgen05.mma", "mma": "mma.sync"}
 """The tensor-core instructions and their names in PTX."""
-
-FASTEST = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05"}
-"""The fastest tensor-core instruction of each target."""
 
 COPIES = {"tma": "cp.async.bulk.tensor", "cp.async": "cp.async.c"}
 """Asynchronous copies to shared memory and their names in PTX: whole tiles by descriptor, or 4 to 16 bytes a thread."""
@@ -239,6 +233,18 @@ def inspect(job: Job) -> Compiled:
         compiled = _compile(job)
     except Exception as error:  # whatever the compiler raises belongs in the table
         return replace(row, error=f"{type(error).__name__}: {error}".splitlines()[0])
+    row = replace(
+        row,
+        shared_bytes=compiled.metadata.shared,
+        shared_limit=TARGETS[job.target].shared_bytes,
+        aligned=job.rows_aligned,
+        products="tt.dot" in compiled.asm["ttir"] and job.width == "half",
+    )
+    return _amd(row, compiled) if TARGETS[job.target].amd else _nvidia(row, compiled)
+
+
+def _nvidia(row: Compiled, compiled: Any) -> Compiled:
+    """Return `row` with what the machine code for an NVIDIA GPU says."""
     usage, sass = (_dump(compiled.asm["cubin"], what) for what in ("-res-usage", "-sass"))
     registers, spill_bytes = _registers_and_spills(usage, sass)
     ptx = compiled.asm["ptx"]
@@ -246,15 +252,24 @@ def inspect(job: Job) -> Compiled:
         row,
         registers=registers,
         spill_bytes=spill_bytes,
-        shared_bytes=compiled.metadata.shared,
-        shared_limit=TARGETS[job.target].shared_bytes,
-        aligned=job.rows_aligned,
-        products="tt.dot" in compiled.asm["ttir"] and job.width == "half",
         tensor_cores=_named(TENSOR_CORES, ptx),
         wgmmas=len(re.findall(r"\bHGMMA\b", sass)),
         full_waits=len(re.findall(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x0\b", sass)),
         copies=_named(COPIES, ptx),
         widest_load=_widest_load(ptx),
+    )
+
+
+def _amd(row: Compiled, compiled: Any) -> Compiled:
+    """Return `row` with what the assembly for an AMD GPU says."""
+    code = AmdCode.of(compiled.asm["amdgcn"])
+    return replace(
+        row,
+        registers=code.registers,
+        spill_bytes=code.spill_bytes,
+        tensor_cores="mfma" if code.multiplies else "none",
+        copies="direct" if code.direct else "none",
+        widest_load=code.widest_load,
     )
 
 
@@ -279,9 +294,8 @@ def _compile(job: Job) -> Any:
         dict(job.constants),
         {(names.index(name),): [["tt.divisibility", 16]] for name in job.aligned},
     )
-    target = GPUTarget("cuda", int(job.target.removeprefix("sm_")), 32)
     options = {"num_warps": job.warps, "num_stages": job.stages, "enable_fp_fusion": True}
-    return triton.compile(source, target=target, options=options)
+    return triton.compile(source, target=gpu_target(job.target), options=options)
 
 
 def _dump(cubin: bytes, what: str) -> str:
