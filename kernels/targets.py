@@ -1,7 +1,7 @@
 """The GPUs that kernels are compiled for ahead of time, and what the assembly for an AMD GPU says about a kernel.
 
-Of these targets only sm_90 and sm_100 are GPUs that the tiles were made for with measurements of others in mind. sm_120,
-gfx942 and gfx950 are compiled and never run: at run time an AMD GPU is refused (`kernels.cost.machine`).
+sm_120, gfx942 and gfx950 are compiled, not run: their tiles come from data sheets, and at run time an AMD GPU is refused
+(`kernels.cost.machine`).
 """
 
 import re
@@ -30,6 +30,9 @@ FASTEST = {
     "gfx950": "mfma",
 }
 """The fastest tensor-core instruction of each target."""
+
+WITHOUT_TF32 = {"gfx950"}
+"""Targets that multiply fp32 only exactly; Triton refuses to compile tf32 for them."""
 
 VALUE = 4
 """Bytes of one register of one thread."""

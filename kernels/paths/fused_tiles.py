@@ -170,7 +170,7 @@ def _depth_warps_stages(
         most = 32 if problem.E <= 256 else 16
     elif not machine.asynchronous:
         most = 64
-    if tile_rows > most or (machine.amd and problem.E > 256):
+    if tile_rows > most or (machine.amd and (tile_rows == 32 or problem.E > 128)):
         return None
     if ragged(problem) or problem.E > 128:
         return 32, 8, 2
@@ -181,7 +181,8 @@ def _depth_warps_stages(
         return (64, 4, 3) if tile_rows <= 32 and items == 1 else (32, 4 if items == 1 else 8, 3)
     if not machine.asynchronous:
         simple = items == 1 and problem.halves == 1 and not wide and (tile_rows < 64 or hidden == 64)
-        return (64, 4 if tile_rows == 64 else 8, 4) if simple else (32, 8, 4)
+        stages = 2 if machine.amd else 4
+        return (64, 4 if tile_rows == 64 else 8, stages) if simple else (32, 8, stages)
     warps = 4 if items == 1 and tile_rows <= 64 else 8
     if wide and machine.capability > 90:
         return 32, 8, 3
