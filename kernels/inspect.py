@@ -29,27 +29,25 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
-from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from triton.tools.tensor_descriptor import TensorDescriptor
+from triton.experimental.gluon._runtime import GluonASTSource
 
 from kernels.choice.choice import reachable
 from kernels.choice.tuning import LANGUAGE, PAPER
-from kernels.cost.machine import A100, B200, H100, Machine, assuming
+from kernels.cost.machine import assuming
+from kernels.launch.descriptors import is_descriptor
 from kernels.launch.launch import Launch, recording
+from kernels.ops.specialised import TILE_ROWS, kernel
+from kernels.paths.grouped import Grouped
 from kernels.paths.options import Options
 from kernels.problem.experts import Experts
+from kernels.problem.options import Product
 from kernels.problem.problem import Problem
 from kernels.problem.routes import SOURCES
-
-TARGETS: dict[str, Machine] = {"sm_80": A100, "sm_90": H100, "sm_100": B200}
-"""The machine whose options are compiled for each target."""
+from kernels.targets import FASTEST, TARGETS, WITHOUT_TF32, AmdCode, gpu_target
 
 TENSOR_CORES = {"wgmma": "wgmma.mma_async", "tcgen05": "tcgen05.mma", "mma": "mma.sync"}
 """The tensor-core instructions and their names in PTX."""
-
-FASTEST = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05"}
-"""The fastest tensor-core instruction of each target."""
 
 COPIES = {"tma": "cp.async.bulk.tensor", "cp.async": "cp.async.c"}
 """Asynchronous copies to shared memory and their names in PTX: whole tiles by descriptor, or 4 to 16 bytes a thread."""
@@ -78,13 +76,16 @@ fp16 and bf16 take the same options and give the same code, so a configuration i
 layers use gelu, which needs more registers than the other activations.
 """
 
+SPECIALISED = Product(256, 64, 8, 4, described=True, persistent=True, specialised=True)
+"""The second product by specialised warps, compiled for each layer whose tiles are tall enough."""
+
 SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks", "group"}
 """Constants that change a kernel's numbers but not its code."""
 
 TILES = ("tile_rows", "columns", "depth", "hidden")
 """Constants, beside those named `block_`, that are sizes of a tile."""
 
-FEW_EXPERTS = ("_grouped_gemm_kernel",)
+FEW_EXPERTS = ("_grouped_gemm_kernel", "specialised_gemm_kernel")
 """Kernels in which the number of experts only changes how a program looks up its expert."""
 
 
@@ -209,9 +210,10 @@ def specialise(launch: Launch, target: str) -> Job:
             signature.append((name, "constexpr"))
             constants.append((name, value))
             continue
-        if isinstance(value, TensorDescriptor):
+        if is_descriptor(value):
             block = ",".join(map(str, value.block_shape))
-            signature.append((name, f"tensordesc<{DTYPES[value.base.dtype]}[{block}]>"))
+            layout = f",{value.layout!r}" if hasattr(value, "layout") else ""
+            signature.append((name, f"tensordesc<{DTYPES[value.base.dtype]}[{block}]{layout}>"))
         elif isinstance(value, Tensor):
             signature.append((name, f"*{DTYPES[value.dtype]}"))
         elif isinstance(value, float):
@@ -239,6 +241,23 @@ def inspect(job: Job) -> Compiled:
         compiled = _compile(job)
     except Exception as error:  # whatever the compiler raises belongs in the table
         return replace(row, error=f"{type(error).__name__}: {error}".splitlines()[0])
+    row = replace(
+        row,
+        shared_bytes=compiled.metadata.shared,
+        shared_limit=TARGETS[job.target].shared_bytes,
+        aligned=job.rows_aligned,
+        products=_multiplies(compiled.asm) and job.width == "half",
+    )
+    return _amd(row, compiled) if TARGETS[job.target].amd else _nvidia(row, compiled)
+
+
+def _multiplies(code: dict[str, Any]) -> bool:
+    """Return whether a kernel multiplies matrices; Gluon's has no "ttir"."""
+    return "tt.dot" in code["ttir"] if "ttir" in code else "warp_group_dot" in code["ttgir"]
+
+
+def _nvidia(row: Compiled, compiled: Any) -> Compiled:
+    """Return `row` with what the machine code for an NVIDIA GPU says."""
     usage, sass = (_dump(compiled.asm["cubin"], what) for what in ("-res-usage", "-sass"))
     registers, spill_bytes = _registers_and_spills(usage, sass)
     ptx = compiled.asm["ptx"]
@@ -246,15 +265,24 @@ def inspect(job: Job) -> Compiled:
         row,
         registers=registers,
         spill_bytes=spill_bytes,
-        shared_bytes=compiled.metadata.shared,
-        shared_limit=TARGETS[job.target].shared_bytes,
-        aligned=job.rows_aligned,
-        products="tt.dot" in compiled.asm["ttir"] and job.width == "half",
         tensor_cores=_named(TENSOR_CORES, ptx),
         wgmmas=len(re.findall(r"\bHGMMA\b", sass)),
         full_waits=len(re.findall(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x0\b", sass)),
         copies=_named(COPIES, ptx),
         widest_load=_widest_load(ptx),
+    )
+
+
+def _amd(row: Compiled, compiled: Any) -> Compiled:
+    """Return `row` with what the assembly for an AMD GPU says."""
+    code = AmdCode.of(compiled.asm["amdgcn"])
+    return replace(
+        row,
+        registers=code.registers,
+        spill_bytes=code.spill_bytes,
+        tensor_cores="mfma" if code.multiplies else "none",
+        copies="direct" if code.direct else "none",
+        widest_load=code.widest_load,
     )
 
 
@@ -273,15 +301,15 @@ def _widest_load(ptx: str) -> int:
 def _compile(job: Job) -> Any:
     kernel = getattr(importlib.import_module(job.module), job.kernel)
     names = [name for name, _ in job.signature]
-    source = ASTSource(
+    language = GluonASTSource if kernel.is_gluon() else ASTSource
+    source = language(
         kernel,
         dict(job.signature),
         dict(job.constants),
         {(names.index(name),): [["tt.divisibility", 16]] for name in job.aligned},
     )
-    target = GPUTarget("cuda", int(job.target.removeprefix("sm_")), 32)
     options = {"num_warps": job.warps, "num_stages": job.stages, "enable_fp_fusion": True}
-    return triton.compile(source, target=target, options=options)
+    return triton.compile(source, target=gpu_target(job.target), options=options)
 
 
 def _dump(cubin: bytes, what: str) -> str:
@@ -308,11 +336,23 @@ def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
         machine = TARGETS[target]
         with assuming(machine):
             for layer in LAYERS:
-                for N, options in reachable(layer, machine):
+                if layer.precision == "tf32" and target in WITHOUT_TF32:
+                    continue
+                for N, options in with_specialised(reachable(layer, machine)):
                     for launch in launches(replace(layer, N=N, M=N * layer.k), options):
                         job = specialise(launch, target)
                         distinct.setdefault((job.kernel, job.configuration, job.width, target, job.rows_aligned), job)
     return list(distinct.values())
+
+
+def with_specialised(chosen: Sequence[tuple[int, Options]]) -> list[tuple[int, Options]]:
+    """Return options, each with its least N, and beside them those of the specialised product, which none has."""
+    asked = [
+        (N, replace(options, second=SPECIALISED))
+        for N, options in chosen
+        if isinstance(options, Grouped) and options.tile_rows == TILE_ROWS and options.second.described
+    ]
+    return [*chosen, *asked] if kernel() is not None else [*chosen]
 
 
 def sample(among: Sequence[Job]) -> list[Job]:

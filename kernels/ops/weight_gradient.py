@@ -15,7 +15,7 @@ from kernels.launch.checks import FLOATS, bind_shapes, remembered, require_dtype
 from kernels.launch.integers import cdiv
 from kernels.launch.launch import launch, require_device
 from kernels.ops.dispatch import Dispatch
-from kernels.ops.grouped_gemm import place
+from kernels.ops.places import place
 from kernels.problem.options import Precision, WeightTile
 from kernels.problem.problem import Problem
 

@@ -173,7 +173,7 @@ def _quickest_weights(problem: Problem, machine: Machine, D: int, H: int) -> Wei
 def weight_tiles(problem: Problem, machine: Machine, D: int, H: int) -> Iterator[WeightTile]:
     """Yield the tiles to try for the gradient of weights of D x H; with few programs they share an expert's slots."""
     for rows, columns, depth, warps, stages in _weight_tiles(problem, machine, D, H):
-        least = 64 if machine.capability >= 90 and unit(problem) != "fp32" else 16  # the rows of one wgmma
+        least = 64 if machine.asynchronous and unit(problem) != "fp32" else 16  # the rows of one wgmma
         tile = WeightTile(max(least, at_most(D, rows)), at_most(H, columns), depth, warps, stages)
         programs = problem.E * cdiv(D, tile.rows) * cdiv(H, tile.columns)
         for splits in (1, 2, 4, 8, MOST_SPLITS):
@@ -189,5 +189,5 @@ def _weight_tiles(problem: Problem, machine: Machine, D: int, H: int) -> list[tu
         return [(64, 64, 16, 8, 3)]
     if unit(problem) == "tf32" or D % 16 or H % 16:
         return [(64, 64, 32, 8, 3)]
-    widest = [(128, 256, 64, 8, 3)] if machine.capability >= 90 else []
+    widest = [(128, 256, 64, 8, 3)] if machine.asynchronous else []
     return [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (128, 128, 64, 8, 3), *widest]

@@ -174,7 +174,7 @@ def _variants(options: FusedTiles, problem: Problem, machine: Machine) -> list[F
     """Return what to try of these options: with more warps, and transposed; ragged rows or many experts spill else."""
     if unit(problem) != "half" or options.tile_rows >= 64:
         return [options]
-    transposed = [replace(options, swapped=True)] * (machine.capability >= 90)
+    transposed = [replace(options, swapped=True)] * machine.asynchronous
     if transposed and (ragged(problem) or problem.E > 128):
         return transposed
     return [options, *[replace(options, warps=8)] * (options.warps < 8), *transposed]
@@ -190,9 +190,9 @@ def _depth_warps_stages(
         most = 16
     elif ragged(problem) or problem.E > 128:
         most = 32 if problem.E <= 256 else 16
-    elif machine.capability < 90:
+    elif not machine.asynchronous:
         most = 64
-    if tile_rows > most:
+    if tile_rows > most or (machine.amd and (tile_rows == 32 or problem.E > 128)):
         return None
     if ragged(problem) or problem.E > 128:
         return 32, 8, 2
@@ -201,9 +201,10 @@ def _depth_warps_stages(
         return None if narrow else (32, 8, 2 if wide else 3)
     if unit(problem) == "tf32":
         return (64, 4, 3) if tile_rows <= 32 and items == 1 else (32, 4 if items == 1 else 8, 3)
-    if machine.capability < 90:
+    if not machine.asynchronous:
         simple = items == 1 and problem.halves == 1 and not wide and (tile_rows < 64 or hidden == 64)
-        return (64, 4 if tile_rows == 64 else 8, 4) if simple else (32, 8, 4)
+        stages = 2 if machine.amd else 4
+        return (64, 4 if tile_rows == 64 else 8, stages) if simple else (32, 8, stages)
     warps = 4 if items == 1 and tile_rows <= 64 else 8
     if wide and machine.capability > 90:
         return 32, 8, 3

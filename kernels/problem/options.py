@@ -25,6 +25,8 @@ class Product:
         persistent: Whether each multiprocessor runs one program, which takes tile after tile.
         splits: Programs that share the depth of one tile. The combine adds their sums, so the first product must have
             1.
+        specialised: Whether one warp copies and two groups of four multiply, if `kernels.ops.specialised` can; if not,
+            the plain kernel runs. No choice ever has it.
     """
 
     columns: int
@@ -36,6 +38,7 @@ class Product:
     described: bool = False
     persistent: bool = False
     splits: int = 1
+    specialised: bool = False
 
     def __post_init__(self) -> None:
         require_power_of_two(64 if self.swapped else 16, columns=self.columns)
