@@ -74,6 +74,11 @@ class Job:
         return "half" if self.dtype in ("fp16", "bf16") else self.dtype
 
     @property
+    def precision(self) -> str | None:
+        """How fp32 operands are multiplied, or None if it multiplies nothing."""
+        return dict(self.constants).get("precision")
+
+    @property
     def switches(self) -> tuple[tuple[str, Any], ...]:
         """The constants that change how tensor cores are fed."""
         return tuple((name, value) for name, value in self.constants if name in SWITCHES)

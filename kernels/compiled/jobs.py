@@ -120,10 +120,11 @@ def with_specialised(layer: Problem, machine: Machine) -> list[tuple[int, Option
 def sample(among: Sequence[Job]) -> list[Job]:
     """Return the job with the largest tile for each kernel and target, on sm_90 for each of its switches.
 
-    Kernels of fp32 values, which use no tensor core of their own, are sampled only on sm_80.
+    Kernels of fp32 values, whose code is alike on all targets, are sampled only on sm_80.
     """
     largest: dict[tuple[object, ...], Job] = {}
     for job in sorted(among, key=lambda job: job.tile):
         if job.width != "fp32" or job.target == "sm_80":
-            largest[job.kernel, job.target, job.width, job.switches if job.target == "sm_90" else ()] = job
+            switches = job.switches if job.target == "sm_90" else ()
+            largest[job.kernel, job.target, job.width, job.precision, switches] = job
     return list(largest.values())

@@ -139,10 +139,11 @@ def test_exit_status(
 
 
 def test_another_version_stands_beside(
-    compiles: list[Compiled], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    compiles: list[Compiled], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "triton").mkdir()
     monkeypatch.setattr(inspect, "elsewhere", lambda folder, arguments: ("3.6.0", [replace(GOOD, spill_bytes=8)]))
-    assert inspect.main(["--beside", "folder"]) == 1
+    assert inspect.main(["--beside", str(tmp_path)]) == 1
     assert "0 / 8" in capsys.readouterr().out
 
 
