@@ -77,7 +77,10 @@ def test_a_sort_of_experts_compiles_for_amd_without_spills() -> None:
     script = (
         "from kernels.choice.choice import choose\n"
         "from kernels.choice.tuning import LANGUAGE\n"
-        "from kernels.inspect import TARGETS, assuming, inspect, launches, replace, specialise\n"
+        "from dataclasses import replace\n"
+        "from kernels.cost.machine import assuming\n"
+        "from kernels.inspect import inspect, launches, specialise\n"
+        "from kernels.targets import TARGETS\n"
         "layer = replace(LANGUAGE, N=4096, M=8 * 4096)\n"
         "with assuming(TARGETS['gfx942']):\n"
         "    todo = launches(layer, choose(layer, TARGETS['gfx942']))\n"

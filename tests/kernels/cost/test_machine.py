@@ -60,9 +60,10 @@ def test_rates_are_in_an_order_that_hardware_has() -> None:
     assert H200.half_rate == H100.half_rate
 
 
-def test_only_hopper_and_blackwell_of_data_centres_multiply_beside_the_program() -> None:
+def test_what_a_machine_can_do_follows_from_its_capability() -> None:
     assert {known.name for known in (*KNOWN, MI300X, MI355X) if known.asynchronous} == {"H100", "H200", "B200"}
     assert [known.name for known in (*KNOWN, MI300X, MI355X) if known.amd] == ["MI300X", "MI355X"]
+    assert [known.name for known in (*KNOWN, MI300X, MI355X) if not known.chains] == ["A100", "MI300X", "MI355X"]
     assert not {MI300X, MI355X} & {*KNOWN}
 
 

@@ -122,11 +122,12 @@ def test_a_plan_starts_launches_as_early_as_the_first_call() -> None:
 
 
 SCRIPT = """
-import json, sys
-from kernels.cost.machine import A100, H100
-from kernels.inspect import Launch, _compile, specialise
-from tests.kernels.launch.test_chain import CHAINED, PLAIN, H100, _late_kernel, launches
+import json
 import torch
+from kernels.cost.machine import A100, H100
+from kernels.inspect import _compile, specialise
+from kernels.launch.launch import Launch
+from tests.kernels.launch.test_chain import CHAINED, PLAIN, _late_kernel, launches
 
 def compiled(launch, target="sm_90"):
     return _compile(specialise(launch, target)).asm["ptx"]
