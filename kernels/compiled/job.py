@@ -22,8 +22,8 @@ from kernels.ops.parts import at_once
 
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64"}
 
-SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks", "group"}
-"""Constants that change a kernel's numbers but not its code."""
+SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks", "group", "chained"}
+"""Constants that change a kernel's numbers, or how it starts, but not the rest of its code."""
 
 TILES = ("tile_rows", "columns", "depth", "hidden")
 """Constants, beside those named `block_`, that are sizes of a tile."""

@@ -25,7 +25,7 @@ from kernels.problem.options import Product, Router
 from kernels.problem.problem import Problem, RoutingKind
 from kernels.problem.routes import SOURCES
 from tests.kernels.calls import new_call
-from tests.kernels.compiled import ROOT, run_compiled
+from tests.kernels.process import ROOT, run_compiled
 
 PART = Product(columns=64, depth=64, warps=4, stages=2, described=True)
 CHAINED = Grouped(64, Router(16, 64, 4, 2, splits=2), PART, replace(PART, persistent=True), chained=True)
@@ -125,12 +125,12 @@ SCRIPT = """
 import json
 import torch
 from kernels.cost.machine import A100, H100
-from kernels.inspect import _compile, specialise
+from kernels.compiled.job import specialise
 from kernels.launch.launch import Launch
 from tests.kernels.launch.test_chain import CHAINED, PLAIN, _late_kernel, launches
 
 def compiled(launch, target="sm_90"):
-    return _compile(specialise(launch, target)).asm["ptx"]
+    return specialise(launch, target).compile().asm["ptx"]
 
 x = torch.empty(1, device="meta")
 late = Launch("combine", _late_kernel, (1,), {"x": x, "out": x, "chained": True}, 4, 1)

@@ -7,7 +7,7 @@ from kernels.ops.dispatch import dispatch_reference
 from kernels.ops.grouped_gemm import grouped_gemm
 from kernels.ops.specialised import kernel
 from kernels.problem.options import Product
-from tests.kernels.compiled import ROOT, run_compiled
+from tests.kernels.process import ROOT, run_compiled
 
 OLDEST = ROOT / ".venv" / "triton-3.6.0"
 OPTIONS = Product(64, 64, 4, 2, described=True, specialised=True)
@@ -17,7 +17,9 @@ from dataclasses import replace
 import torch
 from kernels.choice.tuning import LANGUAGE
 from kernels.cost.machine import A100, H100, assuming
-from kernels.inspect import SPECIALISED, inspect, launches, specialise
+from kernels.compiled.job import specialise
+from kernels.compiled.jobs import SPECIALISED, launches
+from kernels.compiled.row import inspect
 from kernels.paths.grouped import Grouped
 from kernels.problem.options import Product, Router
 

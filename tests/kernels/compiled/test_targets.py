@@ -4,12 +4,12 @@ import pytest
 
 from kernels.choice.choice import reachable
 from kernels.choice.tuning import LANGUAGE, PAPER
+from kernels.compiled.targets import FASTEST, TARGETS, AmdCode, gpu_target
 from kernels.cost.machine import MI300X, MI355X, RTX_5090, Machine
 from kernels.paths.fused_tiles import FusedTiles
 from kernels.paths.grouped import Grouped
 from kernels.problem.problem import Problem
-from kernels.targets import FASTEST, TARGETS, AmdCode, gpu_target
-from tests.kernels.compiled import run_compiled
+from tests.kernels.process import run_compiled
 
 ASSEMBLY = """
 	buffer_load_ushort v3, v5, s[0:3], 0 offen
@@ -79,8 +79,10 @@ def test_a_sort_of_experts_compiles_for_amd_without_spills() -> None:
         "from kernels.choice.tuning import LANGUAGE\n"
         "from dataclasses import replace\n"
         "from kernels.cost.machine import assuming\n"
-        "from kernels.inspect import inspect, launches, specialise\n"
-        "from kernels.targets import TARGETS\n"
+        "from kernels.compiled.job import specialise\n"
+        "from kernels.compiled.jobs import launches\n"
+        "from kernels.compiled.row import inspect\n"
+        "from kernels.compiled.targets import TARGETS\n"
         "layer = replace(LANGUAGE, N=4096, M=8 * 4096)\n"
         "with assuming(TARGETS['gfx942']):\n"
         "    todo = launches(layer, choose(layer, TARGETS['gfx942']))\n"
