@@ -103,7 +103,20 @@ def _key(case: MeasuredCase) -> object:
 def _case(analysis: Analysis, account: Account) -> dict[str, Any]:
     record, latency = account.case.record, analysis.latencies[account.case]
     fall = account.waterfall
-    named = ("case_id", "checkpoint", "head", "form", "rows", "cache", "routing", "clock", "dtype", "device", "threads")
+    named = (
+        "case_id",
+        "checkpoint",
+        "head",
+        "form",
+        "rows",
+        "passes",
+        "cache",
+        "routing",
+        "clock",
+        "dtype",
+        "device",
+        "threads",
+    )
     return {
         **_fields(record, *named, "device_name", "suite", "source", "shrunk"),
         "median": {"seconds": latency.value, **_fields(latency, "low", "high", "samples")},
