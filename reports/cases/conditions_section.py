@@ -40,7 +40,7 @@ def classifier_section(analysis: Analysis) -> Section | None:
 
 
 def training_section(analysis: Analysis) -> Section | None:
-    """Return each case's forward pass beside its training, and the speed-ups of training, or None without such pairs."""
+    """Return each case's forward pass beside its training, with the speed-ups of training; None without such pairs."""
     speedups = {item.case: item for speedup in analysis.speedups for item in speedup.against_best}
 
     def over_dense(text: Callable[[Comparison], str]) -> Callable[[_Pair], str]:
@@ -66,9 +66,9 @@ def training_section(analysis: Analysis) -> Section | None:
         "passes",
         "Forward and backward",
         [without_blanks(table) for table in shown],
-        reading="training is a forward and a backward pass, with the gradients of the rows and of all parameters. It is "
-        "compared with training alone: theoretical, attainable and realised are over the fastest dense form that "
-        "trains. The two passes were measured apart.",
+        reading="training is a forward and a backward pass, with the gradients of the rows and of all parameters. It "
+        "is compared with training alone: theoretical, attainable and realised are over the fastest dense form that "
+        "trains. The forward pass and training were measured apart.",
         findings=[f"Forward and backward: {verdicts.message(group, label)}" for label, group in groups if group],
     )
 

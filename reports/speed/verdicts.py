@@ -87,7 +87,7 @@ def weaknesses(comparison: Comparison) -> list[str]:
 def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, bool, bool, bool, float]:
     """Return a key to choose the answer by: matched, paired and clearly faster pairs rank highest.
 
-    A forward pass ranks above training, rows as they are above rows made for a routing, and warm caches above cold ones.
+    A forward pass ranks above training, rows as they are above rows made for a routing, warm caches above cold ones.
     """
     setting, best = speedup.setting, speedup.best
     return (
