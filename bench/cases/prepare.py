@@ -309,7 +309,7 @@ def _check(chosen: Form, head: Head, rows: Input) -> Check:
         result = output.output if isinstance(output, Trained) else output
         assert isinstance(result, Tensor)
         fields = _gate(result if checked is None else result[checked], expected, features, checked)
-        return {**fields, **_gradient_gate(output, rows)} if isinstance(output, Trained) else fields
+        return _gradient_gate(output, rows, fields) if isinstance(output, Trained) else fields
 
     return check
 
@@ -340,13 +340,14 @@ def _gate(outputs: Tensor, expected: Reference, features: Tensor, checked: Tenso
     raise UnmeasurableError(Status.WRONG, reason, **fields)
 
 
-def _gradient_gate(result: Trained, rows: Input) -> dict[str, Any]:
-    """Return the fields of the gradients' gate; raises `UnmeasurableError` for a wrong gradient."""
+def _gradient_gate(result: Trained, rows: Input, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return `fields` with those of the gradients' gate; raises `UnmeasurableError` for a wrong gradient."""
     assert rows.backward is not None
     errors = rows.backward.deviations(result)
     worst = max(errors, key=errors.__getitem__)
     error, tolerance = errors[worst], GRADIENT_TOLERANCE[rows.x.dtype]
-    fields = {"gradient_error": error if math.isfinite(error) else None, "gradient_tolerance": tolerance}
+    known = error if math.isfinite(error) else None
+    fields = {**fields, "gradient_error": known, "gradient_tolerance": tolerance}
     if error <= tolerance:
         return fields
     reason = f"the gradient of {worst} deviates by {error:.2g}, {tolerance:.2g} is allowed"

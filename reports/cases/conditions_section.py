@@ -61,7 +61,7 @@ def training_section(analysis: Analysis) -> Section | None:
     if not shown:
         return None
     settings = [setting for setting in analysis.settings if setting.passes == "training"]
-    groups = [(analysis.labels[head], analysis.of(setting, head)) for setting in settings for head in analysis.labels]
+    groups = [(label, analysis.of(setting, head)) for setting in settings for head, label in analysis.labels.items()]
     return Section(
         "passes",
         "Forward and backward",
@@ -69,7 +69,7 @@ def training_section(analysis: Analysis) -> Section | None:
         reading="training is a forward and a backward pass, with the gradients of the rows and of all parameters. It "
         "is compared with training alone: theoretical, attainable and realised are over the fastest dense form that "
         "trains. The forward pass and training were measured apart.",
-        findings=[f"Forward and backward: {verdicts.message(group, label)}" for label, group in groups if group],
+        findings=[verdicts.message(group, f"{label} in training") for label, group in groups if group],
     )
 
 
