@@ -56,6 +56,7 @@ def training_section(analysis: Analysis) -> Section | None:
         number("realised", over_dense(lambda item: units.factor(item.realised.value))),
         number(f"{units.INTERVAL} of it", over_dense(lambda item: units.factor_interval(item.realised))),
         word("verdict", over_dense(lambda item: item.verdict)),
+        number("peak memory", lambda pair: units.known(pair[1].record.peak_memory, units.megabytes)),
     ]
     shown = _beside(analysis, "passes", "forward", "training", fields)
     if not shown:
