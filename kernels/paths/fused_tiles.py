@@ -171,14 +171,13 @@ class FusedTiles(Options):
 
 
 def _variants(options: FusedTiles, problem: Problem, machine: Machine) -> list[FusedTiles]:
-    """Return what to try of these options: with more warps, and transposed, if neither spills."""
+    """Return what to try of these options: with more warps, and transposed; ragged rows or many experts spill else."""
     if unit(problem) != "half" or options.tile_rows >= 64:
         return [options]
     transposed = [replace(options, swapped=True)] * machine.asynchronous
     if transposed and (ragged(problem) or problem.E > 128):
         return transposed
-    more = options.warps < 8 and (machine.asynchronous or options.tile_rows < 32)
-    return [options, *[replace(options, warps=8)] * more, *transposed]
+    return [options, *[replace(options, warps=8)] * (options.warps < 8), *transposed]
 
 
 def _depth_warps_stages(
