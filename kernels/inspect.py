@@ -41,6 +41,7 @@ from kernels.paths.options import Options
 from kernels.problem.experts import Experts
 from kernels.problem.problem import Problem
 from kernels.problem.routes import SOURCES
+from kernels.problem.stored import Stored
 
 TARGETS: dict[str, Machine] = {"sm_80": A100, "sm_90": H100, "sm_100": B200}
 """The machine whose options are compiled for each target."""
@@ -55,6 +56,7 @@ COPIES = {"tma": "cp.async.bulk.tensor", "cp.async": "cp.async.c"}
 """Asynchronous copies to shared memory and their names in PTX: whole tiles by descriptor, or 4 to 16 bytes a thread."""
 
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64"}
+DTYPES |= {torch.uint8: "u8", torch.float8_e4m3fn: "fp8e4nv"}
 
 LAYERS = (
     replace(PAPER, dtype=torch.float16),
@@ -71,6 +73,10 @@ LAYERS = (
     replace(PAPER, E=384, k=8, D=1024),
     replace(PAPER, E=512, k=512),
     replace(PAPER, E=512, k=8, dtype=torch.float32),
+    replace(LANGUAGE, stored=("mxfp4", "mxfp4")),
+    replace(LANGUAGE, stored=("fp8_blocks", "fp8_blocks"), activation="swiglu"),
+    replace(LANGUAGE, stored=("fp8_channels", "fp8")),
+    replace(LANGUAGE, stored=("fp8_channels", "mxfp4"), E=64, activation="gelu", dtype=torch.float32),
 )
 """The paper's head, sparse and soft, odd widths, layers of language models, and many experts.
 
@@ -84,7 +90,7 @@ SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks"
 TILES = ("tile_rows", "columns", "depth", "hidden")
 """Constants, beside those named `block_`, that are sizes of a tile."""
 
-FEW_EXPERTS = ("_grouped_gemm_kernel",)
+FEW_EXPERTS = ("_grouped_gemm_kernel", "_stored_gemm_kernel")
 """Kernels in which the number of experts only changes how a program looks up its expert."""
 
 
@@ -190,7 +196,11 @@ def launches(problem: Problem, options: Options) -> list[Launch]:
 
     N, D, H, E, C, _ = problem.sizes
     wide = problem.halves * H
-    experts = Experts(new(E, D, wide), new(E, wide), new(E, H, C), new(E, C), problem.activation)
+    w1, w2 = (
+        new(*shape) if scheme is None else Stored.empty(scheme, *shape, new)
+        for scheme, shape in zip(problem.stored, ((E, D, wide), (E, H, C)), strict=True)
+    )
+    experts = Experts(w1, new(E, wide), w2, new(E, C), problem.activation)
     with recording() as records:
         options.run(new(N, D), SOURCES[problem.routing].of(problem, new), experts)
     return records

@@ -30,7 +30,7 @@ def moe(
     Args:
         x: (N, D) fp32, fp16 or bf16; N may be 0. All tensors may have any strides.
         routing: A `Gate` to apply, ids and weights of `TopK` experts per row, or a `Flat` list of assignments.
-        experts: Weights and activation of the experts, in the dtype of `x`.
+        experts: Weights and activation of the experts, in the dtype of `x`, or weights `Stored` in 8 or 4 bits.
         precision: How fp32 operands are multiplied: "ieee", or rounded to "tf32". If set, `options` decide.
         options: Path and tiles; by default those tuned for the device, or else the cost model's (`kernels.choice`).
 
@@ -52,7 +52,7 @@ def moe(
 def moe_reference(x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
     """Return the result of `moe` by the references of its steps, on any device; fp64 operands stay fp64."""
     rows, ids, weights = _assignments(x, routing)  # (M,) each
-    w1, b1, w2, b2 = experts.w1, experts.b1, experts.w2, experts.b2
+    w1, b1, w2, b2, *_ = experts.dequantised().parts()
     N, exact = x.shape[0], torch.promote_types(x.dtype, torch.float32)
     by_expert = dispatch_reference(ids, w1.shape[0], tile_rows=1, rows=rows)
     hidden = grouped_gemm_reference(x, w1, b1, by_expert, gather=True, activation=experts.activation)  # (M, H)

@@ -7,6 +7,7 @@ A call takes the sum, over its launches, of
                                    asked / L2
                                    rounds x F / (share x FLOP rate of a multiprocessor)
                                    rounds x B / a multiprocessor's rate from L2
+                                   rounds x I / (128 x clock)
                                    waves x fillings x wait
 
 with, for each launch (`kernels.cost.work` says what counts):
@@ -14,7 +15,8 @@ with, for each launch (`kernels.cost.work` says what counts):
     touched    bytes of different values; missing is the share of them that the L2 cache lost since the last call:
                all if cold, else 1 - L2 size / touched bytes of the whole call, at least 0
     asked      bytes that programs read and write
-    F, B       FLOPs and bytes of one program
+    F, B, I    FLOPs and bytes of one program, and instructions of its threads that decode weights: a multiprocessor
+               executes those of 128 threads in a cycle
     rounds     programs over multiprocessors, rounded up: a last round takes as long as a full one
     waves      programs over those that shared memory, registers and threads let the device hold at once, rounded up; a
                persistent product has one program per multiprocessor, which counts the tiles only once
@@ -38,6 +40,9 @@ from kernels.launch.integers import cdiv
 TOGETHER = 8
 """The power of `together` above: the higher, the more of the shorter time hides behind the longer."""
 
+THREADS = 128
+"""Threads of a multiprocessor that execute an instruction in one cycle."""
+
 
 def total_seconds(works: Sequence[LaunchWork], machine: Machine, *, cold: bool = False) -> float:
     """Return the seconds of one call in a CUDA graph; `cold` if the L2 cache is empty before."""
@@ -55,7 +60,8 @@ def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
     reached = share(work, machine) * rate(work, machine) / machine.multiprocessors
     arithmetic = rounds * work.flops / work.programs / reached
     transfer = max(asked / machine.l2_rate, rounds * asked / work.programs / machine.multiprocessor_rate)
-    loop = max(arithmetic, transfer, waves * work.fillings * wait)
+    decoding = rounds * work.decoded / work.programs / (THREADS * machine.boost_clock)
+    loop = max(arithmetic, transfer, decoding, waves * work.fillings * wait)
     start = (waves * (work.start - work.persistent) + work.persistent) * wait
     memory = work.touched * missing / machine.dram_rate
     together = math.pow(memory**TOGETHER + (loop + start) ** TOGETHER, 1 / TOGETHER)

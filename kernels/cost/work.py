@@ -53,6 +53,7 @@ class LaunchWork:
         held: fp32 values that one program accumulates in registers.
         shared: Bytes of shared memory that the operands of one program take.
         persistent: Whether one program runs tile after tile.
+        decoded: Instructions of threads that turn weights stored in 8 or 4 bits into operands.
     """
 
     stage: Stage
@@ -71,6 +72,7 @@ class LaunchWork:
     held: int = 0
     shared: int = 0
     persistent: bool = False
+    decoded: int = 0
 
 
 def balanced(problem: Problem) -> Histogram:
