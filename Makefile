@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Tests start many processes; each reads what the first one compiled.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo zoo published test lint kernels gpu gpu-suites setup clean
+.PHONY: demo zoo published test lint kernels gpu gpu-first gpu-tune gpu-suites gpu-site gpu-wheels setup clean
 
 setup: $(READY)
 
@@ -63,36 +63,55 @@ kernels: $(READY) .venv/triton-$(OLDEST)
 	env -u TRITON_INTERPRET $(BIN)/python -m kernels.inspect --json runs/kernels.json
 	env -u TRITON_INTERPRET PYTHONPATH=.venv/triton-$(OLDEST) $(BIN)/python -m kernels.inspect --json runs/kernels-$(OLDEST).json
 
-# On a machine with a GPU, in nine minutes: its tests (150 s at most), the kernels' targets beside their peers (130 s),
-# the four suites, quick (55 s each, of which a suite stops itself in time to write), the report (25 s). Each step runs
-# whatever became of the one before; the status at the end is non-zero if any failed. Results go to $$OUT, or to runs/gpu.
-# `make gpu-suites` takes nine minutes for the four suites alone.
-# Where nothing can be installed, `make gpu READY= BIN=/folder/of/python` uses a Python that has what is needed.
+# On a machine with a GPU, most important first; each step writes as it goes and runs whatever became of the one before.
+# `make gpu` runs the first two targets; a non-zero status at the end names what failed. Results go to $$OUT, or to runs/gpu.
+#   gpu-first     five minutes: what the first minutes should show, see kernels/first_minutes.py
+#   gpu-tune      five minutes: options tuned for two layers, then the kernels' targets beside their peers
+#   gpu-suites    nine minutes: the four suites, quick, of which each stops itself in time to write
+# A machine without network gets what it lacks as wheels: `make gpu-wheels` gathers them here, and there
+# `make gpu READY= BIN=/folder/of/python WHEELS=runs/gpu-wheels` installs them beside its packages, which stay as they are.
 GPU_OUT := $(if $(OUT),$(OUT),runs/gpu)
+GPU_SITE := $(CURDIR)/runs/gpu-site
 GPU_FORMS := --form loop --form eager --form grouped_mm --form triton
 GPU_SUITES := paper batch models scale
-SIDE_BY_SIDE = $(if $(shell $(BIN)/python -c "import xdist" 2>/dev/null && echo yes),-n 12)
 WITHIN = timeout --foreground --signal=INT --kill-after=10
 GPU_RUN := --device cuda --dtype bfloat16 $(GPU_FORMS) --quick --resume
-MEASURE_SUITES = for suite in $(GPU_SUITES); do \
-		case $$suite in scale) command=map;; *) command="bench --suite $$suite";; esac; \
-		$(WITHIN) $(1) $(MOEGAP) $$command $(GPU_RUN) --minutes $(2) --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
-	done
-REPORT = $(MOEGAP) report $(GPU_SUITES:%=$(GPU_OUT)/%.json) $$(find $(GPU_OUT) -name targets.json) \
-	--no-charts --out $(GPU_OUT)/report
-gpu: $(READY)
-	mkdir -p $(GPU_OUT); failed=; \
-	TRITON_INTERPRET=0 $(WITHIN) 150 $(BIN)/python -m pytest -m gpu $(SIDE_BY_SIDE) --junit-xml=$(GPU_OUT)/tests.xml || failed="$$failed tests"; \
-	$(WITHIN) 130 $(MOEGAP) targets --minutes 1.9 --out $(GPU_OUT)/targets || failed="$$failed targets"; \
-	$(call MEASURE_SUITES,55,0.5); \
-	$(WITHIN) 25 $(REPORT) || failed="$$failed report"; \
-	[ -z "$$failed" ] || { echo "gpu: failed:$$failed" >&2; exit 1; }
+FAILED = [ -z "$$failed" ] || { echo "$@: failed:$$failed" >&2; exit 1; }
+gpu-first gpu-tune gpu-suites: export PYTHONPATH := $(if $(WHEELS),$(GPU_SITE):)$(PYTHONPATH)
+gpu-first gpu-tune gpu-suites: export TRITON_INTERPRET = 0
 
-gpu-suites: $(READY)
+gpu:
+	failed=; for step in gpu-first gpu-tune; do $(MAKE) $$step || failed="$$failed $$step"; done; $(FAILED)
+
+gpu-first: $(READY) gpu-site
+	mkdir -p $(GPU_OUT)
+	$(WITHIN) 295 $(BIN)/python -m kernels.first_minutes --out $(GPU_OUT)
+
+gpu-tune: $(READY) gpu-site
 	mkdir -p $(GPU_OUT); failed=; \
-	$(call MEASURE_SUITES,125,1.7); \
-	$(WITHIN) 30 $(REPORT) || failed="$$failed report"; \
-	[ -z "$$failed" ] || { echo "gpu-suites: failed:$$failed" >&2; exit 1; }
+	$(WITHIN) 110 $(BIN)/python -m kernels.tune --layers e128 paper --minutes 1.5 || failed="$$failed tune"; \
+	find kernels/choice/tuned -name '*.json' -exec cp {} $(GPU_OUT) ';'; \
+	$(WITHIN) 175 $(MOEGAP) targets --minutes 2.6 --out $(GPU_OUT)/targets || failed="$$failed targets"; \
+	$(FAILED)
+
+gpu-suites: $(READY) gpu-site
+	mkdir -p $(GPU_OUT); failed=; \
+	for suite in $(GPU_SUITES); do \
+		case $$suite in scale) command=map;; *) command="bench --suite $$suite";; esac; \
+		$(WITHIN) 130 $(MOEGAP) $$command $(GPU_RUN) --minutes 1.8 --out $(GPU_OUT)/$$suite.json || failed="$$failed $$suite"; \
+	done; \
+	$(FAILED)
+
+# Nothing is replaced: the folder comes before the packages there, and holds only what they lack.
+gpu-site:
+	$(if $(WHEELS),$(BIN)/python -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir --upgrade \
+		--target $(GPU_SITE) $(WHEELS)/*.whl || echo "gpu-site: the wheels could not be installed" >&2)
+
+gpu-wheels: $(READY)
+	rm -rf runs/gpu-wheels
+	$(BIN)/python -m pip download --quiet --dest runs/gpu-wheels --no-deps --only-binary=:all: --python-version 3.12 \
+		--implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
+		--platform manylinux2014_x86_64 --constraint constraints.txt --requirement gpu-wheels.txt
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -1,9 +1,9 @@
 """What the compiler makes of every kernel, without a GPU: `make kernels`, or `python -m kernels.inspect --sample`.
 
 It records the launches of `moe` under every option that `kernels.choice.choice` can pick for the layers below, compiles
-each ahead of time for every target, and reports registers, spills, shared memory, the tensor-core instruction, how
-often it waits for wgmma, and how memory is read. The exit status is 1 if anything spills, needs too much shared memory,
-misses the target's tensor core, waits for every single wgmma or fails to compile.
+each ahead of time for every target, and reports registers, spills, shared memory, the length of the code and of a step
+of its loop, the tensor-core instructions, how often it waits for wgmma, and how memory is read. The exit status is 1 if
+a kernel has a fault (`Compiled.faults`).
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """
@@ -12,13 +12,16 @@ import argparse
 import importlib
 import json
 import math
+import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,34 +32,42 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
-from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from triton.tools.tensor_descriptor import TensorDescriptor
+from triton.experimental.gluon._runtime import GluonASTSource
 
 from kernels.choice.choice import reachable
 from kernels.choice.tuning import LANGUAGE, PAPER
-from kernels.cost.machine import A100, B200, H100, Machine, assuming
+from kernels.cost.machine import assuming
+from kernels.launch.descriptors import is_descriptor
 from kernels.launch.launch import Launch, recording
+from kernels.machine_code import MachineCode, dump, remarks
+from kernels.ops.parts import at_once
+from kernels.ops.specialised import TILE_ROWS, kernel
+from kernels.paths.grouped import Grouped
 from kernels.paths.options import Options
 from kernels.problem.experts import Experts
+from kernels.problem.options import Product
 from kernels.problem.problem import Problem
 from kernels.problem.routes import SOURCES
 from kernels.problem.stored import Stored
-
-TARGETS: dict[str, Machine] = {"sm_80": A100, "sm_90": H100, "sm_100": B200}
-"""The machine whose options are compiled for each target."""
+from kernels.targets import FASTEST, TARGETS, WITHOUT_TF32, AmdCode, gpu_target
 
 TENSOR_CORES = {"wgmma": "wgmma.mma_async", "tcgen05": "tcgen05.mma", "mma": "mma.sync"}
 """The tensor-core instructions and their names in PTX."""
-
-FASTEST = {"sm_80": "mma", "sm_90": "wgmma", "sm_100": "tcgen05"}
-"""The fastest tensor-core instruction of each target."""
 
 COPIES = {"tma": "cp.async.bulk.tensor", "cp.async": "cp.async.c"}
 """Asynchronous copies to shared memory and their names in PTX: whole tiles by descriptor, or 4 to 16 bytes a thread."""
 
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64"}
 DTYPES |= {torch.uint8: "u8", torch.float8_e4m3fn: "fp8e4nv"}
+
+STORED = (
+    replace(LANGUAGE, stored=("mxfp4", "mxfp4")),
+    replace(LANGUAGE, stored=("fp8_blocks", "fp8_blocks"), activation="swiglu"),
+    replace(LANGUAGE, stored=("fp8_channels", "fp8")),
+    replace(LANGUAGE, stored=("fp8_channels", "mxfp4"), E=64, activation="gelu", dtype=torch.float32),
+)
+"""A layer of a language model whose weights are stored in 8 or 4 bits."""
 
 LAYERS = (
     replace(PAPER, dtype=torch.float16),
@@ -73,10 +84,7 @@ LAYERS = (
     replace(PAPER, E=384, k=8, D=1024),
     replace(PAPER, E=512, k=512),
     replace(PAPER, E=512, k=8, dtype=torch.float32),
-    replace(LANGUAGE, stored=("mxfp4", "mxfp4")),
-    replace(LANGUAGE, stored=("fp8_blocks", "fp8_blocks"), activation="swiglu"),
-    replace(LANGUAGE, stored=("fp8_channels", "fp8")),
-    replace(LANGUAGE, stored=("fp8_channels", "mxfp4"), E=64, activation="gelu", dtype=torch.float32),
+    *STORED,
 )
 """The paper's head, sparse and soft, odd widths, layers of language models, and many experts.
 
@@ -84,13 +92,22 @@ fp16 and bf16 take the same options and give the same code, so a configuration i
 layers use gelu, which needs more registers than the other activations.
 """
 
+LONGEST = 8192
+"""Instructions, of 16 bytes each, that 128 KiB of an instruction cache hold."""
+
+SPECIALISED = Product(256, 64, 8, 4, described=True, persistent=True, specialised=True)
+"""The second product by specialised warps, compiled for each layer whose tiles are tall enough."""
+
 SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks", "group"}
 """Constants that change a kernel's numbers but not its code."""
 
 TILES = ("tile_rows", "columns", "depth", "hidden")
 """Constants, beside those named `block_`, that are sizes of a tile."""
 
-FEW_EXPERTS = ("_grouped_gemm_kernel", "_stored_gemm_kernel")
+ADDS = ("_route_kernel", "_fused_tiles_kernel", "_fused_rows_kernel")
+"""Kernels whose last program adds up the parts of all."""
+
+FEW_EXPERTS = ("_grouped_gemm_kernel", "_stored_gemm_kernel", "specialised_gemm_kernel")
 """Kernels in which the number of experts only changes how a program looks up its expert."""
 
 
@@ -141,6 +158,21 @@ class Job:
         return math.prod(sizes) * self.stages
 
     @property
+    def short(self) -> bool:
+        """Whether the rows of its tiles are too few for wgmma, and not the columns of a transposed product."""
+        values = dict(self.constants)
+        rows = values.get("block_n", values.get("tile_rows", 64))
+        return rows < 64 and not (values.get("rows_axis") or values.get("swapped"))
+
+    @property
+    def summed(self) -> int:
+        """Parts of a sum that the last program can load at once, all of them if they are few."""
+        values = dict(self.constants)
+        parts = int(values.get("parts") or values.get("splits") or 1) if self.kernel in ADDS else 1
+        rows = values.get("block_n", values.get("tile_rows", 1))
+        return min(parts, at_once(rows * values.get("block_c", values["block_e"]))) if parts > 1 else 1
+
+    @property
     def rows_aligned(self) -> bool:
         """Whether every stride that is not 1 is a multiple of 16 elements."""
         return all(name in self.aligned for name, kind in self.signature if "stride" in name and kind != "constexpr")
@@ -153,9 +185,17 @@ class Compiled:
     Attributes:
         aligned: Whether every row of every tensor starts at a multiple of 16 elements.
         products: Whether the kernel multiplies 16-bit matrices, which belongs on the target's fastest tensor core.
+        short: Whether it multiplies tiles of 16 or 32 rows as they are: too few for wgmma.
+        summed: Parts of a sum that the last program can load at once.
+        instructions: Length of the code.
+        step_instructions, step_barriers: Those of one turn of the loop that multiplies; None without a loop.
+        step_bytes: Shared memory that one turn fills.
         tensor_cores: The tensor-core instructions in the code, or "none".
-        wgmmas: The wgmma instructions in the machine code.
-        full_waits: How often that code waits for all of them. If ptxas cannot keep two in flight, it waits after each.
+        wgmmas: The wgmma instructions in the machine code, by their rows x columns x depth.
+        full_waits: How often that code waits for all of them.
+        serialised: Whether it waits for each, because ptxas cannot keep two in flight.
+        remarks: Codes of what ptxas says about that.
+        loads_of_a_sum: The fewest loads in one turn of a loop that only loads and adds; None without such a loop.
         copies: The asynchronous copies in the code, or "none".
         widest_load: The most bytes that one thread reads at once.
         error: Why it did not compile, or None.
@@ -171,21 +211,45 @@ class Compiled:
     shared_limit: int | None = None
     aligned: bool = False
     products: bool = False
+    short: bool = False
+    summed: int = 1
+    instructions: int | None = None
+    step_instructions: int | None = None
+    step_barriers: int | None = None
+    step_bytes: int | None = None
     tensor_cores: str = "none"
-    wgmmas: int = 0
-    full_waits: int = 0
+    wgmmas: str = ""
+    full_waits: int | None = None
+    serialised: bool = False
+    remarks: tuple[str, ...] = ()
+    loads_of_a_sum: int | None = None
     copies: str = "none"
     widest_load: int = 0
     error: str | None = None
 
     @property
-    def good(self) -> bool:
-        """Whether it compiled, spills nothing, fits shared memory, and keeps the right unit for its products busy."""
+    def faults(self) -> list[str]:
+        """What is wrong with it, in words."""
         if self.error or self.shared_bytes is None or self.shared_limit is None:
-            return False
-        right_unit = not self.products or self.target == "sm_100" or self.tensor_cores == FASTEST[self.target]
-        busy = self.wgmmas < 2 or self.full_waits < self.wgmmas
-        return self.spill_bytes == 0 and self.shared_bytes <= self.shared_limit and right_unit and busy
+            return [self.error or "not compiled"]
+        unit = "mma" if self.short and self.target == "sm_90" else FASTEST[self.target]
+        checks = {
+            "spills": self.spill_bytes != 0,
+            "needs too much shared memory": self.shared_bytes > self.shared_limit,
+            f"multiplies by {self.tensor_cores}, not {unit}": self.products
+            and self.target != "sm_100"
+            and self.tensor_cores != unit,
+            "waits for each wgmma": self.serialised,
+            f"ptxas remarks {' '.join(self.remarks)}": bool(self.remarks),
+            "is longer than the instruction cache": (self.instructions or 0) > LONGEST,
+            "adds parts one by one": self.loads_of_a_sum is not None and self.loads_of_a_sum < self.summed,
+        }
+        return [fault for fault, holds in checks.items() if holds]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not self.faults
 
 
 def launches(problem: Problem, options: Options) -> list[Launch]:
@@ -219,9 +283,10 @@ def specialise(launch: Launch, target: str) -> Job:
             signature.append((name, "constexpr"))
             constants.append((name, value))
             continue
-        if isinstance(value, TensorDescriptor):
+        if is_descriptor(value):
             block = ",".join(map(str, value.block_shape))
-            signature.append((name, f"tensordesc<{DTYPES[value.base.dtype]}[{block}]>"))
+            layout = f",{value.layout!r}" if hasattr(value, "layout") else ""
+            signature.append((name, f"tensordesc<{DTYPES[value.base.dtype]}[{block}]{layout}>"))
         elif isinstance(value, Tensor):
             signature.append((name, f"*{DTYPES[value.dtype]}"))
         elif isinstance(value, float):
@@ -249,22 +314,56 @@ def inspect(job: Job) -> Compiled:
         compiled = _compile(job)
     except Exception as error:  # whatever the compiler raises belongs in the table
         return replace(row, error=f"{type(error).__name__}: {error}".splitlines()[0])
-    usage, sass = (_dump(compiled.asm["cubin"], what) for what in ("-res-usage", "-sass"))
-    registers, spill_bytes = _registers_and_spills(usage, sass)
-    ptx = compiled.asm["ptx"]
-    return replace(
+    row = replace(
         row,
-        registers=registers,
-        spill_bytes=spill_bytes,
         shared_bytes=compiled.metadata.shared,
         shared_limit=TARGETS[job.target].shared_bytes,
         aligned=job.rows_aligned,
-        products="tt.dot" in compiled.asm["ttir"] and job.width == "half",
+        products=_multiplies(compiled.asm) and job.width == "half",
+        short=job.short,
+        summed=job.summed,
+        step_bytes=compiled.metadata.shared // job.stages if _multiplies(compiled.asm) else None,
+    )
+    return _amd(row, compiled) if TARGETS[job.target].amd else _nvidia(row, compiled)
+
+
+def _multiplies(code: dict[str, Any]) -> bool:
+    """Return whether a kernel multiplies matrices; Gluon's has no "ttir"."""
+    return "tt.dot" in code["ttir"] if "ttir" in code else "warp_group_dot" in code["ttgir"]
+
+
+def _nvidia(row: Compiled, compiled: Any) -> Compiled:
+    """Return `row` with what the machine code for an NVIDIA GPU says."""
+    usage = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", dump(compiled.asm["cubin"], "-res-usage")))
+    code, ptx = MachineCode.of(dump(compiled.asm["cubin"], "-sass")), compiled.asm["ptx"]
+    return replace(
+        row,
+        registers=int(usage["REG"]),
+        spill_bytes=(int(usage["STACK"]) + int(usage["LOCAL"])) * code.local,  # a stack may lie idle
+        instructions=code.instructions,
+        step_instructions=code.step.instructions if code.step else None,
+        step_barriers=code.step.barriers if code.step else None,
         tensor_cores=_named(TENSOR_CORES, ptx),
-        wgmmas=len(re.findall(r"\bHGMMA\b", sass)),
-        full_waits=len(re.findall(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x0\b", sass)),
+        wgmmas=" ".join(f"{number} of {shape}" for shape, number in sorted(Counter(code.wgmmas).items())),
+        full_waits=code.full_waits if code.wgmmas else None,
+        serialised=code.full_waits >= len(code.wgmmas) > 1,
+        remarks=remarks(ptx) if code.wgmmas else (),
+        loads_of_a_sum=code.loads_of_a_sum,
         copies=_named(COPIES, ptx),
         widest_load=_widest_load(ptx),
+    )
+
+
+def _amd(row: Compiled, compiled: Any) -> Compiled:
+    """Return `row` with what the assembly for an AMD GPU says."""
+    code = AmdCode.of(compiled.asm["amdgcn"])
+    return replace(
+        row,
+        registers=code.registers,
+        spill_bytes=code.spill_bytes,
+        tensor_cores="mfma" if code.multiplies else "none",
+        copies="direct" if code.direct else "none",
+        widest_load=code.widest_load,
     )
 
 
@@ -283,32 +382,15 @@ def _widest_load(ptx: str) -> int:
 def _compile(job: Job) -> Any:
     kernel = getattr(importlib.import_module(job.module), job.kernel)
     names = [name for name, _ in job.signature]
-    source = ASTSource(
+    language = GluonASTSource if kernel.is_gluon() else ASTSource
+    source = language(
         kernel,
         dict(job.signature),
         dict(job.constants),
         {(names.index(name),): [["tt.divisibility", 16]] for name in job.aligned},
     )
-    target = GPUTarget("cuda", int(job.target.removeprefix("sm_")), 32)
     options = {"num_warps": job.warps, "num_stages": job.stages, "enable_fp_fusion": True}
-    return triton.compile(source, target=target, options=options)
-
-
-def _dump(cubin: bytes, what: str) -> str:
-    """Return `what` cuobjdump prints of machine code."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, what, file.name]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - Triton's tool
-
-
-def _registers_and_spills(usage: str, sass: str) -> tuple[int, int]:
-    """Return the registers of a thread and the bytes it spills: a stack that the code leaves alone is no spill."""
-    sizes = {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
-    stack = sizes["STACK"] + sizes["LOCAL"]
-    used = stack > 0 and re.search(r"\b(STL|LDL)\b", sass)  # instructions on local memory
-    return sizes["REG"], stack if used else 0
+    return triton.compile(source, target=gpu_target(job.target), options=options)
 
 
 def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
@@ -318,11 +400,23 @@ def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
         machine = TARGETS[target]
         with assuming(machine):
             for layer in LAYERS:
-                for N, options in reachable(layer, machine):
+                if layer.precision == "tf32" and target in WITHOUT_TF32:
+                    continue
+                for N, options in with_specialised(reachable(layer, machine)):
                     for launch in launches(replace(layer, N=N, M=N * layer.k), options):
                         job = specialise(launch, target)
                         distinct.setdefault((job.kernel, job.configuration, job.width, target, job.rows_aligned), job)
     return list(distinct.values())
+
+
+def with_specialised(chosen: Sequence[tuple[int, Options]]) -> list[tuple[int, Options]]:
+    """Return options, each with its least N, and beside them those of the specialised product, which none has."""
+    asked = [
+        (N, replace(options, second=SPECIALISED))
+        for N, options in chosen
+        if isinstance(options, Grouped) and options.tile_rows == TILE_ROWS and options.second.described
+    ]
+    return [*chosen, *asked] if kernel() is not None else [*chosen]
 
 
 def sample(among: Sequence[Job]) -> list[Job]:
@@ -340,34 +434,77 @@ def inspect_all(todo: Sequence[Job]) -> list[Compiled]:
         return list(track(results, "Compiling", total=len(todo), console=Console(stderr=True), transient=True))
 
 
-COLUMNS = (
-    *("kernel", "configuration", "dtype", "target", "registers", "spill", "shared"),
-    *("tensor core", "wgmmas", "full waits", "copies", "widest load"),
-)
+COLUMNS: dict[str, Callable[[Compiled], Any]] = {
+    "registers": lambda row: row.registers,
+    "spill": lambda row: row.spill_bytes,
+    "shared": lambda row: row.shared_bytes,
+    "code": lambda row: row.instructions,
+    "step": lambda row: row.step_instructions,
+    "barriers": lambda row: row.step_barriers,
+    "bytes": lambda row: row.step_bytes,
+    "tensor core": lambda row: row.tensor_cores,
+    "wgmmas": lambda row: row.wgmmas or None,
+    "full waits": lambda row: row.full_waits,
+    "copies": lambda row: row.copies,
+    "widest load": lambda row: row.widest_load,
+    "faults": lambda row: ", ".join(row.faults) or None,
+}
+"""The columns of the table after the first four, which say what was compiled."""
+
+TITLES = ("kernel", "configuration", "dtype", "target", *COLUMNS)
 
 
-def cells(row: Compiled) -> list[str]:
-    """Return the cells of a row of the table; an error takes the place of the numbers."""
-    identity = [row.kernel.strip("_").removesuffix("_kernel"), row.configuration, row.dtype, row.target]
-    if row.error is not None:
-        return [*identity, row.error]
-    numbers = [str(value) for value in (row.registers, row.spill_bytes, row.shared_bytes)]
-    waits = [str(row.wgmmas), str(row.full_waits)]
-    return [*identity, *numbers, row.tensor_cores, *waits, row.copies, str(row.widest_load)]
+def cells(rows: Sequence[Compiled]) -> list[str]:
+    """Return the cells of one kernel compiled by each version of Triton: its numbers side by side if they differ."""
+    first = rows[0]
+    values = [[_shown(column(row)) for row in rows] for column in COLUMNS.values()]
+    numbers = [" / ".join(each) if len(set(each)) > 1 else each[0] for each in values]
+    return [first.kernel.strip("_").removesuffix("_kernel"), first.configuration, first.dtype, first.target, *numbers]
 
 
-def table(rows: Sequence[Compiled]) -> Table:
-    """Return `rows` as a table with the bad ones in red."""
-    view = Table(*COLUMNS, title="Kernels compiled ahead of time")
-    for row in rows:
-        view.add_row(*cells(row), style=None if row.good else "bold red")
+def _shown(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def together(tables: Sequence[Sequence[Compiled]]) -> list[list[Compiled]]:
+    """Return the rows of each kernel in all tables of one version each; a version may lack a kernel."""
+    kernels: dict[tuple[str, ...], list[Compiled]] = {}
+    for row in chain.from_iterable(tables):
+        kernels.setdefault((row.kernel, row.configuration, row.dtype, row.target, str(row.aligned)), []).append(row)
+    return list(kernels.values())
+
+
+def table(kernels: Sequence[Sequence[Compiled]], versions: Sequence[str]) -> Table:
+    """Return `kernels` as a table with the bad ones in red."""
+    view = Table(*TITLES, title=f"Kernels compiled ahead of time by Triton {' / '.join(versions)}")
+    for rows in kernels:
+        view.add_row(*cells(rows), style=None if all(row.good for row in rows) else "bold red")
     return view
 
 
-def markdown(rows: Sequence[Compiled]) -> str:
-    """Return `rows` as a Markdown table."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row) for row in rows)]
+def markdown(kernels: Sequence[Sequence[Compiled]]) -> str:
+    """Return `kernels` as a Markdown table."""
+    lines = [TITLES, ["---"] * len(TITLES), *(cells(rows) for rows in kernels)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def elsewhere(folder: Path, arguments: Sequence[str]) -> tuple[str, list[Compiled]]:
+    """Return the version of another Triton, unpacked in `folder`, and what it makes of the same kernels."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, "rows.json")
+        command = [sys.executable, "-m", "kernels.inspect", "--json", str(path), *arguments]
+        paths = os.pathsep.join([str(folder.resolve()), str(Path.cwd())])
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL)  # noqa: S603
+        if not path.exists():
+            raise ValueError(f"{folder} holds no Triton that compiles: `make kernels` installs one")
+        written = json.loads(path.read_text())
+    return written["triton"], [restored(row) for row in written["kernels"]]
+
+
+def restored(row: dict[str, Any]) -> Compiled:
+    """Return a row as it was before it was written to JSON."""
+    names = {field.name for field in fields(Compiled)}
+    return Compiled(**{**{name: row[name] for name in names}, "remarks": tuple(row["remarks"])})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -377,21 +514,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="repeat for several; default: all")
     parser.add_argument("--sample", action="store_true", help="compile only the largest tiles")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--beside", type=Path, metavar="FOLDER", help="compile by the Triton in this folder too")
     chosen = parser.parse_args(arguments)
-    path: Path | None = chosen.json
     if triton.knobs.runtime.interpret:
         Console(stderr=True).print("kernels.inspect compiles for a GPU, so run it with TRITON_INTERPRET unset.")
         return 2
-    todo = jobs(chosen.target or list(TARGETS))
-    rows = inspect_all(sample(todo) if chosen.sample else todo)
+    targets: list[str] = chosen.target or list(TARGETS)
+    todo = jobs(targets)
+    tables = {triton.__version__: inspect_all(sample(todo) if chosen.sample else todo)}
+    if chosen.beside:
+        same = [*(f"--target={target}" for target in targets), *(["--sample"] if chosen.sample else [])]
+        try:
+            version, rows = elsewhere(chosen.beside, same)
+        except ValueError as error:
+            Console(stderr=True).print(f"{error}.")
+            return 2
+        tables[version] = rows
+    kernels = together(list(tables.values()))
     if chosen.markdown:
-        sys.stdout.write(markdown(rows) + "\n")
+        sys.stdout.write(markdown(kernels) + "\n")
     else:
-        Console(width=None if sys.stdout.isatty() else 260).print(table(rows))
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps([{**asdict(row), "good": row.good} for row in rows], indent=2) + "\n")
-    return 0 if all(row.good for row in rows) else 1
+        Console(width=None if sys.stdout.isatty() else 320).print(table(kernels, list(tables)))
+    if chosen.json:
+        _write(chosen.json, tables[triton.__version__])
+    return 0 if all(row.good for rows in tables.values() for row in rows) else 1
+
+
+def _write(path: Path, rows: Sequence[Compiled]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = [{**asdict(row), "faults": row.faults} for row in rows]
+    path.write_text(json.dumps({"triton": triton.__version__, "kernels": written}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

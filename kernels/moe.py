@@ -6,6 +6,7 @@ N rows, D input width, H hidden width of one expert, E experts, C output width.
 import torch
 from torch import Tensor
 
+from kernels.call.backward import call_with_gradients, needs_gradient
 from kernels.call.operator import call
 from kernels.ops.combine import combine_reference, row_order
 from kernels.ops.dispatch import dispatch_reference
@@ -34,19 +35,21 @@ def moe(
         precision: How fp32 operands are multiplied: "ieee", or rounded to "tf32". If set, `options` decide.
         options: Path and tiles; by default those tuned for the device, or else the cost model's (`kernels.choice`).
 
-    Sums are fp32. For inference only. Autocast casts nothing here, so `x` and the weights must share a dtype under it
-    too. The call never waits for the device, so a CUDA graph of it may be replayed with other values and other routing,
-    and repeated runs agree to the bit. It is the torch operator `moegap::moe`, so it works in
-    torch.compile(fullgraph=True), and torch's flop counter knows it.
+    Sums are fp32. Autocast casts nothing here, so `x` and the weights must share a dtype under it too. The call never
+    waits for the device, so a CUDA graph of it may be replayed with other values and other routing, and repeated runs
+    agree to the bit. It is the torch operator `moegap::moe`, so it works in torch.compile(fullgraph=True), and torch's
+    flop counter knows it.
+
+    Every floating tensor has a gradient; that of a gate goes through the weights of the experts that it chose. If one
+    is needed, the gate has a launch to itself, on any path, and autograd keeps the arguments alone: the backward pass
+    (`kernels.paths.backward`) sorts rows and computes hidden values again. There is no second gradient, and none with
+    stored weights.
 
     Raises:
-        ValueError: An argument has the wrong shape, dtype, range or device, or needs a gradient.
+        ValueError: An argument has the wrong shape, dtype, range or device.
     """
-    if torch.is_grad_enabled():
-        for name, tensor in {"x": x, **routing.tensors(), **experts.tensors()}.items():
-            if tensor is not None and tensor.requires_grad:
-                raise ValueError(f"moe is inference only, but {name} requires a gradient: use torch.no_grad()")
-    return call(x, routing, experts, precision, options)
+    run = call_with_gradients if needs_gradient(x, routing, experts) else call
+    return run(x, routing, experts, precision, options)
 
 
 def moe_reference(x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:

@@ -58,8 +58,10 @@ MOST_BYTES = 16 * 2**30
 
 CANDIDATES = 12
 BLOCKS = 15
-CALLS = 10
+CALLS = 20
 """Calls in one graph: enough to hide the start of a replay."""
+PAUSE_CYCLES = 80_000
+"""About 45 microseconds, in which the host sends a replay to the busy device."""
 
 
 @dataclass(frozen=True)
@@ -166,23 +168,24 @@ def right(got: Tensor, expected: Tensor, problem: Problem) -> bool:
     return bool((got.float() - expected).norm() <= most * expected.norm())
 
 
-def graph(call: Callable[[], object]) -> Callable[[], None]:
-    """Return a function that replays CALLS calls as one CUDA graph."""
+def graph(call: Callable[[], object], calls: int = CALLS) -> Callable[[], None]:
+    """Return a function that replays so many calls as one CUDA graph; `call` must have run before."""
     captured = torch.cuda.CUDAGraph()
     with torch.cuda.graph(captured):
-        for _ in range(CALLS):
+        for _ in range(calls):
             call()
     return captured.replay
 
 
-def event_seconds(replay: Callable[[], None]) -> float:
-    """Return the device seconds of one call in a replay."""
+def event_seconds(replay: Callable[[], None], calls: int = CALLS) -> float:
+    """Return the device seconds of one of the calls in a replay."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(PAUSE_CYCLES)
     start.record()
     replay()
     end.record()
     end.synchronize()
-    return float(start.elapsed_time(end)) / 1e3 / CALLS
+    return float(start.elapsed_time(end)) / 1e3 / calls
 
 
 def timed(replays: dict[Name, Callable[[], None]], clock: Callable[[Callable[[], None]], float]) -> dict[Name, float]:

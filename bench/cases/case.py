@@ -27,14 +27,14 @@ class Shape:
 
     def __str__(self) -> str:
         routing = f"-{self.skew}" if self.skew else ""
-        cold = "-cold" if self.cache == "cold" else ""
+        cold = f"-{self.cache}" if self.cache != "warm" else ""
         return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}{routing}{cold}"
 
     @property
     def in_words(self) -> str:
         """The shape as a line of output names it."""
         words = [self.part, f"{self.rows:,} rows", dtype_name(self.dtype), self.device.type]
-        routing, cold = [f"{self.skew} routing"] * bool(self.skew), ["cold caches"] * (self.cache == "cold")
+        routing, cold = [f"{self.skew} routing"] * bool(self.skew), [f"{self.cache} caches"] * (self.cache != "warm")
         return ", ".join([*words, *routing, *cold])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.cases.case import Case
 from bench.cases.prepare import REFERENCE_FLOPS
 from bench.forms import form
+from bench.timing.graphs import FURTHER
 from bench.timing.precision import dtype_name
 from bench.timing.sampling import LEAST_BLOCKS
 from models.heads.cost import flops, parameters
@@ -16,6 +17,8 @@ STEPS = 4
 """Typical number of steps of a form that can be split."""
 OVER_PEAK = 2.0
 """A long call usually takes this many times its arithmetic at peak."""
+REPLAYED = 2 * (1 + 1 + FURTHER[0])
+"""Long calls in one sample of graphs: a short and a longer one, each replayed once more before."""
 REFERENCE_RATE = {"cpu": 2e10, "cuda": 2e11}
 """Operations of the reference per second; on a GPU with the time to move its rows there and back."""
 CONVERTED = 2e8
@@ -53,4 +56,6 @@ def _sampled_seconds(case: Case, seconds: float, peaks: Mapping[str, float], ste
     if shape.part == "classifier":
         operations += case.subject.backbone_flops * shape.rows
     call = OVER_PEAK * operations / peaks[dtype_name(shape.dtype)]
+    if case.clock == "graph":
+        call *= REPLAYED
     return (1 + STEPS * split) * max(seconds, (LEAST_BLOCKS + 2) * call)

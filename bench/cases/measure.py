@@ -26,12 +26,13 @@ from bench.cases.prepare import (
     Prepared,
     UnmeasurableError,
     check_possible,
+    copies_of,
     make_input,
     prepare,
     replay_of,
 )
 from bench.cases.record import case_record
-from bench.cases.result import Outcome
+from bench.cases.result import DIGITS, Outcome
 from bench.errors import BenchError
 from bench.subjects.subject import Subject
 from bench.timing import environment
@@ -39,7 +40,7 @@ from bench.timing.caches import ColdCaches, Rotation
 from bench.timing.clock import Call
 from bench.timing.gpu_watch import GpuWatch
 from bench.timing.precision import exact_float32
-from bench.timing.sampling import OnProgress, Sampled, Timed, part_of, sample
+from bench.timing.sampling import OnProgress, Sampled, Timed, part_of, rounded, sample
 from reports.records.record import Group, Status, Step
 
 OF_WHOLE_CALLS = (
@@ -177,13 +178,28 @@ def _divisible(case: Case) -> bool:
 
 
 def _timed(plan: _Plan, case: Case, prepared: Prepared, x: Tensor) -> Timed:
-    """Return a case's call ready for its clock: plain or a replay, with cold caches on copies of x in turn."""
+    """Return a case's call ready for its clock: plain or a replay, alone, after a flush, or on copies in turn."""
+    shape, graph = case.shape, case.clock == "graph"
+    if shape.cache == "cold":
+        return _flushed(plan, case, prepared, x)
+    plain: Call = partial(prepared.run, x)
+    rotation = copies_of(case, x) if shape.cache == "rotated" else None
+    if graph:
+        one, longer = replay_of(case, prepared, rotation.calls if rotation else [plain])
+        return Timed(one, case.clock, shape.device, longer=longer)
+    if rotation is None:
+        return Timed(plain, case.clock, shape.device)
+    plan.rotations.append(rotation)
+    return Timed(rotation.call, case.clock, shape.device, rotation.turn)
+
+
+def _flushed(plan: _Plan, case: Case, prepared: Prepared, x: Tensor) -> Timed:
+    """Return a case's call on copies of x in turn, each after a flush of the caches."""
 
     def call(x: Tensor) -> Call:
-        return replay_of(case, prepared, x) if case.clock == "graph" else partial(prepared.run, x)
+        plain = partial(prepared.run, x)
+        return replay_of(case, prepared, [plain])[0] if case.clock == "graph" else plain
 
-    if case.shape.cache == "warm":
-        return Timed(call(x), case.clock, case.shape.device)
     rotation, cold = Rotation([x.clone() for _ in range(COPIES)], call), plan.cold
     assert cold is not None
     plan.rotations.append(rotation)
@@ -259,5 +275,9 @@ def _finished(entry: _Entry, after: dict[str, Any], unproven: str) -> Outcome:
     except UnmeasurableError as reason:
         wrong = {**entry.fields, **reason.fields, "reason": f"after the timing, {reason}"}
         return Outcome(case_record(entry.case, wrong, entry.step))
-    done = {**entry.fields, **after, "blocks": entry.timed.blocks, "status": Status.MEASURED}
+    timed = entry.timed
+    if timed.longer is not None:
+        graphs = {"further_calls": timed.longer.further, "replay_offsets": rounded(timed.offsets, DIGITS)}
+        entry.fields.update(graphs)
+    done = {**entry.fields, **after, "blocks": timed.blocks, "status": Status.MEASURED}
     return Outcome(case_record(entry.case, done, entry.step), tuple(entry.timed.samples))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,9 @@ from bench.forms import Form, Runner, form
 from bench.subjects.skew import unsteerable
 from bench.subjects.subject import Subject, input_rows, working_set
 from bench.timing import environment
-from bench.timing.clock import synchronise
-from bench.timing.graphs import Graph, captured, waits_for_device
+from bench.timing.caches import Rotation, copies_beyond, last_cache
+from bench.timing.clock import Call, Longer, synchronise
+from bench.timing.graphs import Graph, captured, longer, waits_for_device
 from bench.timing.memory import peak_memory
 from models.classifier.classifier import Classifier
 from models.heads.cost import flops
@@ -47,6 +50,9 @@ MOST_COMPARED = 2**22
 """Most values compared if the output is not the head's."""
 CHECKED_FLOPS = 10**6
 """A form that is never timed here, because an interpreter runs it, is still checked in calls of up to so many FLOPs."""
+
+QUICK = 5.0
+"""Seconds of preparation, by a guess for the first time, up to which a form is prepared for many copies."""
 
 Check = Callable[[object], dict[str, Any]]
 
@@ -170,8 +176,29 @@ def prepare(case: Case, rows: Input, *, memory: bool) -> Prepared:
         return Prepared(runner, run, check, fields, spent)
 
 
-def replay_of(case: Case, prepared: Prepared, x: Tensor) -> Graph:
-    """Return a call on x captured in a CUDA graph, after a check of a replay over poisoned memory.
+def copies_of(case: Case, x: Tensor) -> Rotation:
+    """Return the case's call on copies of rows and weights that together exceed the caches, each prepared anew.
+
+    Raises `UnmeasurableError` if they do not fit, are too many, or take too long to prepare.
+    """
+    chosen, shape = form(case.form), case.shape
+    if shape.part != "head" or chosen.setup > QUICK:
+        reason = f"preparing form {chosen.name} on many copies of a {shape.part} takes too long"
+        raise UnmeasurableError(Status.UNAVAILABLE, reason)
+    with _failures(), torch.inference_mode():
+        head = case.subject.on(shape.device, shape.dtype).head
+        size = sum(tensor.nbytes for tensor in (x, *head.parameters()))
+        copies = copies_beyond(size, last_cache(shape.device))
+        if copies * size > MEMORY_SHARE * environment.available_memory(shape.device):
+            raise UnmeasurableError(Status.SKIPPED, f"{copies} copies of rows and weights do not fit into the memory")
+        rows = [x.clone() for _ in range(copies)]
+        return Rotation(rows, lambda row: partial(chosen.prepare(deepcopy(head), row), row))
+
+
+def replay_of(case: Case, prepared: Prepared, calls: Sequence[Call]) -> tuple[Graph, Longer | None]:
+    """Return the calls in turn captured in a CUDA graph, and a longer graph, each checked in a replay over poison.
+
+    With a flush before each sample there is no longer one, since only its first call would find the caches cold.
 
     Raises `UnmeasurableError` if the device has no graphs, no graph can hold the form, or the replay is wrong.
     """
@@ -180,17 +207,26 @@ def replay_of(case: Case, prepared: Prepared, x: Tensor) -> Graph:
         raise UnmeasurableError(Status.UNAVAILABLE, f"the clock graph needs a CUDA device, and this is a {device.type}")
     if not (chosen.capturable and chosen.memory_seen):  # another engine's work is in no graph of torch
         raise UnmeasurableError(Status.UNAVAILABLE, f"no CUDA graph can hold form {chosen.name}")
-    call = partial(prepared.run, x)
     with _failures(), torch.inference_mode():
-        if waits_for_device(call):
+        if waits_for_device(calls[0]):
             raise UnmeasurableError(
                 Status.UNAVAILABLE, f"no CUDA graph can hold form {chosen.name}: its call waits for the device"
             )
-        graph = captured(call)
-        if isinstance(graph.output, Tensor):
-            graph.output.fill_(math.nan)
-        prepared.check(graph())
-        return graph
+        turns = cycle(calls)
+        one = _checked_graph(captured(lambda: next(turns)(), len(calls)), prepared)
+        if case.shape.cache == "cold":
+            return one, None
+        many, more = longer(lambda: next(turns)(), one, len(calls), device)
+        _checked_graph(many, prepared)
+        return one, more
+
+
+def _checked_graph(graph: Graph, prepared: Prepared) -> Graph:
+    """Return the graph after a replay that had to write its output."""
+    if isinstance(graph.output, Tensor):
+        graph.output.fill_(math.nan)
+    prepared.check(graph())
+    return graph
 
 
 def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tuple[Runner, float]:

@@ -155,7 +155,7 @@ def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
 def group_name(record: CaseRecord) -> str:
     """Return the pytest-benchmark group of a case: its shape, so that forms stand side by side."""
     routing = "" if record.routing in ("features", "noise") else f"-{record.routing}"
-    cold = "-cold" if record.cache == "cold" else ""
+    cold = f"-{record.cache}" if record.cache != "warm" else ""
     return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}{routing}{cold}-{record.clock}"
 
 

@@ -36,8 +36,12 @@ CEILINGS = ("copy", "peak")
 COMPILED = ("compile_grouped_mm", "compile_max")
 LARGE = ("empty", "triton", "triton_products", "cublas", "grouped_mm")
 FEW_ROWS = ("empty", "copy", "triton", "triton_grouped", "grouped_mm")
-OPTIONAL = ("triton_given", "liger", "moe_ops")
+GIVEN = ("triton_given", "moe_ops")
+TUNING = ("liger",)
+"""Peers that try so many configurations of their own at the first call that they come last."""
+OPTIONAL = GIVEN + TUNING
 SKEWED = ("triton", "triton_products")
+ROTATED = ("triton", "eager")
 
 View = tuple[ClockName, Cache]
 VIEWS: tuple[View, ...] = (("graph", "warm"), ("graph", "cold"), ("wall", "warm"))
@@ -48,8 +52,9 @@ REHEARSED_VIEWS: tuple[View, ...] = (("wall", "warm"), ("wall", "cold"))
 class Contest:
     """Cases measured interleaved: `forms` of a layer's sparse head at N rows that are spread evenly over the experts.
 
-    `dense` are the forms of the dense head, `skewed` the forms of the sparse head that are also measured on other
-    routings. The widths of a public layer are divided by `shrink`.
+    `dense` are the forms of the dense head. `skewed` are forms of the sparse head that are also measured on other
+    routings, `rotated` those also measured on copies in turn, to compare with a flush. The widths of a public layer are
+    divided by `shrink`.
     """
 
     layer: str
@@ -58,6 +63,7 @@ class Contest:
     forms: tuple[str, ...]
     dense: tuple[str, ...] = ()
     skewed: tuple[str, ...] = ()
+    rotated: tuple[str, ...] = ()
     views: tuple[View, ...] = VIEWS
     shrink: int = 1
 
@@ -73,11 +79,12 @@ class Contest:
             (sparse, "zipf1", self.skewed),
             (sparse, "hot", self.skewed),
         ]
+        views = [(subject, skew, name, view) for subject, skew, names in named for name in names for view in self.views]
+        turns: View = (self.views[0][0], "rotated")
+        views += [(sparse, "balanced", name, turns) for name in self.rotated]
         return [
             Case(subject, name, Shape("head", self.rows, self.dtype, device, skew, caches), clock)
-            for subject, skew, names in named
-            for name in names
-            for clock, caches in self.views
+            for subject, skew, name, (clock, caches) in views
         ]
 
 
@@ -87,21 +94,24 @@ def plan() -> list[Contest]:
     eager = ("eager",)
     compiled = ("eager", "compile_max")
     return [
-        Contest(PAPER, 256, bf16, HEAD + CEILINGS, eager),
-        Contest(E128, 8192, bf16, (*LARGE, *OPTIONAL, "peak"), skewed=SKEWED),
-        Contest(E128, 128, bf16, FEW_ROWS + OPTIONAL),
+        Contest(PAPER, 256, bf16, HEAD + CEILINGS, eager, rotated=ROTATED),
+        Contest(E128, 8192, bf16, (*LARGE, *GIVEN, "peak"), skewed=SKEWED),
+        Contest(E128, 128, bf16, FEW_ROWS + GIVEN, rotated=ROTATED[:1]),
         *(Contest(PAPER, rows, bf16, HEAD, eager) for rows in (65536, 1, 1024, 16, 64, 4096, 16384)),
         Contest(OLMOE, 8192, bf16, LARGE, skewed=SKEWED),
         Contest(MIXTRAL, 8192, bf16, LARGE),
-        Contest(PAPER, 256, bf16, HEAD + CEILINGS + COMPILED, compiled),
-        Contest(E128, 8192, bf16, (*LARGE, *OPTIONAL, "peak", "compile_grouped_mm"), skewed=SKEWED),
+        Contest(PAPER, 256, bf16, HEAD + CEILINGS + COMPILED, compiled, rotated=ROTATED),
+        Contest(E128, 8192, bf16, (*LARGE, *GIVEN, "peak", "compile_grouped_mm"), skewed=SKEWED),
         Contest(DEEPSEEK, 64, bf16, FEW_ROWS),
         Contest(PAPER, 1024, fp32, HEAD_FP32 + CEILINGS, eager),
         *(Contest(PAPER, rows, fp32, HEAD_FP32, eager) for rows in (1, 65536, 64, 16384)),
-        Contest(E128, 32768, bf16, (*LARGE, *OPTIONAL)),
+        Contest(E128, 32768, bf16, (*LARGE, *GIVEN)),
         Contest(DEEPSEEK, 8192, bf16, LARGE),
         Contest(MIXTRAL, 64, bf16, FEW_ROWS),
         Contest(PAPER, 65536, bf16, HEAD + COMPILED, compiled),
+        Contest(E128, 8192, bf16, (*LARGE, *OPTIONAL, "peak", "compile_grouped_mm"), skewed=SKEWED),
+        Contest(E128, 128, bf16, FEW_ROWS + OPTIONAL, rotated=ROTATED[:1]),
+        Contest(E128, 32768, bf16, (*LARGE, *OPTIONAL)),
     ]
 
 
@@ -109,7 +119,7 @@ def rehearsal() -> list[Contest]:
     """Return small contests that take a CPU seconds and hold every kind of case that it can run."""
     fp32, views = torch.float32, REHEARSED_VIEWS
     return [
-        Contest(PAPER, 4, fp32, HEAD + CEILINGS, ("eager",), views=views),
+        Contest(PAPER, 4, fp32, HEAD + CEILINGS, ("eager",), rotated=("eager",), views=views),
         Contest(OLMOE, 8, fp32, LARGE + OPTIONAL, skewed=SKEWED, views=views, shrink=32),
         Contest(OLMOE, 4, fp32, FEW_ROWS, views=views, shrink=32),
         Contest(PAPER, 2, fp32, ("triton", "masked", *COMPILED), ("eager", "compile_max"), views=views),

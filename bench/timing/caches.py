@@ -71,11 +71,27 @@ class ColdCaches:
             )
 
 
+MOST_COPIES = 512
+"""Copies of rows and weights that are worth preparing."""
+
+
+def copies_beyond(size: int, cache: int) -> int:
+    """Return how many copies of `size` bytes, used in turn, drive each other out of `cache` bytes.
+
+    Reading the others replaces a copy and, unlike a write, leaves no lines that a later call must write back. Raises
+    `BenchError` if they would be too many.
+    """
+    copies = 1 + max(1, -(-LAST_CACHES * cache // max(1, size)))
+    if copies > MOST_COPIES:
+        raise BenchError(f"{copies:,} copies of {size:,} bytes would be needed to exceed the caches")
+    return copies
+
+
 class Rotation:
     """One call on copies of the same rows in turn, so that no call finds the rows of the one before in a cache.
 
-    `prepare` makes the call on one copy, `turn` moves on to the next copy before a call, `uses` counts the calls on
-    each. Raises `BenchError` if two copies share memory.
+    `prepare` makes the call on one copy, and `calls` are all of them. `turn` moves on to the next copy before a call,
+    `uses` counts the calls on each. Raises `BenchError` if two copies share memory.
     """
 
     def __init__(self, copies: Sequence[Tensor], prepare: Callable[[Tensor], Call]) -> None:
@@ -83,18 +99,18 @@ class Rotation:
             raise BenchError(
                 "rotated rows share memory, so a call would find the rows of the one before in a cache; clone them"
             )
-        self._calls = [prepare(copy) for copy in copies]
+        self.calls = [prepare(copy) for copy in copies]
         self.uses = [0] * len(copies)
         self._turn = 0
 
     def turn(self) -> None:
         """Move on to the next copy."""
-        self._turn = (self._turn + 1) % len(self._calls)
+        self._turn = (self._turn + 1) % len(self.calls)
 
     def call(self) -> object:
         """Make the call on the present copy."""
         self.uses[self._turn] += 1
-        return self._calls[self._turn]()
+        return self.calls[self._turn]()
 
     def check(self) -> None:
         """Raise `BenchError` unless all copies were used equally often, the last round apart."""

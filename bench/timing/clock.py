@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from statistics import median
 from typing import NamedTuple
 
 import torch
 
+from bench.errors import BenchError
 from reports.records.record import ClockName
 
 Call = Callable[[], object]
@@ -23,10 +25,22 @@ PAUSE_CYCLES = 80_000
 
 
 class Samples(NamedTuple):
-    """The seconds of some calls, in the order taken, and the output of the last one."""
+    """The seconds of some calls, in the order taken, and the output of the last one.
+
+    `offsets` are the seconds of replays beside their calls, if two graphs were timed.
+    """
 
     seconds: list[float]
     output: object
+    offsets: list[float] = []  # noqa: RUF012 - never changed
+
+
+class Longer(NamedTuple):
+    """The replay of a CUDA graph that holds `further` calls more than another one, which holds `calls`."""
+
+    replay: Call
+    calls: int
+    further: int
 
 
 def clocks(device: torch.device) -> tuple[ClockName, ...]:
@@ -55,6 +69,23 @@ def samples(
         taken, output = time_one(call, device)
         seconds.append(taken)
     return Samples(seconds, output)
+
+
+def slopes(one: Call, longer: Longer, device: torch.device, number: int) -> Samples:
+    """Time `number` replays of a graph and as many of a longer one: a sample is what one more call adds.
+
+    A replay costs some microseconds beside its calls, more than a small kernel takes; the difference is free of them.
+    The shorter graph enters with its median, so that each sample is that of one longer replay.
+
+    Raises `BenchError` if the longer graph takes no longer.
+    """
+    short = _replays(one, device, number, None).seconds
+    long, output, _ = _replays(longer.replay, device, number, None)
+    added = [(whole - median(short)) / longer.further for whole in long]
+    if min(added) <= 0:
+        raise BenchError(f"a graph with {longer.further} further calls took no longer; measure again")
+    beside = longer.calls * median(added)
+    return Samples(added, output, [whole - beside for whole in short])
 
 
 def timed(call: Call, clock: ClockName, device: torch.device) -> float:

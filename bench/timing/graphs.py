@@ -11,7 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
-from bench.timing.clock import Call
+from bench.timing.clock import Call, Longer, samples
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,24 @@ def _pool() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
+FURTHER = range(2, 21)
+"""Calls that the longer of two graphs has more: as many as `LONGEST` seconds allow."""
+LONGEST = 2e-3
+
+
+def longer(call: Callable[[], Any], one: Graph, calls: int, device: torch.device) -> tuple[Graph, Longer]:
+    """Return a graph with further calls than `one`, which has `calls`, and how both are timed.
+
+    If `one` holds a call on each of several copies, the longer one holds a second round of them.
+    """
+    further = calls
+    if calls == 1:
+        seconds = min(samples(one, "graph", device, 3).seconds)
+        further = max(FURTHER[0], min(FURTHER[-1], int(LONGEST / seconds)))
+    graph = captured(call, calls + further)
+    return graph, Longer(graph, calls, further)
+
+
 def waits_for_device(call: Callable[[], object]) -> bool:
     """Return whether `call` waits for the device, so that no CUDA graph can hold it."""
     mode = torch.cuda.get_sync_debug_mode()
@@ -51,17 +69,19 @@ def waits_for_device(call: Callable[[], object]) -> bool:
     return False
 
 
-def captured(call: Callable[[], Tensor | None]) -> Graph:
-    """Return `call`, warmed up on a side stream, as a CUDA graph."""
+def captured(call: Callable[[], Any], calls: int = 1) -> Graph:
+    """Return so many calls in a row, warmed up on a side stream, as one CUDA graph with the output of the last."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(2):
+        for _ in range(max(2, calls)):
             call()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=_pool()):
-        output = call()
+        for _ in range(calls):
+            output = None  # its memory is free again for the next call
+            output = call()
     return Graph(graph, output)
 
 

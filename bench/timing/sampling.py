@@ -14,7 +14,7 @@ import torch
 from bench.errors import message
 from bench.timing.anchor import Anchor
 from bench.timing.blocks import block_medians, median_interval
-from bench.timing.clock import Call, samples
+from bench.timing.clock import Call, Longer, samples, slopes
 from bench.timing.disturbance import Disturbances, quiet
 from bench.timing.gpu_watch import GpuWatch
 from reports.records.record import ClockName
@@ -44,15 +44,18 @@ class Timed:
     """A call ready to be timed, and its samples so far, in seconds, each with its block.
 
     `before`, if any, runs untimed before every sample, to make caches cold. On the clock `graph` the call is the replay
-    of a CUDA graph. `cost` is the least time of a call so far, with `before`; `output` is that of the last timed call.
+    of a CUDA graph. With `longer`, a sample is what one more call adds, and `offsets` are what replays cost beside
+    their calls. `cost` is the least time of a call so far, with `before`; `output` is that of the last timed call.
     """
 
     call: Call
     clock: ClockName
     device: torch.device
     before: Call | None = None
+    longer: Longer | None = None
     samples: list[float] = field(default_factory=list)
     blocks: list[int] = field(default_factory=list)
+    offsets: list[float] = field(default_factory=list)
     cost: float = float("inf")
     output: object = None
     failure: str = ""
@@ -154,24 +157,32 @@ def _take_block(item: Timed, block: int, seconds: float, watch: Disturbances) ->
     try:
         if calls >= MIN_WARMED_CALLS and not item.before:
             item.call()
-        item.samples += _take(item, calls)
+        taken, offsets = _take(item, calls)
+        item.samples += taken
+        item.offsets += offsets
         item.blocks += [block] * calls
     except Exception as error:
         item.failure = message(error)
     item.failure = item.failure or watch.message()
 
 
-def _take(item: Timed, calls: int) -> list[float]:
-    """Return the seconds of each of `calls`, and keep the output of the last one.
+def _take(item: Timed, calls: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of each of `calls` and the offsets of replays, and keep the output of the last one.
 
     Replays of a graph are sent together, other calls one by one, each with its cost.
     """
     together = calls if item.clock == "graph" else 1
     taken: list[float] = []
+    beside: list[float] = []
     while len(taken) < calls:
         start = time.perf_counter()
         item.output = None  # its memory is free again for the next call
-        seconds, item.output = samples(item.call, item.clock, item.device, together, item.before)
+        seconds, item.output, offsets = (
+            samples(item.call, item.clock, item.device, together, item.before)
+            if item.longer is None
+            else slopes(item.call, item.longer, item.device, together)
+        )
         item.cost = min(item.cost, (time.perf_counter() - start) / together)
         taken += seconds
-    return taken
+        beside += offsets
+    return taken, beside

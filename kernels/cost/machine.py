@@ -11,6 +11,9 @@ The B200 gets the same per multiprocessor at 1.8 GHz. One multiprocessor reads 6
 the boost clock. FLOPs per cycle of a multiprocessor's tensor cores: 312, 989 and 2250 TFLOP/s of the data sheets over
 multiprocessors and boost clock.
 
+The RTX 5090, the MI300X and the MI355X are data sheets alone, and their estimates are only good enough to choose which
+tiles to compile. On AMD a multiprocessor is a compute unit, and L2 stands for the Infinity Cache, of 17.2 TB/s.
+
 The seconds of a launch and of a wait (some 270 clocks of latency, and as many for the steps of the program) are
 estimates, the same for all machines; `python -m kernels.tune` measures the launch.
 """
@@ -31,7 +34,7 @@ class Machine:
 
     Attributes:
         name: A word of the name that CUDA gives it.
-        capability: Compute capability times 10: 90 for sm_90.
+        capability: Compute capability times 10: 90 for sm_90; 0 for an AMD GPU.
         multiprocessors: Their number.
         shared_bytes: The most shared memory of one program.
         l2_bytes: Size of the L2 cache.
@@ -45,6 +48,7 @@ class Machine:
         boost_clock: The highest clock in Hz, as the device reports it.
         launch_seconds: From one launch in a CUDA graph to the next, if both are empty.
         wait_seconds: From a load that L2 answers to the next step that needs its value.
+        register_stages: Stages of a loop that wait in registers, if no copy goes to shared memory on its own.
     """
 
     name: str
@@ -62,6 +66,17 @@ class Machine:
     boost_clock: float
     launch_seconds: float = 1.3e-6
     wait_seconds: float = 0.35e-6
+    register_stages: int = 0
+
+    @property
+    def amd(self) -> bool:
+        """Whether AMD made it: there are no tensor descriptors, and mfma multiplies."""
+        return self.capability == 0
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether products of tiles in shared memory run beside the program: wgmma and tcgen05, unlike mma.sync."""
+        return 90 <= self.capability < 120
 
 
 H100 = Machine(
@@ -117,6 +132,57 @@ B200 = Machine(
 )
 """The data sheet: 8 TB/s, 2.25 PFLOP/s dense, 1.12 in tf32."""
 
+RTX_5090 = Machine(
+    name="5090",
+    capability=120,
+    multiprocessors=170,
+    shared_bytes=99 * 1024,
+    l2_bytes=96 * 2**20,
+    dram_rate=1.6e12,
+    l2_rate=14.5e12,
+    multiprocessor_rate=108e9,
+    half_rate=170e12,
+    tf32_rate=85e12,
+    fp32_rate=105e12,
+    cycle_flops=512,
+    boost_clock=2.41e9,
+)
+"""The data sheet: 1.79 TB/s, 209.5 TFLOP/s dense with fp32 sums, 104.8 in tf32; L2 as the B200's at 2.2 GHz."""
+
+MI300X = Machine(
+    name="MI300X",
+    capability=0,
+    multiprocessors=304,
+    shared_bytes=64 * 1024,
+    l2_bytes=256 * 2**20,
+    dram_rate=4.8e12,
+    l2_rate=12.0e12,
+    multiprocessor_rate=94e9,
+    half_rate=1059e12,
+    tf32_rate=530e12,
+    fp32_rate=163e12,
+    cycle_flops=2048,
+    boost_clock=2.1e9,
+    register_stages=1,
+)
+"""gfx942. The data sheet: 5.3 TB/s, 1307 TFLOP/s dense, 654 in tf32."""
+
+MI355X = replace(
+    MI300X,
+    name="MI355X",
+    multiprocessors=256,
+    shared_bytes=160 * 1024,
+    dram_rate=7.2e12,
+    multiprocessor_rate=108e9,
+    half_rate=2038e12,
+    tf32_rate=157e12,
+    fp32_rate=157e12,
+    cycle_flops=4096,
+    boost_clock=2.4e9,
+    register_stages=0,
+)
+"""gfx950. The data sheet: 8 TB/s, 2517 TFLOP/s dense; it has no tf32."""
+
 COPIED = 0.88
 """The share of the memory bus that a copy reaches: 3.0 of 3.35 TB/s on the H100, 4.3 of 4.92 on the H200."""
 
@@ -126,7 +192,8 @@ CLOSE = 0.05
 NVIDIA_ONLY = "the Triton kernels know tiles for NVIDIA GPUs only, and this is an AMD GPU"
 """The capability that ROCm reports, such as 9.4 of gfx942, says nothing about wgmma or tensor descriptors."""
 
-KNOWN = (H100, H200, A100, B200)
+KNOWN = (H100, H200, A100, B200, RTX_5090)
+"""The machines that a device can be."""
 
 _assumed: ContextVar[Machine | None] = ContextVar("assumed", default=None)
 

@@ -53,6 +53,8 @@ class LaunchWork:
         held: fp32 values that one program accumulates in registers.
         shared: Bytes of shared memory that the operands of one program take.
         persistent: Whether one program runs tile after tile.
+        instructions: Those that one warp executes, or 0 if nobody counted them.
+        barriers: How often the warps of one program wait for each other.
         decoded: Instructions of threads that turn weights stored in 8 or 4 bits into operands.
     """
 
@@ -72,6 +74,8 @@ class LaunchWork:
     held: int = 0
     shared: int = 0
     persistent: bool = False
+    instructions: int = 0
+    barriers: int = 0
     decoded: int = 0
 
 

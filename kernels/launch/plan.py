@@ -14,10 +14,9 @@ from typing import Any, ParamSpec
 
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, handle_torch_function
-from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.launch.checks import Tensors, keep, layouts
-from kernels.launch.descriptors import pointed
+from kernels.launch.descriptors import is_descriptor, pointed
 from kernels.launch.launch import Launch, in_order, is_noted, noting, on_device, starter
 
 VIEWS = {Tensor.contiguous, Tensor.flatten, Tensor.__getitem__}
@@ -41,7 +40,7 @@ class Step:
     arguments: list[Any]
     keywords: dict[str, Any]
     tensors: tuple[tuple[int, int], ...]
-    descriptors: tuple[tuple[int, int, TensorDescriptor], ...]
+    descriptors: tuple[tuple[int, int, Any], ...]
     last: tuple[int, ...]
 
 
@@ -178,7 +177,7 @@ class _Notes(TorchFunctionMode):
             if isinstance(value, Tensor):
                 tensors.append((place, self._number(value)))
                 held[place] = None
-            elif isinstance(value, TensorDescriptor):
+            elif is_descriptor(value):
                 descriptors.append((place, self._number(value.base), pointed(value, None)))
                 held[place] = None
         nested = chain.from_iterable(value for value in held if isinstance(value, list | tuple))

@@ -3,10 +3,12 @@
 Each shared sum has a counter that is 0 between launches. Every program stores its part and then takes a ticket. The
 last one adds up the parts in a fixed order, so the result does not depend on which program that is, and resets the
 counter. Launches that may run at the same time never share a counter: each stream has its counters, and so has each
-launch captured in a CUDA graph, because the graph may be replayed beside anything.
+CUDA graph, because it may be replayed beside anything.
 """
 
 import threading
+import warnings
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -15,13 +17,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.launch.captures import Lifetime, capture_number, lifetime
+from kernels.launch.integers import next_power_of_2
 from kernels.launch.plan import noted
 
 MOST = 2**14
 """The most shared sums of one launch."""
 
 RESERVE = 2**20
-"""Counters set aside for the captured launches of one device; a captured launch keeps the ones it takes."""
+"""Counters set aside for the CUDA graphs of one device; a graph keeps the ones it takes as long as it exists."""
 
 LINE = 32
 """Counters of one line of the L2 cache; the counters of every launch start at such a line."""
@@ -40,34 +44,74 @@ def take_ticket(counter, programs: tl.constexpr) -> tl.tensor:
     return last
 
 
+@dataclass(frozen=True)
+class _Held:
+    """Counters of a captured graph, and whether it still exists; None if nobody says so."""
+
+    counters: Tensor
+    life: Lifetime | None
+
+
 @dataclass
 class _Reserve:
-    """The counters that captured launches take theirs from."""
+    """The counters that captured launches take theirs from, in pieces whose sizes are powers of two."""
 
     zeros: Tensor  # (RESERVE,) int32
     taken: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    free: defaultdict[int, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    held: dict[tuple[int, int, int], _Held] = field(default_factory=dict)
+    warned: bool = False
 
-    def take(self, number: int) -> Tensor | None:
-        """Return `number` counters that no other launch has, or None if too few are left."""
-        number = -(-number // LINE) * LINE
-        with self.lock:
-            if self.taken + number > RESERVE:
-                return None
-            self.taken += number
-            return self.zeros[self.taken - number : self.taken]
+    def take(self, number: int, stream: int) -> Tensor | None:
+        """Return `number` counters that no launch beside the graph under capture has, or None if too few are left.
+
+        All launches of one size that a graph captures from one stream run one after the other, so they share a piece.
+        """
+        size, capture = max(LINE, next_power_of_2(number)), capture_number()
+        if capture is not None and (capture, stream, size) in self.held:
+            return self.held[capture, stream, size].counters
+        self._give_back()
+        counters = self.free[size].pop() if self.free[size] else self._cut(size)
+        if counters is not None and capture is not None:
+            self.held[capture, stream, size] = _Held(counters, lifetime())
+        return counters
+
+    def _cut(self, size: int) -> Tensor | None:
+        if self.taken + size > RESERVE:
+            self._warn()
+            return None
+        self.taken += size
+        return self.zeros[self.taken - size : self.taken]
+
+    def _give_back(self) -> None:
+        """Free the counters of graphs that no longer exist; their last launch left them 0."""
+        for key, held in list(self.held.items()):
+            if held.life is not None and held.life.over:
+                self.free[key[-1]].append(held.counters)
+                del self.held[key]
+
+    def _warn(self) -> None:
+        if not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"CUDA graphs hold all {RESERVE} counters of the device, so further ones set theirs to 0 in each "
+                "replay, one more launch per split sum: capture fewer graphs, or drop old ones",
+                stacklevel=2,
+            )
 
 
 _streams: dict[tuple[torch.device, int], Tensor] = {}
 _reserves: dict[torch.device, _Reserve] = {}
+_lock = threading.Lock()
 
 
 @noted
 def counters(number: int, device: torch.device) -> Tensor:
     """Return at least `number` int32 counters, all 0, for one launch on the current stream of `device`.
 
-    A launch captured in a CUDA graph gets counters that no other launch has. If nothing ran on the device before the
-    capture, or the reserve is used up, the graph itself sets them to 0 in each replay.
+    A launch captured in a CUDA graph gets counters that nothing outside the graph has; once the graph is destroyed,
+    another may get them. If nothing ran on the device before the capture, or the reserve is used up, the graph itself
+    sets them to 0 in each replay.
 
     Raises:
         ValueError: `number` is above MOST.
@@ -77,15 +121,23 @@ def counters(number: int, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return torch.zeros(number, dtype=torch.int32, device=device)
     with torch.cuda.device(device):
+        stream = torch.cuda.current_stream().cuda_stream
         if torch.cuda.is_current_stream_capturing():
-            taken = _reserves[device].take(number) if device in _reserves else None
+            with _lock:
+                taken = _reserves[device].take(number, stream) if device in _reserves else None
             return torch.zeros(number, dtype=torch.int32, device=device) if taken is None else taken
-        key = (device, torch.cuda.current_stream().cuda_stream)
-        if key not in _streams:
-            _streams[key] = _lasting_zeros(MOST, device)
+        zeros = _streams.get((device, stream))
+        return _first_zeros(device, stream) if zeros is None else zeros
+
+
+def _first_zeros(device: torch.device, stream: int) -> Tensor:
+    """Return the counters of a stream at its first call, and set a reserve aside at the device's first."""
+    with _lock:
+        if (device, stream) not in _streams:
+            _streams[device, stream] = _lasting_zeros(MOST, device)
         if device not in _reserves:
             _reserves[device] = _Reserve(_lasting_zeros(RESERVE, device))
-        return _streams[key]
+        return _streams[device, stream]
 
 
 def _lasting_zeros(number: int, device: torch.device) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from kernels.launch.integers import cdiv
 from kernels.launch.launch import launch
 from kernels.launch.tickets import MOST, counters, take_ticket
+from kernels.ops.parts import sum_parts
 from kernels.problem.experts import Experts
 from kernels.problem.problem import Problem
 from kernels.problem.routes import Gate, RoutingSource, TopK
@@ -62,9 +63,7 @@ def store_sum(out, scratch, counter, part, total, place, inside, size, parts: tl
         tl.store(scratch + part * size + place, total, mask=inside)
         last = take_ticket(counter, parts)
         if last:
-            total = tl.zeros_like(total)
-            for other in range(parts):
-                total += tl.load(scratch + other * size + place, mask=inside, other=0.0, cache_modifier=".cg")
+            total = sum_parts(scratch, size, place, inside, parts)
             tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
 
 
@@ -96,9 +95,9 @@ def launch_fused(
     tiles, parts, column_blocks = grid
     if parts > MOST_PARTS:
         raise ValueError(f"at most {MOST_PARTS} programs may share a sum, not {parts}: use fewer slices")
-    w1, b1, w2, b2, *scales = experts.parts()
-    if scales != [None, None]:
+    if experts.is_stored:
         raise ValueError("a fused path takes no weights stored in 8 or 4 bits: let Grouped run them")
+    w1, b1, w2, b2, *_ = experts.parts()
     gate = routing if isinstance(routing, Gate) else None
     top_k = routing if isinstance(routing, TopK) else None
     tensors = {

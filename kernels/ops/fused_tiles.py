@@ -3,7 +3,8 @@
 Each program runs some experts, or a slice of their hidden columns, for all rows of its tile, and drops the outputs that
 a row did not choose. It applies the whole gate itself, in the loop that reads x for its first expert.
 
-A tile of few rows is computed transposed, with rows last: they become the narrow side of the tensor core's product.
+A tile of few rows can be computed transposed, with rows last: they become the narrow side of a wgmma, whose other side
+is padded to 64.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width.
 """

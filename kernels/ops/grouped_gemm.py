@@ -19,6 +19,8 @@ from kernels.launch.descriptors import describable, describe
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
 from kernels.ops.dispatch import Dispatch
+from kernels.ops.places import find, place
+from kernels.ops.specialised import launch_specialised
 from kernels.problem.activation import (
     Activation,
     activate,
@@ -33,32 +35,6 @@ from kernels.problem.problem import Problem
 from kernels.problem.stored import Stored
 
 Which = Literal["first", "second"]
-
-BEYOND = tl.constexpr(2**31 - 1)
-"""A start beyond that of any tile."""
-
-
-@triton.jit
-def place(unit, tiles, blocks, group: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """Return part, row tile and column block of a unit: `group` tiles take all columns before the next ones do."""
-    part = unit // (tiles * blocks)
-    unit = unit % (tiles * blocks)
-    width = group * blocks
-    first = unit // width * group
-    height = min(tiles - first, group)
-    return part, first + unit % width % height, unit % width // height
-
-
-@triton.jit
-def find(
-    tile, offsets, tile_starts, E, tile_rows: tl.constexpr, block_e: tl.constexpr
-) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """Return the expert of a row tile, the first slot of the tile, and the slot after the last of the expert."""
-    e = tl.arange(0, block_e)
-    starts = tl.load(tile_starts + 1 + e, mask=e < E, other=BEYOND)
-    expert = tl.sum((starts <= tile).to(tl.int32))  # experts whose tiles all come before
-    begin = tl.load(offsets + expert) + (tile - tl.load(tile_starts + expert)) * tile_rows
-    return expert, begin, tl.load(offsets + expert + 1)
 
 
 @triton.jit
@@ -119,7 +95,7 @@ def _grouped_gemm_kernel(
     rounds = tl.cdiv(tiles * blocks * splits - tl.program_id(0), tl.num_programs(0)) if persistent else 1
     for turn in range(rounds):  # flattened, two sums would wait for each wgmma
         part, tile, block = place(tl.program_id(0) + turn * tl.num_programs(0), tiles, blocks, group)
-        expert, begin, end = find(tile, offsets, tile_starts, E, tile_rows, block_e)
+        expert, begin, end = find(tl.arange(0, block_e), tile, offsets, tile_starts, E, tile_rows)
         slot = begin + tl.arange(0, tile_rows)
         d = part * steps * depth + tl.arange(0, depth)
         column = block * wide + tl.arange(0, wide)
@@ -205,6 +181,8 @@ def grouped_gemm(
     row = a.stride(0) if M > 1 else D  # a single row has no stride: code must not depend on M
     row_aligned = row * a.element_size() % ALIGNMENT == 0
     described_rows = options.described and not gather and row_aligned and describable(a)
+    if described_rows and activation is None and launch_specialised(a, w, bias, out, dispatch, options, programs):
+        return out
     strides = ("stride_am", "stride_ad", "stride_we", "stride_wd", "stride_wh", "stride_be", "stride_bh")
     bias_strides = (0, 0) if bias is None else bias.stride()
     wide = options.columns * halves(activation) // column_blocks(activation)

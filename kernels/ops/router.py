@@ -14,8 +14,9 @@ from kernels.cost.work import LaunchWork, unit_of
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch
 from kernels.launch.tickets import counters, take_ticket
+from kernels.ops.parts import sum_parts, waits
 from kernels.ops.ranking import gate_matrix, standardise, top_k
-from kernels.problem.options import Router
+from kernels.problem.options import Router, least_columns
 from kernels.problem.problem import Problem
 from kernels.problem.routes import Gate, check_gate
 
@@ -37,25 +38,21 @@ class Routed:
 def _scores(
     x, weight, n, e, first,
     stride_xn, stride_xd, stride_we, stride_wd,
-    D: tl.constexpr, depth: tl.constexpr, steps: tl.constexpr, swapped: tl.constexpr,
+    D: tl.constexpr, depth: tl.constexpr, steps: tl.constexpr,
 ):  # fmt: skip
     """Return rows n of x times rows e of weight, (block_n, block_e), over `steps` steps of depth from `first` on."""
     d = first + tl.arange(0, depth)
     x += n[:, None] * stride_xn + d.to(tl.int64)[None, :] * stride_xd
     weight += e.to(tl.int64)[:, None] * stride_we + d.to(tl.int64)[None, :] * stride_wd
-    shape: tl.constexpr = (e.shape[0], n.shape[0]) if swapped else (n.shape[0], e.shape[0])
-    total = tl.zeros(shape, tl.float32)
+    total = tl.zeros((n.shape[0], e.shape[0]), tl.float32)
     for step in range(steps):
         deep = (d < D - step * depth)[None, :]
         w_tile = tl.load(weight, mask=deep, other=0.0)  # (block_e, depth)
         x_tile = tl.load(x, mask=deep, other=0.0).to(w_tile.dtype)  # (block_n, depth)
-        if swapped:
-            total = tl.dot(w_tile, tl.trans(x_tile), total, input_precision="ieee")
-        else:
-            total = tl.dot(x_tile, tl.trans(w_tile), total, input_precision="ieee")
+        total = tl.dot(x_tile, tl.trans(w_tile), total, input_precision="ieee")
         x += tl.cast(stride_xd, tl.int64) * depth
         weight += tl.cast(stride_wd, tl.int64) * depth
-    return tl.trans(total) if swapped else total
+    return total
 
 
 @triton.jit
@@ -95,7 +92,7 @@ def _route_kernel(
     stride_xn, stride_xd, stride_we, stride_wd, stride_be,
     temperature, N,
     D: tl.constexpr, E: tl.constexpr, k: tl.constexpr, standardised: tl.constexpr, over_all: tl.constexpr,
-    tile_rows: tl.constexpr, depth: tl.constexpr, steps: tl.constexpr, splits: tl.constexpr, swapped: tl.constexpr,
+    tile_rows: tl.constexpr, depth: tl.constexpr, steps: tl.constexpr, splits: tl.constexpr,
     block_e: tl.constexpr, block_k: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0).to(tl.int64)
@@ -105,7 +102,7 @@ def _route_kernel(
     row = tl.minimum(n, N - 1)
     e = tl.minimum(tl.arange(0, block_e), E - 1)
     first = split * steps * depth
-    z = _scores(x, weight, row, e, first, stride_xn, stride_xd, stride_we, stride_wd, D, depth, steps, swapped)
+    z = _scores(x, weight, row, e, first, stride_xn, stride_xd, stride_we, stride_wd, D, depth, steps)
     last = True
     if splits > 1:
         place = tl.arange(0, tile_rows)[:, None] * E + tl.arange(0, block_e)[None, :]
@@ -115,9 +112,7 @@ def _route_kernel(
         tl.store(partial + split * size + place, z, mask=inside)
         last = take_ticket(counter + tile, splits)
         if last:
-            z = tl.zeros_like(z)
-            for part in range(splits):
-                z += tl.load(partial + part * size + place, mask=inside, other=0.0, cache_modifier=".cg")
+            z = sum_parts(partial, size, place, inside, splits)
     if last:
         if bias is not None:
             z += tl.load(bias + e.to(tl.int64) * stride_be).to(tl.float32)[None, :]
@@ -143,7 +138,6 @@ def route(x: Tensor, gate: Gate, options: Router) -> Routed:
     )
     if N == 0:
         return routed
-    swapped = options.tile_rows < 64 and gate.weight.dtype != torch.float32
     split = options.splits > 1
     launch(
         "route",
@@ -174,8 +168,7 @@ def route(x: Tensor, gate: Gate, options: Router) -> Routed:
             "depth": options.depth,
             "steps": cdiv(cdiv(D, options.depth), options.splits),
             "splits": options.splits,
-            "swapped": swapped,
-            "block_e": max(64 if swapped else 16, next_power_of_2(E)),
+            "block_e": max(least_columns(options.tile_rows), next_power_of_2(E)),
             "block_k": next_power_of_2(k),
         },
         warps=options.warps,
@@ -189,7 +182,7 @@ def route_work(problem: Problem, options: Router) -> LaunchWork:
     N, D, E, k, size = problem.N, problem.D, problem.E, problem.k, problem.element_size
     tiles, splits, rows = cdiv(N, options.tile_rows), options.splits, options.tile_rows
     steps = cdiv(cdiv(D, options.depth), splits)
-    block_e = max(64 if size == 2 and rows < 64 else 16, next_power_of_2(E))
+    block_e = max(least_columns(rows), next_power_of_2(E))
     sums = 4 * splits * N * E if splits > 1 else 0
     results = 8 * N * k + 4 * tiles * E
     return LaunchWork(
@@ -201,8 +194,8 @@ def route_work(problem: Problem, options: Router) -> LaunchWork:
         written=results + sums,
         touched=(N * D + E * D + E) * size + results,
         unit=unit_of(problem.dtype, "ieee"),
-        tile=(block_e, rows) if size == 2 and rows < 64 else (rows, block_e),
-        start=3 + cdiv(k, 4) + 2 * (splits > 1),
+        tile=(rows, block_e),
+        start=3 + cdiv(k, 4) + waits(splits, rows * block_e),
         fillings=cdiv(steps, options.stages),
         warps=options.warps,
         held=rows * block_e,

@@ -24,7 +24,8 @@ from kernels.launch.checks import FLOATS, remembered, require_dtype
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
 from kernels.ops.dispatch import Dispatch
-from kernels.ops.grouped_gemm import Which, bound, find, finish, grouped_gemm_work, place, product_sizes
+from kernels.ops.grouped_gemm import Which, bound, finish, grouped_gemm_work, product_sizes
+from kernels.ops.places import find, place
 from kernels.problem.activation import Activation, check_activation
 from kernels.problem.options import Precision, Product
 from kernels.problem.problem import Problem
@@ -106,7 +107,7 @@ def _stored_gemm_kernel(
         return
 
     part, tile, block = place(tl.program_id(0), tiles, blocks, group)
-    expert, begin, end = find(tile, offsets, tile_starts, E, tile_rows, block_e)
+    expert, begin, end = find(tl.arange(0, block_e), tile, offsets, tile_starts, E, tile_rows)
     slot = begin + tl.arange(0, tile_rows)
     start = part * steps * depth
     d = start + tl.arange(0, depth)

@@ -1,7 +1,7 @@
 """What every path needs to choose tiles that compile without spills on a machine.
 
-`python -m kernels.inspect` compiles the choices ahead of time for sm_80, sm_90 and sm_100. N and the routing do not
-change which tiles compile, so a layer has few kernels.
+`python -m kernels.inspect` compiles the choices ahead of time for the GPUs of `kernels.targets`. N and the routing do
+not change which tiles compile, so a layer has few kernels.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,9 +33,9 @@ def ragged(problem: Problem) -> bool:
 def staged(options: Staged, machine: Machine, shared: Callable[[Staged], int]) -> Iterator[Staged]:
     """Yield `options` with as many of its stages as the shared memory holds, or nothing if it cannot hold one."""
     for stages in range(options.stages, 0, -1):
-        part = replace(options, stages=stages)
-        if shared(part) + RESERVED <= machine.shared_bytes:
-            yield part
+        held = replace(options, stages=max(1, stages - machine.register_stages))
+        if shared(held) + RESERVED <= machine.shared_bytes:
+            yield replace(options, stages=stages)
             return
 
 

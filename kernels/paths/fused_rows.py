@@ -21,6 +21,7 @@ from kernels.ops.fused import (
     touched_bytes,
 )
 from kernels.ops.fused_rows import _fused_rows_kernel
+from kernels.ops.parts import waits
 from kernels.paths.candidates import at_most, ragged
 from kernels.paths.options import Options
 from kernels.problem.experts import Experts
@@ -79,7 +80,11 @@ class FusedRows(Options):
         return launch_fused(_fused_rows_kernel, grid, x, routing, experts, sizes, warps=self.warps)
 
     def launch_works(self, problem: Problem, experts: Histogram) -> tuple[LaunchWork, ...]:
-        """Return the work of the launch; its products of vectors count as if they were dots."""
+        """Return the work of the launch; its products of vectors count as if they were dots.
+
+        Instructions and barriers are fitted to the machine code of 9 options for sm_90 by Triton 3.6.0 and 3.9.0:
+        instructions are at most 15 % wrong.
+        """
         N, D, H, E, C, k, size = (*problem.sizes, problem.element_size)
         gated, halves, hidden = problem.routing == "gate", problem.halves, self.hidden
         slices, blocks = sliced(H, hidden, self.slices)
@@ -89,6 +94,7 @@ class FusedRows(Options):
         programs = N * parts * wide
         steps, gate_steps = cdiv(D, self.depth), cdiv(D, gate_depth) if gated else 0
         expert = blocks * hidden * (steps * self.depth * halves + block_c)
+        multiplied = (expert - blocks * hidden * block_c + gate_steps * gate_depth * block_e) / (32 * self.warps)
         scratch = 4 * parts * N * C if parts > 1 else 0
         work = LaunchWork(
             stage="fused",
@@ -101,10 +107,12 @@ class FusedRows(Options):
             + scratch,
             written=N * C * size + scratch,
             touched=touched_bytes(problem),
-            start=2 + gated * cdiv(k, 4) + 2 * (parts > 1),
+            start=2 + gated * cdiv(k, 4) + waits(parts, block_c),
             fillings=gate_steps + blocks * (1 + steps * halves),
             warps=self.warps,
             held=hidden * (self.depth + block_c),
+            instructions=round(1250 + 250 * blocks + (3.8 if size == 2 else 1) * multiplied),
+            barriers=20 if block_e <= 32 else 40,
         )
         return (work,)
 

@@ -54,8 +54,10 @@ def routers(problem: Problem, machine: Machine) -> Iterator[Router]:
                 continue
             if half and tile_rows == 32 and E > 64 and machine.capability >= 100:
                 continue
+            if machine.amd and tile_rows > 64 and ragged(problem):
+                continue
             if splits == 1 or (splits <= most_splits and tiles * splits <= machine.multiprocessors):
-                warps = 8 if tile_rows * columns > 64 * 64 else 4
+                warps = 8 if tile_rows * columns > (64 * 64 if half else 32 * 64) else 4
                 router = Router(tile_rows=tile_rows, depth=depth, warps=warps, stages=3, splits=splits)
                 yield from staged(router, machine, lambda part: route_work(problem, part).shared)
 
@@ -100,9 +102,10 @@ def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) 
     first = which == "first"
     deep, wide, halves = product_sizes(problem, which)
     activation = problem.activation if first else None
-    cores = machine.capability >= 90 and unit(problem) != "fp32"
-    swapped = tile_rows < 64 and cores
-    described = cores and problem.described[not first] and wide * problem.element_size % 16 == 0
+    cores = unit(problem) != "fp32"
+    swapped = tile_rows < 64 and cores and machine.asynchronous
+    aligned = problem.described[not first] and wide * problem.element_size % 16 == 0
+    described = machine.capability >= 90 and cores and aligned
     tiles = cdiv(problem.M, tile_rows) + problem.E
     for columns, depth, warps, stages in _tiles(problem, machine, tile_rows, halves, activation):
         columns = max(64 if swapped else 16, at_most(wide, columns))
@@ -141,12 +144,23 @@ def _tiles(
         return [(64, 32, 4, 3)]
     if unit(problem) == "tf32":
         return [(64, 32, 4, 4)] if tile_rows < 64 else [(64, 32, 8, 3), (128, 32, 8, 3)][: 3 - halves]
+    if machine.amd:
+        return _mfma_tiles(tile_rows, halves, 3 - machine.register_stages)
     if tile_rows < 64:
-        return [(64, 128 // halves, 4, 4), (128, 64, 4, 4)] if machine.capability >= 90 else [(64, 64, 4, 4)]
+        return [(64, 128 // halves, 4, 4), (128, 64, 4, 4)] if machine.asynchronous else [(64, 64, 4, 4)]
     if tile_rows == 64:
         return [(64, 64, 4, 4), (128, 64, 8 if stacked else 4, 4)]
     if halves == 2:
-        widest = [(128, 64, 8, 3)] if machine.capability >= 90 and (stacked or machine.capability < 100) else []
-        return [(64, 64, 8, 3 if machine.capability >= 90 else 4), *widest]
-    widest = [(256, 64, 8, 3)] if machine.capability >= 90 and activation != "gelu" else []
+        widest = [(128, 64, 8, 3)] if machine.asynchronous and (stacked or machine.capability < 100) else []
+        return [(64, 64, 8, 3 if machine.asynchronous else 4), *widest]
+    widest = [(256, 64, 8, 3)] if machine.asynchronous and activation != "gelu" else []
     return [(64, 64, 4, 4), (128, 64, 8, 3), *widest]
+
+
+def _mfma_tiles(tile_rows: int, halves: int, stages: int) -> list[tuple[int, int, int, int]]:
+    """Return the same for 16-bit products on an AMD GPU, whose 4 or 8 warps are of 64 threads."""
+    if tile_rows < 64:
+        return [(64, 64, 4, stages), (128, 64, 4, stages)]
+    narrow = (64, 64, 4 if halves == 1 else 8, stages)
+    widest = [(256, 64, 8, stages)] if tile_rows == 128 and halves == 1 else []
+    return [narrow, (128, 64, 8, stages), *widest]

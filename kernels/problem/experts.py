@@ -41,6 +41,11 @@ class Experts:
     b2: Tensor | None
     activation: Activation
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether any weights are stored in 8 or 4 bits."""
+        return isinstance(self.w1, Stored) or isinstance(self.w2, Stored)
+
     def tensors(self) -> dict[str, Tensor | None]:
         """Return the tensors, each under the name that error messages use."""
         w1, b1, w2, b2, s1, s2 = self.parts()

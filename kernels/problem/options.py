@@ -25,6 +25,8 @@ class Product:
         persistent: Whether each multiprocessor runs one program, which takes tile after tile.
         splits: Programs that share the depth of one tile. The combine adds their sums, so the first product must have
             1.
+        specialised: Whether one warp copies and two groups of four multiply, if `kernels.ops.specialised` can; if not,
+            the plain kernel runs. No choice ever has it.
     """
 
     columns: int
@@ -36,6 +38,7 @@ class Product:
     described: bool = False
     persistent: bool = False
     splits: int = 1
+    specialised: bool = False
 
     def __post_init__(self) -> None:
         require_power_of_two(64 if self.swapped else 16, columns=self.columns)
@@ -58,6 +61,39 @@ class Router:
         require_power_of_two(16, tile_rows=self.tile_rows, depth=self.depth)
         require_power_of_two(1, warps=self.warps, splits=self.splits)
         require_positive(stages=self.stages)
+
+
+@dataclass(frozen=True)
+class WeightTile:
+    """The gradient of one product's weights: a program computes a tile of rows x columns, `depth` slots at a time.
+
+    Attributes:
+        rows: Rows of a tile of weights: input columns of the product.
+        columns: Columns of a tile.
+        depth: Slots of the expert read per step.
+        warps: Warps per program.
+        stages: Steps whose operands are in shared memory at once.
+        group: Row blocks that take all columns before the next ones do, so that operands stay in L2.
+        splits: Programs that share the slots of an expert; their sums are added afterwards.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    group: int = 8
+    splits: int = 1
+
+    def __post_init__(self) -> None:
+        require_power_of_two(16, rows=self.rows, columns=self.columns, depth=self.depth)
+        require_power_of_two(1, warps=self.warps)
+        require_positive(stages=self.stages, group=self.group, splits=self.splits)
+
+
+def least_columns(tile_rows: int) -> int:
+    """Return the fewest columns of a product: 8 scores of a row are in one warp, but tall tiles need 16 on sm_100."""
+    return 8 if tile_rows < 64 else 16
 
 
 def require_power_of_two(least: int, **sizes: int) -> None:

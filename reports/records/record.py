@@ -52,9 +52,9 @@ Amount = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Id = Annotated[str, Field(max_length=1_000, pattern=r"^\P{C}*$")]
 Step = Literal["", "balanced", "products", "dispatched", "given", "gated", "routed", "combined", "graph", "replay"]
 ClockName = Literal["wall", "device", "graph"]
-"""The time that a caller waits; between GPU events around the call; between GPU events around a CUDA graph's replay."""
+"""The time that a caller waits; between GPU events around the call; the same around replays of CUDA graphs."""
 RowSource = Literal["features", "noise", "balanced", "uniform", "zipf1", "zipf2", "hot", "one"]
-Cache = Literal["warm", "cold"]
+Cache = Literal["warm", "cold", "rotated"]
 
 
 class Status(StrEnum):
@@ -101,7 +101,9 @@ class CaseRecord(BaseModel, extra="forbid", frozen=True):
     dtype: Literal["float32", "float16", "bfloat16"]
     device: Literal["cpu", "cuda"]
     clock: ClockName
-    cache: Cache = "warm"  # "cold": the caches were flushed before every sample
+    # "cold": the caches were flushed before every sample, by a write whose lines are written back in the timed call;
+    # "rotated": each call has its own copy of rows and weights, and all together exceed the caches, so none is written
+    cache: Cache = "warm"
 
     # Where the rows come from: "features" (real ones, kept with the checkpoint), "noise" (drawn), or made so that the
     # gate sends them to all experts in turn ("balanced"), to experts drawn evenly ("uniform") or by 1 / rank or
@@ -135,6 +137,10 @@ class CaseRecord(BaseModel, extra="forbid", frozen=True):
     cold_start: Seconds | None = None  # preparing the form, and its first call: compilation, export, loading
     peak_memory: Count | None = None  # bytes above the resting level during one call, from a separate pass
     blocks: list[BlockNumber] = []  # block of each sample
+    # On the clock "graph", calls by which the longer of two graphs exceeds the other: a sample is their share of the
+    # difference. 0 if a sample is the replay of one call, as with a flush and in older files.
+    further_calls: Count = 0
+    replay_offsets: list[Reading] = []  # of each sample: seconds of a replay beside its calls
     stopped_by: Literal["", "interval", "blocks", "time"] = ""  # what ended the sampling
     joules_per_thousand_rows: Amount | None = None  # of the GPU's board
     runs_on: dict[Label, str] = {}  # as the runner reports it: device, provider, library version, kernel options
@@ -222,6 +228,8 @@ def _check_record(record: CaseRecord) -> CaseRecord:
     if record.rows_per_expert and len(record.rows_per_expert) != record.experts:
         counts = f"{len(record.rows_per_expert)} numbers of rows for {record.experts} experts"
         raise ValueError(f"{counts}, one for each is needed")
+    if record.replay_offsets and len(record.replay_offsets) != len(record.blocks):
+        raise ValueError(f"{len(record.replay_offsets)} offsets of {len(record.blocks)} samples")
     return record
 
 

@@ -19,6 +19,7 @@ PAPER_BATCH = 256
 INTEREST = ("sparse", "soft", "dense")
 """Kinds of heads in the order in which their accounts are offered."""
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+CACHES = {"warm": "", "cold": ", cold caches", "rotated": ", copies in turn"}
 CLOCKS = {"wall": "wall clock", "device": "device clock", "graph": "a CUDA graph's replay"}
 
 
@@ -31,7 +32,7 @@ def machine(setting: Setting) -> str:
 def title(setting: Setting) -> str:
     """Return a setting in words, without its machine."""
     part = "Head alone" if setting.part == "head" else "Whole classifier"
-    axes = [", cold caches"] if setting.cache == "cold" else []
+    axes = [CACHES[setting.cache]]
     axes += [f", {MADE_ROUTINGS[setting.routing]}"] if setting.routing else []
     return f"{part}, {setting.dtype}, {CLOCKS[setting.clock]}{''.join(axes)}, suite {setting.suite}"
 

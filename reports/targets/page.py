@@ -10,6 +10,7 @@ from reports.output.blocks import Block, Details, Items, PageOnly, Reason, Secti
 from reports.reading.load import MeasuredCase, record_of
 from reports.records.record import CaseRecord, Status
 from reports.records.timing import Kind
+from reports.targets.replays import replays
 from reports.targets.run import TargetRun
 from reports.targets.targets import Ratio, Reach, Target, TargetResult, evaluate
 
@@ -74,6 +75,7 @@ def _blocks(run: TargetRun, results: Sequence[TargetResult]) -> list[Block]:
         Text(KIND[run.kind]),
         Text("; ".join(f"{name} {value}" for name, value in facts.items()), "note"),
         Table(caption, _VERDICTS, tuple(_verdict_row(result, run.kind) for result in results)),
+        *replays(run),
         Details("What was assumed", [Items(list(run.notes))]),
         PageOnly([folded(Table("Every number", _NUMBERS, tuple(numbers))), *([without] if untimed else [])]),
     ]

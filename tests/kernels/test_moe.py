@@ -277,20 +277,6 @@ def test_swapped_halves_are_seen(path: str) -> None:
         assert_right(wrong, call)
 
 
-def test_inference_only() -> None:
-    call = new_call(3, 8, 8, 4, 2)
-    call.w1.requires_grad_()
-    with pytest.raises(ValueError, match=r"inference only, but w1 requires a gradient: use torch.no_grad\(\)"):
-        call.run(moe)
-    with torch.no_grad():
-        assert_right(call.run(moe), call)
-    gate = new_call(3, 8, 8, 4, 2)
-    assert isinstance(gate.routing, Gate)
-    gate.routing.weight.requires_grad_()
-    with pytest.raises(ValueError, match=r"inference only, but gate\.weight requires a gradient"):
-        gate.run(moe)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

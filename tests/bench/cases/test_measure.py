@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from types import SimpleNamespace
 
@@ -18,6 +19,8 @@ from bench.forms.form import Form, Runner
 from bench.subjects import public_layers
 from bench.subjects.subject import Subject
 from bench.timing import environment
+from bench.timing import graphs as graph_module
+from bench.timing.clock import Samples
 from bench.timing.graphs import Graph
 from bench.timing.sampling import LEAST_BLOCKS
 from models.classifier.classifier import Classifier
@@ -135,9 +138,11 @@ def test_many_values_that_are_not_the_heads_output_are_compared_in_part(monkeypa
     assert found["wrong"].record.status is Status.WRONG
 
 
-def test_caches_and_routings_of_a_form_are_sampled_in_the_same_blocks():
+def test_caches_and_routings_of_a_form_are_sampled_in_the_same_blocks(monkeypatch):
     shape = Shape("head", 5, torch.float32, CPU)
-    shapes = [replace(shape, skew=skew, cache=cache) for skew in ("balanced", "hot") for cache in ("warm", "cold")]
+    monkeypatch.setattr(prepare, "last_cache", lambda device: 2**12)
+    caches = ("warm", "cold", "rotated")
+    shapes = [replace(shape, skew=skew, cache=cache) for skew in ("balanced", "hot") for cache in caches]
     one = subject()
     cases = [Case(one, "loop", each, "wall") for each in shapes]
     measured = measure_group(cases, "demo", 0.01, 0, lambda share: None, steps=False, traces=False)
@@ -163,34 +168,75 @@ def test_a_graph_on_a_device_without_graphs_is_unavailable_and_the_other_clock_i
 def graphs(monkeypatch):
     """Stand in for a GPU's graphs: a capture that keeps the call's output, and replays that write it again."""
 
-    def captured(call):
-        output = call()
+    def captured(call, calls=1):
+        for _ in range(calls):
+            output = call()
         right = output.clone()
         return Graph(SimpleNamespace(replay=lambda: output.copy_(right)), output)
 
     monkeypatch.setattr(prepare, "waits_for_device", lambda call: False)
     monkeypatch.setattr(prepare, "captured", captured)
+    monkeypatch.setattr(graph_module, "captured", captured)
+    monkeypatch.setattr(graph_module, "samples", lambda call, clock, device, number: Samples([1e-6] * number, None))
     return captured
 
 
-def replayed(form):
-    """The replay of a case as a GPU would have it, prepared on a CPU."""
+def replayed(form, cache="warm", copies=1):
+    """The replays of a case as a GPU would have them, prepared on a CPU."""
     (case,) = group([subject()], [form])
     given = prepare.make_input(case.subject, case.shape, 0)
     ready = prepare.prepare(case, given, memory=False)
-    there = replace(case, shape=replace(case.shape, device=torch.device("cuda")), clock="graph")
-    return prepare.replay_of(there, ready, given.x), ready
+    there = replace(case, shape=replace(case.shape, device=torch.device("cuda"), cache=cache), clock="graph")
+    calls = [partial(ready.run, given.x)] * copies
+    return *prepare.replay_of(there, ready, calls), ready
 
 
 @pytest.mark.usefixtures("graphs")
 def test_a_replay_gives_what_the_call_gives():
-    graph, ready = replayed("eager")
+    one, longer, ready = replayed("eager")
+    assert (longer.calls, longer.further) == (1, 20)
     with torch.inference_mode():
-        assert ready.check(graph())["error"] < 1e-5
+        assert ready.check(one())["error"] < 1e-5
+        assert ready.check(longer.replay())["error"] < 1e-5
+
+
+@pytest.mark.usefixtures("graphs")
+def test_after_a_flush_one_call_is_replayed_and_on_copies_a_second_round():
+    assert replayed("eager", "cold")[1] is None
+    longer = replayed("eager", "rotated", copies=3)[1]
+    assert (longer.calls, longer.further) == (3, 3)
+
+
+def test_long_calls_need_few_further_ones(monkeypatch, graphs):
+    for seconds, further in ((1e-5, 20), (2.5e-4, 8), (1.0, 2)):
+        monkeypatch.setattr(graph_module, "samples", lambda *arguments, taken=seconds: Samples([taken], None))
+        assert graph_module.longer(lambda: torch.ones(1), None, 1, CPU)[1].further == further
+
+
+def test_copies_in_turn_are_prepared_anew_and_too_many_are_refused(monkeypatch):
+    prepared = []
+
+    def run_head(head, x):
+        prepared.append((id(head), head.w1.data_ptr(), x.data_ptr()))
+        return head(x)
+
+    with_form(monkeypatch, "noted", run_head)
+    (case,) = group([subject()], ["noted"])
+    x, head = torch.randn(5, 16), case.subject.on(CPU, torch.float32).head
+    size = sum(tensor.nbytes for tensor in (x, *head.parameters()))
+    monkeypatch.setattr(prepare, "last_cache", lambda device: 2 * size)
+    rotation = prepare.copies_of(case, x)
+    outputs = [call() for call in rotation.calls]
+    assert all(torch.equal(output, head(x)) for output in outputs)
+    assert len(outputs) == 5
+    assert all(len(set(places)) == 5 for places in zip(*prepared, strict=True))
+    monkeypatch.setattr(prepare, "last_cache", lambda device: 10**6 * size)
+    with pytest.raises(UnmeasurableError, match=r"copies of .* would be needed"):
+        prepare.copies_of(case, x)
 
 
 def test_a_replay_that_does_not_write_its_output_is_wrong(monkeypatch, graphs):
-    monkeypatch.setattr(prepare, "captured", lambda call: replace(graphs(call), graph=SimpleNamespace(replay=int)))
+    monkeypatch.setattr(prepare, "captured", lambda *call: replace(graphs(*call), graph=SimpleNamespace(replay=int)))
     with pytest.raises(UnmeasurableError) as error:
         replayed("eager")
     assert error.value.fields["status"] is Status.WRONG

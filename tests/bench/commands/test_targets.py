@@ -73,7 +73,9 @@ def test_a_rehearsal_end_to_end_and_again(moegap, tmp_path, monkeypatch):
     results = load([tmp_path / "targets.json"])
     assert {record.suite for record in results.records} == {REHEARSAL}
     assert {(case.record.rows, case.record.cache) for case in results.cases} == {
-        (contest.rows, cache) for contest in rehearsal() for _, cache in contest.views
+        (contest.rows, cache)
+        for contest in rehearsal()
+        for cache in ("warm", "cold", *["rotated"] * bool(contest.rotated))
     }
     assert not [record for record in results.not_measured if record.status in (Status.WRONG, Status.FAILED)]
     assert all(record.reason for record in results.not_measured)

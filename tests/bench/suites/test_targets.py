@@ -12,7 +12,7 @@ from bench.cases.resume import check_same_run
 from bench.errors import BenchError
 from bench.forms import forms
 from bench.suites import targets
-from bench.suites.targets import OLMOE, REHEARSAL, Contest, measure_targets, plan, rehearsal
+from bench.suites.targets import OLMOE, REHEARSAL, TUNING, Contest, measure_targets, plan, rehearsal
 from bench.timing import environment
 from reports.records.record import Ceilings, Copy, Group, Status
 from reports.targets.run import layer_of
@@ -123,6 +123,16 @@ def test_another_suite_or_commit_is_refused(run, monkeypatch):
     monkeypatch.setattr(environment, "commit", lambda: {"commit": "another", "dirty": False})
     with pytest.raises(BenchError, match=r"not another; choose another --out"):
         run(Bench(), [FEW])
+
+
+def test_peers_that_tune_themselves_come_last_and_beside_all_that_was_measured_before():
+    last = plan()[-3:]
+    assert all(set(TUNING) <= set(contest.forms) for contest in last)
+    for contest in plan()[:-3]:
+        assert not set(TUNING) & set(contest.forms)
+        for wider in last:
+            if (wider.layer, wider.rows, wider.dtype) == (contest.layer, contest.rows, contest.dtype):
+                assert set(contest.forms) <= set(wider.forms)
 
 
 def test_every_form_of_the_plan_exists_and_a_contest_has_no_case_twice():

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.timing import caches
-from bench.timing.caches import UNKNOWN, ColdCaches, Rotation, last_cache
+from bench.timing.caches import UNKNOWN, ColdCaches, Rotation, copies_beyond, last_cache
 
 CPU = torch.device("cpu")
 
@@ -125,6 +125,20 @@ def test_a_read_after_an_eviction_is_slower_than_one_after_a_read():
         torch.set_num_threads(threads)
     caches.check()
     assert statistics.median(after_eviction) > 1.2 * statistics.median(warm)
+
+
+@given(size=st.integers(1, 10**9), cache=st.integers(1, 2**28))
+def test_copies_drive_each_other_out(size, cache):
+    assume(2 * cache // size + 3 <= caches.MOST_COPIES)
+    copies = copies_beyond(size, cache)
+    assert copies >= 2
+    assert (copies - 1) * size >= 2 * cache
+    assert copies == 2 or (copies - 2) * size < 2 * cache
+
+
+def test_too_many_copies_are_refused():
+    with pytest.raises(BenchError, match="copies of 1 bytes would be needed"):
+        copies_beyond(1, 2**20)
 
 
 @given(copies=st.integers(1, 7), uses=st.integers(0, 40))

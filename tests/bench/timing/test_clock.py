@@ -6,9 +6,10 @@ from statistics import median
 import pytest
 import torch
 
+from bench.errors import BenchError
 from bench.timing import clock
 from bench.timing.caches import ColdCaches
-from bench.timing.clock import clocks, samples, timed
+from bench.timing.clock import Longer, Samples, clocks, samples, slopes, timed
 from bench.timing.graphs import captured, nothing
 
 CPU = torch.device("cpu")
@@ -56,13 +57,32 @@ def replay(sent):
 def test_warm_replays_come_in_a_burst_each_after_one_more_and_a_pause(events):
     found = samples(replay(events), "graph", torch.device("cuda"), 3)
     assert events == ["replay", "pause", "event", "replay", "event"] * 3 + ["wait"]
-    assert found == ([2.0] * 3, 14)
+    assert found == ([2.0] * 3, 14, [])
 
 
 def test_cold_replays_come_each_after_the_eviction_alone(events):
     found = samples(replay(events), "graph", torch.device("cuda"), 3, lambda: events.append("evict"))
     assert events == ["evict", "event", "replay", "event"] * 3 + ["wait"]
     assert found.seconds == [2.0] * 3
+
+
+@pytest.mark.parametrize(("calls", "further"), [(1, 20), (1, 2), (7, 7)])
+def test_a_slope_is_free_of_what_a_replay_costs(monkeypatch, calls, further):
+    per_call, beside = 1.5e-6, 4e-6
+    short, long = beside + calls * per_call, beside + (calls + further) * per_call
+    disturbed = [short, short, short, short + 1e-3, short]
+
+    def replays(replay, device, number, before):
+        return Samples([long] * number if replay == "many" else disturbed[:number], replay)
+
+    monkeypatch.setattr(clock, "_replays", replays)
+    result = slopes("one", Longer("many", calls, further), CPU, 5)
+    assert result.seconds == pytest.approx([per_call] * 5)
+    assert result.offsets == pytest.approx([beside, beside, beside, beside + 1e-3, beside])
+    assert result.output == "many"
+    long = short
+    with pytest.raises(BenchError, match="took no longer"):
+        slopes("one", Longer("many", calls, further), CPU, 5)
 
 
 @pytest.mark.parametrize("name", ["wall", "device"])

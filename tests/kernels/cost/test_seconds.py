@@ -6,7 +6,7 @@ import pytest
 
 from kernels.cost.machine import H100
 from kernels.cost.port import share
-from kernels.cost.seconds import held_at_once, seconds
+from kernels.cost.seconds import CLOCK_SECONDS, held_at_once, seconds
 from kernels.cost.work import LaunchWork
 
 WORK = LaunchWork(
@@ -45,3 +45,17 @@ def test_memory_and_programs_hardly_hide_each_other() -> None:
 )
 def test_how_many_programs_a_multiprocessor_holds(change: dict[str, int], held: int) -> None:
     assert held_at_once(replace(WORK, **change), H100) == held  # type: ignore[arg-type]
+
+
+def test_counted_instructions_take_time_and_halve_the_waits() -> None:
+    alone = replace(WORK, flops=0, read=0, start=0)
+    counted = replace(alone, instructions=1000, barriers=10)
+    clocks = (seconds(counted, H100, 0.0) - seconds(alone, H100, 0.0)) / CLOCK_SECONDS
+    assert clocks == pytest.approx(2 * 1000 + 30 * 10)
+    crowded = replace(counted, programs=132 * 16)
+    clocks = (seconds(crowded, H100, 0.0) - seconds(replace(alone, programs=132 * 16), H100, 0.0)) / CLOCK_SECONDS
+    assert clocks >= 16 * 4 * 1000 / 4  # four warps of 16 programs, of which four execute at a time
+    waiting = replace(alone, start=10)
+    assert seconds(replace(waiting, instructions=1), H100, 0.0) == pytest.approx(
+        (seconds(waiting, H100, 0.0) + seconds(alone, H100, 0.0)) / 2, rel=1e-3
+    )

@@ -1,5 +1,6 @@
 """The fused paths, cut up in every way, against a float64 oracle."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,13 +32,15 @@ CUTS: dict[str, FusedTiles | FusedRows] = {
     "two slices of three blocks": tiles(16, 2, 2),
     "more slices than blocks": tiles(16, 3, 7),
     "32 rows": tiles(32, 4, 3),
+    "32 rows, transposed": replace(tiles(32, 4, 3), swapped=True),
+    "twelve parts": tiles(16, 1, 3),
     "64 rows": tiles(64, 4, 2),
     "a row's expert": FusedRows(slices=1, hidden=64, depth=64, warps=4),
     "a row's expert in blocks": FusedRows(slices=1, hidden=16, depth=8, warps=4),
     "two slices of a row's expert": FusedRows(slices=2, hidden=16, depth=32, warps=4),
     "slices of single columns": FusedRows(slices=5, hidden=1, depth=32, warps=1),
 }
-FEW = ("two slices of three blocks", "64 rows", "two slices of a row's expert")
+FEW = ("two slices of three blocks", "32 rows, transposed", "64 rows", "two slices of a row's expert")
 on_few_cuts = pytest.mark.parametrize("cut", FEW)
 
 

@@ -33,6 +33,9 @@ PATHS: dict[str, Options] = {
     "fused tiles, experts in slices": FusedTiles(
         tile_rows=32, experts=1, slices=2, hidden=16, depth=16, warps=4, stages=1
     ),
+    "fused tiles, transposed": FusedTiles(
+        tile_rows=16, experts=2, slices=1, hidden=16, depth=16, warps=4, stages=1, swapped=True
+    ),
     "fused rows": FusedRows(slices=1, hidden=16, depth=16, warps=4),
     "fused rows, experts in slices": FusedRows(slices=2, hidden=8, depth=32, warps=4),
 }

@@ -1,0 +1,1 @@
+"""What the first minutes on a GPU should show: a step a file, most important first."""
