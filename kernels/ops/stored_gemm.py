@@ -4,7 +4,8 @@ A product is always transposed: weights, columns x depth, are its left operand. 
 registers, so weights go from memory to shared memory as they are stored, become 16 bits wide in the registers that
 multiply, and never return to shared memory. An e4m3 value is exact in fp16 and bf16, so its scale multiplies fp32 sums:
 after the loop, or for blocks after each step, which lies within one block. The scales of mxfp4 are powers of two, which
-multiply the weights: exactly in bf16 and fp32, and in fp16 as far as its range goes.
+multiply the weights: exactly in bf16 and fp32 for scales from 2^-61 to 2^65, and in fp16 as far as its range goes. A
+larger scale, like NaN, leaves no finite output.
 
 N rows, M assignments, E experts; D input width and H output width of this product, the first or the second. The result
 is `blocks` column blocks wide, and `parts` programs share the depth of a sum.
@@ -46,6 +47,9 @@ CODES = tl.constexpr(0x81C081C0 - 2**32)
 SIGNS = tl.constexpr(0x80008000 - 2**32)
 """The sign of each half of a word."""
 
+LIFT = tl.constexpr(2.0**64)
+"""Weights of mxfp4 are multiplied 2^64 times smaller than they are: so their bits take one multiplication, not two."""
+
 
 @triton.jit
 def e4m3(values, dtype: tl.constexpr) -> tl.tensor:
@@ -61,7 +65,10 @@ def e4m3(values, dtype: tl.constexpr) -> tl.tensor:
 
 @triton.jit
 def e2m1(words, dtype: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr) -> tl.tensor:
-    """Return the values in words (columns, depth / 8), times 2^-126, which is their bits as bf16; not in fp16."""
+    """Return the values in words (columns, depth / 8), times 2^-126: so small, their bits are those of bf16.
+
+    They are bf16 if `dtype` is, or else fp32.
+    """
     first = words & CODES
     second = (words << 3) & CODES
     third = (words << 6) & CODES
@@ -77,12 +84,12 @@ def e2m1(words, dtype: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr)
 
 @triton.jit
 def e8m0(scales, dtype: tl.constexpr) -> tl.tensor:
-    """Return 2^(scales - 127) of uint8 scales, in bf16 if `dtype` is, or else in fp32; 255 gives NaN."""
+    """Return 2^(scales - 127), times 2^62, of uint8 scales: inf or NaN for 193 and more; dtypes as of `e2m1`."""
     if dtype == tl.bfloat16:
-        powers = tl.maximum(scales.to(tl.int16) << 7, 64).to(tl.bfloat16, bitcast=True)  # 2^-127 is no normal number
+        powers = tl.minimum((scales.to(tl.uint16) + 62) << 7, 0x7FC0).to(tl.bfloat16, bitcast=True)
     else:
-        powers = tl.maximum(scales.to(tl.int32) << 23, 1 << 22).to(tl.float32, bitcast=True)
-    return tl.where(scales == 255, float("nan"), powers)
+        powers = tl.minimum((scales.to(tl.uint32) + 62) << 23, 0x7FC00000).to(tl.float32, bitcast=True)
+    return powers
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -135,8 +142,9 @@ def _stored_gemm_kernel(
                 scale_at = (column + across)[:, None] * stride_sh + sharing.to(tl.int64)[None, :] * stride_sd
                 known = inside[:, None] & (sharing < D // SHARING)[None, :]
                 powers = e8m0(tl.load(scales_at + scale_at, mask=known, other=127), dtype)
-                w_tile = e2m1(values, dtype, wide, depth) * 8.507059173023462e37 * powers[:, :, None]  # 2^126
-                w_tile = w_tile.reshape(wide, depth).to(dtype)
+                w_tile = (e2m1(values, dtype, wide, depth) * powers[:, :, None]).reshape(wide, depth)
+                if dtype == tl.float16:
+                    w_tile = (w_tile * LIFT).to(dtype)
             else:
                 w_tile = e4m3(values, dtype)
             if scheme == "fp8_blocks":
@@ -159,6 +167,9 @@ def _stored_gemm_kernel(
         total *= tl.load(scale_at, mask=inside, other=0.0)[:, None]
         if halves == 2:
             up *= tl.load(scale_at + tl.cast(H, tl.int64) * stride_sh, mask=inside, other=0.0)[:, None]
+    if scheme == "mxfp4" and dtype != tl.float16:
+        total *= LIFT
+        up *= LIFT
     bias_at = bias + expert.to(tl.int64) * stride_be if bias is not None else None
     finish(total, up, bias_at, stride_bh, out, part, slot, end, block, M, H, activation, columns, True)
 
