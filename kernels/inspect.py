@@ -67,7 +67,7 @@ STORED = (
     replace(LANGUAGE, stored=("fp8_channels", "fp8")),
     replace(LANGUAGE, stored=("fp8_channels", "mxfp4"), E=64, activation="gelu", dtype=torch.float32),
 )
-"""A layer of a language model whose weights are stored in 8 or 4 bits."""
+"""A layer of a language model whose weights are stored in 8 or 4 bits; compiled for NVIDIA GPUs alone."""
 
 LAYERS = (
     replace(PAPER, dtype=torch.float16),
@@ -162,7 +162,7 @@ class Job:
         """Whether the rows of its tiles are too few for wgmma, and not the columns of a transposed product."""
         values = dict(self.constants)
         rows = values.get("block_n", values.get("tile_rows", 64))
-        return rows < 64 and not (values.get("rows_axis") or values.get("swapped"))
+        return rows < 64 and not (values.get("rows_axis") or values.get("swapped") or values.get("scheme"))
 
     @property
     def summed(self) -> int:
@@ -400,7 +400,7 @@ def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
         machine = TARGETS[target]
         with assuming(machine):
             for layer in LAYERS:
-                if layer.precision == "tf32" and target in WITHOUT_TF32:
+                if (layer.precision == "tf32" and target in WITHOUT_TF32) or (layer.is_stored and machine.amd):
                     continue
                 for N, options in with_specialised(reachable(layer, machine)):
                     for launch in launches(replace(layer, N=N, M=N * layer.k), options):

@@ -68,8 +68,8 @@ def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
     reached = share(work, machine) * rate(work, machine) / machine.multiprocessors
     arithmetic = rounds * work.flops / work.programs / reached
     transfer = max(asked / machine.l2_rate, rounds * asked / work.programs / machine.multiprocessor_rate)
-    decoding = rounds * work.decoded / work.programs / THREADS * CLOCK_SECONDS
-    loop = max(arithmetic, transfer, decoding, waves * work.fillings * wait)
+    unpacking = rounds * work.unpacked / work.programs / THREADS * CLOCK_SECONDS
+    loop = max(arithmetic, transfer, unpacking, waves * work.fillings * wait)
     issued = max(2 * waves, rounds * work.warps / 4) * work.instructions + 30 * waves * work.barriers
     start = (waves * (work.start - work.persistent) + work.persistent) * wait + issued * CLOCK_SECONDS
     memory = work.touched * missing / machine.dram_rate

@@ -35,8 +35,14 @@ from kernels.problem.stored import BLOCK, GROUP, Scheme, Stored, matrix_bytes
 CONVERTS = 89
 """The compute capability, times 10, from which a GPU converts e4m3 by itself."""
 
-INSTRUCTIONS = {"fp8": 4, "fp8_channels": 4, "fp8_blocks": 4, "mxfp4": 5}
-"""Instructions of a thread for each weight that it decodes and multiplies, read off the machine code for sm_90."""
+INSTRUCTIONS = 3.5
+"""Instructions of a thread for each weight that it makes an operand, read off the machine code for sm_90."""
+
+STEP = {"fp8": 90, "fp8_channels": 90, "fp8_blocks": 75, "mxfp4": 45}
+"""Instructions of a thread for each step beside those, from the same code."""
+
+PASSING = {"fp8": 3.0, "fp8_channels": 3.0, "fp8_blocks": 3.0, "mxfp4": 1.1}
+"""Bytes by which a weight keeps the port of the shared memory busy (`kernels.cost.port`)."""
 
 SIDE = tl.constexpr(BLOCK)
 SHARING = tl.constexpr(GROUP)
@@ -47,8 +53,11 @@ CODES = tl.constexpr(0x81C081C0 - 2**32)
 SIGNS = tl.constexpr(0x80008000 - 2**32)
 """The sign of each half of a word."""
 
+MULTIPLY = tl.constexpr("fma.rn.bf16x2 $0, $1, $2, $3;")
+"""One instruction for two products, with -0 as the third operand; LLVM would shuffle the halves of words first."""
+
 LIFT = tl.constexpr(2.0**64)
-"""Weights of mxfp4 are multiplied 2^64 times smaller than they are: so their bits take one multiplication, not two."""
+"""What mxfp4 weights are too small by: so one multiplication by their scale makes the bits of e2m1 weights."""
 
 
 @triton.jit
@@ -64,10 +73,12 @@ def e4m3(values, dtype: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def e2m1(words, dtype: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr) -> tl.tensor:
-    """Return the values in words (columns, depth / 8), times 2^-126: so small, their bits are those of bf16.
+def mxfp4(words, scales, dtype: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr) -> tl.tensor:
+    """Return the weights of words (columns, depth / 8) and scales (columns, depth / 32), 2^64 times too small.
 
-    They are bf16 if `dtype` is, or else fp32.
+    Masks make pairs of bf16 that are 2^126 times too small, because then their bits are those of e2m1. Powers are
+    2^(scale - 127 + 62), or inf and NaN for scales from 193 on. In fp16, which has no such range, weights keep their
+    size.
     """
     first = words & CODES
     second = (words << 3) & CODES
@@ -75,21 +86,19 @@ def e2m1(words, dtype: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr)
     fourth = ((words << 1) & SIGNS) | ((words >> 3) & 0x01800180) | ((words >> 7) & 0x00400040)
     pairs = tl.join(tl.join(first, third), tl.join(second, fourth))  # (columns, depth / 8, 2, 2)
     pairs = pairs.reshape(columns, depth // 32, 4, 4).permute(0, 1, 3, 2)  # (columns, depth / 32, p, t)
+    powers = tl.minimum((scales.to(tl.int32) + 62) * 128, 0x7FC0) * 65537  # pairs of bf16
+    pairs, powers = tl.broadcast(pairs, powers[:, :, None, None])
     if dtype == tl.bfloat16:
+        pairs = tl.inline_asm_elementwise(MULTIPLY, "=r,r,r,r", [pairs, powers, SIGNS], tl.int32, is_pure=True, pack=1)
         values = tl.join(pairs.to(tl.int16), (pairs >> 16).to(tl.int16)).to(tl.bfloat16, bitcast=True)
     else:
-        values = tl.join(pairs << 16, pairs & -65536).to(tl.float32, bitcast=True)
-    return values.reshape(columns, depth // SHARING, SHARING)
-
-
-@triton.jit
-def e8m0(scales, dtype: tl.constexpr) -> tl.tensor:
-    """Return 2^(scales - 127), times 2^62, of uint8 scales: inf or NaN for 193 and more; dtypes as of `e2m1`."""
-    if dtype == tl.bfloat16:
-        powers = tl.minimum((scales.to(tl.uint16) + 62) << 7, 0x7FC0).to(tl.bfloat16, bitcast=True)
-    else:
-        powers = tl.minimum((scales.to(tl.uint32) + 62) << 23, 0x7FC00000).to(tl.float32, bitcast=True)
-    return powers
+        power = (powers & -65536).to(tl.float32, bitcast=True)
+        lower = (pairs << 16).to(tl.float32, bitcast=True) * power
+        upper = (pairs & -65536).to(tl.float32, bitcast=True) * power
+        values = tl.join(lower, upper)  # (columns, depth / 32, p, t, h)
+        if dtype == tl.float16:
+            values = (values * LIFT).to(tl.float16)
+    return values.reshape(columns, depth)
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -141,10 +150,8 @@ def _stored_gemm_kernel(
                 sharing = done // SHARING + tl.arange(0, depth // SHARING)
                 scale_at = (column + across)[:, None] * stride_sh + sharing.to(tl.int64)[None, :] * stride_sd
                 known = inside[:, None] & (sharing < D // SHARING)[None, :]
-                powers = e8m0(tl.load(scales_at + scale_at, mask=known, other=127), dtype)
-                w_tile = (e2m1(values, dtype, wide, depth) * powers[:, :, None]).reshape(wide, depth)
-                if dtype == tl.float16:
-                    w_tile = (w_tile * LIFT).to(dtype)
+                shared = tl.load(scales_at + scale_at, mask=known, other=127)
+                w_tile = mxfp4(values, shared, dtype, wide, depth)
             else:
                 w_tile = e4m3(values, dtype)
             if scheme == "fp8_blocks":
@@ -279,6 +286,8 @@ def stored_gemm_work(
     weights, columns = deep * wide * halves * problem.element_size, wide * halves
     tiles = sum(cdiv(count, tile_rows) * number for count, number in experts)
     used = sum(number for _, number in experts)
+    steps = full.programs * cdiv(deep, options.depth * options.splits)
+    threads = 32 * options.warps
     reads = {"fp8": 1, "fp8_channels": 1, "fp8_blocks": cdiv(deep, options.depth)}  # of the scale of a column
     asked = (
         matrix_bytes(scheme, deep, columns, 1) if scheme == "mxfp4" else deep * columns + 4 * columns * reads[scheme]
@@ -289,7 +298,8 @@ def stored_gemm_work(
         read=full.read + tiles * (asked - weights),
         touched=full.touched + used * (matrix_bytes(scheme, deep, columns, 1) - weights),
         shared=stored_bytes(options, tile_rows, halves, problem.element_size, scheme),
-        decoded=full.flops // (2 * tile_rows) * INSTRUCTIONS[scheme],
+        unpacked=round(steps * (INSTRUCTIONS * options.columns * halves * options.depth + STEP[scheme] * threads)),
+        passing=PASSING[scheme],
     )
 
 

@@ -78,7 +78,7 @@ def _stored_products(problem: Problem, machine: Machine, which: Which, tile_rows
     """Yield the same options for weights stored in 8 or 4 bits."""
     deep, wide, halves = product_sizes(problem, which)
     tiles = cdiv(problem.M, tile_rows) + problem.E
-    for columns, most_depth, warps, stages in _stored_tiles(problem, tile_rows, halves):
+    for columns, most_depth, warps, stages in _stored_tiles(problem, machine, tile_rows, halves):
         depth = max(32, at_most(deep, most_depth))
         plain = Product(columns, depth, warps, min(stages, cdiv(deep, depth)), swapped=True)
         yield plain
@@ -88,13 +88,14 @@ def _stored_products(problem: Problem, machine: Machine, which: Which, tile_rows
                 yield replace(plain, splits=splits, stages=min(stages, cdiv(deep, depth * splits)))
 
 
-def _stored_tiles(problem: Problem, tile_rows: int, halves: int) -> list[tuple[int, int, int, int]]:
+def _stored_tiles(problem: Problem, machine: Machine, tile_rows: int, halves: int) -> list[tuple[int, int, int, int]]:
     """Return columns, depth, warps and stages of a product with stored weights; its tiles are `tile_rows` high."""
     if unit(problem) != "half":
         return [(64, 32, 8 if tile_rows >= 32 else 4, 3)]
-    if tile_rows < 64:
-        return [(64, 128, 4, 4), *[(128, 128, 8, 4)] * (halves == 1)]
-    return [(64, 128, 8, 3), *[(128, 64, 8, 3)] * (halves == 1)]
+    if tile_rows >= 64:
+        return [(128 // halves, 64 * halves if machine.asynchronous else 64, 8, 3)]
+    warps = 4 if machine.capability < 100 else 8
+    return [*[(64, 128, 4, 4)] * (halves == 1), (128 // halves, 128, warps, 4), (256 // halves, 128, 8, 4)]
 
 
 def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) -> Iterator[Product]:

@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.cost.machine import A100, H100, Machine, assuming
 from kernels.launch.launch import recording
 from kernels.ops.dispatch import Dispatch, dispatch_reference
-from kernels.ops.stored_gemm import e2m1, e8m0, stored_gemm
+from kernels.ops.stored_gemm import stored_gemm
 from kernels.problem.options import Product
 from kernels.problem.stored import SCHEMES, Stored, quantised
 from tests.kernels.narrow import decoded
@@ -133,28 +131,6 @@ def test_too_large_scales_and_nan_are_seen(scale: int) -> None:
     dispatch = dispatch_of([0, 0, 0], 1)
     got = stored_gemm(normal(3, 32), w, None, dispatch, options=PLAIN, gather=True, activation=None)
     assert got.isnan().nonzero()[:, 1].tolist() == [2, 2, 2]
-
-
-@triton.jit
-def _bits_kernel(words, scales, values, powers):
-    column = tl.arange(0, 16)
-    codes = e2m1(tl.load(words + column[:, None] * 4 + tl.arange(0, 4)[None, :]), tl.bfloat16, 16, 32)
-    bits = codes.reshape(16, 32).to(tl.int16, bitcast=True)
-    tl.store(values + column[:, None] * 32 + tl.arange(0, 32)[None, :], bits)
-    every = tl.arange(0, 256)
-    tl.store(powers + every, e8m0(tl.load(scales + every), tl.bfloat16).to(tl.int16, bitcast=True))
-
-
-def test_the_bits_of_bf16() -> None:
-    """The interpreter multiplies bf16 wrongly, but moves its bits: they are checked before they are multiplied."""
-    w, scales = weights("mxfp4", 1, 32, 16), torch.arange(256).to(torch.uint8)
-    values, powers = torch.zeros(16, 32, dtype=torch.bfloat16), torch.zeros(256, dtype=torch.bfloat16)
-    _bits_kernel[(1,)](w.values[0].t().contiguous(), scales, values.view(torch.int16), powers.view(torch.int16))
-    unscaled = decoded(replace(w, scales=torch.full_like(w.scales, 127)))[0].T
-    np.testing.assert_array_equal(exact(values), unscaled * 2.0**-126)
-    np.testing.assert_array_equal(exact(powers)[:193], np.exp2(np.arange(193) - 65.0))
-    assert not powers[193:].isfinite().any()
-    assert powers[194:].isnan().all()
 
 
 @schemes
