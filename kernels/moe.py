@@ -64,6 +64,15 @@ def moe_reference(x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor
     return combine_reference(y, weights, by_expert.slots, rows=N, starts=starts, order=order, out_dtype=x.dtype)
 
 
+def storage_error(x: Tensor, routing: RoutingSource, stored: Experts, full: Experts) -> float:
+    """Return what it costs to store weights in 8 or 4 bits: the norm of the error of the outputs over that of outputs.
+
+    Both outputs (N, C) come from `moe_reference`, with fp32 sums, so the number says nothing about kernels.
+    """
+    got, exact = (moe_reference(x, routing, experts).double() for experts in (stored, full))
+    return float((got - exact).norm() / exact.norm())
+
+
 def _assignments(x: Tensor, routing: RoutingSource) -> tuple[Tensor, Tensor, Tensor]:
     """Return rows, experts and weights, (M,) each."""
     if isinstance(routing, Flat):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kernels.problem.activation import Activation, column_blocks
-from kernels.problem.stored import Stored
+from kernels.problem.stored import Scheme, Stored, stored
 
 MOST_EXPERTS = 512
 """One program ranks all scores of a row in its registers."""
@@ -64,8 +64,13 @@ class Experts:
         return cls(w1, b1, w2, b2, activation)
 
     def dequantised(self) -> "Experts":
-        """Return the experts with no stored weights: in fp32 instead, which is exact."""
+        """Return the experts with no stored weights: in fp32 instead."""
         w1, w2 = (w.dequantised() if isinstance(w, Stored) else w for w in (self.w1, self.w2))
+        return replace(self, w1=w1, w2=w2)
+
+    def stored(self, scheme: Scheme) -> "Experts":
+        """Return the experts with the weights of both products stored in `scheme`, as far as they are not yet."""
+        w1, w2 = (w if isinstance(w, Stored) else stored(w, scheme) for w in (self.w1, self.w2))
         return replace(self, w1=w1, w2=w2)
 
     def interleaved(self) -> "Experts":

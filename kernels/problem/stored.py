@@ -130,12 +130,18 @@ def matrix_bytes(scheme: Scheme | None, D: int, H: int, size: int) -> int:
     return D * H // 2 + scales if scheme == "mxfp4" else D * H + 4 * scales
 
 
-def quantised(weights: Tensor, scheme: Scheme) -> Stored:
+def stored(weights: Tensor, scheme: Scheme) -> Stored:
     """Return weights (E, D, H) stored in `scheme`, rounded to the nearest value; the largest sets each scale.
 
+    >>> w1 = stored(torch.randn(8, 64, 48), "mxfp4")
+    >>> w1.shape, w1.values.shape, w1.scales.shape
+    ((8, 64, 48), torch.Size([8, 8, 48]), torch.Size([8, 2, 48]))
+
     Raises:
-        ValueError: D is no multiple of 32, which mxfp4 needs.
+        ValueError: The scheme is unknown, or D is no multiple of 32, which mxfp4 needs.
     """
+    if scheme not in SCHEMES:
+        raise ValueError(f"weights are stored in {', '.join(SCHEMES)}, not {scheme!r}")
     _, D, H = weights.shape
     weights = weights.float()
     if scheme == "mxfp4":
@@ -164,11 +170,6 @@ def from_gpt_oss(blocks: Tensor, scales: Tensor) -> Stored:
     """
     codes = torch.stack((blocks & 15, blocks >> 4), dim=-1).flatten(2)  # (E, H, D)
     return Stored(_packed(codes.transpose(1, 2)), scales.transpose(1, 2))
-
-
-def relative_error(got: Tensor, exact: Tensor) -> float:
-    """Return the norm of the error of outputs over the norm of the exact ones: what narrow weights cost."""
-    return float((got.double() - exact.double()).norm() / exact.double().norm())
 
 
 def _depth_first(weights: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from kernels.launch.launch import recording
 from kernels.ops.dispatch import Dispatch, dispatch_reference
 from kernels.ops.stored_gemm import stored_gemm
 from kernels.problem.options import Product
-from kernels.problem.stored import SCHEMES, Stored, quantised
+from kernels.problem.stored import SCHEMES, Stored, stored
 from tests.kernels.narrow import decoded
 from tests.kernels.oracle import activated_magnitudes, assert_close, exact, product
 
@@ -28,7 +28,7 @@ def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Te
 def weights(scheme: Any, E: int, D: int, H: int) -> Stored:
     """Return random weights; their scales differ from expert to expert, and from column to column if they can."""
     E_, H_ = torch.arange(1, E + 1)[:, None, None], 1 + torch.arange(H) % 3
-    return quantised(normal(E, D, H, seed=1) * E_ * H_, scheme)
+    return stored(normal(E, D, H, seed=1) * E_ * H_, scheme)
 
 
 def dispatch_of(experts: list[int], E: int) -> Dispatch:
@@ -193,7 +193,7 @@ def test_no_assignments_give_an_empty_result_without_a_launch(scheme: Any) -> No
     [
         ({"a": torch.zeros(4, 33)}, r"w must have the shape \(E, D = 33, H\), not \(2, 32, 4\)"),
         (
-            {"w": quantised(torch.zeros(3, 32, 4), "fp8"), "bias": None},
+            {"w": stored(torch.zeros(3, 32, 4), "fp8"), "bias": None},
             "w must have the E = 2 experts of the dispatch, not 3",
         ),
         ({"activation": "relu", "options": replace(PLAIN, splits=2)}, "a product in 2 parts cannot apply relu"),
@@ -204,7 +204,7 @@ def test_no_assignments_give_an_empty_result_without_a_launch(scheme: Any) -> No
 def test_wrong_arguments_are_refused(change: dict[str, Any], message: str) -> None:
     right = {
         "a": torch.zeros(4, 32),
-        "w": quantised(torch.zeros(2, 32, 4), "mxfp4"),
+        "w": stored(torch.zeros(2, 32, 4), "mxfp4"),
         "bias": torch.zeros(2, 4),
         "dispatch": dispatch_of([0, 1, 0, 1], 2),
         "gather": True,
