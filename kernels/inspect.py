@@ -84,7 +84,6 @@ LAYERS = (
     replace(PAPER, E=384, k=8, D=1024),
     replace(PAPER, E=512, k=512),
     replace(PAPER, E=512, k=8, dtype=torch.float32),
-    *STORED,
 )
 """The paper's head, sparse and soft, odd widths, layers of language models, and many experts.
 
@@ -393,13 +392,13 @@ def _compile(job: Job) -> Any:
     return triton.compile(source, target=gpu_target(job.target), options=options)
 
 
-def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
+def jobs(targets: Sequence[str] = tuple(TARGETS), layers: Sequence[Problem] = LAYERS) -> list[Job]:
     """Return one job for each kernel, configuration, width of values, target and alignment among all launches."""
     distinct: dict[tuple[object, ...], Job] = {}
     for target in targets:
         machine = TARGETS[target]
         with assuming(machine):
-            for layer in LAYERS:
+            for layer in layers:
                 if (layer.precision == "tf32" and target in WITHOUT_TF32) or (layer.is_stored and machine.amd):
                     continue
                 for N, options in with_specialised(reachable(layer, machine)):
@@ -520,7 +519,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Console(stderr=True).print("kernels.inspect compiles for a GPU, so run it with TRITON_INTERPRET unset.")
         return 2
     targets: list[str] = chosen.target or list(TARGETS)
-    todo = jobs(targets)
+    todo = jobs(targets) if chosen.sample else jobs(targets, (*LAYERS, *STORED))
     tables = {triton.__version__: inspect_all(sample(todo) if chosen.sample else todo)}
     if chosen.beside:
         same = [*(f"--target={target}" for target in targets), *(["--sample"] if chosen.sample else [])]
