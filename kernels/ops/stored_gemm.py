@@ -288,10 +288,8 @@ def stored_gemm_work(
     used = sum(number for _, number in experts)
     steps = full.programs * cdiv(deep, options.depth * options.splits)
     threads = 32 * options.warps
-    reads = {"fp8": 1, "fp8_channels": 1, "fp8_blocks": cdiv(deep, options.depth)}  # of the scale of a column
-    asked = (
-        matrix_bytes(scheme, deep, columns, 1) if scheme == "mxfp4" else deep * columns + 4 * columns * reads[scheme]
-    )
+    reads = cdiv(deep, options.depth) if scheme == "fp8_blocks" else options.splits  # of the scale of a column
+    asked = matrix_bytes(scheme, deep, columns, 1) if scheme == "mxfp4" else columns * (deep + 4 * reads)
     return replace(
         full,
         kernel="_stored_gemm_kernel",

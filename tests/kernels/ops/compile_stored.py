@@ -1,4 +1,4 @@
-"""Compile products of stored weights for sm_90 and print what their code is: `python -m tests.kernels.ops.compile_stored`.
+"""Compile products of stored weights for sm_90 and print facts: `python -m tests.kernels.ops.compile_stored`.
 
 Each of CALLS in the options that the H100 would choose: registers' spills, wgmma instructions and waits for all of
 them, instructions of a step of its loop, and those that the cost model counts for one thread of a step.
