@@ -20,6 +20,7 @@ from reports.cases import summary
 from reports.cases.cases_section import cases_section
 from reports.cases.cold_start_section import cold_start_section
 from reports.cases.conditions_section import classifier_section, cold_section
+from reports.cases.conditions_section import training_section as passes_section
 from reports.cases.efficiency_section import efficiency_section
 from reports.cases.not_measured_section import not_measured_section
 from reports.cases.work_section import work_section
@@ -137,6 +138,7 @@ def _sections(
         beside_section(trained, inputs.studies.sharpness, inputs.results.records) if paper else None,
         targets_section(runs(inputs.results, inputs.targets)),
         efficiency_section(analysis),
+        passes_section(analysis),
         classifier_section(analysis),
         cold_section(analysis),
         cold_start_section(analysis) if benchmarked else None,

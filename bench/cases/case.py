@@ -11,7 +11,7 @@ from bench.forms import form
 from bench.subjects.skew import Skew
 from bench.subjects.subject import Subject
 from bench.timing.precision import dtype_name
-from reports.records.record import Cache, ClockName
+from reports.records.record import Cache, ClockName, Passes
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,24 @@ class Shape:
     device: torch.device
     skew: Skew | None = None
     cache: Cache = "warm"
+    passes: Passes = "forward"
 
     def __str__(self) -> str:
+        passes = f"-{self.passes}" if self.training else ""
         routing = f"-{self.skew}" if self.skew else ""
         cold = f"-{self.cache}" if self.cache != "warm" else ""
-        return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}{routing}{cold}"
+        return f"{self.part}-n{self.rows}-{dtype_name(self.dtype)}-{self.device.type}{passes}{routing}{cold}"
+
+    @property
+    def training(self) -> bool:
+        """Whether a call is a forward and a backward pass."""
+        return self.passes == "training"
 
     @property
     def in_words(self) -> str:
         """The shape as a line of output names it."""
         words = [self.part, f"{self.rows:,} rows", dtype_name(self.dtype), self.device.type]
+        words += ["forward and backward"] * self.training
         routing, cold = [f"{self.skew} routing"] * bool(self.skew), [f"{self.cache} caches"] * (self.cache != "warm")
         return ", ".join([*words, *routing, *cold])
 
@@ -55,4 +63,14 @@ class Case:
     @property
     def refusal(self) -> str | None:
         """Why the form will not be timed on this head here, or None."""
-        return form(self.form).refusal(self.subject.head.config, self.shape.device, self.shape.dtype)
+        return self.unavailable or form(self.form).untimeable(self.shape.device)
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why the form cannot run this head here, or None."""
+        chosen, shape = form(self.form), self.shape
+        if reason := chosen.unavailable(self.subject.head.config, shape.device, shape.dtype):
+            return reason
+        if shape.training and chosen.train is None:
+            return f"the form {self.form} is for inference alone: it has no backward pass here"
+        return None

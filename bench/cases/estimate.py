@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bench.cases.case import Case
-from bench.cases.prepare import REFERENCE_FLOPS
+from bench.cases.prepare import reference_flops
 from bench.forms import form
 from bench.timing.graphs import FURTHER
 from bench.timing.precision import dtype_name
@@ -45,14 +45,16 @@ def _input_seconds(case: Case) -> float:
     """Return about how many seconds the rows of a head alone and their float64 reference take."""
     shape, config = case.shape, case.subject.head.config
     device = shape.device.type
-    reference = min(REFERENCE_FLOPS[device], flops(config, shape.rows).total) / REFERENCE_RATE[device]
+    operations = flops(config, shape.rows, training=shape.training).total
+    reference = min(reference_flops(shape), operations) / REFERENCE_RATE[device]
     return reference + (parameters(config) + shape.rows * config.features) / CONVERTED
 
 
 def _sampled_seconds(case: Case, seconds: float, peaks: Mapping[str, float], steps: bool) -> float:
     chosen, shape, config = form(case.form), case.shape, case.subject.head.config
-    split = steps and chosen.steps is not None and shape.part == "head" and shape.cache == "warm"
-    operations = flops(config, shape.rows).total
+    parts = shape.part == "head" and shape.cache == "warm" and not shape.training
+    split = steps and chosen.steps is not None and parts
+    operations = flops(config, shape.rows, training=shape.training).total
     if shape.part == "classifier":
         operations += case.subject.backbone_flops * shape.rows
     call = OVER_PEAK * operations / peaks[dtype_name(shape.dtype)]

@@ -173,8 +173,10 @@ def _input(plan: _Plan, case: Case) -> Input:
 
 
 def _divisible(case: Case) -> bool:
-    """Return whether a case is split into parts: a warm head alone, not replayed as one graph."""
-    return case.shape.part == "head" and case.shape.cache == "warm" and case.shape.rows > 0 and case.clock != "graph"
+    """Return whether a case is split into parts: a warm forward pass of a head alone, not replayed as one graph."""
+    shape = case.shape
+    whole = shape.part != "head" or shape.training or case.clock == "graph"
+    return not whole and shape.cache == "warm" and shape.rows > 0
 
 
 def _timed(plan: _Plan, case: Case, prepared: Prepared, x: Tensor) -> Timed:

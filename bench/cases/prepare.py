@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from bench.cases.case import Case, Shape
-from bench.correctness.equivalence import deviation, head_reference
+from bench.cases.training import Backward, Trained, backward
+from bench.correctness.equivalence import GRADIENT_TOLERANCE, deviation, head_reference
 from bench.correctness.reference import Reference
 from bench.errors import UnavailableError, first_line, message
 from bench.forms import Form, Runner, form
@@ -44,6 +45,8 @@ REFERENCE_FLOPS = {"cpu": 2e10, "cuda": 2e12}
 
 A GPU is allowed a hundred times as many, because the reference takes the experts' products where the weights lie.
 """
+GRADIENTS = 10
+"""Times as many operations may be taken for gradients, which need all rows; with more a case of training is skipped."""
 LEAST_CHECKED = 16
 """Rows of that sample, at least."""
 MOST_COMPARED = 2**22
@@ -69,25 +72,26 @@ class UnmeasurableError(Exception):
 class Input:
     """The input of the measured part: features or images, the features of these, and the outputs expected of them.
 
-    Outputs are known for the `checked` rows (n,), or for all N if that is None.
+    Outputs are known for the `checked` rows (n,), or for all N if that is None. In training there is the `backward`.
     """
 
     x: Tensor
     features: Tensor  # (N, D)
     expected: Reference
     checked: Tensor | None
+    backward: Backward | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A runner that passed the equivalence gate, and the fields of its record.
 
-    `run` is what is timed: from rows like `Input.x` to outputs. `check` returns the gate's fields for an output, or
-    raises `UnmeasurableError` for a wrong one. `spent` is the seconds of the preparation.
+    `run` is what is timed: from rows like `Input.x` to outputs, in training with gradients. `check` returns the gate's
+    fields for an output, or raises `UnmeasurableError` for a wrong one. `spent` is the seconds of the preparation.
     """
 
     runner: Runner
-    run: Callable[[Tensor], Tensor]
+    run: Callable[[Tensor], Tensor | Trained]
     check: Check
     fields: dict[str, Any]
     spent: float
@@ -95,7 +99,7 @@ class Prepared:
 
 def make_input(subject: Subject, shape: Shape, seed: int) -> Input:
     """Return the rows that every form of the subject gets; raises `UnmeasurableError` if the memory is too small."""
-    needed = working_set(subject.head, shape.rows, shape.dtype)
+    needed = working_set(subject.head, shape.rows, shape.dtype, training=shape.training)
     free = environment.available_memory(shape.device)
     if needed > MEMORY_SHARE * free:
         raise UnmeasurableError(
@@ -103,7 +107,10 @@ def make_input(subject: Subject, shape: Shape, seed: int) -> Input:
         )
     if shape.skew and (reason := unsteerable(subject.head)):
         raise UnmeasurableError(Status.UNAVAILABLE, reason)
-    with _failures(), torch.inference_mode():
+    if shape.training and flops(subject.head.config, shape.rows, training=True).total > reference_flops(shape):
+        reason = f"the float64 reference of the gradients would take too long for {shape.rows:,} rows"
+        raise UnmeasurableError(Status.SKIPPED, reason)
+    with _failures(), torch.inference_mode(mode=not shape.training):
         model = subject.on(shape.device, shape.dtype)
         if shape.part == "head":
             features = x = input_rows(subject, shape.rows, shape.skew, seed).to(shape.device, shape.dtype)
@@ -111,19 +118,25 @@ def make_input(subject: Subject, shape: Shape, seed: int) -> Input:
             images = torch.rand(shape.rows, *subject.images.shape, generator=torch.Generator().manual_seed(seed))
             x = images.to(shape.device, shape.dtype)
             features = model.features(x)
-        checked = _checked(subject.head, features)
+        checked = _checked(subject.head, features, shape.training)
         expected = head_reference(model.head, features if checked is None else features[checked])
-        return Input(x, features, expected, checked)
+        learning = subject.learning(shape.device, shape.dtype) if shape.training else None
+        return Input(x, features, expected, checked, backward(learning, x, expected, seed) if learning else None)
 
 
-def _checked(head: Head, features: Tensor) -> Tensor | None:
+def reference_flops(shape: Shape) -> float:
+    """Return the most operations that the reference of a case may take."""
+    return REFERENCE_FLOPS[shape.device.type] * (GRADIENTS if shape.training else 1)
+
+
+def _checked(head: Head, features: Tensor, training: bool) -> Tensor | None:
     """Return which rows (n,) of features (N, D) the reference computes, None for all.
 
-    That is a sample if all rows would take too long and no row's logits depend on another row.
+    That is a sample if all rows would take too long and no row's logits depend on another row; never in training.
     """
     N, config = len(features), head.config
     rows = int(REFERENCE_FLOPS[features.device.type] / max(1, flops(config, 1).total))
-    if config.batch_coupled or rows >= N:
+    if training or config.batch_coupled or rows >= N:
         return None
     return _spread(N, max(LEAST_CHECKED, rows), features.device)
 
@@ -134,9 +147,10 @@ def check_possible(case: Case, deadline: float = math.inf) -> None:
     A form that is never timed here passes if the case is small, so that it is at least checked.
     """
     chosen, shape, config = form(case.form), case.shape, case.subject.head.config
-    if reason := chosen.unavailable(config, shape.device, shape.dtype):
+    if reason := case.unavailable:
         raise UnmeasurableError(Status.UNAVAILABLE, reason)
-    if (reason := chosen.untimeable(shape.device)) and flops(config, shape.rows).total > CHECKED_FLOPS:
+    operations = flops(config, shape.rows, training=shape.training).total
+    if (reason := chosen.untimeable(shape.device)) and operations > CHECKED_FLOPS:
         raise UnmeasurableError(Status.UNAVAILABLE, reason)
     if time.monotonic() + chosen.setup > deadline:
         raise UnmeasurableError(Status.SKIPPED, f"no time left for the {chosen.setup:.0f} s that preparing it may take")
@@ -150,10 +164,14 @@ def prepare(case: Case, rows: Input, *, memory: bool) -> Prepared:
     chosen, shape = form(case.form), case.shape
     model = case.subject.on(shape.device, shape.dtype)
     head: Head = model.head
-    with _failures(), torch.inference_mode():
+    run: Callable[[Tensor], Tensor | Trained]
+    with _failures(), torch.inference_mode(mode=not shape.training):
         start = time.perf_counter()
-        runner, reused_s = _runner(case.subject, chosen, head, rows.features)
-        run = _call_of(runner, model, shape.part)
+        runner, reused_s = _runner(case.subject, chosen, shape, rows.features)
+        if rows.backward:
+            run = rows.backward.call(runner, case.subject.learning(shape.device, shape.dtype))
+        else:
+            run = _call_of(runner, model, shape.part)
         spent = time.perf_counter() - start
         rows.features.new_full((shape.rows, head.config.classes), math.nan)  # an output not written shows this memory
         start = time.perf_counter()
@@ -169,6 +187,8 @@ def prepare(case: Case, rows: Input, *, memory: bool) -> Prepared:
             **check(output),
             **(runner.work(rows_per_expert) if runner.work and shape.part == "head" else {}),
         }
+        if rows.backward:
+            check(run(rows.x))  # the upstream gradient has the other sign now, so gradients kept from above are wrong
         if reason := chosen.untimeable(shape.device):
             raise UnmeasurableError(Status.UNAVAILABLE, reason, **fields)
         if memory and chosen.memory_seen:
@@ -182,7 +202,7 @@ def copies_of(case: Case, x: Tensor) -> Rotation:
     Raises `UnmeasurableError` if they do not fit, are too many, or take too long to prepare.
     """
     chosen, shape = form(case.form), case.shape
-    if shape.part != "head" or chosen.setup > QUICK:
+    if shape.part != "head" or shape.training or chosen.setup > QUICK:
         reason = f"preparing form {chosen.name} on many copies of a {shape.part} takes too long"
         raise UnmeasurableError(Status.UNAVAILABLE, reason)
     with _failures(), torch.inference_mode():
@@ -229,13 +249,16 @@ def _checked_graph(graph: Graph, prepared: Prepared) -> Graph:
     return graph
 
 
-def _runner(subject: Subject, chosen: Form, head: Head, features: Tensor) -> tuple[Runner, float]:
+def _runner(subject: Subject, chosen: Form, shape: Shape, features: Tensor) -> tuple[Runner, float]:
     """Return the form's runner for so many rows, and the seconds of its preparation that an earlier case paid."""
-    key = (chosen.name, *features.shape, features.dtype, features.device)
+    key = (chosen.name, shape.passes, *features.shape, features.dtype, features.device)
     if key in subject.runners:
         return subject.runners[key]
     start = time.perf_counter()
-    runner = chosen.prepare(head, features)
+    if chosen.train and shape.training:
+        runner = chosen.train(subject.learning(shape.device, shape.dtype), features)
+    else:
+        runner = chosen.prepare(subject.on(shape.device, shape.dtype).head, features)
     if chosen.reusable:
         subject.runners[key] = runner, time.perf_counter() - start + runner.reused_s
     return runner, runner.reused_s
@@ -283,8 +306,10 @@ def _check(chosen: Form, head: Head, rows: Input) -> Check:
         features = features[checked]
 
     def check(output: object) -> dict[str, Any]:
-        assert isinstance(output, Tensor)
-        return _gate(output if checked is None else output[checked], expected, features, checked)
+        result = output.output if isinstance(output, Trained) else output
+        assert isinstance(result, Tensor)
+        fields = _gate(result if checked is None else result[checked], expected, features, checked)
+        return _gradient_gate(output, rows, fields) if isinstance(output, Trained) else fields
 
     return check
 
@@ -312,4 +337,18 @@ def _gate(outputs: Tensor, expected: Reference, features: Tensor, checked: Tenso
         f"outputs deviate by {measured.error:.2g}, {measured.tolerance:.2g} is allowed, "
         f"with {measured.ambiguous_rows} of {measured.rows} rows too close to call"
     )
+    raise UnmeasurableError(Status.WRONG, reason, **fields)
+
+
+def _gradient_gate(result: Trained, rows: Input, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return `fields` with those of the gradients' gate; raises `UnmeasurableError` for a wrong gradient."""
+    assert rows.backward is not None
+    errors = rows.backward.deviations(result)
+    worst = max(errors, key=errors.__getitem__)
+    error, tolerance = errors[worst], GRADIENT_TOLERANCE[rows.x.dtype]
+    known = error if math.isfinite(error) else None
+    fields = {**fields, "gradient_error": known, "gradient_tolerance": tolerance}
+    if error <= tolerance:
+        return fields
+    reason = f"the gradient of {worst} deviates by {error:.2g}, {tolerance:.2g} is allowed"
     raise UnmeasurableError(Status.WRONG, reason, **fields)

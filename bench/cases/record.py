@@ -50,6 +50,7 @@ def _identity(case: Case) -> dict[str, Any]:
         "device": shape.device.type,
         "clock": case.clock,
         "cache": shape.cache,
+        "passes": shape.passes,
         "routing": shape.skew or ("features" if real else "noise"),
     }
 
@@ -70,9 +71,9 @@ def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, Any]:
     if work := form(case.form).work:
         operations, moved = work(config, shape.rows, shape.dtype, shape.device, distinct_experts)
         return {**load, "flops": operations, "least_bytes": moved}
-    head_flops = flops(config, shape.rows, assignments).total
+    head_flops = flops(config, shape.rows, assignments, training=shape.training).total
     if shape.part == "head":
-        moved = least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts)
+        moved = least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts, training=shape.training)
         return {**load, "flops": head_flops, "least_bytes": moved}
     weights = sum(value.numel() for value in subject.model.parameters())
     operations = head_flops + subject.backbone_flops * shape.rows

@@ -154,9 +154,10 @@ def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
 
 def group_name(record: CaseRecord) -> str:
     """Return the pytest-benchmark group of a case: its shape, so that forms stand side by side."""
+    passes = f"-{record.passes}" if record.passes != "forward" else ""
     routing = "" if record.routing in ("features", "noise") else f"-{record.routing}"
     cold = f"-{record.cache}" if record.cache != "warm" else ""
-    return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}{routing}{cold}-{record.clock}"
+    return f"{record.part}-n{record.rows}-{record.dtype}-{record.device}{passes}{routing}{cold}-{record.clock}"
 
 
 def _empty_document(command: str) -> dict[str, Any]:

@@ -47,6 +47,7 @@ QUICK = 0.25
     "moegap bench",
     "moegap bench --suite demo --out runs/demo.json --resume",
     "moegap bench --suite batch --quick --form loop --form grouped_mm",
+    "moegap bench --suite paper --training",
     "moegap bench runs/sparse runs/dense --rows 256 --routing zipf1 --cold",
     "moegap bench --suite models --device cuda --dtype bfloat16 --minutes 5",
 )
@@ -71,6 +72,9 @@ def bench(
         ),
     ] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Also measure with cold caches at all rows.")] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Also measure forward and backward, with all gradients, at all rows.")
+    ] = False,
     out: ResultOption = OUT,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
@@ -93,7 +97,7 @@ def bench(
 
     if suite == MAP_SUITE:
         raise BenchError("the break-even map is not a suite of `moegap bench`; use `moegap map`")
-    chosen = adapted(suite_named(suite), rows or (), routing or (), cold)
+    chosen = adapted(suite_named(suite), rows or (), routing or (), cold, training)
     per_case = chosen.seconds_per_case * (QUICK if quick else 1.0) if seconds is None else seconds
     forms = chosen_forms(form or (), chosen)
     with measurement(out, resume, device, dtype or (), threads, minutes) as run:

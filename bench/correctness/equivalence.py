@@ -1,6 +1,6 @@
-"""The equivalence gate: no time counts before the logits agree with the float64 reference.
+"""The equivalence gate: no time counts before logits, and gradients if any, agree with the float64 reference.
 
-Letters: N rows, C output width.
+Letters: N rows, E experts, C output width.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from models.routing.decision import Float64
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 """Greatest relative deviation of a form. In bfloat16 rounding reaches 1e-2, a quarter of the tolerance, on the heads of
 the tests; a wrong expert, a dropped row or an ignored weight exceeds the tolerance by half or more."""
+GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
+"""Greatest deviation of a gradient, by root mean squares: where relu bends, rounding turns single terms on or off."""
 MOST_AMBIGUOUS = 0.01
 """Greatest share of rows that may be left out because float32 cannot decide two or more of their assignments.
 
@@ -69,6 +71,25 @@ def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
     if expected.otherwise is not None:
         errors = np.minimum(errors, _errors(got, expected.otherwise[decidable], median))
     return Deviation(float(errors.max(initial=0)), tolerance, left_out, len(expected.logits))
+
+
+def gradient_deviation(gradient: Tensor, expected: Tensor, parts: int = 1) -> float:
+    """Return how far a gradient deviates: the root mean square of the difference over that of `expected`.
+
+    The worst of so many equal `parts` counts, one for each expert; a part of small values is measured against the
+    median part. Infinite if the shape differs, or if a value is not finite.
+    """
+    if gradient.shape != expected.shape:
+        return float("inf")
+    wanted = expected.reshape(parts, -1)
+    sizes = _root_mean_square(wanted)  # (parts,)
+    median = sizes[sizes > 0].median() if sizes.any() else 1.0
+    errors = _root_mean_square(gradient.double().reshape(parts, -1) - wanted) / sizes.clamp_min(median)
+    return float(errors.nan_to_num(nan=torch.inf).max())
+
+
+def _root_mean_square(values: Tensor) -> Tensor:
+    return values.square().mean(dim=1).sqrt()
 
 
 def _errors(got: Float64, want: Float64, median: float) -> Float64:

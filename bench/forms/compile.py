@@ -41,10 +41,10 @@ def wide(head: Head) -> Function:
     return masked.wide_sparse(head) if isinstance(head, SparseMoEHead) else plain(head)
 
 
-def grouped(head: Head) -> Function:
+def grouped(head: Head, *, training: bool = False) -> Function:
     """Return a sparse head as grouped products over sorted rows, (N, D) -> (N, C)."""
     assert isinstance(head, SparseMoEHead)
-    return grouped_mm.GroupedHead(head).__call__
+    return grouped_mm.GroupedHead(head, training=training).__call__
 
 
 def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -66,10 +66,19 @@ def _only_on_a_gpu(device: torch.device) -> str | None:
 
 
 def _prepare(function: Callable[[Head], Function], mode: str | None, head: Head, example: Tensor) -> Runner:
+    with torch.inference_mode():
+        return _compiled(function(head), mode, example)
+
+
+def _train(function: Callable[[Head], Function], mode: str | None, head: Head, example: Tensor) -> Runner:
+    return _compiled(lambda x: function(head)(x), mode, example.detach().requires_grad_())
+
+
+def _compiled(function: Function, mode: str | None, example: Tensor) -> Runner:
     from torch._dynamo import config
 
-    with config.patch(capture_dynamic_output_shape_ops=True), torch.inference_mode():
-        compiled = torch.compile(isolated(function(head)), fullgraph=True, dynamic=False, mode=mode)
+    with config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(isolated(function), fullgraph=True, dynamic=False, mode=mode)
         compiled(example)
 
     layout = example.shape, example.stride()
@@ -99,13 +108,17 @@ def isolated(function: Function) -> Function:
 _numbers = itertools.count()
 
 FORMS = (
-    Form("compile", 2, "torch.compile, one graph", _unavailable, partial(_prepare, plain, None), setup=6.0),
+    Form(
+        "compile", 2, "torch.compile, one graph", _unavailable, partial(_prepare, plain, None),
+        partial(_train, plain, None), setup=6.0,
+    ),
     Form(
         "compile_max", 7, "torch.compile, max-autotune, all experts in wide products",
-        _unavailable_wide, partial(_prepare, wide, TUNED), setup=45.0, default=False,
+        _unavailable_wide, partial(_prepare, wide, TUNED), partial(_train, wide, TUNED), setup=45.0, default=False,
     ),
     Form(
         "compile_grouped_mm", 8, "torch.compile, max-autotune, of grouped_mm",
-        _unavailable_grouped, partial(_prepare, grouped, TUNED), setup=45.0, default=False,
+        _unavailable_grouped, partial(_prepare, grouped, TUNED),
+        partial(_train, partial(grouped, training=True), TUNED), setup=45.0, default=False,
     ),
 )  # fmt: skip

@@ -33,6 +33,10 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     return torch_runner(_run(head), example)
 
 
+def _train(head: Head, example: Tensor) -> Runner:
+    return torch_runner(lambda x: _run(head)(x), example)
+
+
 def _run(head: Head) -> Callable[[Tensor], Tensor]:
     if isinstance(head, SoftMoEHead):
         return wide_soft(head)
@@ -129,4 +133,4 @@ def _products(head: SparseMoEHead, rows: Tensor) -> Tensor:
     return torch.baddbmm(head.b2[:, None], h, head.w2)  # (E, capacity, C)
 
 
-FORM = Form("eager", 1, "eager PyTorch, no loop over experts", always, _prepare, steps=_steps)
+FORM = Form("eager", 1, "eager PyTorch, no loop over experts", always, _prepare, _train, steps=_steps)

@@ -55,6 +55,8 @@ class Form:
             only the weights decide, `prepare` raises `UnavailableError`.
         prepare: From a head in evaluation mode, without gradients, on the device and in the dtype of an example x
             (N, D), to its runner. All preparation (compilation, export) is cold start, never part of a timed call.
+        train: As `prepare`, for a head whose parameters have gradients: `Runner.run` is differentiable, and takes the
+            parameters as they are at each call, since training changes them. None for inference alone.
         memory_seen: False for an engine whose allocations torch does not see.
         untimeable: Why a run here only shows correctness, or None.
         events: For an engine with its own profiler: what it saw of some calls, as events of Chrome's trace format; none
@@ -76,6 +78,7 @@ class Form:
     summary: str
     unavailable: Callable[[HeadConfig, torch.device, torch.dtype], str | None]
     prepare: Callable[[Head, Tensor], Runner]
+    train: Callable[[Head, Tensor], Runner] | None = None
     memory_seen: bool = True
     untimeable: Callable[[torch.device], str | None] = field(default=lambda device: None)
     events: Callable[[Head, Tensor, int], list[dict[str, Any]]] | None = None
@@ -106,6 +109,11 @@ def exact_routing(head: SoftMoEHead | SparseMoEHead, x: Tensor) -> Routing:
     """Return the head's routing of x (N, D) in float64, with float32 weights, for forms that do not route."""
     routing = head.routing(x.double())
     return routing._replace(weights=routing.weights.float())
+
+
+def trained(bias: Tensor) -> Tensor | None:
+    """Return `bias`, or None if it has no gradient: as `nonzero`, for a head that is trained, without waiting."""
+    return bias if bias.requires_grad else None
 
 
 def nonzero(bias: Tensor) -> Tensor | None:

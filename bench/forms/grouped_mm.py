@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, nonzero, torch_runner
+from bench.forms.form import Form, Runner, nonzero, torch_runner, trained
 from bench.forms.sorting import Sorted, combine, sort_by_expert
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, sparse_steps
@@ -38,6 +38,11 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     return torch_runner(GroupedHead(head), example)
 
 
+def _train(head: Head, example: Tensor) -> Runner:
+    assert isinstance(head, SparseMoEHead)
+    return torch_runner(lambda x: GroupedHead(head, training=True)(x), example)
+
+
 def _steps(head: Head, x: Tensor) -> Steps:
     assert isinstance(head, SparseMoEHead)
     run = GroupedHead(head)
@@ -55,12 +60,13 @@ class Gathered(NamedTuple):
 class GroupedHead:
     """The sparse head with weights padded for grouped_mm, x (N, D) -> (N, C)."""
 
-    def __init__(self, head: SparseMoEHead) -> None:
+    def __init__(self, head: SparseMoEHead, *, training: bool = False) -> None:
         self.head = head
         blocks = halves(head.config.activation)
         self.w1 = aligned(head.w1.unflatten(2, (blocks, -1)), dims=(1, 3)).flatten(2)  # (E, D, H), or (E, D, 2H)
         self.w2 = aligned(head.w2, dims=(1, 2))
-        self.b1, self.b2 = nonzero(head.b1), nonzero(head.b2)
+        kept = trained if training else nonzero
+        self.b1, self.b2 = kept(head.b1), kept(head.b2)
         if self.b1 is not None:
             self.b1 = aligned(self.b1.unflatten(1, (blocks, -1)), dims=(2,)).flatten(1)  # (E, H), or (E, 2H)
         if self.b2 is not None:
@@ -106,4 +112,4 @@ def aligned(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:
     return F.pad(tensor, padding) if any(padding) else tensor
 
 
-FORM = Form("grouped_mm", 3, "torch's grouped_mm on sorted rows", unavailable, _prepare, steps=_steps)
+FORM = Form("grouped_mm", 3, "torch's grouped_mm on sorted rows", unavailable, _prepare, _train, steps=_steps)

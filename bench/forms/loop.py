@@ -100,4 +100,7 @@ def _products(head: SoftMoEHead | SparseMoEHead, gathered: Iterable[tuple[int, T
         _expert(head, e, rows)
 
 
-FORM = Form("loop", 0, "Python loop over experts (the paper's)", _unavailable, _prepare, steps=_steps, capturable=False)
+FORM = Form(
+    "loop", 0, "Python loop over experts (the paper's)", _unavailable, _prepare, _prepare,
+    steps=_steps, capturable=False,
+)  # fmt: skip

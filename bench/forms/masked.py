@@ -52,4 +52,9 @@ def _prepare(head: Head, example: Tensor) -> Runner:
     return torch_runner(wide_sparse(head), example)
 
 
-FORM = Form("masked", 6, "all experts in one masked product", _unavailable, _prepare, default=False)
+def _train(head: Head, example: Tensor) -> Runner:
+    assert isinstance(head, SparseMoEHead)
+    return torch_runner(lambda x: wide_sparse(head)(x), example)
+
+
+FORM = Form("masked", 6, "all experts in one masked product", _unavailable, _prepare, _train, default=False)

@@ -17,7 +17,7 @@ import triton
 from torch import Tensor
 
 from bench.errors import UnavailableError
-from bench.forms.form import Form, Runner, exact_routing, nonzero, torch_runner
+from bench.forms.form import Form, Runner, exact_routing, nonzero, torch_runner, trained
 from bench.forms.stages import stage
 from bench.forms.steps import Steps, balanced
 from kernels.call.arguments import problem_of
@@ -63,15 +63,19 @@ def untimeable(device: torch.device) -> str | None:
 
 
 class Kernels:
-    """Our kernels on the experts of a head; all forms call the kernels through this class."""
+    """Our kernels on the experts of a head; all forms call the kernels through this class.
 
-    def __init__(self, head: Head) -> None:
+    With `training` they read the head's parameters themselves, and no copy in another layout.
+    """
+
+    def __init__(self, head: Head, *, training: bool = False) -> None:
         assert isinstance(head, SoftMoEHead | SparseMoEHead)
         name_stages(stage)
         self.head = head
         self.gate = _gate(head)
-        stacked = Experts(head.w1, nonzero(head.b1), head.w2, nonzero(head.b2), head.config.activation)
-        self.experts = stacked.interleaved()
+        kept = trained if training else nonzero
+        stacked = Experts(head.w1, kept(head.b1), head.w2, kept(head.b2), head.config.activation)
+        self.experts = stacked if training else stacked.interleaved()
 
     def __call__(self, x: Tensor, routing: RoutingSource | None = None, options: Options | None = None) -> Tensor:
         """Return the outputs (N, C) of x (N, D); by default the head routes and the kernels choose their options."""
@@ -143,6 +147,12 @@ def _prepare(paths: tuple[type[Options], ...], head: Head, example: Tensor) -> R
     return replace(torch_runner(run, example, **runs_on(options)), work=work if whole else None)
 
 
+def _train(head: Head, example: Tensor) -> Runner:
+    kernels = Kernels(head, training=True)
+    options = kernels.chosen(example, kernels.routed(example))  # the gate has a launch to itself
+    return torch_runner(kernels, example, **runs_on(options))
+
+
 def _prepare_given(head: Head, example: Tensor) -> Runner:
     kernels = Kernels(head)
     routing = routing_source(exact_routing(kernels.head, example))
@@ -182,7 +192,7 @@ def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
 
 FORMS = (
     Form(
-        "triton", 4, "our Triton kernels", unavailable, partial(_prepare, ()),
+        "triton", 4, "our Triton kernels", unavailable, partial(_prepare, ()), _train,
         untimeable=untimeable, steps=_steps, setup=4.0,
     ),
     Form(

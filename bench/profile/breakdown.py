@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.forms.stages import CALL, OPERATORS, OTHER, PREFIX, PROVIDER, RANGES, STAGES
-from bench.profile.spans import Span, Timeline, read_spans
+from bench.profile.spans import Span, Timeline, in_turn, read_spans
 from bench.profile.stage_names import KERNELS, stage_named
 from reports.records.profile import Operator, Stage, StagePart, ToldBy
 
@@ -139,7 +139,7 @@ def _add_host(totals: _Totals, call: Span, ranges: Timeline, operators: list[Spa
 def _add_device(totals: _Totals, call: Span, ranges: Timeline, work: list[tuple[Span, Span | None]]) -> None:
     """Add a call on a GPU, with its device work and the host's spans that launched it, if the trace has them."""
     call = replace(call, end=max([call.end, *(done.end for done, _ in work)]))
-    done = [span.within(call) for span, _ in work]
+    done = in_turn([span.within(call) for span, _ in work])
     busy = _add_operators(totals, done)
     for (span, launch), nanoseconds in zip(work, busy, strict=True):
         stage = totals.stage(span, ranges, launch)

@@ -61,6 +61,21 @@ def _span(event: dict[str, Any]) -> Span:
     )
 
 
+def in_turn(spans: Sequence[Span]) -> list[Span]:
+    """Return each span without the time for which one before it still runs on its stream: it only waits then.
+
+    Kernels that are launched before the one before has ended do so.
+    """
+    ends: dict[tuple[Any, Any], int] = {}
+    cut = [*spans]
+    for place in sorted(range(len(spans)), key=lambda place: (spans[place].start, spans[place].end)):
+        span = spans[place]
+        start = max(span.start, ends.get(span.thread, span.start))
+        cut[place] = replace(span, start=min(start, span.end))
+        ends[span.thread] = max(start, span.end)
+    return cut
+
+
 class Timeline:
     """The instants in which any of `spans` runs; each belongs to the running span that started last.
 

@@ -22,6 +22,7 @@ from bench.subjects.skew import Skew, skewed_rows
 from models.classifier.checkpoint import load
 from models.classifier.classifier import Classifier
 from models.config import PAPER_CLASSES, PAPER_FEATURES, BackboneConfig, InputConfig, ModelConfig, head_config
+from models.heads.cost import parameters
 from models.heads.heads import HEAD_KINDS, Head
 from models.heads.sparse import SparseMoEHead
 
@@ -47,6 +48,7 @@ class Subject:
     shrunk: str = ""
     runners: dict[Any, tuple[Runner, float]] = field(default_factory=dict, repr=False)
     _placed: dict[tuple[torch.device, torch.dtype], Classifier] = field(default_factory=dict, repr=False)
+    _learning: dict[tuple[torch.device, torch.dtype], Head] = field(default_factory=dict, repr=False)
 
     @property
     def head(self) -> Head:
@@ -67,6 +69,20 @@ class Subject:
             model = copy.deepcopy(self.model).to(device, dtype) if self._elsewhere(device, dtype) else self.model
             self._placed[device, dtype] = model.eval().requires_grad_(False)
         return self._placed[device, dtype]
+
+    def learning(self, device: torch.device, dtype: torch.dtype) -> Head:
+        """Return a copy of the head whose parameters have gradients, in evaluation mode: without dropout and noise.
+
+        Parameters that are no part of it have none: those of the noise, and biases that are all zeros, which a public
+        model does not have.
+        """
+        if (device, dtype) not in self._learning:
+            with torch.inference_mode(mode=False):
+                head = copy.deepcopy(self.on(device, dtype).head)
+            for name, value in head.named_parameters():
+                value.requires_grad_(not name.startswith("noise.") and bool(value.any()))
+            self._learning[device, dtype] = head
+        return self._learning[device, dtype]
 
     def _elsewhere(self, device: torch.device, dtype: torch.dtype) -> bool:
         here = torch.empty(0, device=device).device  # with its index, as parameters have it
@@ -133,11 +149,15 @@ def input_rows(subject: Subject, rows: int, skew: Skew | None, seed: int) -> Ten
     return feature_rows(subject.features, subject.head.config.features, rows, seed)
 
 
-def working_set(head: Head, rows: int, dtype: torch.dtype) -> int:
+def working_set(head: Head, rows: int, dtype: torch.dtype, *, training: bool = False) -> int:
     """Return about how many bytes a call on N rows may take.
 
     These are inputs, hidden values of all E experts before and after the activation, and outputs, with float32 copies.
+    In `training` each of them has a gradient, and so have the weights, which the float64 reference copies too.
     """
     config = head.config
     values = rows * (3 * config.features + 3 * config.experts * config.hidden + 2 * config.experts * config.classes)
-    return values * (dtype.itemsize + 4)
+    needed = values * (dtype.itemsize + 4)
+    if training:
+        needed += needed + parameters(config) * (2 * dtype.itemsize + 2 * torch.float64.itemsize)
+    return needed

@@ -30,8 +30,8 @@ class Suite:
 
     If no checkpoints are named, `heads` are measured: those of the zoo, the paper's heads, untrained, or the expert
     layers of public models (`bench.subjects.public_layers`). Heads alone are measured at `head_rows`, there also on
-    rows made for each of `skews`, and at `cold_rows` with cold caches. `forms` are measured unless others are named; if
-    empty, the default ones.
+    rows made for each of `skews`, at `training_rows` forward and backward, and at `cold_rows` with cold caches. `forms`
+    are measured unless others are named; if empty, the default ones.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Suite:
     classifier_forms: tuple[str, ...] = ()
     skews: tuple[Skew, ...] = ()
     cold_rows: tuple[int, ...] = ()
+    training_rows: tuple[int, ...] = ()
     forms: tuple[str, ...] = ()
 
 
@@ -88,8 +89,10 @@ def suite_named(name: str) -> Suite:
         raise BenchError(f"unknown suite {name!r}; choose one of {', '.join(SUITES)}") from None
 
 
-def adapted(suite: Suite, rows: Sequence[int], skews: Sequence[str], cold: bool) -> Suite:
-    """Return `suite` at other `rows` of heads alone, if any, with more routings, and with `cold` caches at all rows.
+def adapted(suite: Suite, rows: Sequence[int], skews: Sequence[str], cold: bool, training: bool) -> Suite:
+    """Return `suite` at other `rows` of heads alone, if any, with more routings.
+
+    At all rows it also has `cold` caches, or `training`.
 
     Raises `BenchError` for an unknown routing.
     """
@@ -102,6 +105,7 @@ def adapted(suite: Suite, rows: Sequence[int], skews: Sequence[str], cold: bool)
         head_rows=head_rows,
         skews=tuple(skew for skew in SKEWS if skew in suite.skews or skew in skews),
         cold_rows=head_rows if cold else suite.cold_rows,
+        training_rows=head_rows if training else suite.training_rows,
     )
 
 
@@ -124,6 +128,8 @@ def groups(
 def _shapes(suite: Suite, device: torch.device, dtype: torch.dtype) -> Iterator[Shape]:
     for rows in suite.head_rows:
         yield Shape("head", rows, dtype, device)
+        if rows in suite.training_rows:
+            yield Shape("head", rows, dtype, device, passes="training")
         if rows in suite.cold_rows:
             yield Shape("head", rows, dtype, device, cache="cold")
         yield from (Shape("head", rows, dtype, device, skew) for skew in suite.skews)

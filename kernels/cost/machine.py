@@ -78,6 +78,11 @@ class Machine:
         """Whether products of tiles in shared memory run beside the program: wgmma and tcgen05, unlike mma.sync."""
         return 90 <= self.capability < 120
 
+    @property
+    def chains(self) -> bool:
+        """Whether a launch can wait on the device for the one before it (`kernels.launch.chain`)."""
+        return self.capability >= 90
+
 
 H100 = Machine(
     name="H100",

@@ -31,6 +31,7 @@ PATHS: dict[str, Options] = {
     "tall tiles": FusedTiles(tile_rows=64, experts=1, slices=1, hidden=64, depth=64, warps=4, stages=4),
     "rows": FusedRows(slices=2, hidden=32, depth=256, warps=4),
     "grouped": Grouped(64, _ROUTER, _PART, _PART),
+    "chained": Grouped(64, _ROUTER, _PART, _PART, chained=True),
     "swapped": Grouped(16, replace(_ROUTER, splits=4), _SWAPPED, replace(_SWAPPED, splits=4)),
     "described": Grouped(64, _ROUTER, replace(_PART, described=True), _PART),
     "persistent": Grouped(

@@ -10,13 +10,19 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.launch.chain import next_place
+
 Stage = Literal["route", "dispatch", "experts", "combine", "fused"]
 """The part of the operation that a launch computes."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One start of a kernel: its stage, Triton function, grid, arguments by name, warps and stages of its loop."""
+    """One start of a kernel: its stage, Triton function, grid, arguments by name, warps and stages of its loop.
+
+    Attributes:
+        early: Whether it may start before the launch before it has ended (`kernels.launch.chain`).
+    """
 
     stage: Stage
     kernel: Any
@@ -24,6 +30,7 @@ class Launch:
     arguments: dict[str, Any]
     warps: int
     stages: int
+    early: bool = False
 
 
 _recorder: ContextVar[Callable[[Launch], object] | None] = ContextVar("recorder", default=None)
@@ -63,14 +70,21 @@ def name_stages(name_stage: Callable[[str], AbstractContextManager[object]]) -> 
 def launch(
     stage: Stage, kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], *, warps: int = 4, stages: int = 1
 ) -> None:
-    """Run `kernel` on the device of its tensors, or hand it over inside `noting` or `recording`."""
+    """Run `kernel` on the device of its tensors, or hand it over inside `noting` or `recording`.
+
+    A kernel with a parameter `chained` is part of the chain around it, if there is one.
+    """
+    early = False
+    if "chained" in kernel.arg_names:
+        place = next_place()
+        arguments, early = {**arguments, "chained": place is not None}, bool(place)
     recorder = _recorder.get()
     if recorder is not None:
-        recorder(Launch(stage, kernel, grid, arguments, warps, stages))
+        recorder(Launch(stage, kernel, grid, arguments, warps, stages, early))
         return
     tensor = next(value for value in arguments.values() if isinstance(value, Tensor))
     with on_device(tensor.get_device()):
-        starter(stage, kernel, grid, warps, stages)(*in_order(kernel, arguments))
+        starter(stage, kernel, grid, warps, stages, early)(*in_order(kernel, arguments))
 
 
 def in_order(kernel: Any, arguments: dict[str, Any]) -> list[Any]:
@@ -83,13 +97,17 @@ def on_device(index: int) -> AbstractContextManager[object]:
     return _nothing if index < 0 or index == torch.cuda.current_device() else torch.cuda.device(index)
 
 
-def starter(stage: Stage, kernel: Any, grid: tuple[int, ...], warps: int, stages: int) -> Callable[..., None]:
+def starter(
+    stage: Stage, kernel: Any, grid: tuple[int, ...], warps: int, stages: int, early: bool
+) -> Callable[..., None]:
     """Return a function that runs `kernel` on the current device and takes its arguments in order.
 
     Multiply and add are fused on request: from Triton 3.10 on they are not by default, and fp32 products take twice
     the time.
     """
     options = {"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True}
+    if early:
+        options["launch_pdl"] = True
 
     def start(*arguments: Any) -> None:
         with _nothing if _name_stage is None else _name_stage(stage):

@@ -146,7 +146,7 @@ class _Notes(TorchFunctionMode):
 
     def launch(self, launch: Launch) -> None:
         """Note a launch, which asks of a tensor no more than its address."""
-        function = starter(launch.stage, launch.kernel, launch.grid, launch.warps, launch.stages)
+        function = starter(launch.stage, launch.kernel, launch.grid, launch.warps, launch.stages, launch.early)
         arguments = in_order(launch.kernel, launch.arguments)
         self._note(function, [self.start_at.get(id(value), value) for value in arguments], {}, (None,))
 

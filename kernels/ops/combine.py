@@ -9,6 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.cost.work import LaunchWork
+from kernels.launch.chain import follow
 from kernels.launch.checks import FLOATS, bind_shapes, remembered, require_dtype
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
@@ -43,7 +44,9 @@ def _combine_kernel(
     stride_ym, stride_yc,
     N, M, C,
     S: tl.constexpr, k: tl.constexpr, unroll: tl.constexpr, block_n: tl.constexpr, block_c: tl.constexpr,
+    chained: tl.constexpr,
 ):  # fmt: skip
+    follow(chained)
     n = tl.program_id(0).to(tl.int64) * block_n + tl.arange(0, block_n)
     c = tl.program_id(1) * block_c + tl.arange(0, block_c)
     used = n < N

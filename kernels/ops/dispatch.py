@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from kernels.cost.machine import machine_of
 from kernels.cost.work import LaunchWork
+from kernels.launch.chain import follow
 from kernels.launch.checks import bind_shapes, remembered, require_dtype
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
@@ -69,7 +70,8 @@ def _load_experts(ids, m, end, E):
 
 
 @triton.jit(do_not_specialize=["M"])
-def _count_kernel(ids, counts, M, E, block: tl.constexpr, block_e: tl.constexpr):
+def _count_kernel(ids, counts, M, E, block: tl.constexpr, block_e: tl.constexpr, chained: tl.constexpr):
+    follow(chained)
     b = tl.program_id(0).to(tl.int64)
     expert, there = _load_experts(ids, b * block + tl.arange(0, block), M, E)
     e = tl.arange(0, block_e)
@@ -95,9 +97,10 @@ def _sum_counts(counts, first, B, E, block_b: tl.constexpr, block_e: tl.constexp
 @triton.jit(do_not_specialize=["M", "B", "block", "blocks"])
 def _dispatch_kernel(
     ids, source, counts, rows, slots, offsets, tile_starts, M, B, block, blocks, E, tile_rows,
-    k: tl.constexpr, chunk: tl.constexpr, block_b: tl.constexpr, block_e: tl.constexpr,
+    k: tl.constexpr, chunk: tl.constexpr, block_b: tl.constexpr, block_e: tl.constexpr, chained: tl.constexpr,
 ):  # fmt: skip
     """Place the assignments of `blocks` blocks; the first program also stores the offsets."""
+    follow(chained)
     e = tl.arange(0, block_e)
     first = tl.program_id(0) * blocks
     total, before = _sum_counts(counts, first, B, E, block_b, block_e)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kernels.cost.machine import machine_of
 from kernels.cost.work import Histogram, LaunchWork, unit_of
+from kernels.launch.chain import follow
 from kernels.launch.checks import ALIGNMENT, FLOATS, bind_shapes, remembered, require_dtype
 from kernels.launch.descriptors import describable, describe
 from kernels.launch.integers import cdiv, next_power_of_2
@@ -79,8 +80,9 @@ def _grouped_gemm_kernel(
     D: tl.constexpr, gather: tl.constexpr, activation: tl.constexpr, precision: tl.constexpr,
     tile_rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr, group: tl.constexpr, splits: tl.constexpr,
     swapped: tl.constexpr, described: tl.constexpr, described_rows: tl.constexpr, persistent: tl.constexpr,
-    block_e: tl.constexpr,
+    block_e: tl.constexpr, chained: tl.constexpr,
 ):  # fmt: skip
+    follow(chained)
     steps: tl.constexpr = (D + depth * splits - 1) // (depth * splits)
     ragged: tl.constexpr = D % (depth * splits) > 0
     halves: tl.constexpr = 2 if activation == "swiglu" else 1  # products of a tile

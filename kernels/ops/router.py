@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.cost.work import LaunchWork, unit_of
+from kernels.launch.chain import follow
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch
 from kernels.launch.tickets import counters, take_ticket
@@ -93,8 +94,9 @@ def _route_kernel(
     temperature, N,
     D: tl.constexpr, E: tl.constexpr, k: tl.constexpr, standardised: tl.constexpr, over_all: tl.constexpr,
     tile_rows: tl.constexpr, depth: tl.constexpr, steps: tl.constexpr, splits: tl.constexpr,
-    block_e: tl.constexpr, block_k: tl.constexpr,
+    block_e: tl.constexpr, block_k: tl.constexpr, chained: tl.constexpr,
 ):  # fmt: skip
+    follow(chained)
     tile = tl.program_id(0).to(tl.int64)
     split = tl.program_id(1)
     n = tile * tile_rows + tl.arange(0, tile_rows)

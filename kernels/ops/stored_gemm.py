@@ -21,6 +21,7 @@ from torch import Tensor
 
 from kernels.cost.machine import machine_of
 from kernels.cost.work import Histogram, LaunchWork
+from kernels.launch.chain import follow
 from kernels.launch.checks import FLOATS, remembered, require_dtype
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
@@ -108,8 +109,9 @@ def _stored_gemm_kernel(
     M, H, E,
     D: tl.constexpr, gather: tl.constexpr, activation: tl.constexpr, precision: tl.constexpr, scheme: tl.constexpr,
     tile_rows: tl.constexpr, columns: tl.constexpr, depth: tl.constexpr, group: tl.constexpr, splits: tl.constexpr,
-    block_e: tl.constexpr,
+    block_e: tl.constexpr, chained: tl.constexpr,
 ):  # fmt: skip
+    follow(chained)
     steps: tl.constexpr = (D + depth * splits - 1) // (depth * splits)
     ragged: tl.constexpr = D % (depth * splits) > 0
     halves: tl.constexpr = 2 if activation == "swiglu" else 1  # products of a tile

@@ -1,7 +1,7 @@
 """What every path needs to choose tiles that compile without spills on a machine.
 
-`python -m kernels.inspect` compiles the choices ahead of time for the GPUs of `kernels.targets`. N and the routing do
-not change which tiles compile, so a layer has few kernels.
+`python -m kernels.inspect` compiles the choices ahead of time for the GPUs of `kernels.compiled.targets`. N and the
+routing do not change which tiles compile, so a layer has few kernels.
 """
 
 from collections.abc import Callable, Iterator

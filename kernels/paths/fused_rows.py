@@ -57,6 +57,8 @@ class FusedRows(Options):
         if problem.routing == "flat" or problem.N > 64:
             return
         for hidden, depth, warps in ((32, 256, 4), (16, 512, 4)) + ((64, 128, 8),) * (not ragged(problem)):
+            if machine.capability >= 120 and problem.E > 256 and depth == 512:
+                continue  # it spills
             blocks = cdiv(problem.H, hidden)
             for slices in sorted({1, cdiv(blocks, 4), blocks}):
                 if problem.k * sliced(problem.H, hidden, slices)[0] <= MOST_PARTS:

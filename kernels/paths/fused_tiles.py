@@ -192,12 +192,14 @@ def _depth_warps_stages(
         most = 32 if problem.E <= 256 else 16
     elif not machine.asynchronous:
         most = 64
-    if tile_rows > most or (machine.amd and (tile_rows == 32 or problem.E > 128)):
+    if machine.amd and (tile_rows == 32 or problem.E > 128):
+        return None
+    if tile_rows > most or (machine.capability >= 120 and problem.E > 256):
         return None
     if ragged(problem) or problem.E > 128:
         return 32, 8, 2
     if unit(problem) == "fp32":
-        narrow = hidden == 64 and (wide or (tile_rows == 64 and items > 1))
+        narrow = hidden == 64 and (wide or ((tile_rows == 64 or machine.capability >= 120) and items > 1))
         return None if narrow else (32, 8, 2 if wide else 3)
     if unit(problem) == "tf32":
         return (64, 4, 3) if tile_rows <= 32 and items == 1 else (32, 4 if items == 1 else 8, 3)

@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from kernels.cost.machine import Machine
+from kernels.cost.machine import Machine, machine_of
 from kernels.cost.work import Histogram, LaunchWork
+from kernels.launch.chain import chain
 from kernels.launch.tickets import MOST
 from kernels.ops.combine import combine, combine_work, row_order, row_order_work
 from kernels.ops.dispatch import Dispatch, count, count_work, dispatch, dispatch_work
@@ -38,13 +39,22 @@ EXACT_COLUMNS = 128
 
 @dataclass(frozen=True)
 class Grouped(Options):
-    """Router, dispatch, two grouped products, combine: five launches. Both products share the row tiles."""
+    """Router, dispatch, two grouped products, combine: five launches. Both products share the row tiles.
+
+    Attributes:
+        tile_rows: Slots of a tile.
+        router: Tiles of the gate.
+        first, second: Tiles of the products.
+        precision: How fp32 operands are multiplied.
+        chained: Whether each launch starts before the one before has ended, if the GPU can (`kernels.launch.chain`).
+    """
 
     tile_rows: int
     router: Router
     first: Product
     second: Product
     precision: Precision = "ieee"
+    chained: bool = False
     takes_stored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -72,7 +82,7 @@ class Grouped(Options):
             gates = list(routers(problem, machine))
             if not (gates and first and second):
                 continue
-            path = partial(_path, tile_rows, problem.precision)
+            path = partial(_path, tile_rows, problem.precision, machine.chains)
             chosen = combinations(
                 [options.router for options in best(path(gate, first[0], second[0]) for gate in gates)],
                 [options.first for options in best(path(gates[0], part, second[0]) for part in first)],
@@ -82,6 +92,11 @@ class Grouped(Options):
 
     def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
         """Return the outputs (N, C)."""
+        with chain(self.chained and machine_of(x.device).chains):
+            return self._run(x, routing, experts)
+
+    def _run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
+        """Return the same by launches that are chained or not."""
         N = x.shape[0]
         sorted_rows, weights = self._dispatch(x, routing, experts.w2.shape[0])
         y = self.products(x, sorted_rows, experts)
@@ -148,5 +163,7 @@ def _product(w: Tensor | Stored) -> Callable[..., Tensor]:
 
 
 @lru_cache(maxsize=4096)
-def _path(tile_rows: int, precision: Precision, router: Router, first: Product, second: Product) -> Grouped:
-    return Grouped(tile_rows, router, first, second, precision)
+def _path(
+    tile_rows: int, precision: Precision, chained: bool, router: Router, first: Product, second: Product
+) -> Grouped:
+    return Grouped(tile_rows, router, first, second, precision, chained)

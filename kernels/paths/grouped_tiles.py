@@ -151,7 +151,8 @@ def _tiles(
     if tile_rows < 64:
         return [(64, 128 // halves, 4, 4), (128, 64, 4, 4)] if machine.asynchronous else [(64, 64, 4, 4)]
     if tile_rows == 64:
-        return [(64, 64, 4, 4), (128, 64, 8 if stacked else 4, 4)]
+        many = stacked or (halves == 2 and machine.capability >= 120)
+        return [(64, 64, 4, 4), (128, 64, 8 if many else 4, 4)]
     if halves == 2:
         widest = [(128, 64, 8, 3)] if machine.asynchronous and (stacked or machine.capability < 100) else []
         return [(64, 64, 8, 3 if machine.asynchronous else 4), *widest]

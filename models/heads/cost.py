@@ -5,6 +5,10 @@ expert, C output width, W = H columns of an expert's first product, or 2H for sw
 A multiply-add counts as two operations. As usual, biases, activations, softmax and the selection are not counted: the
 products dwarf them. Costs are those of evaluation, so the noise layer of the sparse head counts as parameters alone: it
 is neither read nor multiplied.
+
+Training is a forward and a backward pass. The gradient of a product X W takes two products of equal size, dX = dY W^T
+and dW = X^T dY, so training takes three times the operations. At least it moves, beside the bytes of the forward pass,
+the gradient of the logits in, and those of the features and of all parameters, used or not, out.
 """
 
 from __future__ import annotations
@@ -48,25 +52,34 @@ def _wide(config: HeadConfig) -> int:
     return halves(config.activation) * config.hidden
 
 
-def flops(config: HeadConfig, rows: int, assignments: int | None = None) -> Flops:
+TRAINING = 3
+"""Operations of a forward and a backward pass over those of the forward pass."""
+
+
+def flops(config: HeadConfig, rows: int, assignments: int | None = None, *, training: bool = False) -> Flops:
     """Return the operations of the head for N = `rows` and the M = `assignments` that really run.
 
     Experts: 2 (D W + H C) per assignment. Gate: 2 D E per row. Combine: 2 C per assignment, one multiplication by the
     weight and one addition. Without `assignments`, M is the most there can be: exact if M does not depend on x.
+    `training` is three times all of it.
     """
+    passes = TRAINING if training else 1
     executed = config.most_assignments(rows) if assignments is None else assignments
-    experts = 2 * (config.features * _wide(config) + config.hidden * config.classes) * executed
+    experts = 2 * (config.features * _wide(config) + config.hidden * config.classes) * executed * passes
     if not config.gated:
         return Flops(gate=0, experts=experts, combine=0)
-    gate = 2 * config.features * config.experts * rows
-    return Flops(gate=gate, experts=experts, combine=2 * config.classes * executed)
+    gate = 2 * config.features * config.experts * rows * passes
+    return Flops(gate=gate, experts=experts, combine=2 * config.classes * executed * passes)
 
 
-def least_bytes(config: HeadConfig, rows: int, element_size: int, distinct_experts: int | None = None) -> int:
+def least_bytes(
+    config: HeadConfig, rows: int, element_size: int, distinct_experts: int | None = None, *, training: bool = False
+) -> int:
     """Return the bytes that any execution must move: features and weights read once, logits written once.
 
     `element_size` is in bytes. `distinct_experts` is the number of experts that the rows really use, by default as many
-    as N rows can reach. The few bytes of a correction of the choice are not counted.
+    as N rows can reach. The few bytes of a correction of the choice are not counted. With `training` each value also
+    has a gradient: that of the logits is read, and those of the features and of all experts are written.
     """
     if rows == 0:
         return 0
@@ -74,4 +87,6 @@ def least_bytes(config: HeadConfig, rows: int, element_size: int, distinct_exper
         distinct_experts = min(config.experts, config.most_assignments(rows))
     gate = _gate_parameters(config) if config.gated else 0
     activations = rows * (config.features + config.classes)
-    return element_size * (distinct_experts * _expert_parameters(config) + gate + activations)
+    forward = distinct_experts * _expert_parameters(config) + gate + activations
+    backward = config.experts * _expert_parameters(config) + gate + activations if training else 0
+    return element_size * (forward + backward)

@@ -103,9 +103,9 @@ def _key(case: MeasuredCase) -> object:
 def _case(analysis: Analysis, account: Account) -> dict[str, Any]:
     record, latency = account.case.record, analysis.latencies[account.case]
     fall = account.waterfall
-    named = ("case_id", "checkpoint", "head", "form", "rows", "cache", "routing", "clock", "dtype", "device", "threads")
+    named = ("case_id", "checkpoint", "head", "form", "rows", "passes", "cache", "routing", "clock", "dtype", "device")
     return {
-        **_fields(record, *named, "device_name", "suite", "source", "shrunk"),
+        **_fields(record, *named, "threads", "device_name", "suite", "source", "shrunk"),
         "median": {"seconds": latency.value, **_fields(latency, "low", "high", "samples")},
         "floor": _floor(account.floor) if account.floor else None,
         "speedup": _speedup(account.comparison) if account.comparison else None,

@@ -82,6 +82,7 @@ _KIND: Field[Row] = word("kind", lambda row: row.record.head)
 _CONDITIONS: list[Field[Row]] = [
     word("part", lambda row: row.record.part),
     word("dtype", lambda row: row.record.dtype),
+    word("passes", lambda row: row.record.passes),
     word("caches", lambda row: row.record.cache),
     word("routing", lambda row: row.record.routing),
     word("clock", lambda row: row.record.clock),
@@ -106,6 +107,7 @@ _MEASURED: list[Field[Row]] = [
     number("over dense, same form", _shown("same_form", "realised.value", units.ratio)),
     number("error", lambda row: units.deviation(row.record.error)),
     number("tolerance", lambda row: units.deviation(row.record.tolerance)),
+    number("gradient error", lambda row: units.deviation(row.record.gradient_error)),
     number("ambiguous rows", lambda row: units.count(row.record.ambiguous_rows)),
     number("J per 1,000 rows", lambda row: units.quantity(row.record.joules_per_thousand_rows)),
 ]

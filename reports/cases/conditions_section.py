@@ -1,16 +1,17 @@
-"""The sections on cases under two conditions: warm and cold caches, the head alone and within its classifier."""
+"""The sections on cases under two conditions: forward and training, warm and cold caches, head and classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from reports.numbers import units
-from reports.output.blocks import Section, Table
-from reports.output.tables import Field, number
+from reports.output.blocks import Section, Table, without_blanks
+from reports.output.tables import Field, number, word
 from reports.reading.load import MeasuredCase
-from reports.speed.analysis import Analysis, Head, Setting, ratio
+from reports.speed import verdicts
+from reports.speed.analysis import Analysis, Comparison, Head, Setting, ratio
 from reports.speed.settings import identity, tables
 
 _Pair = tuple[MeasuredCase, MeasuredCase]
@@ -35,6 +36,41 @@ def classifier_section(analysis: Analysis) -> Section | None:
         heading="The head within its classifier",
         reading="the share of a whole image’s time that the head alone takes, at as many rows; whatever a head saves, "
         "an image saves no more than this share.",
+    )
+
+
+def training_section(analysis: Analysis) -> Section | None:
+    """Return each case's forward pass beside its training, with the speed-ups of training; None without such pairs."""
+    speedups = {item.case: item for speedup in analysis.speedups for item in speedup.against_best}
+
+    def over_dense(text: Callable[[Comparison], str]) -> Callable[[_Pair], str]:
+        return lambda pair: text(speedups[pair[1]]) if pair[1] in speedups else ""
+
+    fields: list[Field[_Pair]] = [
+        number("forward", lambda pair: units.seconds(analysis.latencies[pair[0]].value)),
+        number("training", lambda pair: units.seconds(analysis.latencies[pair[1]].value)),
+        number("training / forward", lambda pair: units.factor(ratio(*reversed(pair)).value)),
+        number(units.INTERVAL, lambda pair: units.factor_interval(ratio(*reversed(pair)))),
+        number("theoretical", over_dense(lambda item: units.factor(item.theoretical))),
+        number("attainable", over_dense(lambda item: units.known(item.attainable, units.factor))),
+        number("realised", over_dense(lambda item: units.factor(item.realised.value))),
+        number(f"{units.INTERVAL} of it", over_dense(lambda item: units.factor_interval(item.realised))),
+        word("verdict", over_dense(lambda item: item.verdict)),
+        number("peak memory", lambda pair: units.known(pair[1].record.peak_memory, units.megabytes)),
+    ]
+    shown = _beside(analysis, "passes", "forward", "training", fields)
+    if not shown:
+        return None
+    settings = [setting for setting in analysis.settings if setting.passes == "training"]
+    groups = [(label, analysis.of(setting, head)) for setting in settings for head, label in analysis.labels.items()]
+    return Section(
+        "passes",
+        "Forward and backward",
+        [without_blanks(table) for table in shown],
+        reading="training is a forward and a backward pass, with the gradients of the rows and of all parameters. It "
+        "is compared with training alone: theoretical, attainable and realised are over the fastest dense form that "
+        "trains. The forward pass and training were measured apart.",
+        findings=[verdicts.message(group, f"{label} in training") for label, group in groups if group],
     )
 
 

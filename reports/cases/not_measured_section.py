@@ -30,7 +30,8 @@ def _scopes(analysis: Analysis, records: Sequence[CaseRecord]) -> Iterator[str]:
     """Name the cases of one reason; cases that differ only in rows share a line."""
 
     def scope(record: CaseRecord) -> str:
-        details = f"{record.part}, {record.dtype}, {record.device}, {record.clock} clock, suite {record.suite}"
+        passes = ", training" if record.passes == "training" else ""
+        details = f"{record.part}, {record.dtype}, {record.device}{passes}, {record.clock} clock, suite {record.suite}"
         return f"{name(analysis, Head.of(record))}, {record.form} ({details})"
 
     for cases, same in grouped(records, scope).items():

@@ -30,7 +30,8 @@ ROUNDING = 1e-9
 Key = tuple[str | int, ...]
 WORST_FIRST = (Verdict.SLOWER, Verdict.UNCLEAR, Verdict.FASTER, Verdict.SAME)
 _AXES = {
-    "part": "{}", "dtype": "{}", "device": "{}", "clock": "{} clock", "cache": "{} caches", "routing": "routing {}",
+    "part": "{}", "dtype": "{}", "device": "{}", "passes": "{}", "clock": "{} clock", "cache": "{} caches",
+    "routing": "routing {}",
 }  # fmt: skip
 """What may differ between cases of one head, form and number of rows, and how a label says it."""
 
@@ -215,7 +216,8 @@ def _changes(pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], least: float) -
         ratio = stats.ratio_of_medians(
             base.samples, base.blocks, new.samples, new.blocks, interleaved=base.record.group_id == record.group_id
         )
-        family = [names[Head.of(record)], record.form, *([record.device] if "device" in differing else [])]
+        apart = [axis for axis in ("device", "passes") if axis in differing]
+        family = [names[Head.of(record)], record.form, *(getattr(record, axis) for axis in apart)]
         axes = [_AXES[axis].format(getattr(record, axis)) for axis in differing]
         yield Change(
             case=record.case_id,

@@ -55,6 +55,8 @@ ClockName = Literal["wall", "device", "graph"]
 """The time that a caller waits; between GPU events around the call; the same around replays of CUDA graphs."""
 RowSource = Literal["features", "noise", "balanced", "uniform", "zipf1", "zipf2", "hot", "one"]
 Cache = Literal["warm", "cold", "rotated"]
+Passes = Literal["forward", "training"]
+"""A forward pass for inference; or forward and backward, with the gradients of the rows and of all parameters."""
 
 
 class Status(StrEnum):
@@ -71,7 +73,8 @@ class CaseRecord(BaseModel, extra="forbid", frozen=True):
     """One case: a head in a form, at a shape, dtype, device, routing and clock. Times in seconds, sizes in bytes."""
 
     schema_version: Annotated[Literal[1, 2], no_newer_than(SCHEMA_VERSION)] = 2
-    case_id: Id  # unique in a result: checkpoint, head, form, part, rows, dtype, device, routing, cache, clock, step
+    # unique in a result: checkpoint, head, form, part, rows, dtype, device, passes, routing, cache, clock, step
+    case_id: Id
     group_id: Id  # cases measured interleaved in one go share it; only these are paired by block
     suite: Label
     status: Status
@@ -104,6 +107,7 @@ class CaseRecord(BaseModel, extra="forbid", frozen=True):
     # "cold": the caches were flushed before every sample, by a write whose lines are written back in the timed call;
     # "rotated": each call has its own copy of rows and weights, and all together exceed the caches, so none is written
     cache: Cache = "warm"
+    passes: Passes = "forward"
 
     # Where the rows come from: "features" (real ones, kept with the checkpoint), "noise" (drawn), or made so that the
     # gate sends them to all experts in turn ("balanced"), to experts drawn evenly ("uniform") or by 1 / rank or
@@ -116,7 +120,7 @@ class CaseRecord(BaseModel, extra="forbid", frozen=True):
     assignments: Count | None = None  # M of these N rows, which `flops` counts; None for dense, or if not counted
 
     parameters: Count  # of the part measured
-    flops: Count  # of the part measured, for N rows, without padding; a bound if M was not counted
+    flops: Count  # of the part and passes measured, for N rows, without padding; a bound if M was not counted
     least_bytes: Count | None  # the least that the head must move for N rows; None for a whole classifier
 
     launches: Count | None = None  # kernels per call; this and the next two only if a form counts its work
@@ -131,6 +135,8 @@ class CaseRecord(BaseModel, extra="forbid", frozen=True):
 
     error: RelativeError | None = None  # greatest relative deviation from the float64 reference
     tolerance: RelativeError | None = None
+    gradient_error: RelativeError | None = None  # of the worst gradient, by root mean squares; in training only
+    gradient_tolerance: RelativeError | None = None
     checked_rows: Count | None = None  # rows compared with the reference, if not all N
     ambiguous_rows: Count = 0  # rows with two or more assignments that float32 cannot decide; not in `error`
 

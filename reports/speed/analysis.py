@@ -51,6 +51,7 @@ class Setting:
     threads: int
     cache: str
     routing: str
+    passes: str
 
     @classmethod
     def of(cls, record: CaseRecord) -> Setting:
@@ -58,16 +59,23 @@ class Setting:
         shared: dict[str, Any] = {name: getattr(record, name) for name in cls.__dataclass_fields__}
         return cls(**shared | {"routing": record.routing if record.routing in MADE_ROUTINGS else ""})
 
-    def rank(self) -> tuple[bool, bool, bool, bool, bool, int, tuple[str, str, str, int]]:
+    @property
+    def usual(self) -> bool:
+        """Whether it is a forward pass with warm caches on rows that were not made for a routing."""
+        return (self.passes, self.cache, self.routing) == ("forward", "warm", "")
+
+    def rank(self) -> tuple[bool, bool, bool, bool, bool, bool, int, tuple[str, str, str, int]]:
         """Return a sorting key: head before classifier, GPU before CPU, wall before device, float32 first.
 
-        Warm caches come before cold ones, and rows as they are before rows made for a routing, the most even first.
+        A forward pass comes before training, warm caches before cold ones, and rows as they are before rows made for a
+        routing, the most even first.
         """
         return (
             self.part != "head",
             self.device != "cuda",
             self.clock != "wall",
             self.dtype != "float32",
+            self.passes != "forward",
             self.cache != "warm",
             ("", *MADE_ROUTINGS).index(self.routing),
             (self.suite, self.dtype, self.device_name, self.threads),
@@ -189,12 +197,12 @@ class Analysis:
 
     @property
     def usual(self) -> list[Setting]:
-        """The settings with warm caches and rows that were not made for a routing, or all if there are none.
+        """The settings of a forward pass with warm caches on rows as they are, or all settings if there are none.
 
         Settings of a break-even map are never among them: the map shows their many heads.
         """
         drawn = [setting for setting in self.settings if setting.suite != MAP_SUITE]
-        return [setting for setting in drawn if (setting.cache, setting.routing) == ("warm", "")] or drawn
+        return [setting for setting in drawn if setting.usual] or drawn
 
     def heads(self, cases: Iterable[MeasuredCase]) -> list[Head]:
         """Return the heads of these cases, dense heads first, each kind by name."""

@@ -101,10 +101,14 @@ def fitting(record: CaseRecord, measured: Sequence[Ceilings]) -> Ceilings | None
 
 
 def operations(record: CaseRecord) -> Operations:
-    """Split the operations of a head alone: 2 D E N for the gate, 2 C M to combine, the rest for the experts."""
+    """Split the operations of a head alone: 2 D E N for the gate, 2 C M to combine, the rest for the experts.
+
+    Training takes three times each.
+    """
     if record.head == "dense":
         return Operations(experts=record.flops, gate=0, combine=0)
     assignments = record.rows * record.k if record.assignments is None else record.assignments
-    gate = 2 * record.features * record.experts * record.rows
-    combine = 2 * record.classes * assignments
+    passes = 3 if record.passes == "training" else 1
+    gate = 2 * record.features * record.experts * record.rows * passes
+    combine = 2 * record.classes * assignments * passes
     return Operations(experts=record.flops - gate - combine, gate=gate, combine=combine)

@@ -32,7 +32,7 @@ def machine(setting: Setting) -> str:
 def title(setting: Setting) -> str:
     """Return a setting in words, without its machine."""
     part = "Head alone" if setting.part == "head" else "Whole classifier"
-    axes = [CACHES[setting.cache]]
+    axes = [", forward and backward" if setting.passes == "training" else "", CACHES[setting.cache]]
     axes += [f", {MADE_ROUTINGS[setting.routing]}"] if setting.routing else []
     return f"{part}, {setting.dtype}, {CLOCKS[setting.clock]}{''.join(axes)}, suite {setting.suite}"
 
@@ -85,8 +85,8 @@ def panels(charts: Mapping[Setting, Sequence[Chart]]) -> list[Panel]:
 
 
 def is_drawn(setting: Setting) -> bool:
-    """Return whether accounts of a setting are drawn: wall clock, warm caches and rows not made for a routing."""
-    return (setting.clock, setting.cache, setting.routing) == ("wall", "warm", "")
+    """Return whether accounts of a setting are drawn: a usual one by the wall clock."""
+    return setting.clock == "wall" and setting.usual
 
 
 def tables(fields: Sequence[Field[_Item]], items: Mapping[Setting, Sequence[_Item]]) -> list[Table]:

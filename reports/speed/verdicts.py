@@ -84,14 +84,15 @@ def weaknesses(comparison: Comparison) -> list[str]:
     return [note for note, sound in notes.items() if not sound]
 
 
-def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, bool, bool, float]:
+def _prominence(speedup: Speedup) -> tuple[bool, bool, bool, bool, bool, bool, bool, bool, float]:
     """Return a key to choose the answer by: matched, paired and clearly faster pairs rank highest.
 
-    Rows as they are rank above rows made for a routing, and warm caches above cold ones.
+    A forward pass ranks above training, rows as they are above rows made for a routing, warm caches above cold ones.
     """
     setting, best = speedup.setting, speedup.best
     return (
         best.matched,
+        setting.passes == "forward",
         setting.routing == "",
         setting.cache == "warm",
         setting.part == "head",
@@ -109,7 +110,8 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
     if len({machine(setting) for setting in analysis.settings}) > 1:
         where = f"the {DEVICES[record.device]} {speedup.setting.device_name}"
     against = f"{record.form} against {best.base.record.form} dense"
-    details = f"{against}, {CLOCKS[record.clock]}, {record.dtype}, n = {units.count(best.realised.samples)}"
+    passes = ", forward and backward" if record.passes == "training" else ""
+    details = f"{against}{passes}, {CLOCKS[record.clock]}, {record.dtype}, n = {units.count(best.realised.samples)}"
     warning = "" if best.matched else " The dense head has another size, so this says little."
     summary = (
         f"The {label} {_operations(best)}; {_floors(best, floor)}{_realised(best, where)} ({_certainty(best)}) at "

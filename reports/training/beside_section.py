@@ -209,7 +209,8 @@ def _of_papers_size(record: CaseRecord) -> bool:
     sizes = {"dense": (512, 1, 1), "soft": (64, 8, 8), "sparse": (64, 8, 2)}
     same = (record.hidden, record.experts, record.k) == sizes[record.head]
     usual = record.policy in ("", paper.POLICY)
-    return same and usual and (record.part, record.features, record.classes) == ("head", 512, 10) and record.rows > 0
+    measured = (record.part, record.passes, record.features, record.classes)
+    return same and usual and measured == ("head", "forward", 512, 10) and record.rows > 0
 
 
 def _judged(number: paper.Published, ours: Spread, devices: set[str], cause: tuple[int | None, str]) -> Beside:

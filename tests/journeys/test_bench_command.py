@@ -108,3 +108,33 @@ def test_an_interrupt_says_how_to_go_on(command):
     assert errors.startswith(f"stopped: {out} keeps 0 cases")
     assert "--resume" in errors
     assert "Traceback" not in errors
+
+
+def test_training_is_measured_beside_the_forward_pass_and_resumed(trained, tmp_path, in_process):
+    out, threads = tmp_path / "result.json", torch.get_num_threads()
+    forms = [word for name in ("eager", "grouped_mm", "onnxruntime") for word in ("--form", name)]
+    arguments = ["bench", trained["dense"], trained["sparse"], "--rows", 16, *forms, "--seconds", 0.02, "--out", out]
+    status, output, errors = in_process(*arguments, "--threads", 1)
+    assert (status, errors) == (0, "")
+    forward = json.loads(out.read_text())
+
+    status, output, errors = in_process(*arguments, "--threads", 1, "--training", "--resume")
+    assert (status, errors) == (0, "")
+    assert "forward and backward" in output
+    after = json.loads(out.read_text())
+    assert after["benchmarks"][: len(forward["benchmarks"])] == forward["benchmarks"]
+    new = [entry["extra_info"] for entry in after["benchmarks"][len(forward["benchmarks"]) :]]
+    assert {(each["form"], each["head"], each["passes"]) for each in new} == {
+        ("eager", "dense", "training"), ("eager", "sparse", "training"), ("grouped_mm", "sparse", "training"),
+    }  # fmt: skip
+    assert all(0 < each["gradient_error"] <= each["gradient_tolerance"] for each in new)
+    reasons = [each["reason"] for each in after[NOT_MEASURED_KEY] if each["passes"] == "training"]
+    assert sum("inference alone" in reason for reason in reasons) == 2
+
+    status, _, errors = in_process("report", out, "--out", tmp_path / "report", "--no-charts")
+    assert (status, errors) == (0, "")
+    assert "training / forward" in (tmp_path / "report" / "report.md").read_text()
+    status, output, _ = in_process("compare", out, out, "--all")
+    assert status == 0
+    assert "cpu-training-wall" in output
+    torch.set_num_threads(threads)

@@ -175,6 +175,26 @@ def test_a_captured_graph_follows_the_routing(path: str) -> None:
         assert_right(out, changed)
 
 
+@pytest.mark.parametrize("N", [1, 300, 5000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_chained_launches_equal_plain_ones(kind: str, N: int) -> None:
+    """Each call of the graph reads what the one before wrote, and memory is used again: an early start would show."""
+    call = cuda(new_call(N, 128, 96, 8, 128, torch.bfloat16, kind=kind))
+    plain = Grouped(tile_rows=64, router=replace(ROUTER, splits=4), first=PART, second=PART)
+
+    def many(options: Options) -> Tensor:
+        outputs = [call.x]
+        for _ in range(20):
+            outputs.append(call.but(x=outputs[-1]).run(moe, options=options))
+        return torch.stack(outputs[1:])
+
+    expected = many(plain)
+    graph, out = captured(lambda: many(replace(plain, chained=True)))
+    for _ in range(10):
+        graph.replay()
+        assert torch.equal(out, expected)
+
+
 @in_every_dtype
 @on_every_path
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from kernels.choice.tuning import options_for
 from kernels.launch.launch import recording
 from kernels.warm_up import warm_up
 from tests.kernels.calls import new_call
-from tests.kernels.compiled import run_compiled
+from tests.kernels.process import run_compiled
 
 SCRIPT = """
 from dataclasses import replace
 import torch
-from kernels.inspect import launches, specialise
+from kernels.compiled.job import specialise
+from kernels.compiled.jobs import launches
 from kernels.cost.machine import H100, assuming
 from kernels.problem.problem import Problem
 from kernels.choice.tuning import options_for

@@ -40,6 +40,8 @@ def test_a_short_case_takes_its_setup_and_its_sampling_and_that_of_its_steps(pap
     assert seconds(dense, "onnxruntime") == pytest.approx(forms.form("onnxruntime").setup + 1.0, abs=0.01)
     assert seconds(dense, "eager") == pytest.approx(forms.form("eager").setup + (1 + STEPS) * 1.0, abs=0.01)
     assert seconds(dense, "eager", cache="cold") == pytest.approx(forms.form("eager").setup + 1.0, abs=0.01)
+    assert seconds(dense, "eager", passes="training") == pytest.approx(forms.form("eager").setup + 1.0, abs=0.01)
+    assert seconds(dense, "onnxruntime", passes="training") == 0
 
 
 def test_a_long_case_takes_as_many_calls_as_blocks_are_needed(paper):

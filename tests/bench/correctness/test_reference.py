@@ -9,7 +9,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bench.correctness.equivalence import head_reference
+from bench.correctness.equivalence import GRADIENT_TOLERANCE, gradient_deviation, head_reference
+from bench.correctness.reference import gradients
 from bench.timing.memory import peak_memory
 from tests.bench import oracle
 from tests.bench.forms.test_forms import POLICIES, POLICY_EDGES
@@ -146,3 +147,62 @@ def test_random_heads(data: st.DataObject) -> None:
     x = oracle.rows(head, data.draw(st.integers(0, 20)))
     assume(oracle.decided(head, x).all())
     np.testing.assert_allclose(head_reference(head, x).logits, oracle.logits(head, x), rtol=1e-8, atol=1e-10)
+
+
+SMOOTH = {"features": 6, "hidden": 3, "classes": 2, "activation": "gelu"}
+STEP = 1e-6
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("dense", {}), ("dense", {"activation": "swiglu"}), ("dense", {"activation": "silu"}),
+        ("soft", {"temperature": 0.5}), ("sparse", {"experts": 1, "k": 1}),
+        ("sparse", {"weights_over": "all"}), ("sparse", {"standardise": False, "bias_correction": True}),
+        *(("sparse", {"policy": name}) for name in ("capacity", "top_p", "threshold", "expert_choice")),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_gradients_are_differences_of_the_formula(kind: str, changes: dict[str, Any]) -> None:
+    head = oracle.new_head(kind, dtype=torch.float64, **{**SMOOTH, **changes})
+    x = oracle.rows(head, 9)
+    upstream = torch.randn(9, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    tensors = {"x": x, **{name: value for name, value in head.named_parameters() if not name.startswith("noise")}}
+    found = gradients(head.config, head.state_dict(), x, upstream, [name for name in tensors if name != "x"])
+    assert list(found) == list(tensors)
+    for name, tensor in tensors.items():
+        flat = tensor.view(-1)
+        for place in range(0, flat.numel(), max(1, flat.numel() // 5)):
+            value, losses = flat[place].item(), []
+            for side in (-STEP, STEP):
+                flat[place] = value + side
+                losses.append(float((oracle.logits(head, x) * upstream.numpy()).sum()))
+            flat[place] = value
+            slope = (losses[1] - losses[0]) / (2 * STEP)
+            assert found[name].view(-1)[place] == pytest.approx(slope, rel=1e-5, abs=1e-7), name
+
+
+def test_rows_that_float32_cannot_route_are_undecided() -> None:
+    head = oracle.new_head("sparse", standardise=False)
+    head.gate.weight[1] = head.gate.weight[0]
+    head.gate.bias[1] = head.gate.bias[0] + 1e-7
+    x = oracle.rows(head, 200)
+    found = head_reference(head, x)
+    ids = head.routing(x).ids
+    assert found.undecided.sum() == (((ids == 0) | (ids == 1)).sum(dim=1) == 1).sum()
+    assert 0 < found.undecided.sum() < 200
+
+
+def test_a_deviation_of_gradients_is_that_of_the_worst_part() -> None:
+    wanted = torch.ones(4, 3, 2, dtype=torch.float64)
+    wanted[1] = 0
+    wanted[2] = 1e-9
+    assert gradient_deviation(wanted.float(), wanted, 4) < 1e-7
+    for part, error in ((0, 0.5), (1, 0.5), (2, 0.5)):
+        other = wanted.clone()
+        other[part] += 0.5
+        assert gradient_deviation(other, wanted, 4) == pytest.approx(error)
+    assert gradient_deviation(wanted[:3], wanted, 4) == np.inf
+    assert gradient_deviation(wanted * torch.nan, wanted, 4) == np.inf
+    assert gradient_deviation(torch.zeros(5), torch.zeros(5)) == 0
+    assert GRADIENT_TOLERANCE[torch.float32] < GRADIENT_TOLERANCE[torch.float16] < GRADIENT_TOLERANCE[torch.bfloat16]

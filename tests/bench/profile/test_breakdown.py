@@ -115,6 +115,20 @@ def test_overlapping_kernels_count_once(tmp_path: Path) -> None:
     assert microseconds(seen.parts) == {"experts": 20, "combine": 20, OTHER: 60}
 
 
+def test_a_kernel_that_waits_for_the_one_before_it_on_its_stream_does_not_count_yet(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.json.gz",
+        event(CALL, "user_annotation", 0, 100),
+        event("_combine_kernel", "kernel", 50, 12, thread=7),  # the trace need not be in order
+        event("_grouped_gemm_kernel", "kernel", 20, 40, thread=7),
+        event("_dispatch_kernel", "kernel", 10, 15, thread=7),
+        event("_route_kernel", "kernel", 5, 10, thread=7),
+    )
+    seen = breakdown(path)
+    assert microseconds(seen.parts) == {"route": 10, "dispatch": 10, "experts": 35, "combine": 2, OTHER: 43}
+    assert round(seen.busy * 1e6, 6) == 57
+
+
 def test_a_kernel_that_ends_after_the_call_lengthens_it(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.json.gz",

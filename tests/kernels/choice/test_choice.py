@@ -9,10 +9,10 @@ import torch
 
 from kernels.choice.choice import LADDER, choose, options_of, reachable
 from kernels.choice.tuning import LANGUAGE, PAPER
+from kernels.compiled.jobs import launches
 from kernels.cost.machine import A100, B200, H100, H200, Machine, derived
 from kernels.cost.seconds import total_seconds
 from kernels.cost.work import spread
-from kernels.inspect import launches
 from kernels.launch.tickets import MOST
 from kernels.ops.fused import MOST_COLUMNS
 from kernels.ops.grouped_gemm import grouped_gemm_work

@@ -7,7 +7,20 @@ import pytest
 import torch
 
 from kernels.cost import machine
-from kernels.cost.machine import A100, B200, H100, H200, KNOWN, Machine, assuming, derived, machine_of
+from kernels.cost.machine import (
+    A100,
+    B200,
+    H100,
+    H200,
+    KNOWN,
+    MI300X,
+    MI355X,
+    RTX_5090,
+    Machine,
+    assuming,
+    derived,
+    machine_of,
+)
 
 
 def device_of(known: Machine, **changes: object) -> Machine:
@@ -28,7 +41,7 @@ def test_a_smaller_sibling_is_scaled() -> None:
     assert sibling.multiprocessor_rate == H100.multiprocessor_rate
 
 
-@pytest.mark.parametrize(("capability", "nearest"), [(75, A100), (86, A100), (90, H100), (103, B200), (120, B200)])
+@pytest.mark.parametrize(("capability", "nearest"), [(75, A100), (86, A100), (90, H100), (103, B200), (120, RTX_5090)])
 def test_an_unknown_machine_is_like_the_nearest_capability(capability: int, nearest: Machine) -> None:
     sizes = {"capability": capability, "multiprocessors": 10, "l2_bytes": 2**20, "shared_bytes": 99 * 1024}
     unknown = derived("Else", **sizes)
@@ -40,10 +53,18 @@ def test_an_unknown_machine_is_like_the_nearest_capability(capability: int, near
 def test_rates_are_in_an_order_that_hardware_has() -> None:
     for known in KNOWN:
         assert known.dram_rate < known.l2_rate < known.multiprocessors * known.multiprocessor_rate * 1.2
-        assert known.fp32_rate < known.tf32_rate < known.half_rate
+        assert max(known.fp32_rate, known.tf32_rate) < known.half_rate
+        assert (known.fp32_rate < known.tf32_rate) == (known is not RTX_5090)
         assert known.launch_seconds > known.wait_seconds > 0
-        assert all(getattr(known, field.name) for field in fields(known))
+        assert all(getattr(known, field.name) for field in fields(known) if field.name != "register_stages")
     assert H200.half_rate == H100.half_rate
+
+
+def test_what_a_machine_can_do_follows_from_its_capability() -> None:
+    assert {known.name for known in (*KNOWN, MI300X, MI355X) if known.asynchronous} == {"H100", "H200", "B200"}
+    assert [known.name for known in (*KNOWN, MI300X, MI355X) if known.amd] == ["MI300X", "MI355X"]
+    assert [known.name for known in (*KNOWN, MI300X, MI355X) if not known.chains] == ["A100", "MI300X", "MI355X"]
+    assert not {MI300X, MI355X} & {*KNOWN}
 
 
 def test_without_a_gpu_the_h100_is_the_reference() -> None:

@@ -9,8 +9,10 @@ from dataclasses import replace
 
 from kernels.choice.choice import choose
 from kernels.choice.tuning import LANGUAGE
+from kernels.compiled.job import specialise
+from kernels.compiled.jobs import launches
+from kernels.compiled.machine_code import MachineCode, dump
 from kernels.cost.machine import H100, assuming
-from kernels.inspect import MachineCode, _compile, dump, launches, specialise
 from kernels.launch.integers import cdiv
 
 CALLS = [
@@ -26,7 +28,7 @@ if __name__ == "__main__":
             experts = [launch for launch in launches(call, options) if launch.stage == "experts"]
         works = [work for work in options.works(call) if work.stage == "experts"]
         for launch, work, deep in zip(experts, works, (call.D, call.H), strict=True):
-            code = MachineCode.of(dump(_compile(specialise(launch, "sm_90")).asm["cubin"], "-sass"))
+            code = MachineCode.of(dump(specialise(launch, "sm_90").compile().asm["cubin"], "-sass"))
             steps = cdiv(deep, launch.arguments["depth"] * launch.arguments["splits"])
             rows.append(
                 {

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.ops.combine import combine, combine_reference, row_order
-from tests.kernels.compiled import run_compiled
 from tests.kernels.oracle import assert_close, exact
+from tests.kernels.process import run_compiled
 
 
 def example(
@@ -230,7 +230,7 @@ SCRIPT = """
 import re
 import torch
 from kernels.ops.combine import combine
-from kernels.inspect import _compile, specialise
+from kernels.compiled.job import specialise
 from kernels.launch.launch import recording
 
 
@@ -241,7 +241,7 @@ def meta(*shape, dtype=torch.int32):
 with recording() as records:
     y, weights = meta(4, 999, 2048, dtype=torch.float32), meta(999, dtype=torch.float32)
     combine(y, weights, meta(999), rows=333, k=3, out_dtype=torch.bfloat16)
-ptx = _compile(specialise(records[0], "sm_90")).asm["ptx"]
+ptx = specialise(records[0], "sm_90").compile().asm["ptx"]
 print(sorted(set(re.findall(r"ld\\.global\\S*", ptx))), len(re.findall(r"ld\\.global\\.b32", ptx)))
 """
 """Prints how memory is read by a thread, and how many reads are of single weights and slots."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.kernels.compiled import run_compiled
+from tests.kernels.process import run_compiled
 
 
 def test_weights_are_unpacked_in_registers_for_wgmma() -> None:

@@ -4,14 +4,11 @@ Their machine code for sm_90 has no loops, so every instruction is executed once
 """
 
 import json
-import re
-import subprocess
-import tempfile
-
-from triton import knobs
 
 from kernels.choice.tuning import PAPER
-from kernels.inspect import _compile, launches, specialise
+from kernels.compiled.job import specialise
+from kernels.compiled.jobs import launches
+from kernels.compiled.machine_code import MachineCode, dump
 from kernels.paths.fused_tiles import FusedTiles
 
 OPTIONS = (
@@ -25,13 +22,8 @@ OPTIONS = (
 def executed(options: FusedTiles) -> tuple[int, int]:
     """Return the instructions and the barriers among them."""
     (launch,) = launches(PAPER, options)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(_compile(specialise(launch, "sm_90")).asm["cubin"])
-        file.flush()
-        command = [knobs.nvidia.cuobjdump.path, "-sass", file.name]
-        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(\S.*?);", text)
-    return sum("NOP" not in line for line in code), sum("BAR.SYNC" in line for line in code)
+    code = MachineCode.of(dump(specialise(launch, "sm_90").compile().asm["cubin"], "-sass"))
+    return code.instructions, code.barriers
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from kernels.choice.tuning import PAPER
-from tests.kernels.compiled import run_compiled
 from tests.kernels.paths.count_instructions import OPTIONS
+from tests.kernels.process import run_compiled
 
 
 def test_fused_tiles_execute_about_as_many_instructions_as_counted() -> None:

@@ -60,6 +60,29 @@ def test_operations_are_those_that_torch_counts(config: Config, rows: int) -> No
     assert counted.combine == (2 * rows * config.most_experts * config.classes if config.kind != "dense" else 0)
 
 
+@pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
+def test_operations_of_training_are_those_that_torch_counts(kind: str) -> None:
+    config = head_config(kind, features=12, hidden=5, classes=3)
+    head, x = build_head(config).eval(), torch.randn(64, 12, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        head(x).sum().backward()
+    counted = flops(config, 64, training=True)
+    assert counter.get_total_flops() == counted.gate + counted.experts
+    assert counted.total == 3 * flops(config, 64).total
+
+
+@pytest.mark.parametrize("kind", ["dense", "soft", "sparse"])
+def test_training_also_moves_every_gradient_once(kind: str) -> None:
+    config = head_config(kind, features=12, hidden=5, classes=3)
+    head, x = build_head(config).eval(), torch.randn(1, 12, requires_grad=True)
+    out = head(x)
+    learned = [value for name, value in head.named_parameters() if not name.startswith("noise")]
+    moved = [out, *torch.autograd.grad(out, [x, *learned], torch.ones_like(out), materialize_grads=True)]
+    backward = least_bytes(config, 1, 4, training=True) - least_bytes(config, 1, 4)
+    assert backward == 4 * sum(tensor.numel() for tensor in moved)
+    assert least_bytes(config, 0, 4, training=True) == 0
+
+
 @settings(deadline=None, max_examples=25)
 @given(heads, st.integers(1, 9), st.sampled_from([2, 4]))
 def test_least_bytes_are_those_of_the_tensors_once(config: Config, rows: int, size: int) -> None:

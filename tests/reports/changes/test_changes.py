@@ -240,6 +240,16 @@ def test_labels_say_what_tells_cases_apart() -> None:
     ]
 
 
+def test_training_has_a_mean_of_its_own() -> None:
+    before = [timed(1e-3), timed(3e-3, passes="training", case_id="training")]
+    after = [before[0], scaled(before[1], 2)]
+    found = between(run(before), run(after))
+    assert {family.name: round(family.ratio.value, 2) for family in found.families} == {
+        "sparse head, eager, forward": 1.0,
+        "sparse head, eager, training": 0.5,
+    }
+
+
 FACTORS = st.lists(st.floats(0.1, 10), min_size=1, max_size=12)
 
 

@@ -88,6 +88,7 @@ def test_cases_of_two_runs_are_compared_unpaired(tmp_path: Path) -> None:
         {"device": "cuda", "device_name": "GPU"},
         {"cache": "cold"},
         {"routing": "zipf2"},
+        {"passes": "training"},
     ],
     ids=str,
 )
@@ -105,6 +106,8 @@ def test_cold_caches_and_made_routings_stand_in_titles() -> None:
         "Head alone, float32, wall clock, cold caches, experts drawn as Zipf(2), suite paper"
     )
     assert "cold" not in settings.title(Setting.of(record()))
+    trained = settings.title(Setting.of(record(passes="training")))
+    assert trained == "Head alone, float32, wall clock, forward and backward, suite paper"
 
 
 def test_a_rival_of_equal_size_counts_only_interleaved_if_there_is_one(tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ def test_operations_are_split_as_they_were_counted() -> None:
     assert split.combine == 10 * 2 * 2 * 10
     assert split.experts == 10 * 2 * 2 * (512 * 64 + 64 * 10)
     assert operations(record(assignments=7, rows=10)).combine == 2 * 10 * 7
+    trained = operations(record(rows=10, passes="training", flops=3 * case.flops))
+    assert (trained.gate, trained.combine, trained.experts) == (3 * split.gate, 3 * split.combine, 3 * split.experts)
     assert operations(record(head="dense")).experts == record(head="dense").flops
 
 

@@ -13,18 +13,30 @@ from functools import cached_property
 from pathlib import Path
 
 import triton
+from triton.backends.nvidia.compiler import get_ptxas
 
 TENSOR_CORE = re.compile(r"\b(HGMMA|HMMA|IMMA|UTC\w*MMA)\b")
 MULTIPLIES = re.compile(r"\b(HGMMA|HMMA|IMMA|UTC\w*MMA|FFMA\d*)\b")
 LOADS = re.compile(r"\bLDG\b")
+BARRIER = r"\bBAR\.SYNC\b"
+
+HARMLESS = {"C7519"}
+"""Remarks that report no loss: ptxas added the one instruction before a wgmma that reads rows from registers."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One turn of the loop that multiplies: instructions of one warp, and barriers among them."""
+    """One turn of the loop that multiplies.
+
+    Attributes:
+        instructions: Those of one warp.
+        barriers: How often all warps wait for each other.
+        wgmmas: Rows x columns x depth of each.
+    """
 
     instructions: int
     barriers: int
+    wgmmas: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,11 @@ class MachineCode:
         return sum("NOP" not in line for line in self.lines)
 
     @cached_property
+    def barriers(self) -> int:
+        """How often all warps wait for each other, each place in the code counted once."""
+        return _number(BARRIER, self.lines)
+
+    @cached_property
     def step(self) -> Step | None:
         """The shortest loop that multiplies on tensor cores."""
         bodies = [self.lines[begin : end + 1] for begin, end in self.loops]
@@ -68,12 +85,12 @@ class MachineCode:
         if not multiplying:
             return None
         body = min(multiplying, key=len)
-        return Step(len(body), _number(r"\bBAR\.SYNC\b", body))
+        return Step(len(body), _number(BARRIER, body), _wgmmas(body))
 
     @cached_property
     def wgmmas(self) -> tuple[str, ...]:
         """Rows x columns x depth of each wgmma."""
-        return tuple(match[1] for line in self.lines if (match := re.search(r"\bHGMMA\.(\d+x\d+x\d+)", line)))
+        return _wgmmas(self.lines)
 
     @cached_property
     def full_waits(self) -> int:
@@ -97,27 +114,32 @@ class MachineCode:
         return min(sums, default=None)
 
 
+def _wgmmas(lines: Iterable[str]) -> tuple[str, ...]:
+    return tuple(match[1] for line in lines if (match := re.search(r"\bHGMMA\.(\d+x\d+x\d+)", line)))
+
+
 def _number(pattern: str, lines: Iterable[str]) -> int:
     return sum(re.search(pattern, line) is not None for line in lines)
 
 
-def dump(cubin: bytes, what: str) -> str:
+def dump(cubin: bytes, *what: str) -> str:
     """Return what cuobjdump prints of machine code, such as "-sass"."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, what, file.name]
+        command = [triton.knobs.nvidia.cuobjdump.path, *what, file.name]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - Triton's tool
 
 
 def remarks(ptx: str) -> tuple[str, ...]:
-    """Return the codes of what ptxas remarks on lost performance, such as "C7515" for serialised wgmma."""
-    target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
+    """Return the codes of what ptxas remarks on wgmma, such as "C7515" if it serialises them; HARMLESS ones aside."""
+    target = re.search(r"^\.target sm_(\d+)(\w*)", ptx, re.MULTILINE)
     if target is None:
         raise ValueError("the PTX names no target")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernel.ptx")
         source.write_text(ptx)
-        command = [triton.knobs.nvidia.ptxas.path, "-v", f"--gpu-name={target[1]}", str(source), "-o", f"{folder}/code"]
+        name = f"--gpu-name=sm_{target[1]}{target[2]}"
+        command = [get_ptxas(int(target[1])).path, "-v", name, str(source), "-o", f"{folder}/code"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - Triton's tool
-    return tuple(sorted(set(re.findall(r"\bC75\d\d\b", done.stderr + done.stdout))))
+    return tuple(sorted({*re.findall(r"\bC75\d\d\b", done.stderr + done.stdout)} - HARMLESS))
