@@ -31,7 +31,7 @@ def moe(
     Args:
         x: (N, D) fp32, fp16 or bf16; N may be 0. All tensors may have any strides.
         routing: A `Gate` to apply, ids and weights of `TopK` experts per row, or a `Flat` list of assignments.
-        experts: Weights and activation of the experts, in the dtype of `x`.
+        experts: Weights and activation of the experts, in the dtype of `x`, or weights `Stored` in 8 or 4 bits.
         precision: How fp32 operands are multiplied: "ieee", or rounded to "tf32". If set, `options` decide.
         options: Path and tiles; by default those tuned for the device, or else the cost model's (`kernels.choice`).
 
@@ -42,7 +42,8 @@ def moe(
 
     Every floating tensor has a gradient; that of a gate goes through the weights of the experts that it chose. If one
     is needed, the gate has a launch to itself, on any path, and autograd keeps the arguments alone: the backward pass
-    (`kernels.paths.backward`) sorts rows and computes hidden values again. There is no second gradient.
+    (`kernels.paths.backward`) sorts rows and computes hidden values again. There is no second gradient, and none with
+    stored weights.
 
     Raises:
         ValueError: An argument has the wrong shape, dtype, range or device.
@@ -54,13 +55,22 @@ def moe(
 def moe_reference(x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
     """Return the result of `moe` by the references of its steps, on any device; fp64 operands stay fp64."""
     rows, ids, weights = _assignments(x, routing)  # (M,) each
-    w1, b1, w2, b2 = experts.w1, experts.b1, experts.w2, experts.b2
+    w1, b1, w2, b2, *_ = experts.dequantised().parts()
     N, exact = x.shape[0], torch.promote_types(x.dtype, torch.float32)
     by_expert = dispatch_reference(ids, w1.shape[0], tile_rows=1, rows=rows)
     hidden = grouped_gemm_reference(x, w1, b1, by_expert, gather=True, activation=experts.activation)  # (M, H)
     y = grouped_gemm_reference(hidden, w2, b2, by_expert, gather=False, activation=None, out_dtype=exact)  # (M, C)
     starts, order = row_order(rows, N, ordered=False)
     return combine_reference(y, weights, by_expert.slots, rows=N, starts=starts, order=order, out_dtype=x.dtype)
+
+
+def storage_error(x: Tensor, routing: RoutingSource, stored: Experts, full: Experts) -> float:
+    """Return what it costs to store weights in 8 or 4 bits: the norm of the error of the outputs over that of outputs.
+
+    Both outputs (N, C) come from `moe_reference`, with fp32 sums, so the number says nothing about kernels.
+    """
+    got, exact = (moe_reference(x, routing, experts).double() for experts in (stored, full))
+    return float((got - exact).norm() / exact.norm())
 
 
 def _assignments(x: Tensor, routing: RoutingSource) -> tuple[Tensor, Tensor, Tensor]:

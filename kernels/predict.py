@@ -1,7 +1,8 @@
 """Predict kernels on a GPU without one: `python -m kernels.predict [--machine H200]` prints Markdown.
 
-Three tables: what the cost model says about kernels of others whose times are published, with their tiles; what it says
-about ours on the same layers; and the targets. Nothing in it is measured but the published times.
+Four tables: what the cost model says about kernels of others whose times are published, with their tiles; what it says
+about ours on the same layers, and with weights in 8 and 4 bits; and the targets. Nothing in it is measured but the
+published times.
 
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
@@ -24,6 +25,7 @@ from kernels.paths.options import Options
 from kernels.peers import LIGER_HOST, VLLM_HOST, cublas, dense, liger, shared_columns, single, vllm
 from kernels.problem.options import Product
 from kernels.problem.problem import Problem
+from kernels.problem.stored import Scheme
 
 GEMMA = replace(LANGUAGE, D=2816, H=704, C=2816, routing="top_k")
 """The layer of vllm#44818."""
@@ -40,6 +42,9 @@ LARGE = {
     "mixtral": replace(LANGUAGE, D=4096, H=14336, E=8, C=4096, k=2),
 }
 """The large layers of the targets."""
+
+FEW = (1, 4, 16, 64)
+"""Rows of the calls that read stored weights."""
 
 Tile = tuple[int, int, int, int, int]
 """Rows, columns, depth, warps and stages."""
@@ -177,6 +182,22 @@ def described(options: Options) -> str:
     return "; ".join(tiles)
 
 
+def in_scheme(problem: Problem, scheme: Scheme) -> Problem:
+    """Return the call with both weights stored; columns of blocks cannot interleave (`Experts.interleaved`)."""
+    stacked = {"activation": "swiglu"} if scheme == "fp8_blocks" else {}
+    return replace(problem, stored=(scheme, scheme), **stacked)  # type: ignore[arg-type]
+
+
+def narrow(machine: Machine) -> Iterator[tuple[str, Problem, dict[str, float]]]:
+    """Yield the large layers at few rows: name, call in bf16, and seconds of each way to store the weights."""
+    for name, layer in LARGE.items():
+        for N in FEW:
+            calls = {"bf16": at(layer, N)}
+            calls |= {scheme: in_scheme(calls["bf16"], scheme) for scheme in ("fp8_channels", "fp8_blocks", "mxfp4")}
+            seconds = {scheme: choose(call, machine).seconds(call, machine) for scheme, call in calls.items()}
+            yield name, calls["bf16"], seconds
+
+
 @dataclass(frozen=True)
 class Target:
     """One target: its name, the worst value predicted and where, and what is to be reached."""
@@ -228,6 +249,11 @@ def targets(machine: Machine) -> Iterator[Target]:
     copies = {f"{name}, N {N}": copy_share(at(layer, N), machine) for name, layer in LARGE.items() for N in (64, 256)}
     yield worst(copies, "weight-bound layers, N <= 256: share of the copy's bandwidth", 0.90, 0.97)
 
+    times = list(narrow(machine))
+    for scheme, reach, beyond in (("fp8_blocks", 0.6, 0.53), ("mxfp4", 0.4, 0.3)):
+        ratio = {f"{name}, N {call.N}": each[scheme] / each["bf16"] for name, call, each in times}
+        yield worst(ratio, f"weights in {scheme}, N <= 64: time / time with bf16", reach, beyond)
+
 
 def products(problem: Problem, machine: Machine) -> float:
     """Return the seconds of the two products of a layer in the options chosen for it."""
@@ -244,7 +270,7 @@ def copy_share(problem: Problem, machine: Machine) -> float:
 
 
 def markdown(machine: Machine, date: str) -> str:
-    """Return the three tables for `machine`, marked as predicted on `date`."""
+    """Return the four tables for `machine`, marked as predicted on `date`."""
     checks = [
         f"| {case.kernel} | {case.machine.name} | {case.N:,} | {case.tile} | {1e6 * case.seconds:,.0f} | "
         f"{1e6 * case.device:,.0f} | {1e6 * case.predicted:,.0f} | "
@@ -259,6 +285,12 @@ def markdown(machine: Machine, date: str) -> str:
             f"| {name} | {call.N:,} | {1e6 * public:,.0f} | {1e6 * time:,.0f} | {time / public:.2f} | "
             f"{2 * call.M * 3 * call.D * call.H / time / 1e12:,.0f} | {described(options)} |"
         )
+    stored = [
+        f"| {name} | {call.N:,} | {1e6 * times['bf16']:,.0f} | "
+        + " | ".join(f"{1e6 * time:,.0f} | {time / times['bf16']:.2f}" for time in list(times.values())[1:])
+        + " |"
+        for name, call, times in narrow(machine)
+    ]
     goals = [
         f"| {goal.name} | {goal.value:,.2f} | {goal.where} | {goal.reach:g} | {goal.beyond:g} | {goal.verdict} |"
         for goal in targets(machine)
@@ -275,6 +307,7 @@ def markdown(machine: Machine, date: str) -> str:
         liger=LIGER_HOST * 1e6,
         checks="\n".join(checks),
         rows="\n".join(rows),
+        stored="\n".join(stored),
         goals="\n".join(goals),
     )
 
@@ -309,6 +342,16 @@ times leave out dispatch and combine, and Liger's are from an H100.
 | layer | rows | published | predicted | ratio, predicted | TFLOP/s, predicted | tiles of the two products |
 | --- | ---: | ---: | ---: | ---: | ---: | --- |
 {rows}
+
+## Weights in 8 and 4 bits
+
+Whole calls of the layers of the targets with a gate, in a CUDA graph, in microseconds, and the ratio to bf16. Stored
+weights take the grouped path with its five launches; at one row bf16 may take one launch. The model counts stored
+bytes, the instructions that unpack a weight, and what they leave of the port of the shared memory.
+
+| layer | rows | bf16 | fp8_channels | ratio | fp8_blocks | ratio | mxfp4 | ratio |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+{stored}
 
 ## Targets
 

@@ -43,12 +43,18 @@ def needs_gradient(x: Tensor, routing: RoutingSource, experts: Experts) -> bool:
 def call_with_gradients(
     x: Tensor, routing: RoutingSource, experts: Experts, precision: Precision, options: Options | None
 ) -> Tensor:
-    """Call the operator with these arguments of `kernels.moe.moe`, after the gate if there is one."""
+    """Call the operator with these arguments of `kernels.moe.moe`, after the gate if there is one.
+
+    Raises:
+        ValueError: Weights are stored in 8 or 4 bits.
+    """
+    if experts.is_stored:
+        raise ValueError("moe has no gradient with weights stored in 8 or 4 bits: use torch.no_grad()")
     if isinstance(routing, Gate):
         routing = applied(x, routing, experts.w1.shape[0])
     assert isinstance(routing, TopK | Flat)
     code = options.code if options else None
-    parts = (experts.w1, experts.b1, experts.w2, experts.b2, experts.activation)
+    parts = (*experts.parts()[:4], experts.activation)
     flat = isinstance(routing, Flat) and routing.ordered
     out: Tensor = torch.ops.moegap.moe_forward.default(
         x, list(routing.tensors().values()), flat, *parts, precision, code

@@ -20,7 +20,7 @@ from kernels.launch.checks import Tensors
 from kernels.launch.plan import planned
 from kernels.paths.options import Options
 from kernels.paths.paths import decode
-from kernels.problem.activation import Activation
+from kernels.problem.activation import Activation, halves
 from kernels.problem.experts import Experts
 from kernels.problem.options import Precision
 from kernels.problem.routes import SOURCES, RoutingSource, WeightsOver
@@ -28,7 +28,8 @@ from kernels.problem.routes import SOURCES, RoutingSource, WeightsOver
 _library = torch.library.Library("moegap", "DEF")
 _library.define(
     "moe(Tensor x, str kind, Tensor?[] routing, int k, float temperature, bool standardise, str weights_over, "
-    "bool ordered, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, str activation, str precision, str? options) -> Tensor"
+    "bool ordered, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2, Tensor? s1, Tensor? s2, "
+    "str activation, str precision, str? options) -> Tensor"
 )
 
 NO_SETTINGS: dict[str, Any] = {
@@ -46,13 +47,13 @@ def call(x: Tensor, routing: RoutingSource, experts: Experts, precision: Precisi
 
     The operator costs 7 us of Python per call.
     """
-    tensors = x, experts.w1, experts.b1, experts.w2, experts.b2, *routing.tensors().values()
+    tensors = x, *experts.parts(), *routing.tensors().values()
     values = [getattr(routing, name) for name in routing.settings]
     rest = experts.activation, precision, options.code if options else None
     if is_unseen(tensors):
         return _planned(tensors, (routing.kind, *values, *rest, assumed()))
     settings = NO_SETTINGS | dict(zip(routing.settings, values, strict=True))
-    out: Tensor = torch.ops.moegap.moe.default(x, routing.kind, tensors[5:], *settings.values(), *tensors[1:5], *rest)
+    out: Tensor = torch.ops.moegap.moe.default(x, routing.kind, tensors[7:], *settings.values(), *tensors[1:7], *rest)
     return out
 
 
@@ -69,23 +70,25 @@ def _moe(
     b1: Tensor | None,
     w2: Tensor,
     b2: Tensor | None,
+    s1: Tensor | None,
+    s2: Tensor | None,
     activation: Activation,
     precision: Precision,
     options: str | None,
 ) -> Tensor:
     settings = dict(zip(NO_SETTINGS, (k, temperature, standardise, weights_over, ordered), strict=True))
     values = [settings[name] for name in SOURCES[kind].settings]
-    return _planned((x, w1, b1, w2, b2, *routing), (kind, *values, activation, precision, options, assumed()))
+    return _planned((x, w1, b1, w2, b2, s1, s2, *routing), (kind, *values, activation, precision, options, assumed()))
 
 
 @planned
 def _planned(tensors: Tensors, settings: Any) -> Tensor:
     """Run a call whose arguments are taken apart; the choice of its options also depends on the machine assumed."""
-    x, w1, b1, w2, b2, *parts = cast("list[Any]", tensors)
+    x, *parts = cast("list[Any]", tensors)
     kind, *values, activation, precision, options, _ = settings
     source = SOURCES[kind]
-    routing = source(*parts, **dict(zip(source.settings, values, strict=True)))
-    experts = Experts(w1, b1, w2, b2, activation)
+    routing = source(*parts[6:], **dict(zip(source.settings, values, strict=True)))
+    experts = Experts.of(parts[:6], activation)
     return run(x, routing, experts, precision, None if options is None else decode(options))
 
 
@@ -110,8 +113,8 @@ def _fake(x: Tensor, *others: Any) -> Tensor:
 @register_flop_formula(torch.ops.moegap.moe)
 def _flops(x_shape: torch.Size, kind: str, routing: list[Any], k: int, *others: Any, out_shape: torch.Size) -> int:
     """Return the operations of the gate and of the chosen experts, without padding."""
-    w1_shape, w2_shape = others[4], others[6]
-    (N, D), (E, H, C) = x_shape, w2_shape
+    (E, _, wide), (*_, C), activation = others[4], others[6], others[10]
+    N, D = x_shape
     M: int = N * k if kind == "gate" else torch.Size(routing[0]).numel()
-    experts: int = 2 * M * (D * w1_shape[2] + H * C)
+    experts: int = 2 * M * (D * wide + wide // halves(activation) * C)
     return experts + 2 * N * D * E if kind == "gate" else experts

@@ -63,5 +63,6 @@ def _table(layer: Problem, machine: Machine) -> tuple[Options, ...]:
 
 def options_of(problem: Problem, machine: Machine, each: int = 1) -> list[Options]:
     """Return the options to try of every path; if parts are chosen one by one, the `each` best are combined."""
-    every = (options for path in PATHS for options in path.candidates(problem, machine, each))
+    paths = [path for path in PATHS if path.takes_stored or not problem.is_stored]
+    every = (options for path in paths for options in path.candidates(problem, machine, each))
     return [options for options in every if options.most_rows(problem) >= problem.N]

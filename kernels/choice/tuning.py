@@ -99,7 +99,7 @@ def _name(index: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _tuned(problem: Problem, name: str) -> Options | None:
-    if problem.routing == "flat":
+    if problem.routing == "flat" or problem.is_stored:
         return None
     entries = [entry for entry in _entries(name) if entry.layer == layer_of(problem)]
     nearest = min(entries, key=lambda entry: abs(math.log(entry.N / problem.N)), default=None)

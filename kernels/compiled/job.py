@@ -21,6 +21,7 @@ from kernels.launch.launch import Launch
 from kernels.ops.parts import at_once
 
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64"}
+DTYPES |= {torch.uint8: "u8", torch.float8_e4m3fn: "fp8e4nv"}
 
 SIZES = {"N", "M", "D", "H", "E", "C", "k", "steps", "parts", "slices", "blocks", "group", "chained"}
 """Constants that change a kernel's numbers, or how it starts, but not the rest of its code."""
@@ -34,7 +35,7 @@ SWITCHES = ("activation", "persistent", "swapped", "rows_axis")
 ADDS = ("_route_kernel", "_fused_tiles_kernel", "_fused_rows_kernel")
 """Kernels whose last program adds up the parts of all."""
 
-FEW_EXPERTS = ("_grouped_gemm_kernel", "specialised_gemm_kernel")
+FEW_EXPERTS = ("_grouped_gemm_kernel", "_stored_gemm_kernel", "specialised_gemm_kernel")
 """Kernels in which the number of experts only changes how a program looks up its expert."""
 
 
@@ -94,7 +95,12 @@ class Job:
         """Whether the rows of its tiles are too few for wgmma, and not the columns of a transposed product."""
         values = dict(self.constants)
         rows = values.get("block_n", values.get("tile_rows", 64))
-        return rows < 64 and not (values.get("rows_axis") or values.get("swapped"))
+        return rows < 64 and not (values.get("rows_axis") or values.get("swapped") or self.stored)
+
+    @property
+    def stored(self) -> bool:
+        """Whether its weights are stored in 8 or 4 bits: threads that unpack them take longer than tensor cores."""
+        return "scheme" in dict(self.constants)
 
     @property
     def summed(self) -> int:

@@ -23,6 +23,7 @@ from kernels.problem.experts import Experts
 from kernels.problem.options import Product
 from kernels.problem.problem import Problem
 from kernels.problem.routes import SOURCES, Flat, RoutingSource, TopK
+from kernels.problem.stored import Stored
 
 LAYERS = (
     replace(PAPER, dtype=torch.float16),
@@ -46,6 +47,14 @@ fp16 and bf16 take the same options and give the same code, so a configuration i
 layers use gelu, which needs more registers than the other activations.
 """
 
+STORED = (
+    replace(LANGUAGE, stored=("mxfp4", "mxfp4")),
+    replace(LANGUAGE, stored=("fp8_blocks", "fp8_blocks"), activation="swiglu"),
+    replace(LANGUAGE, stored=("fp8_channels", "fp8")),
+    replace(LANGUAGE, stored=("fp8_channels", "mxfp4"), E=64, activation="gelu", dtype=torch.float32),
+)
+"""Layers whose weights are stored in 8 or 4 bits; compiled for NVIDIA GPUs alone, and without gradients."""
+
 BACKWARD_ROWS = (64, 8192, 65536)
 """Rows of the calls whose gradients are compiled."""
 
@@ -58,8 +67,10 @@ def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
     distinct: dict[tuple[object, ...], Job] = {}
     for target in targets:
         with assuming(TARGETS[target]):
-            for layer in LAYERS:
+            for layer in (*LAYERS, *STORED):
                 if layer.precision == "tf32" and target in WITHOUT_TF32:
+                    continue
+                if layer.is_stored and TARGETS[target].amd:
                     continue
                 for launch in launches_of(layer, TARGETS[target]):
                     job = specialise(launch, target)
@@ -71,6 +82,8 @@ def launches_of(layer: Problem, machine: Machine) -> Iterator[Launch]:
     """Yield the launches of all calls of a layer on `machine`, whatever their rows, and of their gradients."""
     for N, options in with_specialised(layer, machine):
         yield from launches(replace(layer, N=N, M=N * layer.k), options)
+    if layer.is_stored:
+        return
     listed = layer if layer.routing == "flat" else replace(layer, routing="top_k")
     for N in BACKWARD_ROWS:
         yield from backward_launches(replace(listed, N=N, M=N * layer.k), machine)
@@ -100,7 +113,11 @@ def _arguments(problem: Problem) -> tuple[Tensor, RoutingSource, Experts]:
 
     N, D, H, E, C, _ = problem.sizes
     wide = problem.halves * H
-    experts = Experts(new(E, D, wide), new(E, wide), new(E, H, C), new(E, C), problem.activation)
+    w1, w2 = (
+        new(*shape) if scheme is None else Stored.empty(scheme, *shape, new)
+        for scheme, shape in zip(problem.stored, ((E, D, wide), (E, H, C)), strict=True)
+    )
+    experts = Experts(w1, new(E, wide), w2, new(E, C), problem.activation)
     return new(N, D), SOURCES[problem.routing].of(problem, new), experts
 
 
@@ -120,11 +137,12 @@ def with_specialised(layer: Problem, machine: Machine) -> list[tuple[int, Option
 def sample(among: Sequence[Job]) -> list[Job]:
     """Return the job with the largest tile for each kernel and target, on sm_90 for each of its switches.
 
-    Kernels of fp32 values, whose code is alike on all targets, are sampled only on sm_80.
+    Kernels of fp32 values, whose code is alike on all targets, are sampled only on sm_80, and those of stored weights,
+    which have a test of their own, not at all.
     """
     largest: dict[tuple[object, ...], Job] = {}
     for job in sorted(among, key=lambda job: job.tile):
-        if job.width != "fp32" or job.target == "sm_80":
+        if not job.stored and (job.width != "fp32" or job.target == "sm_80"):
             switches = job.switches if job.target == "sm_90" else ()
             largest[job.kernel, job.target, job.width, job.precision, switches] = job
     return list(largest.values())

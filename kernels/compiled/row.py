@@ -41,7 +41,7 @@ class Compiled:
         instructions: Length of the code.
         step_instructions, step_barriers: Those of one turn of the loop that multiplies; None without a loop.
         step_bytes: Shared memory that one turn fills.
-        step_cycles: Cycles that the wgmmas of one turn take, of one warp group alone.
+        step_cycles: Cycles that the wgmmas of one turn take, of one warp group alone; None if weights are stored.
         tensor_cores: The tensor-core instructions in the code, or "none".
         wgmmas: The wgmma instructions in the machine code, by their rows x columns x depth.
         full_waits: How often that code waits for all of them.
@@ -145,7 +145,7 @@ def _nvidia(row: Compiled, compiled: Any, job: Job) -> Compiled:
         step_instructions=code.step.instructions if code.step else None,
         step_barriers=code.step.barriers if code.step else None,
         step_bytes=compiled.metadata.shared // job.buffers if code.step else None,
-        step_cycles=_cycles(code.step, job.width) if code.step else None,
+        step_cycles=_cycles(code.step, job.width) if code.step and not job.stored else None,
         tensor_cores=_named(TENSOR_CORES, ptx),
         wgmmas=" ".join(f"{number} of {shape}" for shape, number in sorted(Counter(code.wgmmas).items())),
         full_waits=code.full_waits if code.wgmmas else None,

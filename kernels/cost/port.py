@@ -15,6 +15,13 @@ Some of the instructions (PTX ISA, sections on wgmma, mma and tcgen05):
     mma.sync   elsewhere: ldmatrix reads what one warp multiplies, so m and n are the tile of a warp. On sm_90 it
                reaches 0.63 of wgmma's rate (Luo et al., arXiv 2402.13499); for sm_100 half of that is a guess.
 
+If the rows are weights stored in 8 or 4 bits, they reach the instructions by way of registers. Then the port takes
+
+    port       (bytes of a value x (r c / m + c) + r x passing) / 128
+
+for `passing` bytes of a stored weight, written once and read once: 1.1 in mxfp4, and 3 in e4m3, because a thread reads
+two of these at a time, and that keeps the port as busy as four.
+
 For 128 rows on sm_90, bf16: 0.67 for two dots of 64 columns, 0.80 for one of 128, 0.89 for two of 128, 1.00 for 256. So
 a tile's columns should be one wide dot. In tf32 both terms double, and the shares are the same.
 """
@@ -40,7 +47,8 @@ def share(work: LaunchWork, machine: Machine) -> float:
     wide = columns * work.dots
     m, n, reached = instruction(work, machine)
     multiply = 2 * rows * wide / flops
-    port = size * (rows * wide / m + rows * wide / n + rows + wide) / PORT
+    left = work.passing or size * (wide / n + 1)
+    port = (size * (rows * wide / m + wide) + rows * left) / PORT
     return multiply / max(multiply / reached, port)
 
 

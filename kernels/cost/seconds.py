@@ -7,6 +7,7 @@ A call takes the sum, over its launches, of
                                    asked / L2
                                    rounds x F / (share x FLOP rate of a multiprocessor)
                                    rounds x B / a multiprocessor's rate from L2
+                                   rounds x U / 128 x clock
                                    waves x fillings x wait
                                + max(waves x 2 x I, rounds x warps x I / 4) x clock + waves x 30 x barriers x clock
 
@@ -15,7 +16,8 @@ with, for each launch (`kernels.cost.work` says what counts):
     touched    bytes of different values; missing is the share of them that the L2 cache lost since the last call:
                all if cold, else 1 - L2 size / touched bytes of the whole call, at least 0
     asked      bytes that programs read and write
-    F, B       FLOPs and bytes of one program
+    F, B, U    FLOPs and bytes of one program, and instructions of its threads that unpack stored weights: a
+               multiprocessor executes those of 128 threads in a clock
     rounds     programs over multiprocessors, rounded up: a last round takes as long as a full one
     waves      programs over those that shared memory, registers and threads let the device hold at once, rounded up; a
                persistent product has one program per multiprocessor, which counts the tiles only once
@@ -46,6 +48,9 @@ TOGETHER = 8
 CLOCK_SECONDS = 0.57e-9
 """At 1.75 GHz. That a warp alone takes two clocks for an instruction, and a barrier 30, are estimates."""
 
+THREADS = 128
+"""Threads of a multiprocessor that execute an instruction in one cycle."""
+
 
 def total_seconds(works: Sequence[LaunchWork], machine: Machine, *, cold: bool = False) -> float:
     """Return the seconds of one call in a CUDA graph; `cold` if the L2 cache is empty before."""
@@ -63,7 +68,8 @@ def seconds(work: LaunchWork, machine: Machine, missing: float) -> float:
     reached = share(work, machine) * rate(work, machine) / machine.multiprocessors
     arithmetic = rounds * work.flops / work.programs / reached
     transfer = max(asked / machine.l2_rate, rounds * asked / work.programs / machine.multiprocessor_rate)
-    loop = max(arithmetic, transfer, waves * work.fillings * wait)
+    unpacking = rounds * work.unpacked / work.programs / THREADS * CLOCK_SECONDS
+    loop = max(arithmetic, transfer, unpacking, waves * work.fillings * wait)
     issued = max(2 * waves, rounds * work.warps / 4) * work.instructions + 30 * waves * work.barriers
     start = (waves * (work.start - work.persistent) + work.persistent) * wait + issued * CLOCK_SECONDS
     memory = work.touched * missing / machine.dram_rate

@@ -55,6 +55,8 @@ class LaunchWork:
         persistent: Whether one program runs tile after tile.
         instructions: Those that one warp executes, or 0 if nobody counted them.
         barriers: How often the warps of one program wait for each other.
+        unpacked: Instructions of threads that turn weights stored in 8 or 4 bits into operands.
+        passing: Bytes by which such a weight keeps the port of the shared memory busy; 0 if weights are not stored.
     """
 
     stage: Stage
@@ -75,6 +77,8 @@ class LaunchWork:
     persistent: bool = False
     instructions: int = 0
     barriers: int = 0
+    unpacked: int = 0
+    passing: float = 0.0
 
 
 def balanced(problem: Problem) -> Histogram:

@@ -78,6 +78,7 @@ def stacked(problem: Problem, device: torch.device, tile_rows: int) -> Grouped:
 def variants(problem: Problem, device: torch.device) -> dict[str, Call]:
     """Return calls of both products, rows spread evenly over the experts."""
     x, _, experts = tensors(problem, device)
+    w1, _, w2, *_ = experts.parts()
     base = grouped(problem, device)
     ids = torch.arange(problem.M, device=device, dtype=torch.int32) % problem.E
     counts, block = count(ids, problem.E)
@@ -90,5 +91,5 @@ def variants(problem: Problem, device: torch.device) -> dict[str, Call]:
     return {
         **{name: partial(each.products, x, rows, experts) for name, each in options.items()},
         "first stacked": partial(in_halves.products, x, rows, replace(experts, activation="swiglu")),
-        "cuBLAS, as many operations": lambda: (torch.mm(sorted_x, experts.w1[0]), torch.mm(hidden, experts.w2[0])),
+        "cuBLAS, as many operations": lambda: (torch.mm(sorted_x, w1[0]), torch.mm(hidden, w2[0])),
     }

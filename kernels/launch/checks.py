@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from functools import wraps
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import torch
 from torch import Tensor
@@ -73,7 +73,15 @@ def _layout(value: Any) -> Any:
     return value
 
 
-def bind_shapes(**tensors: tuple[Tensor | None, str]) -> dict[str, int]:
+class Shaped(Protocol):
+    """Anything with a shape."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Sizes of the dimensions."""
+
+
+def bind_shapes(**tensors: tuple[Shaped | None, str]) -> dict[str, int]:
     """Return the size of every dimension letter of tensors that come with their letters, such as "E D H".
 
     A number before a letter multiplies it: "2H" is twice H, and an earlier tensor must say what H is. A tensor that is

@@ -89,12 +89,15 @@ def launch_fused(
     The grid counts tiles of rows, programs that share a sum, and blocks of output columns.
 
     Raises:
-        ValueError: The routing is a flat list, too many programs share a sum, or more sums are shared than there are
-            tickets.
+        ValueError: The routing is a flat list, weights are stored in 8 or 4 bits, too many programs share a sum, or
+            more sums are shared than there are tickets.
     """
     tiles, parts, column_blocks = grid
     if parts > MOST_PARTS:
         raise ValueError(f"at most {MOST_PARTS} programs may share a sum, not {parts}: use fewer slices")
+    if experts.is_stored:
+        raise ValueError("a fused path takes no weights stored in 8 or 4 bits: let Grouped run them")
+    w1, b1, w2, b2, *_ = experts.parts()
     gate = routing if isinstance(routing, Gate) else None
     top_k = routing if isinstance(routing, TopK) else None
     tensors = {
@@ -103,10 +106,10 @@ def launch_fused(
         "gate_bias": gate.bias if gate else None,
         "ids": top_k.ids if top_k else None,
         "weights": top_k.weights if top_k else None,
-        "w1": experts.w1,
-        "b1": experts.b1,
-        "w2": experts.w2,
-        "b2": experts.b2,
+        "w1": w1,
+        "b1": b1,
+        "w2": w2,
+        "b2": b2,
     }
     strides: dict[str, int] = {}
     for name, tensor in tensors.items():

@@ -33,6 +33,7 @@ from kernels.problem.activation import (
 )
 from kernels.problem.options import Precision, Product
 from kernels.problem.problem import Problem
+from kernels.problem.stored import Stored
 
 Which = Literal["first", "second"]
 
@@ -45,6 +46,30 @@ def _finish(total, bias, inside, swapped: tl.constexpr):
     if bias is not None:
         total += tl.load(bias, mask=inside, other=0.0).to(tl.float32)[None, :]
     return total
+
+
+@triton.jit
+def finish(
+    total, up, bias, stride_bh, out, part, slot, end, block, M, H,
+    activation: tl.constexpr, columns: tl.constexpr, swapped: tl.constexpr,
+) -> None:  # fmt: skip
+    """Add the bias of an expert to the sums of a tile, apply the activation and store the result."""
+    pairs: tl.constexpr = 2 if activation == "interleaved_swiglu" else 1  # columns of a sum for one of the result
+    column = block * columns * pairs + tl.arange(0, columns * pairs)
+    inside = column < tl.where(part == 0, H * pairs, 0)
+    bias_at = bias + column.to(tl.int64) * stride_bh if bias is not None else None
+    total = _finish(total, bias_at, inside, swapped)
+    if pairs == 2:
+        total, up = tl.split(total.reshape(total.shape[0], columns, 2))
+        total = swiglu(total, up)
+    elif activation == "swiglu":
+        bias_up = bias_at + tl.cast(H, tl.int64) * stride_bh if bias is not None else None
+        total = swiglu(total, _finish(up, bias_up, inside, swapped))
+    else:
+        total = activate(total, activation)
+    h = block * columns + tl.arange(0, columns)
+    out_at = out + (part.to(tl.int64) * M + slot)[:, None] * H + h[None, :]
+    tl.store(out_at, total.to(out.dtype.element_ty), mask=(slot < end)[:, None] & (h < H)[None, :])
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -110,20 +135,8 @@ def _grouped_gemm_kernel(
             if not described:
                 w_at += tl.cast(stride_wd, tl.int64) * depth
 
-        biased = column < tl.where(part == 0, H * pairs, 0)
-        bias_at = bias + expert.to(tl.int64) * stride_be + column.to(tl.int64) * stride_bh if bias is not None else None
-        total = _finish(total, bias_at, biased, swapped)
-        if pairs == 2:
-            total, up = tl.split(total.reshape(tile_rows, columns, 2))
-            total = swiglu(total, up)
-        elif halves == 2:
-            bias_up = bias_at + tl.cast(H, tl.int64) * stride_bh if bias is not None else None
-            total = swiglu(total, _finish(up, bias_up, biased, swapped))
-        else:
-            total = activate(total, activation)
-        h = block * columns + tl.arange(0, columns)
-        out_at = out + (part.to(tl.int64) * M + slot)[:, None] * H + h[None, :]
-        tl.store(out_at, total.to(out.dtype.element_ty), mask=(slot < end)[:, None] & (h < H)[None, :])
+        bias_at = bias + expert.to(tl.int64) * stride_be if bias is not None else None
+        finish(total, up, bias_at, stride_bh, out, part, slot, end, block, M, H, activation, columns, swapped)
 
 
 def grouped_gemm(
@@ -217,6 +230,19 @@ def _sizes(
     require_device(a=a, w=w, rows=rows, bias=bias)
     require_dtype(*FLOATS, a=a, w=w, bias=bias)
     check_activation(activation)
+    return bound(a, w, bias, rows, experts, gather, activation)
+
+
+def bound(
+    a: Tensor,
+    w: Tensor | Stored,
+    bias: Tensor | None,
+    rows: Tensor,
+    experts: int,
+    gather: bool,
+    activation: Activation | None,
+) -> tuple[int, int, int, int]:
+    """Check the shapes of a product's arguments and return M, D, E and H."""
     width = "2H" if halves(activation) == 2 else "H"
     sizes = bind_shapes(
         rows=(rows, "M"), a=(a, "N D" if gather else "M D"), w=(w, f"E D {width}"), bias=(bias, f"E {width}")

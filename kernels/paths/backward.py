@@ -75,7 +75,7 @@ class Backward:
         self, dout: Tensor, x: Tensor, routing: TopK | Flat, experts: Experts, need: Gradients[bool]
     ) -> Gradients[Tensor | None]:
         """Return the gradients that are needed of the sum of dout (N, C) times the outputs; N and M must not be 0."""
-        w1, b1, w2, b2 = experts.w1, experts.b1, experts.w2, experts.b2
+        w1, b1, w2, b2, *_ = experts.parts()
         ids = routing.ids.flatten() if isinstance(routing, TopK) else routing.experts
         rows = {"k": routing.k} if isinstance(routing, TopK) else {"rows": routing.rows}
         by_expert = dispatch(ids, *count(ids, w2.shape[0]), **rows, tile_rows=self.tile_rows)

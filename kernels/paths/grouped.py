@@ -6,12 +6,12 @@ N rows, D input width, H hidden width of one expert, E experts, k experts per ro
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from heapq import nsmallest
 from itertools import product as combinations
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,12 +24,14 @@ from kernels.ops.combine import combine, combine_work, row_order, row_order_work
 from kernels.ops.dispatch import Dispatch, count, count_work, dispatch, dispatch_work
 from kernels.ops.grouped_gemm import grouped_gemm, grouped_gemm_work
 from kernels.ops.router import route, route_work
+from kernels.ops.stored_gemm import stored_gemm, stored_gemm_work
 from kernels.paths.grouped_tiles import heights, products, routers
 from kernels.paths.options import Options
 from kernels.problem.experts import Experts
 from kernels.problem.options import Precision, Product, Router, require_power_of_two, require_precision
 from kernels.problem.problem import Problem
 from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
+from kernels.problem.stored import Stored
 
 EXACT_COLUMNS = 128
 """Up to this C the experts' outputs stay fp32 until they are combined; wider ones would cost too much bandwidth."""
@@ -53,6 +55,7 @@ class Grouped(Options):
     second: Product
     precision: Precision = "ieee"
     chained: bool = False
+    takes_stored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_power_of_two(16, tile_rows=self.tile_rows)
@@ -107,9 +110,10 @@ class Grouped(Options):
         """Return the experts' outputs by slot, (M, C), or in parts to be added, (splits, M, C)."""
         w1, b1, w2, b2 = experts.w1, experts.b1, experts.w2, experts.b2
         out_dtype = torch.float32 if w2.shape[2] <= EXACT_COLUMNS else x.dtype
-        product = partial(grouped_gemm, dispatch=sorted_rows, precision=self.precision)
-        hidden = product(x, w1, b1, gather=True, activation=experts.activation, options=self.first)  # (M, H)
-        return product(hidden, w2, b2, gather=False, activation=None, options=self.second, out_dtype=out_dtype)
+        how: dict[str, Any] = {"dispatch": sorted_rows, "precision": self.precision}
+        first, second = _product(w1), _product(w2)
+        hidden = first(x, w1, b1, gather=True, activation=experts.activation, options=self.first, **how)  # (M, H)
+        return second(hidden, w2, b2, gather=False, activation=None, options=self.second, out_dtype=out_dtype, **how)
 
     def _dispatch(self, x: Tensor, routing: RoutingSource, E: int) -> tuple[Dispatch, Tensor]:
         """Return the dispatch of `routing` and the weights (M,) of its assignments."""
@@ -127,12 +131,13 @@ class Grouped(Options):
         """Return the work of each launch."""
         size = problem.element_size
         y_size = 4 if problem.C <= EXACT_COLUMNS or self.second.splits > 1 else size
-        product = partial(grouped_gemm_work, problem, tile_rows=self.tile_rows, precision=self.precision)
+        how: dict[str, Any] = {"tile_rows": self.tile_rows, "precision": self.precision}
+        first, second = (stored_gemm_work if scheme else grouped_gemm_work for scheme in problem.stored)
         return (
             route_work(problem, self.router) if problem.routing == "gate" else count_work(problem),
             dispatch_work(problem, self.router),
-            product("first", self.first, experts, out_size=size),
-            product("second", self.second, experts, out_size=y_size),
+            first(problem, "first", self.first, experts, out_size=size, **how),
+            second(problem, "second", self.second, experts, out_size=y_size, **how),
             *(row_order_work(problem) if problem.routing == "flat" else ()),
             combine_work(problem, self.second.splits, y_size),
         )
@@ -150,6 +155,11 @@ class Grouped(Options):
     def suitable(self, problem: Problem) -> bool:
         """Return whether the problem would try this height of tiles."""
         return self.tile_rows in heights(problem)
+
+
+def _product(w: Tensor | Stored) -> Callable[..., Tensor]:
+    """Return the function that multiplies by these weights."""
+    return stored_gemm if isinstance(w, Stored) else grouped_gemm
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ from kernels.cost.work import balanced
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.ops.grouped_gemm import Which, product_sizes, shared_bytes
 from kernels.ops.router import route_work
+from kernels.ops.stored_gemm import stored_bytes
 from kernels.paths.candidates import at_most, ragged, staged, unit
 from kernels.problem.activation import column_blocks
 from kernels.problem.options import Product, Router
@@ -64,8 +65,38 @@ def routers(problem: Problem, machine: Machine) -> Iterator[Router]:
 def products(problem: Problem, machine: Machine, which: Which, tile_rows: int) -> Iterator[Product]:
     """Yield options of one of the two products in tiles of `tile_rows` rows."""
     halves = problem.halves if which == "first" else 1
+    size, scheme = problem.element_size, problem.stored[which == "second"]
+    if scheme is not None:
+        for part in _stored_products(problem, machine, which, tile_rows):
+            yield from staged(part, machine, lambda options: stored_bytes(options, tile_rows, halves, size, scheme))
+        return
     for part in _products(problem, machine, which, tile_rows):
-        yield from staged(part, machine, lambda options: shared_bytes(options, tile_rows, halves, problem.element_size))
+        yield from staged(part, machine, lambda options: shared_bytes(options, tile_rows, halves, size))
+
+
+def _stored_products(problem: Problem, machine: Machine, which: Which, tile_rows: int) -> Iterator[Product]:
+    """Yield the same options for weights stored in 8 or 4 bits."""
+    deep, wide, halves = product_sizes(problem, which)
+    tiles = cdiv(problem.M, tile_rows) + problem.E
+    for columns, most_depth, warps, stages in _stored_tiles(problem, machine, tile_rows, halves):
+        depth = max(32, at_most(deep, most_depth))
+        plain = Product(columns, depth, warps, min(stages, cdiv(deep, depth)), swapped=True)
+        yield plain
+        for splits in (2, 4, MOST_SPLITS):
+            few = tiles * cdiv(wide, columns) * splits <= 2 * machine.multiprocessors and deep >= 2 * depth * splits
+            if few and which == "second":
+                yield replace(plain, splits=splits, stages=min(stages, cdiv(deep, depth * splits)))
+
+
+def _stored_tiles(problem: Problem, machine: Machine, tile_rows: int, halves: int) -> list[tuple[int, int, int, int]]:
+    """Return columns, depth, warps and stages of a product with stored weights; its tiles are `tile_rows` high."""
+    if unit(problem) != "half":
+        return [(64, 32, 8 if tile_rows >= 32 else 4, 3)]
+    if tile_rows >= 64:
+        return [(128 // halves, 64 * halves if machine.asynchronous else 64, 8, 3)]
+    warps = 4 if machine.capability // 10 == 9 else 8
+    narrow, widest = [(64, 128, 4, 4)] * (halves == 1), [(256 // halves, 128, 8, 4)] * machine.asynchronous
+    return [*narrow, (128 // halves, 128, warps, 4), *widest]
 
 
 def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) -> Iterator[Product]:

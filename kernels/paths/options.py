@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -27,9 +27,11 @@ class Options(ABC):
 
     Attributes:
         code: The options as text, made once, so that a compiled graph can hold them.
+        takes_stored: Whether the path runs weights stored in 8 or 4 bits.
     """
 
     code: str
+    takes_stored: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         fields: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass

@@ -3,12 +3,15 @@
 E experts, D input width, H hidden width of one expert, C output width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kernels.problem.activation import Activation, column_blocks
+from kernels.problem.stored import Scheme, Stored, stored
 
 MOST_EXPERTS = 512
 """One program ranks all scores of a row in its registers."""
@@ -24,32 +27,69 @@ class Experts:
     silu(x w1_e[:, 0::2] + b1_e[0::2]) * (x w1_e[:, 1::2] + b1_e[1::2]).
 
     Attributes:
-        w1: (E, D, H), or (E, D, 2H) for both kinds of swiglu. All four may have any strides.
+        w1: (E, D, H), or (E, D, 2H) for both kinds of swiglu. All four may have any strides. Weights, not biases, may
+            be `Stored` in 8 or 4 bits.
         b1: (E, H), or (E, 2H), or None.
         w2: (E, H, C).
         b2: (E, C) or None.
         activation: "relu", "gelu" (exact, with erf), "silu", "swiglu" or "interleaved_swiglu".
     """
 
-    w1: Tensor
+    w1: Tensor | Stored
     b1: Tensor | None
-    w2: Tensor
+    w2: Tensor | Stored
     b2: Tensor | None
     activation: Activation
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether any weights are stored in 8 or 4 bits."""
+        return isinstance(self.w1, Stored) or isinstance(self.w2, Stored)
+
     def tensors(self) -> dict[str, Tensor | None]:
         """Return the tensors, each under the name that error messages use."""
-        return {"w1": self.w1, "b1": self.b1, "w2": self.w2, "b2": self.b2}
+        w1, b1, w2, b2, s1, s2 = self.parts()
+        return {"w1": w1, "b1": b1, "w2": w2, "b2": b2, "w1.scales": s1, "w2.scales": s2}
+
+    def parts(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Return w1, b1, w2 and b2, and the scales of w1 and of w2 if they are stored."""
+        (w1, s1), (w2, s2) = _parts(self.w1), _parts(self.w2)
+        return w1, self.b1, w2, self.b2, s1, s2
+
+    @classmethod
+    def of(cls, parts: Sequence[Any], activation: Activation) -> "Experts":
+        """Return the experts that have these `parts`."""
+        w1, b1, w2, b2, s1, s2 = parts
+        w1, w2 = w1 if s1 is None else Stored(w1, s1), w2 if s2 is None else Stored(w2, s2)
+        return cls(w1, b1, w2, b2, activation)
+
+    def dequantised(self) -> "Experts":
+        """Return the experts with no stored weights: in fp32 instead."""
+        w1, w2 = (w.dequantised() if isinstance(w, Stored) else w for w in (self.w1, self.w2))
+        return replace(self, w1=w1, w2=w2)
+
+    def stored(self, scheme: Scheme) -> "Experts":
+        """Return the experts with the weights of both products stored in `scheme`, as far as they are not yet."""
+        w1, w2 = (w if isinstance(w, Stored) else stored(w, scheme) for w in (self.w1, self.w2))
+        return replace(self, w1=w1, w2=w2)
 
     def interleaved(self) -> "Experts":
         """Return the experts with the columns of a "swiglu" interleaved, copied once; others as they are.
 
-        The first product is then one wide product instead of two narrow ones, which the tensor cores prefer.
+        The first product is then one wide product instead of two narrow ones, which the tensor cores prefer. Blocks of
+        "fp8_blocks" would mix, so their columns stay.
         """
-        if column_blocks(self.activation) == 1:
+        w1 = self.w1
+        if column_blocks(self.activation) == 1 or (isinstance(w1, Stored) and w1.scheme == "fp8_blocks"):
             return self
-        w1, b1 = _interleave(self.w1), None if self.b1 is None else _interleave(self.b1)
+        w1 = w1.with_columns(_interleave) if isinstance(w1, Stored) else _interleave(w1)
+        b1 = None if self.b1 is None else _interleave(self.b1)
         return replace(self, w1=w1, b1=b1, activation="interleaved_swiglu")
+
+
+def _parts(weights: Tensor | Stored) -> tuple[Tensor, Tensor | None]:
+    """Return weights, or their values and scales if they are stored."""
+    return (weights.values, weights.scales) if isinstance(weights, Stored) else (weights, None)
 
 
 def _interleave(stacked: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 from kernels.problem.activation import Activation, halves
 from kernels.problem.options import Precision
+from kernels.problem.stored import Scheme
 
 RoutingKind = Literal["gate", "top_k", "flat"]
 
@@ -24,6 +25,7 @@ class Problem:
         M: Assignments: N k, or the length of the flat list.
         precision: How fp32 operands are multiplied; it says nothing about fp16 and bf16.
         described: Whether the strides of w1 and of w2 allow tensor descriptors.
+        stored: How w1 and w2 are stored in 8 or 4 bits, or None.
     """
 
     N: int
@@ -38,6 +40,7 @@ class Problem:
     routing: RoutingKind = "gate"
     precision: Precision = "ieee"
     described: tuple[bool, bool] = (True, True)
+    stored: tuple[Scheme | None, Scheme | None] = (None, None)
 
     @property
     def sizes(self) -> tuple[int, int, int, int, int, int]:
@@ -50,6 +53,11 @@ class Problem:
         return halves(self.activation)
 
     @property
+    def is_stored(self) -> bool:
+        """Whether any weights are stored in 8 or 4 bits."""
+        return self.stored != (None, None)
+
+    @property
     def element_size(self) -> int:
-        """Bytes of one value."""
+        """Bytes of one value that is not stored in 8 or 4 bits."""
         return self.dtype.itemsize

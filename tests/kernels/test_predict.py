@@ -91,5 +91,15 @@ def test_the_page_says_that_it_predicts(capsys: pytest.CaptureFixture[str], monk
 
 def test_every_target_has_a_worst_case() -> None:
     goals = list(predict.targets(H100))
-    assert len(goals) == 7
+    assert len(goals) == 9
     assert all(goal.value > 0 and torch.tensor(goal.value).isfinite() for goal in goals)
+
+
+def test_stored_weights_take_less_time_than_bf16_if_reading_them_takes_most() -> None:
+    for name, call, times in predict.narrow(H200):
+        assert times["mxfp4"] < times["fp8_channels"] < times["bf16"], (name, call.N)
+        bytes_of = {"bf16": 2, "fp8_channels": 1, "mxfp4": 17 / 32}
+        ideal = {scheme: call.E * 3 * call.D * call.H * size / H200.dram_rate for scheme, size in bytes_of.items()}
+        if call.N == 64:
+            assert all(times[scheme] > 0.9 * ideal[scheme] for scheme in ideal)
+            assert times["mxfp4"] < 0.5 * times["bf16"]

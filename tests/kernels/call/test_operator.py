@@ -54,7 +54,7 @@ def test_runs_without_a_device_as_a_shape(kind: str) -> None:
 def test_passes_torchs_own_check_of_an_operator() -> None:
     call = new_call(6, 16, 8, 4, 5)
     arguments = (call.x, "gate", [call.routing.weight, None], 2, 1.0, False, "selected", False)  # type: ignore[union-attr]
-    weights = (call.w1, call.b1, call.w2, call.b2, "relu", "ieee", None)
+    weights = (call.w1, call.b1, call.w2, call.b2, None, None, "relu", "ieee", None)
     torch.library.opcheck(
         torch.ops.moegap.moe.default,
         (*arguments, *weights),

@@ -39,6 +39,8 @@ LAYERS = {
     "few experts": replace(LANGUAGE, D=4096, H=14336, E=8, C=4096, k=2),
     "language, tf32": replace(LANGUAGE, dtype=torch.float32, precision="tf32"),
     "language, flat": replace(LANGUAGE, dtype=torch.float32, routing="flat"),
+    "language, mxfp4": replace(LANGUAGE, stored=("mxfp4", "mxfp4")),
+    "paper, fp8 and mxfp4, fp32": replace(PAPER, stored=("fp8_blocks", "mxfp4"), dtype=torch.float32),
 }
 
 
@@ -86,10 +88,11 @@ def test_what_is_chosen_is_possible(name: str, machine: Machine) -> None:
     for _, options in reachable(layer, machine):
         for allowed, part in zip(layer.described, parts(options), strict=False):
             assert not part.described or (allowed and machine.capability >= 90)
-            assert not part.swapped or machine.capability >= 90
+            assert not part.swapped or machine.capability >= 90 or layer.is_stored
             assert not part.persistent or part.described
         if isinstance(options, FusedTiles | FusedRows):
             assert layer.routing != "flat"
+            assert not layer.is_stored
             assert layer.C <= MOST_COLUMNS
         if not isinstance(options, FusedRows):
             assert options.precision == layer.precision

@@ -47,6 +47,14 @@ def test_a_transposed_product_uses_wgmma_and_a_narrow_one_does_not() -> None:
     assert share(tile(32, 256), H100) <= 0.63
 
 
+def test_stored_weights_pass_the_port_on_their_way_to_registers() -> None:
+    """Cycles of one wgmma of 64 rows and 16 columns: it reads 16 x 16 activations; weights arrive and are read once."""
+    port = (2 * 16 * 16 + 2 * 16 * 16 / 1 + 64 * 16 * 1.1) / 128
+    stored = replace(tile(64, 16, warps=4), passing=1.1)
+    assert share(stored, H100) == pytest.approx(2 * 64 * 16 * 16 / 4096 / port)
+    assert share(stored, H100) > share(replace(stored, passing=3.0), H100) > share(tile(64, 16, warps=4), H100)
+
+
 @pytest.mark.parametrize("machine", [A100, H100, B200], ids=lambda machine: machine.name)
 def test_a_larger_tile_is_never_slower(machine: Machine) -> None:
     sizes = (16, 32, 64, 128, 256)

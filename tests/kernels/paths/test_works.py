@@ -15,6 +15,7 @@ from kernels.paths.grouped import Grouped
 from kernels.paths.options import Options
 from kernels.problem.options import Product, Router
 from kernels.problem.problem import Problem
+from kernels.problem.stored import SCHEMES, Scheme, matrix_bytes
 from tests.kernels.calls import Call, new_call
 from tests.kernels.counting import counting
 
@@ -85,6 +86,29 @@ def test_works_are_what_the_kernels_do(name: str, which: str) -> None:
     if isinstance(options, Grouped) and options.router.splits > 1 and kind == "gate":
         tickets = 4 * works[0].programs // options.router.splits
     assert written == sum(counted.written.values()) - tickets
+
+
+@pytest.mark.parametrize("splits", [1, 2])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_bytes_of_stored_weights(scheme: Scheme, splits: int) -> None:
+    """Both kernels read the same integers of a dispatch, so the other integers are stored weights."""
+    call = new_call(20, 128, 160, 4, 9, torch.float16, kind="top_k", k=2, activation="swiglu")
+    options = replace(PATHS["grouped, swapped"], second=replace(WIDE, splits=splits))
+    problem = problem_of(call, "top_k", 2)
+    rows = [sum(expert == e for _, expert, _ in call.assignments()) for e in range(4)]
+    with counting() as full:
+        call.run(options.run)
+    with counting() as counted:
+        options.run(call.x, call.routing, call.experts.stored(scheme))
+    works = options.works(replace(problem, stored=(scheme, scheme)), rows)
+    wholes = options.works(problem, rows)
+    read = sum(counted.read.values()) - full.read["i"]
+    assert read == sum(work.read for work in works if work.stage != "dispatch")
+    assert counted.written == full.written
+    assert flops(works) == counted.dots == full.dots
+    less = [whole.touched - work.touched for whole, work in zip(wholes, works, strict=True) if work.passing]
+    sizes = [(128, 320), (160, 9)]
+    assert less == [4 * (2 * D * H - matrix_bytes(scheme, D, H, 2)) for D, H in sizes]
 
 
 @pytest.mark.parametrize(
