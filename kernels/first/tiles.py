@@ -42,6 +42,7 @@ def seconds(chosen: Product) -> dict[str, Product]:
         "128 plain": replace(chosen, columns=128, persistent=False, stages=4),
         "256 plain": replace(chosen, columns=256, persistent=False, stages=3),
         "256 persistent": replace(chosen, columns=256, persistent=True, stages=3),
+        "256 specialised": replace(chosen, columns=256, persistent=True, stages=4, specialised=True),
     }
 
 
@@ -67,6 +68,13 @@ def grouped(problem: Problem, device: torch.device) -> Grouped:
     return min(Grouped.candidates(problem, machine, 1), key=lambda options: options.seconds(problem, machine))
 
 
+def stacked(problem: Problem, device: torch.device, tile_rows: int) -> Grouped:
+    """Return the options for weights whose gate and up columns do not alternate, in the same row tiles."""
+    machine, layer = machine_of(device), replace(problem, activation="swiglu")
+    fitting = (each for each in Grouped.candidates(layer, machine, 1) if each.tile_rows == tile_rows)
+    return min(fitting, key=lambda options: options.seconds(layer, machine))
+
+
 def variants(problem: Problem, device: torch.device) -> dict[str, Call]:
     """Return calls of both products, rows spread evenly over the experts."""
     x, _, experts = tensors(problem, device)
@@ -77,9 +85,11 @@ def variants(problem: Problem, device: torch.device) -> dict[str, Call]:
     rows: Dispatch = dispatch(ids, counts, block, k=problem.k, tile_rows=base.tile_rows)
     options = {f"first {name}": replace(base, first=first) for name, first in firsts(base.first).items()}
     options |= {f"second {name}": replace(base, second=second) for name, second in seconds(base.second).items()}
+    in_halves = stacked(problem, device, base.tile_rows)
     sorted_x = x[rows.rows[: problem.M].long()]  # (M, D)
     hidden = torch.randn(problem.M, problem.H, device=device, dtype=problem.dtype)
     return {
         **{name: partial(each.products, x, rows, experts) for name, each in options.items()},
+        "first stacked": partial(in_halves.products, x, rows, replace(experts, activation="swiglu")),
         "cuBLAS, as many operations": lambda: (torch.mm(sorted_x, w1[0]), torch.mm(hidden, w2[0])),
     }

@@ -171,13 +171,14 @@ class FusedTiles(Options):
 
 
 def _variants(options: FusedTiles, problem: Problem, machine: Machine) -> list[FusedTiles]:
-    """Return what to try of these options: with more warps, and transposed; ragged rows or many experts spill else."""
+    """Return what to try of these options: with more warps, and transposed, if neither spills."""
     if unit(problem) != "half" or options.tile_rows >= 64:
         return [options]
     transposed = [replace(options, swapped=True)] * machine.asynchronous
     if transposed and (ragged(problem) or problem.E > 128):
         return transposed
-    return [options, *[replace(options, warps=8)] * (options.warps < 8), *transposed]
+    more = options.warps < 8 and (machine.asynchronous or options.tile_rows < 32)
+    return [options, *[replace(options, warps=8)] * more, *transposed]
 
 
 def _depth_warps_stages(
@@ -204,7 +205,9 @@ def _depth_warps_stages(
     if unit(problem) == "tf32":
         return (64, 4, 3) if tile_rows <= 32 and items == 1 else (32, 4 if items == 1 else 8, 3)
     if not machine.asynchronous:
-        simple = items == 1 and problem.halves == 1 and not wide and (tile_rows < 64 or hidden == 64)
+        simple = (
+            items == 1 and problem.halves == 1 and not wide and (tile_rows == 16 or (tile_rows, hidden) == (64, 64))
+        )
         stages = 2 if machine.amd else 4
         return (64, 4 if tile_rows == 64 else 8, stages) if simple else (32, 8, stages)
     warps = 4 if items == 1 and tile_rows <= 64 else 8

@@ -27,6 +27,7 @@ from kernels.problem.options import Product, Router
 from kernels.problem.problem import Problem
 from kernels.problem.routes import Gate, TopK
 from tests.kernels.calls import AWKWARD, KINDS, MUTANTS, Call, assert_right, new_call, padded, turned
+from tests.kernels.gradients import expected, gradients, wrong
 
 pytestmark = pytest.mark.gpu
 
@@ -45,6 +46,9 @@ PATHS: dict[str, Options] = {
         tile_rows=64, router=ROUTER, first=replace(PART, persistent=True), second=replace(PART, persistent=True)
     ),
     "fused tiles": FusedTiles(tile_rows=16, experts=1, slices=1, hidden=64, depth=32, warps=4, stages=2),
+    "swapped fused tiles": FusedTiles(
+        tile_rows=16, experts=1, slices=1, hidden=64, depth=32, warps=4, stages=2, swapped=True
+    ),
     "tall fused tiles": FusedTiles(tile_rows=64, experts=3, slices=2, hidden=64, depth=32, warps=4, stages=2),
     "fused rows": FusedRows(slices=2, hidden=64, depth=32, warps=4),
 }
@@ -95,6 +99,18 @@ def test_every_path(N: int, D: int, H: int, E: int, k: int, C: int, path: str, d
     for kind in ("gate", "top_k"):
         call = new_call(N, D, H, E, C, dtype, k=k, kind=kind)
         assert_right(solve(call, path), call)
+
+
+@in_every_dtype
+@pytest.mark.parametrize(("N", "D", "H", "E", "k", "C"), [(5, 16, 16, 4, 2, 5), (300, 128, 96, 8, 2, 64)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients(kind: str, N: int, D: int, H: int, E: int, k: int, C: int, dtype: torch.dtype) -> None:
+    call = new_call(N, D, H, E, C, dtype, k=k, kind=kind)
+    dout = torch.randn(N, C, generator=torch.Generator().manual_seed(7)).to(dtype)
+    first, second = (gradients(cuda(call), dout.cuda()) for _ in range(2))
+    assert all(torch.equal(gradient, second[name]) for name, gradient in first.items())
+    got = {name: gradient.cpu() for name, gradient in first.items()}
+    assert list(wrong(got, expected(call, dout), dtype)) == []
 
 
 LARGE = {
@@ -215,7 +231,9 @@ def test_the_soft_mixture(path: str, dtype: torch.dtype) -> None:
     assert_right(solve(call, path), call)
 
 
-@pytest.mark.parametrize("path", ["grouped", "swapped", "persistent", "fused tiles", "tall fused tiles"])
+@pytest.mark.parametrize(
+    "path", ["grouped", "swapped", "persistent", "fused tiles", "swapped fused tiles", "tall fused tiles"]
+)
 def test_tf32_when_asked(path: str) -> None:
     call = new_call(130, 512, 64, 8, 10)
     exact = cuda(call).run(moe_reference)
