@@ -41,9 +41,10 @@ def anchors(text: str) -> set[str]:
 
 
 def code(name: str) -> str:
-    """Return the one Python example of a document."""
-    (example,) = re.findall(r"```python\n(.*?)```", TEXTS[name], re.DOTALL)
-    return str(example)
+    """Return the Python examples of a document, one after the other."""
+    examples = re.findall(r"```python\n(.*?)```", TEXTS[name], re.DOTALL)
+    assert examples
+    return "".join(examples)
 
 
 @pytest.mark.parametrize("line", LINES)
