@@ -52,8 +52,8 @@ def elsewhere(folder: Path, arguments: Sequence[str]) -> tuple[str, list[Compile
         subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL)  # noqa: S603
         if not path.exists():
             raise RuntimeError(f"the Triton in {folder} ended without a result")
-        written = json.loads(path.read_text())
-    return written["triton"], [restored(row) for row in written["kernels"]]
+        ((version, rows),) = json.loads(path.read_text()).items()
+    return version, [restored(row) for row in rows]
 
 
 def restored(row: dict[str, Any]) -> Compiled:
@@ -65,7 +65,9 @@ def restored(row: dict[str, Any]) -> Compiled:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compile, print and save; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m kernels.inspect", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="PATH", help="also write the rows to this file, by version of Triton"
+    )
     parser.add_argument("--target", action="append", choices=list(TARGETS), help="repeat for several; default: all")
     parser.add_argument("--sample", action="store_true", help="compile only the largest tiles")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -95,14 +97,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         Console(width=None if sys.stdout.isatty() else 320).print(table(kernels, list(tables)))
     if chosen.json:
-        _write(chosen.json, tables[triton.__version__])
+        _write(chosen.json, tables)
     return 0 if all(row.good for rows in tables.values() for row in rows) else 1
 
 
-def _write(path: Path, rows: Sequence[Compiled]) -> None:
+def _write(path: Path, tables: dict[str, list[Compiled]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = [{**asdict(row), "faults": row.faults} for row in rows]
-    path.write_text(json.dumps({"triton": triton.__version__, "kernels": written}, indent=2) + "\n")
+    written = {version: [{**asdict(row), "faults": row.faults} for row in rows] for version, rows in tables.items()}
+    path.write_text(json.dumps(written, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ LONGEST = 8192
 RATE = {"half": 2048, "fp32": 1024}
 """Multiplications with additions of the tensor cores of one H100 multiprocessor in a cycle; fp32 as tf32."""
 
-NARROW = 64
-"""Columns of a wgmma below which a product waits for memory, whatever it issues."""
+NARROW = 128
+"""Columns of a wgmma below which a step is too short for its copies to be issued meanwhile."""
 
 MOST_BARRIERS = 6
 """Barriers in a step: tiles copied and free again, of two operands, and a row of indices."""

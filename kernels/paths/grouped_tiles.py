@@ -112,6 +112,8 @@ def _products(problem: Problem, machine: Machine, which: Which, tile_rows: int) 
     for columns, depth, warps, stages in _tiles(problem, machine, tile_rows, halves, activation):
         columns = max(64 if swapped else 16, at_most(wide, columns))
         depth = at_most(deep, depth)
+        if columns < 64 and tile_rows == 128 and machine.asynchronous:
+            warps = 8  # four would wait for the first 64 rows before they multiply the others
         programs = tiles * cdiv(wide, columns)
         plain = Product(columns, depth, warps, min(stages, cdiv(deep, depth)), swapped=swapped, described=described)
         yield plain

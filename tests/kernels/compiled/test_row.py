@@ -74,7 +74,7 @@ def test_what_is_no_fault(allowed: dict[str, object]) -> None:
 def test_the_cycles_of_a_step() -> None:
     assert _cycles(Step(100, 4, ("64x256x16",) * 4), "half") == 4 * 128
     assert _cycles(Step(100, 4, ("64x128x8",) * 4), "fp32") == 4 * 64
-    assert _cycles(Step(100, 4, ("64x256x16", "64x32x16")), "half") is None
+    assert _cycles(Step(100, 4, ("64x256x16", "64x64x16")), "half") is None
     assert _cycles(Step(100, 4, ()), "half") is None
 
 
