@@ -36,8 +36,10 @@ _library.define(
 
 def needs_gradient(x: Tensor, routing: RoutingSource, experts: Experts) -> bool:
     """Return whether autograd will ask for a gradient of the call."""
+    if not torch.is_grad_enabled():
+        return False
     tensors = (x, *routing.tensors().values(), *experts.tensors().values())
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def call_with_gradients(

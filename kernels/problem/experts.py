@@ -53,7 +53,9 @@ class Experts:
 
     def parts(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """Return w1, b1, w2 and b2, and the scales of w1 and of w2 if they are stored."""
-        (w1, s1), (w2, s2) = _parts(self.w1), _parts(self.w2)
+        w1, w2 = self.w1, self.w2
+        w1, s1 = (w1.values, w1.scales) if isinstance(w1, Stored) else (w1, None)
+        w2, s2 = (w2.values, w2.scales) if isinstance(w2, Stored) else (w2, None)
         return w1, self.b1, w2, self.b2, s1, s2
 
     @classmethod
@@ -85,11 +87,6 @@ class Experts:
         w1 = w1.with_columns(_interleave) if isinstance(w1, Stored) else _interleave(w1)
         b1 = None if self.b1 is None else _interleave(self.b1)
         return replace(self, w1=w1, b1=b1, activation="interleaved_swiglu")
-
-
-def _parts(weights: Tensor | Stored) -> tuple[Tensor, Tensor | None]:
-    """Return weights, or their values and scales if they are stored."""
-    return (weights.values, weights.scales) if isinstance(weights, Stored) else (weights, None)
 
 
 def _interleave(stacked: Tensor) -> Tensor:
