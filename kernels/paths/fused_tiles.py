@@ -189,7 +189,7 @@ def _depth_warps_stages(
     if unit(problem) == "fp32" and wide:
         most = 16
     elif ragged(problem) or problem.E > 128:
-        most = 32 if problem.E <= 256 else 16
+        most = 32 if problem.E <= 256 and not (ragged(problem) and machine.capability >= 100) else 16
     elif not machine.asynchronous:
         most = 64
     if machine.amd and (tile_rows == 32 or problem.E > 128):

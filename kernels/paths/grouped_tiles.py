@@ -95,7 +95,8 @@ def _stored_tiles(problem: Problem, machine: Machine, tile_rows: int, halves: in
     if tile_rows >= 64:
         return [(128 // halves, 64 * halves if machine.asynchronous else 64, 8, 3)]
     warps = 4 if machine.capability // 10 == 9 else 8
-    narrow, widest = [(64, 128, 4, 4)] * (halves == 1), [(256 // halves, 128, 8, 4)] * machine.asynchronous
+    narrow = [(64, 128, 4, 4)] * (halves == 1)
+    widest = [(256 // halves, 128, 8, 4)] * (machine.asynchronous and (halves == 1 or machine.capability < 100))
     return [*narrow, (128 // halves, 128, warps, 4), *widest]
 
 
