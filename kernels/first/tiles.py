@@ -3,6 +3,7 @@
 N rows, D input width, H hidden width of one expert, E experts, k experts per row, C output width, M assignments.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +16,7 @@ from kernels.first.log import Log
 from kernels.first.replays import Call, log_times
 from kernels.ops.dispatch import Dispatch, count, dispatch
 from kernels.paths.grouped import Grouped
+from kernels.paths.grouped_tiles import heights
 from kernels.problem.options import Product
 from kernels.problem.problem import Problem
 from kernels.tune import tensors
@@ -62,17 +64,14 @@ def tiles(log: Log) -> None:
 def grouped(problem: Problem, device: torch.device) -> Grouped:
     """Return the grouped options of least estimated time."""
     chosen = choose(problem, machine_of(device))
-    if isinstance(chosen, Grouped):
-        return chosen
+    return chosen if isinstance(chosen, Grouped) else quickest(problem, device, heights(problem))
+
+
+def quickest(problem: Problem, device: torch.device, tile_rows: Collection[int]) -> Grouped:
+    """Return the grouped options of least estimated time in row tiles of these heights."""
     machine = machine_of(device)
-    return min(Grouped.candidates(problem, machine, 1), key=lambda options: options.seconds(problem, machine))
-
-
-def stacked(problem: Problem, device: torch.device, tile_rows: int) -> Grouped:
-    """Return the options for weights whose gate and up columns do not alternate, in the same row tiles."""
-    machine, layer = machine_of(device), replace(problem, activation="swiglu")
-    fitting = (each for each in Grouped.candidates(layer, machine, 1) if each.tile_rows == tile_rows)
-    return min(fitting, key=lambda options: options.seconds(layer, machine))
+    fitting = (each for each in Grouped.candidates(problem, machine, 1) if each.tile_rows in tile_rows)
+    return min(fitting, key=lambda options: options.seconds(problem, machine))
 
 
 def variants(problem: Problem, device: torch.device) -> dict[str, Call]:
@@ -85,11 +84,11 @@ def variants(problem: Problem, device: torch.device) -> dict[str, Call]:
     rows: Dispatch = dispatch(ids, counts, block, k=problem.k, tile_rows=base.tile_rows)
     options = {f"first {name}": replace(base, first=first) for name, first in firsts(base.first).items()}
     options |= {f"second {name}": replace(base, second=second) for name, second in seconds(base.second).items()}
-    in_halves = stacked(problem, device, base.tile_rows)
+    stacked = quickest(replace(problem, activation="swiglu"), device, [base.tile_rows])
     sorted_x = x[rows.rows[: problem.M].long()]  # (M, D)
     hidden = torch.randn(problem.M, problem.H, device=device, dtype=problem.dtype)
     return {
         **{name: partial(each.products, x, rows, experts) for name, each in options.items()},
-        "first stacked": partial(in_halves.products, x, rows, replace(experts, activation="swiglu")),
+        "first stacked": partial(stacked.products, x, rows, replace(experts, activation="swiglu")),
         "cuBLAS, as many operations": lambda: (torch.mm(sorted_x, w1[0]), torch.mm(hidden, w2[0])),
     }

@@ -174,10 +174,7 @@ def grouped_gemm(
             `options` wants descriptors of weights that cannot have any.
     """
     M, D, E, H = _sizes(a, w, bias, dispatch.rows, dispatch.experts, gather, activation)
-    if options.splits > 1 and activation is not None:
-        raise ValueError(f"a product in {options.splits} parts cannot apply {activation}: no part knows the sum")
-    shape = (options.splits, M, H) if options.splits > 1 else (M, H)
-    out = torch.empty(shape, dtype=torch.float32 if options.splits > 1 else out_dtype or a.dtype, device=a.device)
+    out = new_result(a, M, H, activation, options, out_dtype)
     if M == 0:
         return out
     row = a.stride(0) if M > 1 else D  # a single row has no stride: code must not depend on M
@@ -220,6 +217,22 @@ def grouped_gemm(
         units = min(units, programs or machine_of(a.device).multiprocessors)
     launch("experts", _grouped_gemm_kernel, (units,), arguments, warps=options.warps, stages=options.stages)
     return out
+
+
+def new_result(
+    a: Tensor, M: int, H: int, activation: Activation | None, options: Product, out_dtype: torch.dtype | None
+) -> Tensor:
+    """Return memory for the result of a product of `a`: (M, H), or (S, M, H) in fp32 for S = `options.splits` > 1.
+
+    Raises:
+        ValueError: An activation is asked of partial sums.
+    """
+    S = options.splits
+    if S == 1:
+        return torch.empty((M, H), dtype=out_dtype or a.dtype, device=a.device)
+    if activation is not None:
+        raise ValueError(f"a product in {S} parts cannot apply {activation}: no part knows the sum")
+    return torch.empty((S, M, H), dtype=torch.float32, device=a.device)
 
 
 @remembered

@@ -26,7 +26,7 @@ from kernels.launch.checks import FLOATS, remembered, require_dtype
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.launch.launch import launch, require_device
 from kernels.ops.dispatch import Dispatch
-from kernels.ops.grouped_gemm import Which, bound, finish, grouped_gemm_work, product_sizes
+from kernels.ops.grouped_gemm import Which, bound, finish, grouped_gemm_work, new_result, product_sizes
 from kernels.ops.places import find, place
 from kernels.problem.activation import Activation, check_activation
 from kernels.problem.options import Precision, Product
@@ -204,9 +204,8 @@ def stored_gemm(
         ValueError: An argument has the wrong shape, dtype or device, or `options` do not suit stored weights.
     """
     M, D, E, H = _sizes(a, w, bias, dispatch.rows, dispatch.experts, gather, activation)
-    require_options(options, activation)
-    shape = (options.splits, M, H) if options.splits > 1 else (M, H)
-    out = torch.empty(shape, dtype=torch.float32 if options.splits > 1 else out_dtype or a.dtype, device=a.device)
+    _require_options(options)
+    out = new_result(a, M, H, activation, options, out_dtype)
     if M == 0:
         return out
     integers = w.values.dtype == torch.int32 or machine_of(a.device).capability >= CONVERTS
@@ -246,10 +245,8 @@ def stored_gemm(
     return out
 
 
-def require_options(options: Product, activation: Activation | None) -> None:
+def _require_options(options: Product) -> None:
     """Raise ValueError unless `options` suit a product with stored weights."""
-    if options.splits > 1 and activation is not None:
-        raise ValueError(f"a product in {options.splits} parts cannot apply {activation}: no part knows the sum")
     if not options.swapped or options.described or options.persistent:
         raise ValueError("a product with stored weights is swapped, and neither described nor persistent")
     if not GROUP <= options.depth <= BLOCK:

@@ -44,7 +44,7 @@ def test_a_call_is_a_look_up_allocations_and_launches(path: str) -> None:
         with recording() as records:
             call()
         call()
-        assert calls_of(call) <= 72 + 18 * len(records)  # with every check it is 140 for one launch, 400 for five
+        assert calls_of(call) <= 60 + 18 * len(records)  # with every check it is 140 for one launch, 400 for five
 
 
 def test_the_table_names_every_path(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
