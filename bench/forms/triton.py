@@ -72,7 +72,7 @@ class Kernels:
         assert isinstance(head, SoftMoEHead | SparseMoEHead)
         name_stages(stage)
         self.head = head
-        self.gate = _gate(head)
+        self.gate = gate_of(head)
         kept = trained if training else nonzero
         stacked = Experts(head.w1, kept(head.b1), head.w2, kept(head.b2), head.config.activation)
         self.experts = stacked if training else stacked.interleaved()
@@ -179,7 +179,7 @@ def _steps(head: Head, x: Tensor) -> Steps:
     }
 
 
-def _gate(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
+def gate_of(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
     """Return a head's gate if the kernels can apply it, or None; the soft head's takes all experts."""
     weight, bias = head.gate.weight, head.gate.bias
     if isinstance(head, SoftMoEHead):

@@ -53,10 +53,16 @@ def noting(recorder: Callable[[Launch], object]) -> Iterator[None]:
 def recording() -> Iterator[list[Launch]]:
     """Yield a list that collects the launches made inside; none runs, so tensors may be on the meta device."""
     records: list[Launch] = []
+    with anywhere(), noting(records.append):
+        yield records
+
+
+@contextmanager
+def anywhere() -> Iterator[None]:
+    """Let checks inside accept tensors on any device."""
     token = _anywhere.set(True)
     try:
-        with noting(records.append):
-            yield records
+        yield
     finally:
         _anywhere.reset(token)
 

@@ -1,0 +1,1 @@
+"""The kernel for CPUs: C++ that is built at its first use."""

@@ -1,0 +1,169 @@
+"""The operation of `kernels.moe` on a CPU: the weights of its experts packed once, then one operator per call.
+
+N rows, D input width, H hidden width of one expert, W = H columns of the first product, or 2H for swiglu, E experts, k
+experts per row, C output width, M assignments of a row to an expert, P panels.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from kernels.call.arguments import problem_of
+from kernels.launch.integers import cdiv
+from kernels.launch.launch import anywhere
+from kernels.native.build import load
+from kernels.native.operator import ACTIVATIONS, native_moe, panel_width
+from kernels.native.plan import Plan, plan_of
+from kernels.problem.activation import column_blocks
+from kernels.problem.experts import Experts
+from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
+
+DTYPES = (torch.float32, torch.bfloat16)
+"""Dtypes of weights. Sums are fp32 for both; bf16 is widened in registers, which every CPU can."""
+
+
+class Native:
+    """Experts, and perhaps their gate, packed for a CPU.
+
+        layer = Native(Experts(w1, b1, w2, b2, "swiglu"), Gate(weight, bias, k=2))
+        y = layer(x)  # (N, D) -> (N, C), in the dtype of x
+
+    Results repeat to the bit, for any number of threads, and a row does not depend on the others. The call is the
+    operator `moegap::native_moe`, so it works in torch.compile(fullgraph=True), and torch's flop counter knows it.
+    There are no gradients.
+
+    Raises:
+        ValueError: An argument has the wrong shape, dtype or device.
+        BuildError: There is no compiler, or it fails.
+    """
+
+    def __init__(self, experts: Experts, gate: Gate | None = None) -> None:
+        if experts.is_stored:
+            raise ValueError("the native kernel takes weights in full, not stored in 8 or 4 bits")
+        experts = _stacked(experts)
+        w1, b1, w2, b2, *_ = experts.parts()
+        D = w1.shape[1]
+        given = TopK(torch.empty(0, 1, dtype=torch.int64), torch.empty(0, 1))
+        with anywhere():
+            problem = problem_of(w1.new_empty(0, D), gate or given, experts, "ieee")
+        if problem.dtype not in DTYPES or w1.device.type != "cpu":
+            raise ValueError(
+                f"the native kernel computes in float32 and bfloat16 on a CPU, not in {problem.dtype} on {w1.device}"
+            )
+        load()
+        self.hidden, self.outputs = problem.H, problem.C
+        self.activation = ACTIVATIONS.index(experts.activation)
+        blocks = column_blocks(experts.activation)
+        self.w1, self.b1 = _panels(w1, blocks), _bias(b1, w1, blocks)
+        self.w2, self.b2 = _panels(w2), _bias(b2, w2)
+        self.gate = gate
+        if gate is not None:
+            weight = gate.weight.float().t()[None]  # (1, D, E)
+            self.gate_weight, self.gate_bias = _panels(weight), _bias(gate.bias, weight)
+
+    def __call__(
+        self,
+        x: Tensor,
+        routing: RoutingSource | None = None,
+        *,
+        plan: Plan | None = None,
+        gated: bool | None = None,
+        ends: Tensor | None = None,
+        combines: bool = True,
+    ) -> Tensor:
+        """Return, for each row of x (N, D), the weighted sum of its experts' outputs: (N, C) in the dtype of x.
+
+        Args:
+            x: Of the dtype of the weights, any strides.
+            routing: Experts of each row; by default the gate decides, and without a gate all serve, with weight 1.
+            plan: How to run the call.
+            gated: Whether the gate's scores are computed; by default if they decide.
+            ends: (blocks, E + 1) from `sorted_by_expert`, if that is where the routing comes from.
+            combines: False leaves out the weighted sum, so that the result means nothing and the rest can be timed.
+        """
+        N, E = x.shape[0], self.w1.shape[0]
+        gate = self.gate if gated or (routing is None and gated is None) else None
+        starts = ids = weights = None
+        if isinstance(routing, TopK):
+            ids, weights, k = routing.ids, routing.weights, routing.k
+        elif isinstance(routing, Flat):
+            starts, ids, weights = _by_row(routing, N)
+            k = cdiv(ids.shape[0], max(1, N))
+        elif isinstance(routing, Gate):
+            raise ValueError("the native kernel packs its gate once; pass it with the experts")
+        else:
+            k = E if gate is None else gate.k
+        settings: tuple[Any, ...] = (k, 1.0, False, False)
+        scores: tuple[Tensor | None, Tensor | None] = (None, None)
+        if gate is not None:
+            scores = self.gate_weight, self.gate_bias
+            settings = k, gate.temperature, gate.standardise, gate.weights_over == "all"
+        packed = self.w1, self.b1, self.w2, self.b2, self.hidden, self.outputs, self.activation
+        y: Tensor = native_moe(
+            x, *scores, starts, ids, weights, ends, *settings, *packed, combines, plan or self.plan(N, k)
+        )
+        return y
+
+    def plan(self, N: int, k: int) -> Plan:
+        """Return the plan of a call on N rows with k experts each."""
+        E, _, D, _ = self.w1.shape
+        W, size = self.b1.shape[1], self.w1.element_size()
+        return plan_of(N, D, W, self.hidden, E, self.outputs, k, size, torch.get_num_threads())
+
+
+def sorted_by_expert(ids: Tensor, weights: Tensor, E: int, block: int) -> tuple[TopK, Tensor]:
+    """Return rows and weights sorted by expert within each block of rows, and where experts end: (blocks, E + 1).
+
+    `ids` and `weights` are (N, k), all ids in range. A call with these `ends` does no dispatch of its own.
+    """
+    k = ids.shape[1]
+    rows, shares, ends = [], [], []
+    for start, part in zip(range(0, len(ids), block), ids.split(block), strict=True):
+        order = torch.sort(part.flatten(), stable=True).indices  # (m k,)
+        rows.append(start + order // k)
+        shares.append(weights[start : start + len(part)].flatten()[order])
+        ends.append(pad(torch.bincount(part.flatten(), minlength=E).cumsum(0), (1, 0)))
+    return TopK(torch.cat(rows).view(-1, k), torch.cat(shares).view(-1, k)), torch.stack(ends)
+
+
+def _stacked(experts: Experts) -> Experts:
+    """Return the experts with all gates of a "swiglu" before all ups."""
+    if experts.activation != "interleaved_swiglu":
+        return experts
+    w1, b1, *_ = experts.parts()
+    b1 = None if b1 is None else _apart(b1)
+    return replace(experts, w1=_apart(w1), b1=b1, activation="swiglu")
+
+
+def _apart(interleaved: Tensor) -> Tensor:
+    """Return columns g0 g1 ... u0 u1 ... of g0 u0 g1 u1 ...: (..., 2H) -> (..., 2H)."""
+    return torch.cat((interleaved[..., 0::2], interleaved[..., 1::2]), dim=-1)
+
+
+def _panels(w: Tensor, blocks: int = 1) -> Tensor:
+    """Return weights (E, K, X) as panels (E, P, K, width); each of `blocks` of columns is padded with zeros."""
+    E, K, X = w.shape
+    width = panel_width()
+    padded = pad(w.detach().view(E, K, blocks, X // blocks), (0, -(X // blocks) % width))
+    return padded.reshape(E, K, -1, width).transpose(1, 2).contiguous()
+
+
+def _bias(bias: Tensor | None, w: Tensor, blocks: int = 1) -> Tensor:
+    """Return a bias (X,) or (E, X), or zeros if there is none, in fp32 and padded as the weights w (E, K, X)."""
+    E, _, X = w.shape
+    filled = w.new_zeros(E, X) if bias is None else bias.detach().view(E, X)
+    width = panel_width()
+    return pad(filled.float().reshape(E, blocks, -1), (0, -(X // blocks) % width)).flatten(1).contiguous()
+
+
+def _by_row(routing: Flat, N: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a list of assignments by row: the first of each row and one past the last (N + 1,), ids and weights."""
+    rows, experts, weights = routing.rows, routing.experts, routing.weights
+    if not routing.ordered:
+        rows, order = torch.sort(rows, stable=True)
+        experts, weights = experts[order], weights[order]
+    starts = torch.searchsorted(rows, torch.arange(N + 1, dtype=rows.dtype, device=rows.device))
+    return starts, experts, weights
