@@ -22,7 +22,7 @@ MAY_IMPORT = {
 }
 FOLDERS = {
     "bench": ("timing", "forms", "subjects", "correctness", "profile", "cases", "suites", "commands"),
-    "kernels": ("launch", "problem", "cost", "ops", "paths", "choice", "call", "compiled", "first"),
+    "kernels": ("launch", "problem", "cost", "ops", "paths", "choice", "call", "native", "compiled", "first"),
     "models": ("data", "routing", "heads", "classifier", "training", "policies", "sharpness", "zoo"),
     "reports": (
         "records", "numbers", "reading", "output", "speed", "account", "cases", "break_even", "noise", "profile",

@@ -7,11 +7,12 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -35,28 +36,27 @@ class BuildError(RuntimeError):
 
 def missing() -> str | None:
     """Return why the native kernel cannot be built or loaded here, in one sentence, or None."""
-    if _library(FLAGS).exists() or shutil.which(_compiler()):
+    if _library().exists() or shutil.which(_compiler()):
         return None
     return f"the native kernel needs a C++ compiler once and finds no {_compiler()}; install g++, or set CXX"
 
 
 @cache
-def load(extra: Sequence[str] = ()) -> None:
+def load() -> None:
     """Load the operators of the native kernel, which is built if this is its first use on this machine.
 
-    `extra` flags follow the usual ones. Raises `BuildError`.
+    Flags in the environment variable MOEGAP_NATIVE_FLAGS follow the usual ones. Raises `BuildError`.
     """
-    flags = (*FLAGS, *extra)
-    library = _library(flags)
+    library = _library()
     if library.exists():
         torch.ops.load_library(library)
     elif reason := missing():
         raise BuildError(reason)
     else:
-        _build(flags, library)
+        _build(library)
 
 
-def _build(flags: Sequence[str], library: Path) -> None:
+def _build(library: Path) -> None:
     """Build and load; the result moves into the cache whole, so that processes may race and none sees half a file."""
     from torch.utils import cpp_extension  # half a second
 
@@ -66,7 +66,7 @@ def _build(flags: Sequence[str], library: Path) -> None:
             cpp_extension.load(
                 library.stem,
                 [str(SOURCE)],
-                extra_cflags=[*flags, *_isa()],
+                extra_cflags=_flags(),
                 build_directory=folder,
                 is_python_module=False,
                 is_standalone=False,
@@ -76,19 +76,20 @@ def _build(flags: Sequence[str], library: Path) -> None:
         (Path(folder) / library.name).replace(library)
 
 
-def _library(flags: Sequence[str]) -> Path:
-    """Return where the library with these flags lies once it is built."""
-    parts = (SOURCE.read_text(), *flags, *_isa(), _compiler(), torch.__version__, platform.machine(), sys.platform)
+def _library() -> Path:
+    """Return where the library lies once it is built."""
+    parts = (SOURCE.read_text(), *_flags(), _compiler(), torch.__version__, platform.machine(), sys.platform)
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "torch_extensions"
     return Path(root) / "moegap" / f"moegap_native_{key}.so"
 
 
-def _isa() -> tuple[str, ...]:
+def _flags() -> list[str]:
     capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in ISA_FLAGS:
-        return ()
-    return (*ISA_FLAGS[capability], f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}")
+    isa: list[str] = []
+    if capability in ISA_FLAGS:
+        isa = [*ISA_FLAGS[capability], f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"]
+    return [*FLAGS, *isa, *shlex.split(os.environ.get("MOEGAP_NATIVE_FLAGS", ""))]
 
 
 def _compiler() -> str:

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from kernels.call.arguments import problem_of
-from kernels.launch.integers import cdiv
 from kernels.launch.launch import anywhere
 from kernels.native.build import load
 from kernels.native.operator import ACTIVATIONS, native_moe, panel_width
@@ -46,7 +45,7 @@ class Native:
         experts = _stacked(experts)
         w1, b1, w2, b2, *_ = experts.parts()
         D = w1.shape[1]
-        given = TopK(torch.empty(0, 1, dtype=torch.int64), torch.empty(0, 1))
+        given = TopK(w1.new_empty(0, 1, dtype=torch.int64), w1.new_empty(0, 1))
         with anywhere():
             problem = problem_of(w1.new_empty(0, D), gate or given, experts, "ieee")
         if problem.dtype not in DTYPES or w1.device.type != "cpu":
@@ -87,15 +86,16 @@ class Native:
         N, E = x.shape[0], self.w1.shape[0]
         gate = self.gate if gated or (routing is None and gated is None) else None
         starts = ids = weights = None
-        if isinstance(routing, TopK):
-            ids, weights, k = routing.ids, routing.weights, routing.k
-        elif isinstance(routing, Flat):
-            starts, ids, weights = _by_row(routing, N)
-            k = cdiv(ids.shape[0], max(1, N))
-        elif isinstance(routing, Gate):
-            raise ValueError("the native kernel packs its gate once; pass it with the experts")
+        if isinstance(routing, Gate):
+            raise ValueError("the native kernel packs its gate once; pass it with the experts")  # noqa: TRY004
+        if routing is not None:
+            k, _ = routing.sizes(x, E)
         else:
             k = E if gate is None else gate.k
+        if isinstance(routing, TopK):
+            ids, weights = routing.ids, routing.weights
+        elif isinstance(routing, Flat):
+            starts, ids, weights = _by_row(routing, N)
         settings: tuple[Any, ...] = (k, 1.0, False, False)
         scores: tuple[Tensor | None, Tensor | None] = (None, None)
         if gate is not None:
@@ -111,7 +111,7 @@ class Native:
         """Return the plan of a call on N rows with k experts each."""
         E, _, D, _ = self.w1.shape
         W, size = self.b1.shape[1], self.w1.element_size()
-        return plan_of(N, D, W, self.hidden, E, self.outputs, k, size, torch.get_num_threads())
+        return plan_of(N, D, W, self.hidden, E, self.outputs, k, size, _threads())
 
 
 def sorted_by_expert(ids: Tensor, weights: Tensor, E: int, block: int) -> tuple[TopK, Tensor]:
@@ -127,6 +127,11 @@ def sorted_by_expert(ids: Tensor, weights: Tensor, E: int, block: int) -> tuple[
         shares.append(weights[start : start + len(part)].flatten()[order])
         ends.append(pad(torch.bincount(part.flatten(), minlength=E).cumsum(0), (1, 0)))
     return TopK(torch.cat(rows).view(-1, k), torch.cat(shares).view(-1, k)), torch.stack(ends)
+
+
+@torch.compiler.assume_constant_result
+def _threads() -> int:
+    return torch.get_num_threads()
 
 
 def _stacked(experts: Experts) -> Experts:
