@@ -47,7 +47,7 @@ def entries(monkeypatch):
 
 
 def test_peers_and_anchors_are_measured_by_name_alone():
-    assert default_forms() == ["loop", "eager", "compile", "grouped_mm", "triton", "onnxruntime"]
+    assert default_forms() == ["loop", "eager", "compile", "grouped_mm", "native", "triton", "onnxruntime"]
     assert forms().keys() - set(default_forms()) == PEERS
 
 
