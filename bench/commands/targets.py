@@ -1,4 +1,4 @@
-"""`moegap targets`: time our kernels beside their peers on one GPU and show which targets are met."""
+"""`moegap targets`: time our kernels beside their peers on one device and show which targets are met."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from bench.commands.shared import SeedOption, command_line, examples, on_interrupt, progress_bar
 
 OUT = Path("runs/targets")
-SECONDS, REHEARSED_SECONDS = 0.15, 0.02
+SECONDS, REHEARSED_SECONDS = {"cuda": 0.15, "cpu": 0.5}, 0.02
 """Sampling time per case."""
 RESERVE = 5.0
 """Seconds kept for writing the table."""
@@ -24,12 +24,14 @@ def targets(
         float, typer.Option(help="Begin nothing that is not expected to end within so many minutes.")
     ] = 8.0,
     rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="Try the script on the CPU at reduced size; no verdicts.")
+        bool, typer.Option("--rehearse", help="Try the script for a GPU on the CPU at reduced size; no verdicts.")
     ] = False,
     seed: SeedOption = 0,
 ) -> None:
-    """Time our kernels beside their peers on a GPU, check every output, and write which targets are met.
+    """Time our kernels beside their peers, check every output, and write which targets are met.
 
+    On a GPU these are the Triton kernels, otherwise the native kernel for CPUs, where public layers
+    take 16 GB of memory.
     The result grows group by group: after an interruption or at the end of the time, the same command measures what is
     missing. `moegap report` and `moegap account` read the result like any other.
     """
@@ -38,7 +40,7 @@ def targets(
     from bench.cases.result import ResultFile
     from bench.cases.resume import check_conditions, check_same_run
     from bench.errors import BenchError
-    from bench.suites.targets import REHEARSAL, SUITE, measure_targets, plan, rehearsal
+    from bench.suites.targets import REHEARSAL, SUITE, cpu_plan, measure_targets, plan, rehearsal
     from models.storage import write_atomically
     from reports.reading.files import read
     from reports.reading.load import gather
@@ -47,10 +49,9 @@ def targets(
 
     if minutes <= 0:
         raise BenchError(f"--minutes must be above 0, not {minutes:g}")
-    if not (rehearse or torch.cuda.is_available()):
-        raise BenchError("targets needs a CUDA device and torch finds none; --rehearse tries the script on the CPU")
     deadline = time.monotonic() + 60 * minutes - RESERVE
-    device, suite = torch.device("cpu" if rehearse else "cuda"), REHEARSAL if rehearse else SUITE
+    device = torch.device("cuda" if torch.cuda.is_available() and not rehearse else "cpu")
+    suite, contests = (REHEARSAL, rehearsal) if rehearse else (SUITE, plan if device.type == "cuda" else cpu_plan)
     result = ResultFile.resume(out / "targets.json", command_line())
     records = result.records()
     check_conditions(result.path, records, device)
@@ -62,11 +63,11 @@ def targets(
         ):
             task = bar.add_task("", total=1.0)
             pieces = measure_targets(
-                rehearsal() if rehearse else plan(),
+                contests(),
                 suite,
                 device,
                 {record.case_id: record.status for record in records},
-                REHEARSED_SECONDS if rehearse else SECONDS,
+                REHEARSED_SECONDS if rehearse else SECONDS[device.type],
                 seed,
                 deadline,
                 lambda what, share: bar.update(task, description=what, completed=share),

@@ -1,4 +1,4 @@
-"""What the machine itself needs: an empty launch, a copy in memory, one large product.
+"""What the machine itself needs: an empty launch, a copy in memory, reading it, one large product.
 
 Letters: N rows, D input width.
 """
@@ -14,7 +14,9 @@ from models.heads.heads import Head, HeadConfig
 
 COPIED = {"cuda": 2**30, "cpu": 2**23}
 """Bytes that the copy reads; it writes as many."""
-SIZE = {"cuda": 8192, "cpu": 256}
+READ = {"cuda": 2**30, "cpu": 2**28}
+"""Bytes that are read, more than caches hold."""
+SIZE = {"cuda": 8192, "cpu": 512}
 """Rows and columns of the square matrices that are multiplied."""
 
 
@@ -36,6 +38,11 @@ def _prepare_copy(head: Head, example: Tensor) -> Runner:
     return torch_runner(lambda x: target.copy_(source), example)
 
 
+def _prepare_read(head: Head, example: Tensor) -> Runner:
+    source = torch.randn(READ[example.device.type] // 4, device=example.device)
+    return torch_runner(lambda x: torch.amax(source), example)
+
+
 def _prepare_peak(head: Head, example: Tensor) -> Runner:
     size = SIZE[example.device.type]
     a, b = (torch.randn(size, size, dtype=example.dtype, device=example.device) for _ in range(2))
@@ -52,7 +59,11 @@ FORMS = (
         work=lambda config, rows, dtype, device, experts: (0, 2 * COPIED[device.type]),
     ),
     Form(
-        "peak", 18, "one product of large square matrices", always, _prepare_peak, computes="nothing", default=False,
+        "read", 18, "reading memory", always, _prepare_read, computes="nothing", default=False,
+        work=lambda config, rows, dtype, device, experts: (0, READ[device.type]),
+    ),
+    Form(
+        "peak", 19, "one product of large square matrices", always, _prepare_peak, computes="nothing", default=False,
         work=lambda config, rows, dtype, device, experts: (
             2 * SIZE[device.type] ** 3, 3 * SIZE[device.type] ** 2 * dtype.itemsize
         ),

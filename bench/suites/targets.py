@@ -29,6 +29,7 @@ from reports.records.record import Cache, Ceilings, ClockName, Group, Status
 
 SUITE, REHEARSAL = "targets", "targets-rehearsal"
 PAPER, OLMOE, MIXTRAL, E128, DEEPSEEK = "paper", "olmoe-1b-7b", "mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3-rank"
+GPT_OSS = "gpt-oss-20b"
 
 HEAD_FP32 = ("empty", "triton", "triton_fused", "triton_grouped", "loop", "eager", "masked")
 HEAD = (*HEAD_FP32, "grouped_mm")
@@ -43,8 +44,14 @@ OPTIONAL = GIVEN + TUNING
 SKEWED = ("triton", "triton_products")
 ROTATED = ("triton", "eager")
 
+CPU_HEAD = ("native", "eager", "compile", "grouped_mm", "onnxruntime")
+CPU_DENSE = ("native", "eager", "compile", "onnxruntime")
+CPU_LARGE = ("native", "read", "peak")
+CPU_SKEWS: tuple[Skew, ...] = ("zipf2", "hot")
+
 View = tuple[ClockName, Cache]
 VIEWS: tuple[View, ...] = (("graph", "warm"), ("graph", "cold"), ("wall", "warm"))
+CPU_VIEWS: tuple[View, ...] = (("wall", "warm"),)
 REHEARSED_VIEWS: tuple[View, ...] = (("wall", "warm"), ("wall", "cold"))
 
 
@@ -52,9 +59,9 @@ REHEARSED_VIEWS: tuple[View, ...] = (("wall", "warm"), ("wall", "cold"))
 class Contest:
     """Cases measured interleaved: `forms` of a layer's sparse head at N rows that are spread evenly over the experts.
 
-    `dense` are the forms of the dense head. `skewed` are forms of the sparse head that are also measured on other
-    routings, `rotated` those also measured on copies in turn, to compare with a flush. The widths of a public layer are
-    divided by `shrink`.
+    `dense` are the forms of the dense head. `skewed` are forms of the sparse head that are also measured on the
+    routings `skews`, `rotated` those also measured on copies in turn, to compare with a flush. The widths of a public
+    layer are divided by `shrink`.
     """
 
     layer: str
@@ -63,6 +70,7 @@ class Contest:
     forms: tuple[str, ...]
     dense: tuple[str, ...] = ()
     skewed: tuple[str, ...] = ()
+    skews: tuple[Skew, ...] = ("zipf1", "hot")
     rotated: tuple[str, ...] = ()
     views: tuple[View, ...] = VIEWS
     shrink: int = 1
@@ -76,8 +84,7 @@ class Contest:
         named: list[tuple[Subject, Skew, tuple[str, ...]]] = [
             (sparse, "balanced", self.forms),
             (dense, "balanced", self.dense),
-            (sparse, "zipf1", self.skewed),
-            (sparse, "hot", self.skewed),
+            *((sparse, skew, self.skewed) for skew in self.skews),
         ]
         views = [(subject, skew, name, view) for subject, skew, names in named for name in names for view in self.views]
         turns: View = (self.views[0][0], "rotated")
@@ -112,6 +119,23 @@ def plan() -> list[Contest]:
         Contest(E128, 8192, bf16, (*LARGE, *OPTIONAL, "peak", "compile_grouped_mm"), skewed=SKEWED),
         Contest(E128, 128, bf16, FEW_ROWS + OPTIONAL, rotated=ROTATED[:1]),
         Contest(E128, 32768, bf16, (*LARGE, *OPTIONAL)),
+    ]
+
+
+def cpu_plan() -> list[Contest]:
+    """Return the contests of a run on a CPU, the most important first.
+
+    The weights of a layer are about 2 GB each, held three times, and widened to float64 for a while.
+    """
+    fp32, views = torch.float32, CPU_VIEWS
+    large = [(OLMOE, fp32), (E128, fp32), (GPT_OSS, torch.bfloat16)]
+    skewed = {2048: ("native",), 8192: ("native",)}
+    return [
+        *(
+            Contest(PAPER, rows, fp32, CPU_HEAD, CPU_DENSE, skewed.get(rows, ()), CPU_SKEWS, views=views)
+            for rows in (1, 256, 8192, 32, 2048, 65536)
+        ),
+        *(Contest(layer, rows, dtype, CPU_LARGE, views=views) for layer, dtype in large for rows in (1, 16, 1024)),
     ]
 
 

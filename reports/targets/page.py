@@ -12,7 +12,8 @@ from reports.records.record import CaseRecord, Status
 from reports.records.timing import Kind
 from reports.targets.replays import replays
 from reports.targets.run import TargetRun
-from reports.targets.targets import Ratio, Reach, Target, TargetResult, evaluate
+from reports.targets.target import Reach, Target
+from reports.targets.targets import Ratio, TargetResult, evaluate
 
 KIND = {
     "measured": f"Measured; every number is a ratio of medians within one interleaved group, with a {units.INTERVAL}.",

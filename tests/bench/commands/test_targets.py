@@ -40,7 +40,6 @@ def moegap(in_process):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([], "needs a CUDA device"),
         (["--minutes", "0"], "--minutes"),
         (["--rehearse", "--out", "file"], "file"),
     ],

@@ -2,8 +2,10 @@
 
 import pytest
 
+from reports.targets.gpu import TARGETS
 from reports.targets.page import render, summary
-from reports.targets.targets import TARGETS, Reach, evaluate
+from reports.targets.target import Reach
+from reports.targets.targets import evaluate
 from tests.reports.targets.fabricated import case, run
 
 FUSED, BEST, EAGER, GROUPED_MM, PRODUCTS, WHOLE, LIGER, BANDWIDTH, SKEW, BESIDES = TARGETS
@@ -156,3 +158,36 @@ def test_a_rehearsal_has_no_graphs_so_the_wall_clock_stands_for_them():
     assert found.worst.value.value == pytest.approx(4 / 3, rel=0.01)
     with_graph = run(*cases, case("g", "triton", 1e-6))
     assert next(each for each in evaluate(with_graph) if each.target is FUSED).verdict is Reach.NOT_MEASURED
+
+
+def on_cpu(*args, **more):
+    return case(*args, clock="wall", device="cpu", dtype="float32", **more)
+
+
+def test_on_a_cpu_the_native_kernel_is_judged_by_its_own_targets():
+    cases = [
+        on_cpu("paper", "native", 1e-3),
+        on_cpu("paper", "eager", 2.5e-3),
+        on_cpu("paper", "native", 1.05e-3, routing="zipf2"),
+        on_cpu("paper", "native", 1.3e-3, routing="hot"),
+        on_cpu("paper", "native", 2.8e-3, head="dense"),
+        on_cpu("paper", "eager", 3e-3, head="dense"),
+        on_cpu("e128", "native", 2.0, layer="e128", rows=16, least_bytes=6 * 10**9, flops=10**9),
+        on_cpu("e128", "read", 1.0, layer="e128", rows=16, least_bytes=4 * 10**9),
+        on_cpu("e1024", "native", 2.0, layer="e128", rows=1024, least_bytes=6 * 10**9, flops=140 * 10**9),
+        on_cpu("e1024", "peak", 1.0, layer="e128", rows=1024, flops=10**11),
+    ]
+    results = {result.target.name: result for result in evaluate(run(*cases))}
+    values = {
+        name: (result.worst.value.value, result.verdict) for name, result in results.items() if result.worst is not None
+    }
+    expected = {
+        "paper's head, 256 rows: best dense / native sparse": (2.8, Reach.REACHED),
+        "paper's head: best other sparse form / native": (2.5, Reach.BEYOND),
+        "large layers, N <= 16: share of the bandwidth of reading": (0.75, Reach.REACHED),
+        "large layers, N = 1,024: share of the best product": (0.7, Reach.REACHED),
+        "paper's head: Zipf 2 or one hot expert / balanced": (1.3, Reach.MISSED),
+        "paper's head, dense: addmm / native": (3 / 2.8, Reach.BEYOND),
+    }
+    assert values == {name: (pytest.approx(value, rel=0.01), verdict) for name, (value, verdict) in expected.items()}
+    assert results["paper's head, 1 row: best dense / native sparse"].verdict is Reach.NOT_MEASURED
