@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from reports.numbers.stats import Estimate, ratio_of_medians
 from reports.reading.load import MeasuredCase, record_of
 from reports.records.record import Cache, CaseRecord
@@ -53,7 +55,7 @@ def evaluate(run: TargetRun) -> list[TargetResult]:
     for name, entries in run.groups.items():
         layer = LayerCases.of(name, entries, "graph" if graphs else "wall")
         by_dtype.setdefault(layer.record.dtype, []).append(layer)
-    on_cpu = run.kind == "measured" and all(record_of(entry).device == "cpu" for entry in run.entries)
+    on_cpu = run.kind == "measured" and {record_of(entry).device for entry in run.entries} == {"cpu"}
     results: list[TargetResult] = []
     for target in cpu.TARGETS if on_cpu else gpu.TARGETS:
         for cache in target.caches:

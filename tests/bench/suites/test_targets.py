@@ -12,7 +12,7 @@ from bench.cases.resume import check_same_run
 from bench.errors import BenchError
 from bench.forms import forms
 from bench.suites import targets
-from bench.suites.targets import OLMOE, REHEARSAL, TUNING, Contest, measure_targets, plan, rehearsal
+from bench.suites.targets import OLMOE, REHEARSAL, TUNING, Contest, cpu_plan, measure_targets, plan, rehearsal
 from bench.timing import environment
 from reports.records.record import Ceilings, Copy, Group, Status
 from reports.targets.run import layer_of
@@ -136,12 +136,13 @@ def test_peers_that_tune_themselves_come_last_and_beside_all_that_was_measured_b
 
 
 def test_every_form_of_the_plan_exists_and_a_contest_has_no_case_twice():
-    named = {name for contest in plan() for name in (*contest.forms, *contest.dense, *contest.skewed)}
+    plans = [*plan(), *cpu_plan()]
+    named = {name for contest in plans for name in (*contest.forms, *contest.dense, *contest.skewed)}
     assert named <= forms().keys()
     assert named >= {name for name, form in forms().items() if not form.default}
     for contest in rehearsal():
         ids = [case.id for case in contest.cases(targets._subjects(contest, CPU), CPU)]
         assert len(ids) == len(set(ids))
-    for contest in plan():
+    for contest in plans:
         for names in (contest.forms, contest.dense, contest.skewed):
             assert len(names) == len(set(names))
