@@ -53,15 +53,17 @@ class Native:
                 f"the native kernel computes in float32 and bfloat16 on a CPU, not in {problem.dtype} on {w1.device}"
             )
         load()
-        self.hidden, self.outputs = problem.H, problem.C
-        self.activation = ACTIVATIONS.index(experts.activation)
         blocks = column_blocks(experts.activation)
-        self.w1, self.b1 = _panels(w1, blocks), _bias(b1, w1, blocks)
-        self.w2, self.b2 = _panels(w2), _bias(b2, w2)
-        self.gate = gate
+        self.w1, self.w2 = _panels(w1, blocks), _panels(w2)
+        b1, b2 = _bias(b1, w1, blocks), _bias(b2, w2)
+        E, H, C, activation = problem.E, problem.H, problem.C, ACTIVATIONS.index(experts.activation)
+        self._packed = self.w1, b1, self.w2, b2, H, C, activation
+        self._sizes = D, b1.shape[1], H, E, C
+        self._routed: tuple[Any, ...] = *(None,) * 6, E, 1.0, False, False
         if gate is not None:
             weight = gate.weight.float().t()[None]  # (1, D, E)
-            self.gate_weight, self.gate_bias = _panels(weight), _bias(gate.bias, weight)
+            settings = gate.k, gate.temperature, gate.standardise, gate.weights_over == "all"
+            self._routed = _panels(weight), _bias(gate.bias, weight), *(None,) * 4, *settings
 
     def __call__(
         self,
@@ -69,7 +71,7 @@ class Native:
         routing: RoutingSource | None = None,
         *,
         plan: Plan | None = None,
-        gated: bool | None = None,
+        gated: bool = False,
         ends: Tensor | None = None,
         combines: bool = True,
     ) -> Tensor:
@@ -79,39 +81,30 @@ class Native:
             x: Of the dtype of the weights, any strides.
             routing: Experts of each row; by default the gate decides, and without a gate all serve, with weight 1.
             plan: How to run the call.
-            gated: Whether the gate's scores are computed; by default if they decide.
+            gated: Whether the gate's scores are computed beside a `routing`, which decides.
             ends: (blocks, E + 1) from `sorted_by_expert`, if that is where the routing comes from.
             combines: False leaves out the weighted sum, so that the result means nothing and the rest can be timed.
         """
-        N, E = x.shape[0], self.w1.shape[0]
-        gate = self.gate if gated or (routing is None and gated is None) else None
-        starts = ids = weights = None
-        if isinstance(routing, Gate):
-            raise ValueError("the native kernel packs its gate once; pass it with the experts")  # noqa: TRY004
-        if routing is not None:
-            k, _ = routing.sizes(x, E)
-        else:
-            k = E if gate is None else gate.k
-        if isinstance(routing, TopK):
-            ids, weights = routing.ids, routing.weights
-        elif isinstance(routing, Flat):
-            starts, ids, weights = _by_row(routing, N)
-        settings: tuple[Any, ...] = (k, 1.0, False, False)
-        scores: tuple[Tensor | None, Tensor | None] = (None, None)
-        if gate is not None:
-            scores = self.gate_weight, self.gate_bias
-            settings = k, gate.temperature, gate.standardise, gate.weights_over == "all"
-        packed = self.w1, self.b1, self.w2, self.b2, self.hidden, self.outputs, self.activation
-        y: Tensor = native_moe(
-            x, *scores, starts, ids, weights, ends, *settings, *packed, combines, plan or self.plan(N, k)
-        )
+        decided = self._routed if routing is None else self._given(x, routing, ends, gated)
+        y: Tensor = native_moe(x, *decided, *self._packed, combines, plan or self.plan(x.shape[0], decided[6]))
         return y
+
+    def _given(self, x: Tensor, routing: RoutingSource, ends: Tensor | None, gated: bool) -> tuple[Any, ...]:
+        """Return the operator's arguments for a routing that is given, as `_routed` for the gate's."""
+        k, _ = routing.sizes(x, self.w1.shape[0])
+        assigned: tuple[Tensor | None, Tensor, Tensor]
+        if isinstance(routing, TopK):
+            assigned = None, routing.ids, routing.weights
+        elif isinstance(routing, Flat):
+            assigned = _by_row(routing, x.shape[0])
+        else:
+            raise ValueError("the native kernel packs its gate once; pass it with the experts")  # noqa: TRY004
+        scores = self._routed[:2] if gated else (None, None)
+        return *scores, *assigned, ends, k, 1.0, False, False
 
     def plan(self, N: int, k: int) -> Plan:
         """Return the plan of a call on N rows with k experts each."""
-        E, _, D, _ = self.w1.shape
-        W, size = self.b1.shape[1], self.w1.element_size()
-        return plan_of(N, D, W, self.hidden, E, self.outputs, k, size, _threads())
+        return plan_of(N, *self._sizes, k, self.w1.element_size(), _threads())
 
 
 def sorted_by_expert(ids: Tensor, weights: Tensor, E: int, block: int) -> tuple[TopK, Tensor]:

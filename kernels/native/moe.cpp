@@ -85,51 +85,6 @@ Vec load(const BFloat16* values) {
   return wide;
 }
 
-// Add to R rows of `out` the products of R rows with columns of a panel, V registers of them, over `depth` values.
-template <int R, int V, typename T>
-void tile(const float* const* rows, int64_t from, int64_t depth, const T* panel, float* out, int64_t stride) {
-  Vec sums[R][V];
-  const float* x[R];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; r++) {
-    x[r] = rows[r] + from;
-#pragma GCC unroll 2
-    for (int v = 0; v < V; v++) sums[r][v] = Vec::loadu(out + r * stride + v * LANES);
-  }
-  for (int64_t d = 0; d < depth; d++, panel += WIDTH) {
-    Vec w[V];
-#pragma GCC unroll 2
-    for (int v = 0; v < V; v++) w[v] = load(panel + v * LANES);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; r++) {
-      Vec value(x[r][d]);
-#pragma GCC unroll 2
-      for (int v = 0; v < V; v++) sums[r][v] = at::vec::fmadd(value, w[v], sums[r][v]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 2
-    for (int v = 0; v < V; v++) sums[r][v].store(out + r * stride + v * LANES);
-}
-
-// The same for the last m < R rows.
-template <int R, int V, typename T>
-void last(int64_t m, const float* const* rows, int64_t from, int64_t depth, const T* panel, float* out, int64_t stride) {
-  if constexpr (R > 0) {
-    if (m == R) return tile<R, V>(rows, from, depth, panel, out, stride);
-    last<R - 1, V>(m, rows, from, depth, panel, out, stride);
-  }
-}
-
-template <int V, typename T>
-void column(int64_t m, const float* const* rows, int64_t from, int64_t depth, const T* panel, float* out, int64_t stride) {
-  constexpr int R = REGISTER_ROWS;
-  int64_t i = 0;
-  for (; i + R <= m; i += R) tile<R, V>(rows + i, from, depth, panel, out + i * stride, stride);
-  last<R - 1, V>(m - i, rows + i, from, depth, panel, out + i * stride, stride);
-}
-
 // Panels of weights (P, K, WIDTH) with a bias for each of their columns; the last panel may be half empty.
 template <typename T>
 struct Panels {
@@ -141,20 +96,88 @@ struct Panels {
   Panels part(int64_t column, int64_t count) const { return {weights + column * K, bias + column, K, count}; }
 };
 
+// Rows of a product, and where their values go: `length` values of each row from one on, times panels `apart` values
+// apart.
+template <typename T>
+struct Operands {
+  const float* const* rows;
+  int64_t from, length;
+  const T* panel;
+  int64_t apart;
+  float* out;
+  int64_t stride;
+
+  Operands below(int64_t m) const { return {rows + m, from, length, panel, apart, out + m * stride, stride}; }
+};
+
+// Add to R rows of `out` their products with V registers of columns, from one panel or from panels side by side.
+template <int R, int V, typename T>
+void tile(const Operands<T>& o) {
+  Vec sums[R][V];
+  const float* x[R];
+#pragma GCC unroll 24
+  for (int r = 0; r < R; r++) {
+    x[r] = o.rows[r] + o.from;
+#pragma GCC unroll 8
+    for (int v = 0; v < V; v++) sums[r][v] = Vec::loadu(o.out + r * o.stride + v * LANES);
+  }
+  auto panel = o.panel;
+  for (int64_t d = 0; d < o.length; d++, panel += WIDTH) {
+    Vec w[V];
+#pragma GCC unroll 8
+    for (int v = 0; v < V; v++) w[v] = load(panel + v / 2 * o.apart + v % 2 * LANES);
+#pragma GCC unroll 24
+    for (int r = 0; r < R; r++) {
+      Vec value(x[r][d]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; v++) sums[r][v] = at::vec::fmadd(value, w[v], sums[r][v]);
+    }
+  }
+#pragma GCC unroll 24
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; v++) sums[r][v].store(o.out + r * o.stride + v * LANES);
+}
+
+// The same for the last m <= R rows.
+template <int R, int V, typename T>
+void last(int64_t m, const Operands<T>& o) {
+  if constexpr (R > 0) {
+    if (m == R) return tile<R, V>(o);
+    last<R - 1, V>(m, o);
+  }
+}
+
+// The same for m rows, R at a time.
+template <int R, int V, typename T>
+void tiles(int64_t m, const Operands<T>& o) {
+  int64_t i = 0;
+  for (; i + R <= m; i += R) tile<R, V>(o.below(i));
+  last<R - 1, V>(m - i, o.below(i));
+}
+
 // out (m, up to WIDTH columns) = bias + rows (m, K) times panels.
 template <typename T>
 void product(const float* const* rows, int64_t m, const Panels<T>& w, float* out, int64_t stride) {
-  auto width = up(w.columns, WIDTH);
-  for (int64_t i = 0; i < m; i++) std::copy_n(w.bias, width, out + i * stride);
+  for (int64_t i = 0; i < m; i++) std::copy_n(w.bias, up(w.columns, WIDTH), out + i * stride);
   auto depth = m > REGISTER_ROWS ? DEPTH : w.K;  // few rows read each panel once, from end to end
   for (int64_t from = 0; from < w.K; from += depth)
-    for (int64_t c = 0; c < w.columns; c += WIDTH) {
+    for (int64_t c = 0, step; c < w.columns; c += step) {
       auto panel = w.weights + c * w.K + from * WIDTH;
-      auto length = std::min(depth, w.K - from);
-      if (w.columns - c > LANES)
-        column<2>(m, rows, from, length, panel, out + c, stride);
-      else
-        column<1>(m, rows, from, length, panel, out + c, stride);
+      auto left = w.columns - c;
+      Operands<T> o{rows, from, std::min(depth, w.K - from), panel, w.K * WIDTH, out + c, stride};
+      step = WIDTH;
+      if (m == 1 && left >= 4 * WIDTH) {  // one row has too few sums in flight with one panel, so it takes four
+        step = 4 * WIDTH;
+        tile<1, 8>(o);
+      } else if (m == 2 && left >= 2 * WIDTH) {
+        step = 2 * WIDTH;
+        tile<2, 4>(o);
+      } else if (left > LANES) {
+        tiles<REGISTER_ROWS, 2>(m, o);
+      } else {
+        tiles<2 * REGISTER_ROWS, 1>(m, o);
+      }
     }
 }
 

@@ -36,10 +36,8 @@ def test_passes_torchs_own_check_of_an_operator() -> None:
     call = new_call(6, 16, 8, 4, 5)
     assert isinstance(call.routing, Gate)
     layer = Native(call.experts, call.routing)
-    gate = layer.gate_weight, layer.gate_bias
-    weights = layer.w1, layer.b1, layer.w2, layer.b2
     torch.library.opcheck(
         native_moe,
-        (call.x, *gate, None, None, None, None, 2, 1.0, False, False, *weights, 8, 5, 0, True, [1, 6, 0]),
+        (call.x, *layer._routed, *layer._packed, True, [1, 6, 0]),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )
