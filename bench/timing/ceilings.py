@@ -1,4 +1,4 @@
-"""What this machine can do: matrix FLOP/s, copy bytes/s, and what a launch, an operator and a waking thread take.
+"""What this machine can do: FLOP/s, bytes/s copied and read, and what a launch, an operator and a waking thread take.
 
 Every number is the least time of many. Neighbours, interrupts and lower clocks make a call slower, never faster. So the
 least time is closest to what the hardware needs, and a floor built on it is a bound; a median would move with the
@@ -52,15 +52,16 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype, seconds: float = 
     """Return the ceilings of `device` for `dtype`, measured in about `seconds`.
 
     FLOP/s are those of the best of several products of random matrices; the second matrix is stored by rows or by
-    columns. Bytes/s are those of copies, read and written, minus the time of copying one element; a kernel that only
-    reads may exceed them. Random values matter: a GPU draws less power and runs faster on zeros.
+    columns. Bytes/s are those of copies, read and written, minus the time of copying one element. Beside them stand
+    those of only reading: the largest value of the source of the largest copy is found. Random values matter: a GPU
+    draws less power and runs faster on zeros.
 
     Raises `BenchError` if the memory is too small for the smallest product or for a copy beyond the caches.
     """
     exact_float32()
     with torch.inference_mode():
         flops_per_s, product, taken = _best_product(device, dtype, 0.5 * seconds)
-        copies, copied = _copies(device, 0.35 * seconds)
+        copies, read, copied = _traffic(device, 0.35 * seconds)
         small = _on_gpu if device.type == "cuda" else _on_cpu
         overheads, called = small(device, dtype, 0.15 * seconds)
     here = environment.snapshot(device)
@@ -72,6 +73,7 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype, seconds: float = 
         flops_per_s=flops_per_s,
         product=product,
         copies=copies,
+        read=read,
         **machine,
         **overheads,
     )
@@ -173,8 +175,8 @@ def working_sets(cache: int, least_largest: int = 0) -> list[int]:
     return sets
 
 
-def _copies(device: torch.device, seconds: float) -> tuple[list[Copy], int]:
-    """Return the copy rate of each working set by the fastest way, and the number of rounds."""
+def _traffic(device: torch.device, seconds: float) -> tuple[list[Copy], float, int]:
+    """Return the copy rate of each working set by the fastest way, the rate of reading, and the number of rounds."""
     sets = working_sets(last_cache(device), BEYOND_ON_GPU if device.type == "cuda" else 0)
     free = environment.available_memory(device)
     if sets[-1] > MEMORY_SHARE * free:
@@ -191,10 +193,12 @@ def _copies(device: torch.device, seconds: float) -> tuple[list[Copy], int]:
         for call in _ways(source[: size // 8], target[: size // 8]):
             batches.append(_Batch(call, max(1, min(SMALL, 2**25 // size))))
             sizes.append(size)
-    (bare, *least), rounds = _least(batches, device, seconds)
+    batches.append(_Batch(_read(source)))
+    (bare, *least, read), rounds = _least(batches, device, seconds)
     moved = [max(taken - bare, taken / 2) for taken in least]  # half if a copy takes hardly more than a launch
     best = {size: min(taken for other, taken in zip(sizes[1:], moved, strict=True) if other == size) for size in sets}
-    return [Copy(working_set=size, bytes_per_s=size / taken) for size, taken in best.items()], rounds
+    copies = [Copy(working_set=size, bytes_per_s=size / taken) for size, taken in best.items()]
+    return copies, sets[-1] / 2 / read, rounds
 
 
 def _ways(source: torch.Tensor, target: torch.Tensor) -> Iterator[Call]:
@@ -208,6 +212,10 @@ def _ways(source: torch.Tensor, target: torch.Tensor) -> Iterator[Call]:
         wide = [tensor.view(torch.complex128).split(UNSPLIT) for tensor in (source, target)]
         pieces = [_copy(*pair) for pair in zip(*wide, strict=True)]
         yield lambda: [piece() for piece in pieces]
+
+
+def _read(source: torch.Tensor) -> Call:
+    return lambda: torch.amax(source)
 
 
 def _copy(source: torch.Tensor, target: torch.Tensor) -> Call:

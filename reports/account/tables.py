@@ -133,4 +133,5 @@ _CEILINGS: list[Field[Ceilings]] = [
     number("n", lambda each: units.count(each.samples)),
     word("measured", lambda each: units.moment(each.moment)),
     word("copies, GB/s by working set", _copies),
+    number("reading, GB/s", lambda each: units.known(each.read, units.billions)),
 ]

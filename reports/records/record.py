@@ -199,6 +199,7 @@ class Ceilings(BaseModel, extra="forbid", frozen=True):
     flops_per_s: Rate  # of the best large product
     product: Label  # its sizes, as `M x K x N`
     copies: list[Copy]  # smallest working set first, the last one far beyond the caches
+    read: Rate | None = None  # bytes/s of only reading, far beyond the caches
     launch: Seconds  # one empty kernel on a GPU; the cheapest eager operator on a CPU
     operator: Seconds  # of host work per eager operator, on one element
     parallel: Seconds | None = None  # extra time of the smallest operator that a CPU splits over its threads

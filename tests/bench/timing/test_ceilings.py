@@ -61,6 +61,7 @@ def simulated(monkeypatch):
         machine = Machine(**properties)
         monkeypatch.setattr(ceilings, "_product", machine.product)
         monkeypatch.setattr(ceilings, "_ways", machine.ways)
+        monkeypatch.setattr(ceilings, "_read", lambda source: machine.work(source.nbytes / 2e11))
         monkeypatch.setattr(ceilings, "_copy", lambda source, target: machine.work(LAUNCH))
         monkeypatch.setattr(ceilings, "timed", machine.timed)
         monkeypatch.setattr(ceilings, "samples", machine.samples)
@@ -80,6 +81,7 @@ def test_the_ceilings_of_a_simulated_machine_are_found_through_its_noise(simulat
     assert [copy.working_set for copy in found.copies] == [2**17, 2**19, 2**21, 2**23]
     best = [1e11, 1e11, 1e11, 2**23 / (30e-6 + 2**23 / 1e11)]
     assert [copy.bytes_per_s for copy in found.copies] == pytest.approx(best)
+    assert found.read == pytest.approx(2e11)
     assert found.samples >= ROUNDS
 
 
