@@ -132,9 +132,7 @@ def runs_on(options: Options) -> dict[str, str]:
     return {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
 
 
-def prepare(
-    head: Head, example: Tensor, paths: tuple[type[Options], ...] = (), scheme: Scheme | None = None
-) -> Runner:
+def prepare(head: Head, example: Tensor, paths: tuple[type[Options], ...] = (), scheme: Scheme | None = None) -> Runner:
     """Return the runner of whole calls, with the kernels' choice of options, or forced onto one of `paths`."""
     kernels = Kernels(head, scheme=scheme)
     options = kernels.required(example, paths) if paths else kernels.chosen(example)
