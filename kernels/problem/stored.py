@@ -170,7 +170,7 @@ def _rounded(weights: Tensor, scheme: Scheme) -> Stored:
         largest = weights.abs().amax(dim=(1, 2) if scheme == "fp8" else 1)
     scales = torch.where(largest > 0, largest / LARGEST, 1.0)
     ones = Stored(torch.ones_like(weights, dtype=torch.float8_e4m3fn), scales).dequantised()
-    return Stored(_depth_first((weights / ones).clamp(-LARGEST, LARGEST)).to(torch.float8_e4m3fn), scales)
+    return Stored((weights / ones).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scales)
 
 
 def from_gpt_oss(blocks: Tensor, scales: Tensor) -> Stored:
