@@ -23,6 +23,7 @@ from reports.cases.conditions_section import classifier_section, cold_section
 from reports.cases.conditions_section import training_section as passes_section
 from reports.cases.efficiency_section import efficiency_section
 from reports.cases.not_measured_section import not_measured_section
+from reports.cases.stored_section import stored_section
 from reports.cases.work_section import work_section
 from reports.changes import changes
 from reports.changes.changes import Changes
@@ -137,6 +138,7 @@ def _sections(
         sharpness_section(inputs.studies.sharpness),
         beside_section(trained, inputs.studies.sharpness, inputs.results.records) if paper else None,
         targets_section(runs(inputs.results, inputs.targets)),
+        stored_section(analysis),
         efficiency_section(analysis),
         passes_section(analysis),
         classifier_section(analysis),

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from bench.cases.case import Case, Shape
 from bench.cases.training import Backward, Trained, backward
-from bench.correctness.equivalence import GRADIENT_TOLERANCE, deviation, head_reference
-from bench.correctness.reference import Reference
+from bench.correctness.equivalence import GRADIENT_TOLERANCE, deviation, head_reference, storage_error
+from bench.correctness.reference import Reference, reference
 from bench.errors import UnavailableError, first_line, message
 from bench.forms import Form, Runner, form
 from bench.subjects.skew import unsteerable
@@ -33,7 +33,7 @@ from bench.timing.clock import Call, Longer, synchronise
 from bench.timing.graphs import Graph, captured, longer, waits_for_device
 from bench.timing.memory import peak_memory
 from models.classifier.classifier import Classifier
-from models.heads.cost import flops
+from models.heads.cost import flops, least_bytes
 from models.heads.dense import DenseHead
 from models.heads.heads import Head
 from reports.records.record import Status
@@ -208,7 +208,9 @@ def copies_of(case: Case, x: Tensor) -> Rotation:
     with _failures(), torch.inference_mode():
         head = case.subject.on(shape.device, shape.dtype).head
         size = sum(tensor.nbytes for tensor in (x, *head.parameters()))
-        copies = copies_beyond(size, last_cache(shape.device))
+        expert_bytes = chosen.expert_bytes(head.config, shape.dtype)
+        read = least_bytes(head.config, len(x), x.itemsize, head.config.experts, expert_bytes=expert_bytes)
+        copies = copies_beyond(read, last_cache(shape.device))
         if copies * size > MEMORY_SHARE * environment.available_memory(shape.device):
             raise UnmeasurableError(Status.SKIPPED, f"{copies} copies of rows and weights do not fit into the memory")
         rows = [x.clone() for _ in range(copies)]
@@ -293,10 +295,14 @@ def _call_of(runner: Runner, model: Classifier, part: str) -> Callable[[Tensor],
 
 
 def _check(chosen: Form, head: Head, rows: Input) -> Check:
-    """Return the check of a form's outputs against the head's, against the form's `expected`, or no check at all."""
+    """Return the check of a form's outputs against the head's, against the form's `expected`, or no check at all.
+
+    Outputs of stored weights are held to those of the rounded weights, and the check also says how far these are off.
+    """
     if chosen.computes == "nothing":
         return lambda output: {}
     expected, features, checked = rows.expected, rows.features, rows.checked
+    stored: dict[str, Any] = {}
     if chosen.expected is not None:
         wanted = chosen.expected(head, features)
         checked = _spread(len(wanted), max(1, MOST_COMPARED // max(1, wanted[:1].numel())), wanted.device)
@@ -304,11 +310,14 @@ def _check(chosen: Form, head: Head, rows: Input) -> Check:
         expected = Reference(wanted.double().cpu().numpy(), np.zeros(len(wanted), dtype=bool))
     elif checked is not None:
         features = features[checked]
+    if chosen.stored:
+        expected = reference(head.config, chosen.stored.parameters(head), features)
+        stored = {"storage_error": storage_error(expected, rows.expected)}
 
     def check(output: object) -> dict[str, Any]:
         result = output.output if isinstance(output, Trained) else output
         assert isinstance(result, Tensor)
-        fields = _gate(result if checked is None else result[checked], expected, features, checked)
+        fields = stored | _gate(result if checked is None else result[checked], expected, features, checked)
         return _gradient_gate(output, rows, fields) if isinstance(output, Trained) else fields
 
     return check

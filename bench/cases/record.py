@@ -23,7 +23,7 @@ def case_record(case: Case, fields: dict[str, Any], step: Step = "", **more: Any
 
 
 def _identity(case: Case) -> dict[str, Any]:
-    subject, shape, config = case.subject, case.shape, case.subject.head.config
+    subject, shape, config, chosen = case.subject, case.shape, case.subject.head.config, form(case.form)
     real = subject.features is not None and shape.part == "head"
     return {
         "checkpoint": subject.name,
@@ -34,7 +34,8 @@ def _identity(case: Case) -> dict[str, Any]:
         "head": config.kind,
         "policy": config.policy or "",
         "form": case.form,
-        "computes": form(case.form).computes,
+        "computes": chosen.computes,
+        "scheme": chosen.stored.scheme if chosen.stored else "",
         "part": shape.part,
         "backbone": subject.model.config.backbone.name,
         "rows": shape.rows,
@@ -57,7 +58,7 @@ def _identity(case: Case) -> dict[str, Any]:
 
 def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, Any]:
     """Return the counted cost of a case, with the most assignments possible if they were not counted."""
-    subject, shape, config = case.subject, case.shape, case.subject.head.config
+    subject, shape, config, chosen = case.subject, case.shape, case.subject.head.config, form(case.form)
     assignments = distinct_experts = load_cv = None
     if rows_per_expert is not None:
         assignments, distinct_experts = sum(rows_per_expert), sum(count > 0 for count in rows_per_expert)
@@ -68,12 +69,19 @@ def _cost(case: Case, rows_per_expert: list[int] | None) -> dict[str, Any]:
         "load_cv": load_cv,
         "parameters": parameters(config),
     }
-    if work := form(case.form).work:
-        operations, moved = work(config, shape.rows, shape.dtype, shape.device, distinct_experts)
+    if chosen.work:
+        operations, moved = chosen.work(config, shape.rows, shape.dtype, shape.device, distinct_experts)
         return {**load, "flops": operations, "least_bytes": moved}
     head_flops = flops(config, shape.rows, assignments, training=shape.training).total
     if shape.part == "head":
-        moved = least_bytes(config, shape.rows, shape.dtype.itemsize, distinct_experts, training=shape.training)
+        moved = least_bytes(
+            config,
+            shape.rows,
+            shape.dtype.itemsize,
+            distinct_experts,
+            training=shape.training,
+            expert_bytes=chosen.expert_bytes(config, shape.dtype),
+        )
         return {**load, "flops": head_flops, "least_bytes": moved}
     weights = sum(value.numel() for value in subject.model.parameters())
     operations = head_flops + subject.backbone_flops * shape.rows

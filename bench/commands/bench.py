@@ -50,6 +50,7 @@ QUICK = 0.25
     "moegap bench --suite paper --training",
     "moegap bench runs/sparse runs/dense --rows 256 --routing zipf1 --cold",
     "moegap bench --suite models --device cuda --dtype bfloat16 --minutes 5",
+    "moegap bench --suite models --rows 16 --form triton --form triton_mxfp4 --device cuda --dtype bfloat16",
 )
 def bench(
     checkpoints: Annotated[

@@ -35,8 +35,8 @@ DtypesOption = Annotated[
 FormsOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="A form; may be repeated; `moegap doctor` lists them. By default the suite's forms; peers and anchors "
-        "only by name."
+        help="A form; may be repeated; `moegap doctor` lists them. By default the suite's forms; peers, "
+        "anchors and weights in 8 or 4 bits (triton_fp8_blocks, triton_mxfp4) only by name."
     ),
 ]
 ThreadsOption = Annotated[

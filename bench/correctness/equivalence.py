@@ -5,6 +5,7 @@ Letters: N rows, E experts, C output width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,17 @@ def deviation(logits: Tensor, expected: Reference, x: Tensor) -> Deviation:
     if expected.otherwise is not None:
         errors = np.minimum(errors, _errors(got, expected.otherwise[decidable], median))
     return Deviation(float(errors.max(initial=0)), tolerance, left_out, len(expected.logits))
+
+
+def storage_error(rounded: Reference, full: Reference) -> float | None:
+    """Return what it costs to store weights in fewer bits: the norm of the outputs' error over that of the outputs.
+
+    Both are float64 references, so it says nothing about a form. None if it is not finite.
+    """
+    with np.errstate(all="ignore"):
+        error, size = np.linalg.norm(rounded.logits - full.logits), np.linalg.norm(full.logits)
+    share = float(error / size) if size else float(error)
+    return share if math.isfinite(share) else None
 
 
 def gradient_deviation(gradient: Tensor, expected: Tensor, parts: int = 1) -> float:

@@ -5,7 +5,7 @@ Letters: N rows, D input width, C output width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -46,6 +46,19 @@ to the floating-point operations and the least bytes of one call."""
 
 
 @dataclass(frozen=True)
+class StoredWeights:
+    """How a form stores the weights of the experts in fewer bits than the head, which changes the outputs.
+
+    `scheme` names it. `parameters` returns those of the head that the form computes with, named as in its state, with
+    rounded weights in float32. `expert_bytes` maps a head's config and the bytes of a full value to those of an expert.
+    """
+
+    scheme: str
+    parameters: Callable[[Head], Mapping[str, Tensor]]
+    expert_bytes: Callable[[HeadConfig, int], int]
+
+
+@dataclass(frozen=True)
 class Form:
     """One way of executing a head or a part of it, or an anchor to compare with.
 
@@ -68,6 +81,7 @@ class Form:
         expected: If the output is not the head's: from head and x (N, D) to the float64 matrix that the runner must
             give. None for an anchor, which has nothing to check.
         work: If the work is not the head's: its operations and bytes.
+        stored: If weights are stored in fewer bits: how. The outputs must be those of the head with rounded weights.
         capturable: False if no CUDA graph can hold a call: it waits for the device, or another engine runs it.
         reusable: False if a runner works only for the rows it was prepared with, or copies of them.
         default: Whether the form is measured unless forms are named.
@@ -87,6 +101,7 @@ class Form:
     computes: Literal["head", "products", "nothing"] = "head"
     expected: Callable[[Head, Tensor], Tensor] | None = None
     work: Work | None = None
+    stored: StoredWeights | None = None
     capturable: bool = True
     reusable: bool = True
     default: bool = True
@@ -94,6 +109,10 @@ class Form:
     def refusal(self, config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
         """Return why no call of a head of this configuration is timed here, or None."""
         return self.unavailable(config, device, dtype) or self.untimeable(device)
+
+    def expert_bytes(self, config: HeadConfig, dtype: torch.dtype) -> int | None:
+        """Return the bytes of one expert if its weights are stored in fewer bits than `dtype`, or None."""
+        return self.stored.expert_bytes(config, dtype.itemsize) if self.stored else None
 
 
 def always(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> None:

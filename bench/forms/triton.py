@@ -34,6 +34,7 @@ from kernels.paths.options import Options
 from kernels.problem.experts import Experts
 from kernels.problem.problem import Problem
 from kernels.problem.routes import Flat, Gate, RoutingSource, TopK
+from kernels.problem.stored import Scheme
 from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead
@@ -65,16 +66,19 @@ def untimeable(device: torch.device) -> str | None:
 class Kernels:
     """Our kernels on the experts of a head; all forms call the kernels through this class.
 
-    With `training` they read the head's parameters themselves, and no copy in another layout.
+    With `training` they read the head's parameters themselves, and no copy in another layout. With a `scheme` they read
+    weights stored in 8 or 4 bits.
     """
 
-    def __init__(self, head: Head, *, training: bool = False) -> None:
+    def __init__(self, head: Head, *, training: bool = False, scheme: Scheme | None = None) -> None:
         assert isinstance(head, SoftMoEHead | SparseMoEHead)
         name_stages(stage)
         self.head = head
         self.gate = gate_of(head)
         kept = trained if training else nonzero
         stacked = Experts(head.w1, kept(head.b1), head.w2, kept(head.b2), head.config.activation)
+        if scheme:
+            stacked = stacked.stored(scheme)
         self.experts = stacked if training else stacked.interleaved()
 
     def __call__(self, x: Tensor, routing: RoutingSource | None = None, options: Options | None = None) -> Tensor:
@@ -128,9 +132,9 @@ def runs_on(options: Options) -> dict[str, str]:
     return {"kernels": f"triton {triton.__version__}", "options": str(options), **mode}
 
 
-def _prepare(paths: tuple[type[Options], ...], head: Head, example: Tensor) -> Runner:
+def prepare(head: Head, example: Tensor, paths: tuple[type[Options], ...] = (), scheme: Scheme | None = None) -> Runner:
     """Return the runner of whole calls, with the kernels' choice of options, or forced onto one of `paths`."""
-    kernels = Kernels(head)
+    kernels = Kernels(head, scheme=scheme)
     options = kernels.required(example, paths) if paths else kernels.chosen(example)
     problem = kernels.problem(example)
 
@@ -160,9 +164,9 @@ def _prepare_given(head: Head, example: Tensor) -> Runner:
     return torch_runner(partial(kernels, routing=routing, options=options), example, **runs_on(options))
 
 
-def _steps(head: Head, x: Tensor) -> Steps:
+def steps(head: Head, x: Tensor, scheme: Scheme | None = None) -> Steps:
     """Return the steps of the grouped path; a fused path is one launch and has none."""
-    kernels = Kernels(head)
+    kernels = Kernels(head, scheme=scheme)
     routing = kernels.head.routing(x)
     fixed = routing_source(routing)
     if isinstance(fixed, TopK):
@@ -192,15 +196,15 @@ def gate_of(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
 
 FORMS = (
     Form(
-        "triton", 4, "our Triton kernels", unavailable, partial(_prepare, ()), _train,
-        untimeable=untimeable, steps=_steps, setup=4.0,
+        "triton", 4, "our Triton kernels", unavailable, prepare, _train,
+        untimeable=untimeable, steps=steps, setup=4.0,
     ),
     Form(
-        "triton_fused", 9, "our kernels, one launch", unavailable, partial(_prepare, (FusedTiles, FusedRows)),
+        "triton_fused", 9, "our kernels, one launch", unavailable, partial(prepare, paths=(FusedTiles, FusedRows)),
         untimeable=untimeable, setup=3.0, default=False,
     ),
     Form(
-        "triton_grouped", 10, "our kernels, five launches", unavailable, partial(_prepare, (Grouped,)),
+        "triton_grouped", 10, "our kernels, five launches", unavailable, partial(prepare, paths=(Grouped,)),
         untimeable=untimeable, setup=4.0, default=False,
     ),
     Form(

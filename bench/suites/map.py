@@ -182,11 +182,14 @@ def _name(layer: Sizes, k: int | None = None) -> str:
 
 
 def _fastest(outcomes: Iterable[Outcome], layer: Sizes, k: int | None = None) -> dict[int, float]:
-    """Return the median of each block of the fastest form of one head of a layer, empty if none was measured."""
+    """Return the median of each block of the fastest form of one head of a layer, empty if none was measured.
+
+    Forms with stored weights count if there are no others.
+    """
     forms = [outcome for outcome in outcomes if outcome.record.checkpoint == _name(layer, k)]
     if not forms:
         return {}
-    fastest = min(forms, key=lambda outcome: median(outcome.samples))
+    fastest = min(forms, key=lambda outcome: (bool(outcome.record.scheme), median(outcome.samples)))
     return block_medians(fastest.samples, fastest.record.blocks)
 
 

@@ -37,6 +37,7 @@ CEILINGS = ("copy", "peak")
 COMPILED = ("compile_grouped_mm", "compile_max")
 LARGE = ("empty", "triton", "triton_products", "cublas", "grouped_mm")
 FEW_ROWS = ("empty", "copy", "triton", "triton_grouped", "grouped_mm")
+STORED = ("triton_fp8_blocks", "triton_mxfp4")
 GIVEN = ("triton_given", "moe_ops")
 TUNING = ("liger",)
 """Peers that try so many configurations of their own at the first call that they come last."""
@@ -109,12 +110,12 @@ def plan() -> list[Contest]:
         Contest(MIXTRAL, 8192, bf16, LARGE),
         Contest(PAPER, 256, bf16, HEAD + CEILINGS + COMPILED, compiled, rotated=ROTATED),
         Contest(E128, 8192, bf16, (*LARGE, *GIVEN, "peak", "compile_grouped_mm"), skewed=SKEWED),
-        Contest(DEEPSEEK, 64, bf16, FEW_ROWS),
+        Contest(DEEPSEEK, 64, bf16, FEW_ROWS + STORED),
         Contest(PAPER, 1024, fp32, HEAD_FP32 + CEILINGS, eager),
         *(Contest(PAPER, rows, fp32, HEAD_FP32, eager) for rows in (1, 65536, 64, 16384)),
         Contest(E128, 32768, bf16, (*LARGE, *GIVEN)),
         Contest(DEEPSEEK, 8192, bf16, LARGE),
-        Contest(MIXTRAL, 64, bf16, FEW_ROWS),
+        Contest(MIXTRAL, 64, bf16, FEW_ROWS + STORED),
         Contest(PAPER, 65536, bf16, HEAD + COMPILED, compiled),
         Contest(E128, 8192, bf16, (*LARGE, *OPTIONAL, "peak", "compile_grouped_mm"), skewed=SKEWED),
         Contest(E128, 128, bf16, FEW_ROWS + OPTIONAL, rotated=ROTATED[:1]),
@@ -145,7 +146,7 @@ def rehearsal() -> list[Contest]:
     return [
         Contest(PAPER, 4, fp32, HEAD + CEILINGS, ("eager",), rotated=("eager",), views=views),
         Contest(OLMOE, 8, fp32, LARGE + OPTIONAL, skewed=SKEWED, views=views, shrink=32),
-        Contest(OLMOE, 4, fp32, FEW_ROWS, views=views, shrink=32),
+        Contest(OLMOE, 4, fp32, FEW_ROWS + STORED, views=views, shrink=32),
         Contest(PAPER, 2, fp32, ("triton", "masked", *COMPILED), ("eager", "compile_max"), views=views),
     ]
 

@@ -133,6 +133,8 @@ def matrix_bytes(scheme: Scheme | None, D: int, H: int, size: int) -> int:
 def stored(weights: Tensor, scheme: Scheme) -> Stored:
     """Return weights (E, D, H) stored in `scheme`, rounded to the nearest value; the largest sets each scale.
 
+    Experts are rounded one by one, so a large layer needs little more memory than its result.
+
     >>> w1 = stored(torch.randn(8, 64, 48), "mxfp4")
     >>> w1.shape, w1.values.shape, w1.scales.shape
     ((8, 64, 48), torch.Size([8, 8, 48]), torch.Size([8, 2, 48]))
@@ -142,11 +144,21 @@ def stored(weights: Tensor, scheme: Scheme) -> Stored:
     """
     if scheme not in SCHEMES:
         raise ValueError(f"weights are stored in {', '.join(SCHEMES)}, not {scheme!r}")
+    E, D, H = weights.shape
+    if scheme == "mxfp4" and D % GROUP:
+        raise ValueError(f"weights in mxfp4 must have a multiple of {GROUP} input columns, not {D}")
+    result = Stored.empty(scheme, E, D, H, weights.new_empty)
+    for e in range(E):
+        expert = _rounded(weights[e : e + 1].float(), scheme)
+        result.values[e : e + 1] = expert.values
+        result.scales[e : e + 1] = expert.scales
+    return result
+
+
+def _rounded(weights: Tensor, scheme: Scheme) -> Stored:
+    """Return fp32 weights (E, D, H) stored in `scheme`."""
     _, D, H = weights.shape
-    weights = weights.float()
     if scheme == "mxfp4":
-        if D % GROUP:
-            raise ValueError(f"weights in mxfp4 must have a multiple of {GROUP} input columns, not {D}")
         largest = weights.abs().unflatten(1, (-1, GROUP)).amax(dim=2)  # (E, D / 32, H)
         exponents = (torch.frexp(largest).exponent - 3).clamp(-127, 127)  # the largest power of e2m1 is 4
         codes = _codes(weights / _power(exponents).repeat_interleave(GROUP, dim=1))
@@ -158,7 +170,7 @@ def stored(weights: Tensor, scheme: Scheme) -> Stored:
         largest = weights.abs().amax(dim=(1, 2) if scheme == "fp8" else 1)
     scales = torch.where(largest > 0, largest / LARGEST, 1.0)
     ones = Stored(torch.ones_like(weights, dtype=torch.float8_e4m3fn), scales).dequantised()
-    return Stored(_depth_first((weights / ones).clamp(-LARGEST, LARGEST)).to(torch.float8_e4m3fn), scales)
+    return Stored((weights / ones).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scales)
 
 
 def from_gpt_oss(blocks: Tensor, scales: Tensor) -> Stored:

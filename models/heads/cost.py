@@ -73,20 +73,27 @@ def flops(config: HeadConfig, rows: int, assignments: int | None = None, *, trai
 
 
 def least_bytes(
-    config: HeadConfig, rows: int, element_size: int, distinct_experts: int | None = None, *, training: bool = False
+    config: HeadConfig,
+    rows: int,
+    element_size: int,
+    distinct_experts: int | None = None,
+    *,
+    training: bool = False,
+    expert_bytes: int | None = None,
 ) -> int:
     """Return the bytes that any execution must move: features and weights read once, logits written once.
 
     `element_size` is in bytes. `distinct_experts` is the number of experts that the rows really use, by default as many
     as N rows can reach. The few bytes of a correction of the choice are not counted. With `training` each value also
     has a gradient: that of the logits is read, and those of the features and of all experts are written.
+    `expert_bytes` are those of one expert if its weights are stored in fewer bits.
     """
     if rows == 0:
         return 0
     if distinct_experts is None or not config.gated:
         distinct_experts = min(config.experts, config.most_assignments(rows))
+    expert = element_size * _expert_parameters(config)
     gate = _gate_parameters(config) if config.gated else 0
-    activations = rows * (config.features + config.classes)
-    forward = distinct_experts * _expert_parameters(config) + gate + activations
-    backward = config.experts * _expert_parameters(config) + gate + activations if training else 0
-    return element_size * (forward + backward)
+    others = element_size * (gate + rows * (config.features + config.classes))
+    forward = distinct_experts * (expert if expert_bytes is None else expert_bytes) + others
+    return forward + (config.experts * expert + others if training else 0)

@@ -10,7 +10,7 @@ from reports.account.cross_check import Agreement, agreements
 from reports.account.waterfall import Waterfall, waterfall
 from reports.numbers.groups import grouped
 from reports.reading.load import MeasuredCase
-from reports.speed.analysis import Analysis, Comparison, Head, Setting
+from reports.speed.analysis import Analysis, Comparison, Head, Setting, by_speed
 from reports.speed.floors import Floor
 from reports.speed.settings import INTEREST, from_batch
 
@@ -61,17 +61,19 @@ def by_interest(analysis: Analysis, accounts: Sequence[Account], *, steps_first:
     """Return `accounts` in the order in which a reader can choose them: sparse heads, then soft, then dense ones.
 
     In each kind the rows nearest to the paper's batch come first, then the others, fewest rows first. At one number of
-    rows the fastest comes first; with `steps_first`, accounts from steps come before all others.
+    rows the fastest comes first, and stored weights last; with `steps_first`, accounts from steps come before others.
     """
     kinds = grouped(accounts, lambda account: account.head.kind)
     nearest = {
         kind: min((each.case.record.rows for each in members), key=from_batch) for kind, members in kinds.items()
     }
 
-    def rank(account: Account) -> tuple[int, bool, int, bool, float]:
+    speed = by_speed(analysis.latencies)
+
+    def rank(account: Account) -> tuple[int, bool, int, bool, tuple[bool, float]]:
         kind, rows = account.head.kind, account.case.record.rows
         later = steps_first and account.waterfall.basis != "steps"
-        return (INTEREST.index(kind), rows != nearest[kind], rows, later, analysis.latencies[account.case].value)
+        return (INTEREST.index(kind), rows != nearest[kind], rows, later, speed(account.case))
 
     return sorted(accounts, key=rank)
 

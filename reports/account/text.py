@@ -8,7 +8,7 @@ from reports.account.account import Account, account, by_setting, by_size
 from reports.account.waterfall import shown
 from reports.numbers import units
 from reports.speed.alarm import alarm
-from reports.speed.analysis import Analysis
+from reports.speed.analysis import Analysis, by_speed
 from reports.speed.settings import caption, resident
 
 THEORETICAL, SUM, DENSE, BASIS = "in theory", "sum, the measured median", "best dense form", "parts by"
@@ -49,7 +49,8 @@ def _group(analysis: Analysis, accounts: Sequence[Account]) -> Iterator[str]:
 
 
 def _speedups(analysis: Analysis, accounts: Sequence[Account]) -> str:
-    best = min(accounts, key=lambda each: analysis.latencies[each.case].value)
+    speed = by_speed(analysis.latencies)
+    best = min(accounts, key=lambda each: speed(each.case))
     comparison = best.comparison
     assert comparison is not None
     ratios = [f"theoretical {units.factor(comparison.theoretical)}"]

@@ -18,7 +18,7 @@ from reports.speed.verdicts import weaknesses
 _HEADING = "All measured cases"
 MOST_CHOICES = 60
 """A column with more distinct values than this has no filter."""
-FILTERED = ("kind", "head", "form", "rows", "verdict", "limited by")
+FILTERED = ("kind", "head", "form", "weights", "rows", "verdict", "limited by")
 """Columns that can be filtered, beside the conditions."""
 
 
@@ -40,8 +40,9 @@ def cases_section(rows: Sequence[Row]) -> Section | None:
         reading=f"medians in microseconds and ratios of medians with {units.INTERVAL}s by a bootstrap over blocks; "
         "ratios are dense over MoE, so above 1 the MoE head is faster. SAME means that the interval lies within 3 % of "
         "equal speed, UNCLEAR that it decides nothing. A pair marked unpaired was not measured interleaved, one marked "
-        "unmatched has heads of different size. A copy holds what is shown, to three digits; summary.csv holds every "
-        f"case in full.{f' The same for all: {same}.' if same else ''}",
+        "unmatched has heads of different size, one marked lower precision has weights stored in fewer bits. A copy "
+        "holds what is shown, to three digits; summary.csv holds every case in full."
+        f"{f' The same for all: {same}.' if same else ''}",
     )
 
 
@@ -91,6 +92,7 @@ _CONDITIONS: list[Field[Row]] = [
 ]
 _MEASURED: list[Field[Row]] = [
     word("form", lambda row: row.record.form),
+    word("weights", lambda row: row.record.scheme),
     number("rows", lambda row: units.count(row.record.rows)),
     number("median, µs", _shown("latency", "value", units.microseconds)),
     number("realised", _shown("comparison", "realised.value", units.ratio)),
@@ -107,6 +109,7 @@ _MEASURED: list[Field[Row]] = [
     number("over dense, same form", _shown("same_form", "realised.value", units.ratio)),
     number("error", lambda row: units.deviation(row.record.error)),
     number("tolerance", lambda row: units.deviation(row.record.tolerance)),
+    number("storage error", lambda row: units.deviation(row.record.storage_error)),
     number("gradient error", lambda row: units.deviation(row.record.gradient_error)),
     number("ambiguous rows", lambda row: units.count(row.record.ambiguous_rows)),
     number("J per 1,000 rows", lambda row: units.quantity(row.record.joules_per_thousand_rows)),

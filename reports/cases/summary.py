@@ -87,9 +87,9 @@ def _recorded(*fields: str) -> dict[str, Callable[[Row], Any]]:
 
 
 _FIELDS: dict[str, Callable[[Row], Any]] = {
-    **_recorded("suite", "status", "checkpoint", "head", "policy", "form", "part", "rows", "features", "hidden"),
-    **_recorded("experts", "k", "classes", "activation", "dtype", "device", "device_name", "cpu", "threads", "clock"),
-    **_recorded("passes", "cache", "routing", "load_cv", "distinct_experts", "test_accuracy", "parameters"),
+    **_recorded("suite", "status", "checkpoint", "head", "policy", "form", "scheme", "part", "rows", "features"),
+    **_recorded("hidden", "experts", "k", "classes", "activation", "dtype", "device", "device_name", "cpu", "threads"),
+    **_recorded("clock", "passes", "cache", "routing", "load_cv", "distinct_experts", "test_accuracy", "parameters"),
     "median_s": derived("latency", "value"),
     "median_low_s": derived("latency", "low"),
     "median_high_s": derived("latency", "high"),
@@ -109,7 +109,7 @@ _FIELDS: dict[str, Callable[[Row], Any]] = {
     "paired": derived("comparison", "realised.paired"),
     "matched": derived("comparison", "matched"),
     "same_form_speedup": derived("same_form", "realised.value"),
-    **_recorded("error", "tolerance", "gradient_error", "gradient_tolerance", "ambiguous_rows"),
+    **_recorded("error", "tolerance", "storage_error", "gradient_error", "gradient_tolerance", "ambiguous_rows"),
     **_recorded("joules_per_thousand_rows", "cold_start", "peak_memory"),
     **_recorded("measured_at", "commit"),
     "source": attrgetter("source"),

@@ -89,6 +89,7 @@ class CaseRecord(BaseModel, extra="forbid", frozen=True):
     policy: Label = ""  # of a sparse head; "" for other heads, and for top_k heads in old results
     form: Label
     computes: Literal["head", "products", "nothing"] = "head"  # "products": of the experts alone; "nothing": an anchor
+    scheme: Label = ""  # how the form stores the experts' weights in fewer bits than `dtype`; "" for full weights
     step: Step = ""  # "" for the whole call
     part: Literal["head", "classifier"]  # the head alone, or backbone and head
     backbone: Label
@@ -135,6 +136,9 @@ class CaseRecord(BaseModel, extra="forbid", frozen=True):
 
     error: RelativeError | None = None  # greatest relative deviation from the float64 reference
     tolerance: RelativeError | None = None
+    # What a `scheme` costs: the norm of the outputs' error over that of the outputs, in float64 with rounded and with
+    # full weights. Of a form that stores weights, `error` is the deviation from outputs with rounded weights.
+    storage_error: RelativeError | None = None
     gradient_error: RelativeError | None = None  # of the worst gradient, by root mean squares; in training only
     gradient_tolerance: RelativeError | None = None
     checked_rows: Count | None = None  # rows compared with the reference, if not all N

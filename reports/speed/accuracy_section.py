@@ -20,7 +20,8 @@ def accuracy_section(analysis: Analysis) -> Section:
     """
     charts = {}
     for setting in analysis.usual:
-        trained = [case for case in analysis.cases(setting) if case.record.test_accuracy is not None]
+        full = [case for case in analysis.cases(setting) if not case.record.scheme]  # accuracy is that of full weights
+        trained = [case for case in full if case.record.test_accuracy is not None]
         if trained:
             batch = nearest_batch(trained)
             charts[setting] = [_chart(analysis, [case for case in trained if case.record.rows == batch], batch)]

@@ -8,7 +8,7 @@ the head come before others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -140,12 +140,12 @@ class Speedup:
     setting: Setting
     head: Head
     rows: int
-    against_best: tuple[Comparison, ...]  # each form against the fastest dense form, the fastest first
+    against_best: tuple[Comparison, ...]  # each form against the fastest dense form, in the order of `by_speed`
     same_form: tuple[Comparison, ...]  # each form against the dense head in that form, if there is one
 
     @property
     def best(self) -> Comparison:
-        """The fastest form against the fastest dense form."""
+        """The fastest form with full weights, if there is any, against the fastest dense form."""
         return self.against_best[0]
 
 
@@ -211,13 +211,18 @@ class Analysis:
         )
 
     def fastest(self, cases: Iterable[MeasuredCase]) -> MeasuredCase:
-        """Return the case with the least median."""
-        return min(cases, key=lambda case: self.latencies[case].value)
+        """Return the case with the least median, one with full weights if there is any."""
+        return min(cases, key=by_speed(self.latencies))
 
     def of(self, setting: Setting, head: Head) -> list[Speedup]:
         """Return the speed-ups of a head in a setting, fewest rows first."""
         chosen = [speedup for speedup in self.speedups if (speedup.setting, speedup.head) == (setting, head)]
         return sorted(chosen, key=lambda speedup: speedup.rows)
+
+
+def by_speed(latencies: Mapping[MeasuredCase, Estimate]) -> Callable[[MeasuredCase], tuple[bool, float]]:
+    """Return a sorting key: the fastest case first, those with stored weights last, since their precision is lower."""
+    return lambda case: (bool(case.record.scheme), latencies[case].value)
 
 
 def analyse(results: Results) -> Analysis:
@@ -305,8 +310,8 @@ def _matched(head: Head, dense: CaseRecord) -> bool:
 def _fastest_by_form(
     cases: Iterable[MeasuredCase], latencies: Mapping[MeasuredCase, Estimate]
 ) -> dict[str, MeasuredCase]:
-    """Return the fastest case of each form, the fastest form first."""
-    fastest_first = sorted(cases, key=lambda case: latencies[case].value)
+    """Return the fastest case of each form, the fastest form first and those with stored weights last."""
+    fastest_first = sorted(cases, key=by_speed(latencies))
     forms = grouped(fastest_first, lambda case: case.record.form)
     return {form: same_form[0] for form, same_form in forms.items()}
 

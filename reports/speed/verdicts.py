@@ -79,8 +79,12 @@ def message(speedups: Sequence[Speedup], label: str) -> str:
 
 
 def weaknesses(comparison: Comparison) -> list[str]:
-    """Return what weakens a comparison: an `unpaired` or an `unmatched` dense case."""
-    notes = {"unpaired": comparison.realised.paired, "unmatched": comparison.matched}
+    """Return what weakens a comparison: an `unpaired` or `unmatched` dense case, or stored weights."""
+    notes = {
+        "unpaired": comparison.realised.paired,
+        "unmatched": comparison.matched,
+        "lower precision": not comparison.case.record.scheme,
+    }
     return [note for note, sound in notes.items() if not sound]
 
 
@@ -111,7 +115,9 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
         where = f"the {DEVICES[record.device]} {speedup.setting.device_name}"
     against = f"{record.form} against {best.base.record.form} dense"
     passes = ", forward and backward" if record.passes == "training" else ""
-    details = f"{against}{passes}, {CLOCKS[record.clock]}, {record.dtype}, n = {units.count(best.realised.samples)}"
+    weights = f", weights in {record.scheme}" if record.scheme else ""
+    samples = units.count(best.realised.samples)
+    details = f"{against}{passes}, {CLOCKS[record.clock]}, {record.dtype}{weights}, n = {samples}"
     warning = "" if best.matched else " The dense head has another size, so this says little."
     summary = (
         f"The {label} {_operations(best)}; {_floors(best, floor)}{_realised(best, where)} ({_certainty(best)}) at "

@@ -29,15 +29,15 @@ from models.heads.cost import flops
 from reports.records.record import Status
 
 CPU = torch.device("cpu")
-IMAGES = InputConfig(shape=(1, 4, 4), mean=(0.0,), std=(1.0,))
 
 
 def subject(kind="sparse", **changes):
     torch.manual_seed(0)
-    sizes = {} if kind == "dense" else {"experts": 4}
-    head = head_config(kind, features=16, classes=3, hidden=8, **{**sizes, **changes})
-    model = Classifier(ModelConfig(backbone=BackboneConfig(name="identity"), head=head), IMAGES)
-    return Subject(kind, model.eval().requires_grad_(False), IMAGES, "initialised")
+    sizes = {"features": 16, "classes": 3, "hidden": 8, **({} if kind == "dense" else {"experts": 4})}
+    head = head_config(kind, **{**sizes, **changes})
+    images = InputConfig(shape=(1, 4, head.features // 4), mean=(0.0,), std=(1.0,))
+    model = Classifier(ModelConfig(backbone=BackboneConfig(name="identity"), head=head), images)
+    return Subject(kind, model.eval().requires_grad_(False), images, "initialised")
 
 
 def group(subjects, names, rows=5, part="head", dtype=torch.float32):

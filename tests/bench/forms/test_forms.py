@@ -260,7 +260,8 @@ def test_every_form_on_a_gpu(dtype: torch.dtype) -> None:
         x = oracle.rows(head, 257)
         for name, chosen in forms().items():
             tuned = name.startswith("compile_")  # tuning takes a minute a head
-            if chosen.computes == "head" and not tuned and chosen.unavailable(head.config, x.device, dtype) is None:
+            exact = chosen.computes == "head" and not chosen.stored
+            if exact and not tuned and chosen.unavailable(head.config, x.device, dtype) is None:
                 with suppress(UnavailableError):
                     assert runs_as_the_oracle(name, head, x), (name, kind, changes)
 

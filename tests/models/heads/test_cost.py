@@ -106,6 +106,12 @@ def test_swiglu_costs_half_as_much_again_at_equal_widths() -> None:
     assert least_bytes(gated, 7, 2, 5) - least_bytes(plain, 7, 2, 5) == 2 * 5 * (512 + 1) * 64
 
 
+def test_stored_experts_count_their_bytes() -> None:
+    config = head_config("sparse", features=8, hidden=16, classes=5, experts=4)
+    others = 4 * (9 * 4 + 7 * (8 + 5))
+    assert least_bytes(config, 7, 4, 3, expert_bytes=100) == 3 * 100 + others
+
+
 def test_least_bytes_with_few_distinct_experts_and_with_no_rows() -> None:
     config = head_config("sparse")
     expert = (512 + 1) * 64 + (64 + 1) * 10
