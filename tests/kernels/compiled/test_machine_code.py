@@ -96,9 +96,9 @@ PTX = """
 WGMMA = "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %rd2, %rd2, 1, 1, 1, 0, 0;"
 SCRIPT = """
 import sys
-from kernels.compiled.machine_code import remarks
+from kernels.compiled.machine_code import ptxas, remarks
 for ptx in sys.argv[1:]:
-    print(remarks(ptx))
+    print(remarks(ptxas(ptx)))
 """
 
 
