@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import track
 
 from kernels.compiled.job import Job
-from kernels.compiled.jobs import jobs, sample
+from kernels.compiled.jobs import LAYERS, jobs, sample
 from kernels.compiled.row import Compiled, inspect
 from kernels.compiled.table import markdown, table, together
 from kernels.compiled.targets import TARGETS
@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"{chosen.beside} holds no Triton: `make kernels` installs one.")
         return 2
     targets: list[str] = chosen.target or list(TARGETS)
-    todo = jobs(targets)
-    tables = {triton.__version__: inspect_all(sample(todo) if chosen.sample else todo)}
+    todo = sample(jobs(targets, LAYERS)) if chosen.sample else jobs(targets)
+    tables = {triton.__version__: inspect_all(todo)}
     if chosen.beside:
         same = [*(f"--target={target}" for target in targets), *(["--sample"] if chosen.sample else [])]
         try:

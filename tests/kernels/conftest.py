@@ -7,23 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from triton.language.semantic import TritonSemantic
-from triton.runtime import interpreter
+
+from tests.kernels.interpreter import spare_what_is_thrown_away
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_for_nothing() -> None:
-    """Spare the interpreter what it throws away, which was a third of these tests' time.
-
-    It repeats every sum and product of integers in 64 bits for an assertion that it makes only when debugging, and
-    makes its table of dtypes for every value.
-    """
-    if os.environ["TRITON_INTERPRET"] != "1":
-        return
-    TritonSemantic.binary_op_sanitize_overflow_impl = lambda self, left, right, operation: None
-    dtypes: dict[str, np.dtype] = {}
-    make = interpreter._get_np_dtype
-    interpreter._get_np_dtype = lambda kind: dtypes.get(kind.name) or dtypes.setdefault(kind.name, make(kind))
+def quick_interpreter() -> None:
+    """Let the interpreter compute nothing in vain."""
+    if os.environ["TRITON_INTERPRET"] == "1":
+        spare_what_is_thrown_away()
 
 
 @pytest.fixture(autouse=True)
