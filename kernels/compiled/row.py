@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,7 +115,8 @@ def inspect(jobs: Sequence[Job]) -> list[Compiled]:
     attempts = [_attempt(job) for job in jobs]
     kernels = [kernel for kernel, _ in attempts if not isinstance(kernel, Exception)]
     amd = TARGETS[jobs[0].target].amd
-    codes = iter([AmdCode.of(kernel.asm["amdgcn"]) for kernel in kernels] if amd else disassembled(kernels))
+    codes: Iterator[MachineCode | AmdCode]
+    codes = (AmdCode.of(kernel.asm["amdgcn"]) for kernel in kernels) if amd else iter(disassembled(kernels))
     return [
         _failed(job, kernel) if isinstance(kernel, Exception) else _row(job, kernel, next(codes), log)
         for job, (kernel, log) in zip(jobs, attempts, strict=True)

@@ -51,9 +51,13 @@ def test_every_step_runs_in_a_rehearsal(tmp_path: Path) -> None:
         "races",
     )  # not the tests, whose import is slow
     code = (
+        "from kernels.first import tiles\n"
         "from kernels.first_minutes import main\n"
+        "from tests import conftest\n"
         "from tests.kernels.interpreter import spare_what_is_thrown_away\n"
         "spare_what_is_thrown_away()\n"
+        "conftest.language_patched_once.__wrapped__()\n"
+        "tiles.LAYERS = tiles.LAYERS[:1]\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     done = python(code, "--rehearse", "--out", str(tmp_path), "--only", *chosen)
