@@ -17,7 +17,9 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields
+from itertools import groupby
 from multiprocessing import get_context
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +28,27 @@ from rich.console import Console
 from rich.progress import track
 
 from kernels.compiled.job import Job
-from kernels.compiled.jobs import jobs, sample
+from kernels.compiled.jobs import LAYERS, jobs, sample
 from kernels.compiled.row import Compiled, inspect
 from kernels.compiled.table import markdown, table, together
 from kernels.compiled.targets import TARGETS
 
+TOGETHER = 8
+"""Jobs of one target whose machine code is read together; their order is that of the targets."""
+
 
 def inspect_all(todo: Sequence[Job]) -> list[Compiled]:
-    """Compile the jobs in two processes and return the rows; progress goes to standard error."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        results = pool.map(inspect, todo)
-        return list(track(results, "Compiling", total=len(todo), console=Console(stderr=True), transient=True))
+    """Compile the jobs in two copies of this process and return the rows; progress goes to standard error."""
+    groups = [
+        same[begin : begin + TOGETHER]
+        for _, jobs in groupby(sorted(todo, key=attrgetter("target")), attrgetter("target"))
+        for same in [list(jobs)]
+        for begin in range(0, len(same), TOGETHER)
+    ]
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+        results = pool.map(inspect, groups)
+        shown = track(results, "Compiling", total=len(groups), console=Console(stderr=True), transient=True)
+        return [row for rows in shown for row in rows]
 
 
 def elsewhere(folder: Path, arguments: Sequence[str]) -> tuple[str, list[Compiled]]:
@@ -81,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"{chosen.beside} holds no Triton: `make kernels` installs one.")
         return 2
     targets: list[str] = chosen.target or list(TARGETS)
-    todo = jobs(targets)
-    tables = {triton.__version__: inspect_all(sample(todo) if chosen.sample else todo)}
+    todo = sample(jobs(targets, LAYERS)) if chosen.sample else jobs(targets)
+    tables = {triton.__version__: inspect_all(todo)}
     if chosen.beside:
         same = [*(f"--target={target}" for target in targets), *(["--sample"] if chosen.sample else [])]
         try:

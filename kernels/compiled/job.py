@@ -98,6 +98,11 @@ class Job:
         return rows < 64 and not (values.get("rows_axis") or values.get("swapped") or self.stored)
 
     @property
+    def deep(self) -> bool:
+        """Whether it multiplies, a block of some depth at a time."""
+        return "depth" in dict(self.constants)
+
+    @property
     def stored(self) -> bool:
         """Whether its weights are stored in 8 or 4 bits: threads that unpack them take longer than tensor cores."""
         return "scheme" in dict(self.constants)

@@ -62,12 +62,12 @@ SPECIALISED = Product(256, 64, 8, 4, described=True, persistent=True, specialise
 """The second product by specialised warps, compiled for each layer whose tiles are tall enough."""
 
 
-def jobs(targets: Sequence[str] = tuple(TARGETS)) -> list[Job]:
+def jobs(targets: Sequence[str] = tuple(TARGETS), layers: Sequence[Problem] = (*LAYERS, *STORED)) -> list[Job]:
     """Return one job for each kernel, configuration, width of values, target and alignment among all launches."""
     distinct: dict[tuple[object, ...], Job] = {}
     for target in targets:
         with assuming(TARGETS[target]):
-            for layer in (*LAYERS, *STORED):
+            for layer in layers:
                 if layer.precision == "tf32" and target in WITHOUT_TF32:
                     continue
                 if layer.is_stored and TARGETS[target].amd:
@@ -137,12 +137,13 @@ def with_specialised(layer: Problem, machine: Machine) -> list[tuple[int, Option
 def sample(among: Sequence[Job]) -> list[Job]:
     """Return the job with the largest tile for each kernel and target, on sm_90 for each of its switches.
 
-    Kernels of fp32 values, whose code is alike on all targets, are sampled only on sm_80, and those of stored weights,
-    which have a test of their own, not at all.
+    The code of some kernels is alike on all targets: they are sampled on only one, those that multiply fp32 on sm_80,
+    and those that multiply nothing, in 16 bits or integers, on sm_90.
     """
     largest: dict[tuple[object, ...], Job] = {}
     for job in sorted(among, key=lambda job: job.tile):
-        if not job.stored and (job.width != "fp32" or job.target == "sm_80"):
-            switches = job.switches if job.target == "sm_90" else ()
+        fp32 = job.width == "fp32"
+        if job.target == "sm_80" if job.deep and fp32 else not fp32 and (job.deep or job.target == "sm_90"):
+            switches = job.switches if job.deep and job.target == "sm_90" else ()
             largest[job.kernel, job.target, job.width, job.precision, switches] = job
     return list(largest.values())

@@ -5,15 +5,26 @@ that names how many may still run: none for a full wait.
 """
 
 import re
+import struct
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import triton
+from triton import knobs
 from triton.backends.nvidia.compiler import get_ptxas
+
+INSTRUCTION = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(\S[^;]*?)\s*;")
+"""The address and the text of an instruction in a listing."""
+
+BYTES = 16
+"""Length of an instruction."""
 
 TENSOR_CORE = re.compile(r"\b(HGMMA|HMMA|IMMA|UTC\w*MMA)\b")
 MULTIPLIES = re.compile(r"\b(HGMMA|HMMA|IMMA|UTC\w*MMA|FFMA\d*)\b")
@@ -54,7 +65,10 @@ class MachineCode:
     @classmethod
     def of(cls, sass: str) -> "MachineCode":
         """Read it off what `cuobjdump -sass` prints."""
-        found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(\S[^;]*?)\s*;", sass)
+        return cls._of(INSTRUCTION.findall(sass))
+
+    @classmethod
+    def _of(cls, found: Sequence[tuple[str, str]]) -> "MachineCode":
         addresses = {int(address, 16): place for place, (address, _) in enumerate(found)}
         lines = [line for _, line in found]
         targets = [re.search(r"\bBRA\S*\s(?:.*\s)?0x([0-9a-f]+)", line) for line in lines]
@@ -122,24 +136,84 @@ def _number(pattern: str, lines: Iterable[str]) -> int:
     return sum(re.search(pattern, line) is not None for line in lines)
 
 
-def dump(cubin: bytes, *what: str) -> str:
-    """Return what cuobjdump prints of machine code, such as "-sass"."""
+def disassembled(kernels: Sequence[Any]) -> list[MachineCode]:
+    """Return the code of each of some kernels that Triton compiled for the same NVIDIA GPU.
+
+    nvdisasm takes half a second to start, so it reads the code of all as that of one.
+    """
+    codes = [_instructions(kernel.asm["cubin"]) for kernel in kernels]
+    if not codes:
+        return []
+    architecture = _architecture(kernels[0].asm["ptx"]).replace("sm_", "SM")
+    printed = _run(knobs.nvidia.nvdisasm.path, b"".join(codes), "--no-dataflow", "--binary", architecture)
+    found = iter(INSTRUCTION.findall(printed))
+    return [MachineCode._of(list(islice(found, len(code) // BYTES))) for code in codes]
+
+
+def usage(cubin: bytes) -> dict[str, int]:
+    """Return the resources of a kernel by what cuobjdump calls them, such as "REG"."""
+    printed = _run(knobs.nvidia.cuobjdump.path, cubin, "-res-usage")
+    return {name: int(number) for name, number in re.findall(r"(\w+):(\d+)", printed)}
+
+
+def _instructions(cubin: bytes) -> bytes:
+    """Return the section of an ELF file that holds the code of its kernel."""
+    (table,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, number, names = struct.unpack_from("<HHH", cubin, 0x3A)
+    heads = [struct.unpack_from("<IIQQQQ", cubin, table + place * size) for place in range(number)]
+    (code,) = [
+        cubin[start : start + length]
+        for name, _, _, _, start, length in heads
+        if cubin.startswith(b".text.", heads[names][4] + name)
+    ]
+    return code
+
+
+def _run(tool: str, contents: bytes, *arguments: str) -> str:
+    """Return what one of Triton's tools prints of a file with these contents."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
+        file.write(contents)
         file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, *what, file.name]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - Triton's tool
+        done = subprocess.run([tool, *arguments, file.name], check=True, capture_output=True, text=True)  # noqa: S603
+    return done.stdout
 
 
-def remarks(ptx: str) -> tuple[str, ...]:
-    """Return the codes of what ptxas remarks on wgmma, such as "C7515" if it serialises them; HARMLESS ones aside."""
-    target = re.search(r"^\.target sm_(\d+)(\w*)", ptx, re.MULTILINE)
-    if target is None:
-        raise ValueError("the PTX names no target")
+@contextmanager
+def logged() -> Iterator[StringIO]:
+    """Collect what ptxas says while Triton compiles: nothing of a kernel that Triton's cache holds."""
+    with knobs.nvidia.scope(), redirect_stdout(StringIO()) as log:
+        knobs.nvidia.dump_ptxas_log = True
+        yield log
+
+
+def ptxas(ptx: str) -> str:
+    """Return what ptxas says of this PTX."""
+    architecture = _architecture(ptx)
+    number = re.search(r"\d+", architecture)
+    assert number is not None
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernel.ptx")
         source.write_text(ptx)
-        name = f"--gpu-name=sm_{target[1]}{target[2]}"
-        command = [get_ptxas(int(target[1])).path, "-v", name, str(source), "-o", f"{folder}/code"]
+        command = [
+            get_ptxas(int(number[0])).path,
+            "-v",
+            f"--gpu-name={architecture}",
+            str(source),
+            "-o",
+            f"{folder}/code",
+        ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - Triton's tool
-    return tuple(sorted({*re.findall(r"\bC75\d\d\b", done.stderr + done.stdout)} - HARMLESS))
+    return done.stderr + done.stdout
+
+
+def remarks(log: str) -> tuple[str, ...]:
+    """Return the codes of what ptxas remarks on wgmma, such as "C7515" if it serialises them; HARMLESS ones aside."""
+    return tuple(sorted({*re.findall(r"\bC75\d\d\b", log)} - HARMLESS))
+
+
+def _architecture(ptx: str) -> str:
+    """Return what ptxas calls the GPU that this PTX is for, such as "sm_90a"."""
+    target = re.search(r"^\.target (sm_\w+)", ptx, re.MULTILINE)
+    if target is None:
+        raise ValueError("the PTX names no target")
+    return target[1]

@@ -3,11 +3,12 @@
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kernels.compiled.job import Job
-from kernels.compiled.machine_code import MachineCode, Step, dump, remarks
+from kernels.compiled.machine_code import MachineCode, Step, disassembled, logged, ptxas, remarks, usage
 from kernels.compiled.targets import FASTEST, TARGETS, AmdCode
 
 TENSOR_CORES = {"wgmma": "wgmma.mma_async", "tcgen05": "tcgen05.mma", "mma": "mma.sync"}
@@ -109,15 +110,39 @@ class Compiled:
         return not self.faults
 
 
-def inspect(job: Job) -> Compiled:
-    """Compile one job and return the result; a failure to compile is a row with an error."""
-    row = Compiled(job.kernel, job.configuration, job.dtype, job.target)
-    try:
-        compiled = job.compile()
-    except Exception as error:  # whatever the compiler raises belongs in the table
-        return replace(row, error=f"{type(error).__name__}: {error}".splitlines()[0])
-    row = replace(
-        row,
+def inspect(jobs: Sequence[Job]) -> list[Compiled]:
+    """Compile jobs for one target and return the results; a failure to compile is a row with an error."""
+    attempts = [_attempt(job) for job in jobs]
+    kernels = [kernel for kernel, _ in attempts if not isinstance(kernel, Exception)]
+    amd = TARGETS[jobs[0].target].amd
+    codes: Iterator[MachineCode | AmdCode]
+    codes = (AmdCode.of(kernel.asm["amdgcn"]) for kernel in kernels) if amd else iter(disassembled(kernels))
+    return [
+        _failed(job, kernel) if isinstance(kernel, Exception) else _row(job, kernel, next(codes), log)
+        for job, (kernel, log) in zip(jobs, attempts, strict=True)
+    ]
+
+
+def _attempt(job: Job) -> tuple[Any, str]:
+    """Return the kernel of a job, or why it did not compile, and what ptxas said."""
+    with logged() as log:
+        try:
+            return job.compile(), log.getvalue()
+        except Exception as error:  # whatever the compiler raises belongs in the table
+            return error, ""
+
+
+def _failed(job: Job, error: Exception) -> Compiled:
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return Compiled(job.kernel, job.configuration, job.dtype, job.target, error=reason)
+
+
+def _row(job: Job, compiled: Any, code: MachineCode | AmdCode, log: str) -> Compiled:
+    row = Compiled(
+        job.kernel,
+        job.configuration,
+        job.dtype,
+        job.target,
         shared_bytes=compiled.metadata.shared,
         shared_limit=TARGETS[job.target].shared_bytes,
         aligned=job.rows_aligned,
@@ -125,7 +150,7 @@ def inspect(job: Job) -> Compiled:
         short=job.short,
         summed=job.summed,
     )
-    return _amd(row, compiled) if TARGETS[job.target].amd else _nvidia(row, compiled, job)
+    return _amd(row, code) if isinstance(code, AmdCode) else _nvidia(row, compiled, job, code, log)
 
 
 def _multiplies(code: dict[str, Any]) -> bool:
@@ -133,14 +158,13 @@ def _multiplies(code: dict[str, Any]) -> bool:
     return "tt.dot" in code["ttir"] if "ttir" in code else "warp_group_dot" in code["ttgir"]
 
 
-def _nvidia(row: Compiled, compiled: Any, job: Job) -> Compiled:
+def _nvidia(row: Compiled, compiled: Any, job: Job, code: MachineCode, log: str) -> Compiled:
     """Return `row` with what the machine code for an NVIDIA GPU says."""
-    text, ptx = dump(compiled.asm["cubin"], "-res-usage", "-sass"), compiled.asm["ptx"]
-    usage, code = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", text)), MachineCode.of(text)
+    resources, ptx = usage(compiled.asm["cubin"]), compiled.asm["ptx"]
     return replace(
         row,
-        registers=int(usage["REG"]),
-        spill_bytes=(int(usage["STACK"]) + int(usage["LOCAL"])) * code.local,  # a stack may lie idle
+        registers=resources["REG"],
+        spill_bytes=(resources["STACK"] + resources["LOCAL"]) * code.local,  # a stack may lie idle
         instructions=code.instructions,
         step_instructions=code.step.instructions if code.step else None,
         step_barriers=code.step.barriers if code.step else None,
@@ -150,7 +174,7 @@ def _nvidia(row: Compiled, compiled: Any, job: Job) -> Compiled:
         wgmmas=" ".join(f"{number} of {shape}" for shape, number in sorted(Counter(code.wgmmas).items())),
         full_waits=code.full_waits if code.wgmmas else None,
         serialised=code.full_waits >= len(code.wgmmas) > 1,
-        remarks=remarks(ptx) if code.wgmmas else (),
+        remarks=remarks(log or ptxas(ptx)) if code.wgmmas else (),
         loads_of_a_sum=code.loads_of_a_sum,
         copies=_named(COPIES, ptx),
         widest_load=_widest_load(ptx),
@@ -165,9 +189,8 @@ def _cycles(step: Step, width: str) -> int | None:
     return sum(map(math.prod, shapes)) // RATE[width]
 
 
-def _amd(row: Compiled, compiled: Any) -> Compiled:
+def _amd(row: Compiled, code: AmdCode) -> Compiled:
     """Return `row` with what the assembly for an AMD GPU says."""
-    code = AmdCode.of(compiled.asm["amdgcn"])
     return replace(
         row,
         registers=code.registers,

@@ -9,7 +9,6 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -34,8 +33,8 @@ class Options(ABC):
     takes_stored: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        fields: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # every subclass is a dataclass
-        object.__setattr__(self, "code", json.dumps({"path": type(self).__name__, **fields}))
+        fields = {"path": type(self).__name__, **vars(self)}
+        object.__setattr__(self, "code", json.dumps(fields, default=vars))  # vars: a field may be a dataclass itself
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Options":

@@ -29,8 +29,7 @@ def call_of(scheme: Scheme, N: int, D: int, H: int, E: int, C: int, *others: Any
 
 
 @schemes
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "dtype"), [*zip(KINDS, (torch.float32, torch.float16, torch.float32), strict=True)])
 def test_every_routing(kind: str, dtype: torch.dtype, scheme: Scheme) -> None:
     call, full = call_of(scheme, 9, 96, 64, 5, 13, dtype, kind=kind, activation="gelu")
     assert_right(call.run(moe, options=OPTIONS), full)
@@ -38,7 +37,7 @@ def test_every_routing(kind: str, dtype: torch.dtype, scheme: Scheme) -> None:
     assert_right(call.run(moe_reference), full)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     scheme=st.sampled_from(SCHEMES),
     kind=st.sampled_from(KINDS),
@@ -85,7 +84,7 @@ def test_interleaving_changes_no_result(scheme: Scheme) -> None:
 @schemes
 @pytest.mark.parametrize("machine", [A100, H100], ids=["integers", "converts"])
 def test_other_values_in_the_same_layout(machine: Machine, scheme: Scheme) -> None:
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         call, full = call_of(scheme, 7, 64, 32, 4, 10, seed=seed)
         with assuming(machine):
             assert_right(call.run(moe), full)
@@ -138,7 +137,8 @@ MUTANTS = {
 )
 @pytest.mark.parametrize("which", ["w1", "w2"])
 def test_a_mutant_is_seen(scheme: Scheme, mutant: str, which: str) -> None:
-    call, full = call_of(scheme, 12, 160, 160, 3, 140, torch.float16)
+    sizes = (160, 160, 3, 140) if scheme == "fp8_blocks" else (64, 64, 3, 10)
+    call, full = call_of(scheme, 12, *sizes, torch.float16)
     wrong = call.but(**{which: MUTANTS[mutant](getattr(call, which))})
     with pytest.raises(AssertionError, match="wrong, worst by"):
         assert_right(wrong.run(moe, options=OPTIONS), full)

@@ -55,22 +55,32 @@ def check(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("N", "D", "H", "E", "k", "C", "kind"), [(*shape, KINDS[place % 3]) for place, shape in enumerate(AWKWARD)]
+    ("N", "D", "H", "E", "k", "C", "kind"),
+    [(*shape, KINDS[place % 3]) for place, shape in enumerate([*AWKWARD[:-2], (6, 20, 12, 40, 4, 3)])],
 )
 def test_awkward_shapes(N: int, D: int, H: int, E: int, k: int, C: int, kind: str) -> None:
     check(new_call(N, D, H, E, C, torch.float16 if N % 2 else torch.float32, k=k, kind=kind))
 
 
-@pytest.mark.parametrize("tiles", [TILES, IN_PARTS, None], ids=["small", "in parts", "chosen"], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "swiglu", "interleaved_swiglu"])
 def test_every_activation(activation: str, dtype: torch.dtype) -> None:
+    check(new_call(18, 17, 20, 3, 10, dtype, kind="top_k", activation=activation))
+
+
+@pytest.mark.parametrize("tiles", [IN_PARTS, None], ids=["in parts", "chosen"], indirect=True)
+@pytest.mark.parametrize(("activation", "dtype"), [("gelu", torch.float32), ("interleaved_swiglu", torch.float16)])
+def test_other_tiles(activation: str, dtype: torch.dtype) -> None:
     check(new_call(30, 33, 20, 3, 10, dtype, kind="top_k", activation=activation))
 
 
-@pytest.mark.parametrize("standardise", [False, True])
-@pytest.mark.parametrize("weights_over", ["selected", "all"])
-@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("standardise", "weights_over", "k"),
+    [
+        *((standardise, weights_over, 2) for standardise in (False, True) for weights_over in ("selected", "all")),
+        *((False, "selected", 5), (True, "all", 1)),
+    ],
+)
 def test_through_every_gate(standardise: bool, weights_over: str, k: int) -> None:
     gate: dict[str, Any] = {"temperature": 0.5, "standardise": standardise, "weights_over": weights_over}
     check(new_call(12, 24, 8, 5, 6, torch.float16 if k == 2 else torch.float32, k=k, **gate))
@@ -115,7 +125,7 @@ def test_empty_experts_have_no_gradient(used: list[int]) -> None:
             assert gradient[unused].count_nonzero() == 0
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(
     kind=st.sampled_from(KINDS),
     N=st.integers(0, 20),
@@ -187,12 +197,11 @@ MUTANTS: dict[str, Callable[[Call], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_mutant_is_seen(mutant: str, dtype: torch.dtype) -> None:
-    call = new_call(12, 16, 16, 4, 6, dtype, kind="top_k", activation="gelu")
+def test_a_mutant_is_seen(mutant: str) -> None:
+    call = new_call(12, 16, 16, 4, 6, torch.float16, kind="top_k", activation="gelu")
     changed = gradients(call.but(**MUTANTS[mutant](call)), cotangent(call))
-    assert list(wrong(changed, expected(call, cotangent(call)), dtype))
+    assert list(wrong(changed, expected(call, cotangent(call)), torch.float16))
 
 
 def test_a_wrong_derivative_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

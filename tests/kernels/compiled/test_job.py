@@ -66,19 +66,21 @@ def test_a_launch_is_specialised_as_triton_does_it() -> None:
 
 
 def test_the_sample_holds_the_largest_tiles() -> None:
-    def job(target: str = "sm_90", kernel: str = "k", stages: int = 1, **constants: object) -> Job:
-        return Job("room", kernel, (("y", "*bf16"),), tuple(constants.items()), (), 4, stages, target)
+    def job(target: str = "sm_90", kernel: str = "k", stages: int = 1, kind: str = "bf16", **constants: object) -> Job:
+        return Job("room", kernel, (("y", f"*{kind}"),), tuple(constants.items()), (), 4, stages, target)
 
-    small, deep = job(block_n=16, swapped=True), job(block_n=16, swapped=True, stages=3)
-    wide, straight = job(block_n=64, swapped=True), job(block_n=8, swapped=False)
-    old = [job("sm_80", block_n=4, swapped=True), job("sm_80", block_n=4, swapped=False, stages=3)]
-    fp32 = {
-        target: Job("room", "k", (("y", "*fp32"),), (("block_n", 8),), (), 4, 1, target)
+    small, staged = job(depth=1, block_n=16, swapped=True), job(depth=1, block_n=16, swapped=True, stages=3)
+    wide, straight = job(depth=1, block_n=64, swapped=True), job(depth=1, block_n=8, swapped=False)
+    old = [job("sm_80", depth=1, block_n=4, swapped=True), job("sm_80", depth=1, block_n=4, swapped=False, stages=3)]
+    fp32 = {target: job(target, kind="fp32", depth=1, block_n=8) for target in ("sm_80", "sm_90")}
+    other = job(kernel="other", depth=1, block_n=8, swapped=True)
+    adds = {
+        (target, kind): job(target, "adds", kind=kind, block_n=8)
         for target in ("sm_80", "sm_90")
+        for kind in ("bf16", "fp32")
     }
-    other = job(kernel="other", block_n=8, swapped=True)
-    assert {*sample([small, wide, deep, straight, *fp32.values(), *old, other])} == {
-        *(wide, straight, fp32["sm_80"], old[1], other)
+    assert {*sample([small, wide, staged, straight, *fp32.values(), *old, other, *adds.values()])} == {
+        *(wide, straight, fp32["sm_80"], old[1], other, adds["sm_90", "bf16"])
     }
     assert job(block_n=64, columns=2, stages=3).tile == 384
 

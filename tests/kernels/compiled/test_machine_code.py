@@ -1,6 +1,8 @@
 """What is read off machine code, and that what is wrong in it shows."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -95,17 +97,62 @@ PTX = """
 """
 WGMMA = "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %rd2, %rd2, 1, 1, 1, 0, 0;"
 SCRIPT = """
+import json
 import sys
-from kernels.compiled.machine_code import remarks
-for ptx in sys.argv[1:]:
-    print(remarks(ptx))
+from dataclasses import replace
+from kernels.choice.tuning import LANGUAGE
+from kernels.compiled.job import specialise
+from kernels.compiled.jobs import launches
+from kernels.compiled.machine_code import MachineCode, _run, disassembled, logged, ptxas, remarks
+from kernels.paths.grouped import Grouped
+from kernels.problem.options import Product, Router
+from triton import knobs
+
+options = Grouped(64, Router(16, 64, 4, 2), Product(64, 64, 4, 2), Product(64, 64, 4, 2))
+_, _, *products, _ = launches(replace(LANGUAGE, N=64, M=512), options)
+looped, straight = (specialise(launch, "sm_90") for launch in products)
+with logged() as log:
+    kernels = [straight.compile(), looped.compile()]
+with logged() as again:
+    looped.compile()
+alone = [MachineCode.of(_run(knobs.nvidia.cuobjdump.path, kernel.asm["cubin"], "-sass")) for kernel in kernels]
+together = disassembled(kernels)
+print(json.dumps({
+    "remarks": [remarks(ptxas(ptx)) for ptx in sys.argv[1:]],
+    "logs": [log.getvalue().count("Compiling entry function"), again.getvalue()],
+    "loops": [[code.loops for code in codes] for codes in (alone, together)],
+    "steps": [[str(code.step) for code in codes] for codes in (alone, together)],
+    "names": [[[line.split()[0] for line in code.lines] for code in codes] for codes in (alone, together)],
+}))
 """
 
 
-def test_ptxas_says_that_it_serialises_wgmma() -> None:
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what Triton's tools say of the two kernels of PTX, and of two of ours, compiled with an empty cache."""
     read = "add.f32 %f4, %f0, %f1; st.global.f32 [%rd1+8], %f4;"
     good, bad = (PTX.format(target="sm_90a", first=WGMMA, between=between, second=WGMMA) for between in ("", read))
-    done = run_compiled("-c", SCRIPT, good, bad)
-    good_line, bad_line = done.stdout.splitlines() or [done.stderr, ""]
-    assert good_line == "()"
-    assert bad_line.startswith("('C75")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        done = run_compiled("-c", SCRIPT, good, bad)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_ptxas_says_that_it_serialises_wgmma(said: dict[str, Any]) -> None:
+    good, bad = said["remarks"]
+    assert good == []
+    assert bad[0].startswith("C75")
+
+
+def test_what_ptxas_says_is_kept_when_it_compiles(said: dict[str, Any]) -> None:
+    assert said["logs"] == [2, ""]
+
+
+@pytest.mark.parametrize("what", ["loops", "steps", "names"])
+def test_code_read_beside_that_of_another_kernel_is_the_same(what: str, said: dict[str, Any]) -> None:
+    alone, together = said[what]
+    assert alone == together
+    assert alone[1] != alone[0]
+    assert alone[1] not in ([], "None")

@@ -80,7 +80,7 @@ def test_the_cycles_of_a_step() -> None:
 
 def test_a_failure_to_compile_is_a_row() -> None:
     job = Job("kernels.ops.combine", "no_such_kernel", (("y", "*bf16"),), (), (), 4, 1, "sm_90")
-    row = inspect(job)
+    (row,) = inspect([job])
     assert row.error is not None
     assert row.error.startswith("AttributeError")
     assert not row.good

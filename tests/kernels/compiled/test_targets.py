@@ -86,7 +86,7 @@ def test_a_sort_of_experts_compiles_for_amd_without_spills() -> None:
         "layer = replace(LANGUAGE, N=4096, M=8 * 4096)\n"
         "with assuming(TARGETS['gfx942']):\n"
         "    todo = launches(layer, choose(layer, TARGETS['gfx942']))\n"
-        "rows = [inspect(specialise(launch, 'gfx942')) for launch in todo]\n"
+        "rows = inspect([specialise(launch, 'gfx942') for launch in todo])\n"
         "print([(row.kernel, row.good, row.tensor_cores) for row in rows])\n"
     )
     done = run_compiled("-c", script)

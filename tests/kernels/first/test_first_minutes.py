@@ -50,7 +50,16 @@ def test_every_step_runs_in_a_rehearsal(tmp_path: Path) -> None:
         "counters",
         "races",
     )  # not the tests, whose import is slow
-    code = "from kernels.first_minutes import main; sys.exit(main(sys.argv[1:]))"
+    code = (
+        "from kernels.first import tiles\n"
+        "from kernels.first_minutes import main\n"
+        "from tests import conftest\n"
+        "from tests.kernels.interpreter import spare_what_is_thrown_away\n"
+        "spare_what_is_thrown_away()\n"
+        "conftest.language_patched_once.__wrapped__()\n"
+        "tiles.LAYERS = tiles.LAYERS[:1]\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
     done = python(code, "--rehearse", "--out", str(tmp_path), "--only", *chosen)
     results = lines(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -140,24 +149,18 @@ def test_what_cannot_run_is_one_sentence(
     assert said in " ".join(capsys.readouterr().err.split())
 
 
-def test_tests_collect_without_the_packages_of_reports() -> None:
-    done = python(
-        "import pytest; sys.exit(pytest.main(['--collect-only', '-q', '-m', 'gpu', '-p', 'no:cacheprovider']))"
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "tests/kernels/test_gpu.py" in done.stdout
-    assert " error" not in done.stdout.splitlines()[-1]
-
-
-def test_commands_that_measure_load_without_the_packages_of_reports() -> None:
-    """A command loads its modules only when it runs: with a wrong argument it does, and says one sentence."""
+def test_everything_loads_without_the_packages_of_reports() -> None:
+    """Rooms that measure, GPU tests, and a command, which loads its modules before it refuses an argument."""
     code = (
-        "import importlib, pkgutil, bench, kernels, models\n"
+        "import importlib, pkgutil, pytest, bench, kernels, models\n"
         "from bench import cli\n"
         "for room in (bench, kernels, models):\n"
         "    for module in pkgutil.walk_packages(room.__path__, room.__name__ + '.'):\n"
         "        importlib.import_module(module.name)\n"
+        "assert pytest.main(['--collect-only', '-q', '-m', 'gpu', '-p', 'no:cacheprovider']) == 0\n"
         "sys.argv = ['moegap', 'targets', '--rehearse', '--minutes', '0']\ncli.main()"
     )
     done = python(code)
-    assert done.stderr.strip() == "moegap: --minutes must be above 0, not 0"
+    assert done.stderr.strip() == "moegap: --minutes must be above 0, not 0", done.stdout[-3000:]
+    assert "tests/kernels/test_gpu.py" in done.stdout
+    assert " error" not in done.stdout.splitlines()[-1]

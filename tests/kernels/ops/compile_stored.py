@@ -11,7 +11,7 @@ from kernels.choice.choice import choose
 from kernels.choice.tuning import LANGUAGE
 from kernels.compiled.job import specialise
 from kernels.compiled.jobs import launches
-from kernels.compiled.machine_code import MachineCode, dump
+from kernels.compiled.machine_code import disassembled
 from kernels.cost.machine import H100, assuming
 from kernels.launch.integers import cdiv
 
@@ -27,8 +27,8 @@ if __name__ == "__main__":
             options = choose(call, H100)
             experts = [launch for launch in launches(call, options) if launch.stage == "experts"]
         works = [work for work in options.works(call) if work.stage == "experts"]
-        for launch, work, deep in zip(experts, works, (call.D, call.H), strict=True):
-            code = MachineCode.of(dump(specialise(launch, "sm_90").compile().asm["cubin"], "-sass"))
+        codes = disassembled([specialise(launch, "sm_90").compile() for launch in experts])
+        for launch, work, deep, code in zip(experts, works, (call.D, call.H), codes, strict=True):
             steps = cdiv(deep, launch.arguments["depth"] * launch.arguments["splits"])
             rows.append(
                 {

@@ -39,7 +39,7 @@ print("low", second(H100, 64))
 print("split", second(H100, splits=2))
 print("fp32", second(H100, layer=replace(LANGUAGE, dtype=torch.float32)))
 print("not asked", second(H100, specialised=False))
-row = inspect(specialise(products(H100)[1], "sm_90"))
+(row,) = inspect([specialise(products(H100)[1], "sm_90")])
 print("code", row.good, row.spill_bytes, row.tensor_cores, row.copies, row.wgmmas, row.full_waits, row.products)
 """
 

@@ -8,7 +8,7 @@ import json
 from kernels.choice.tuning import PAPER
 from kernels.compiled.job import specialise
 from kernels.compiled.jobs import launches
-from kernels.compiled.machine_code import MachineCode, dump
+from kernels.compiled.machine_code import disassembled
 from kernels.paths.fused_tiles import FusedTiles
 
 OPTIONS = (
@@ -18,13 +18,7 @@ OPTIONS = (
     FusedTiles(tile_rows=16, experts=1, slices=1, hidden=64, depth=128, warps=8, stages=4, swapped=True),
 )
 
-
-def executed(options: FusedTiles) -> tuple[int, int]:
-    """Return the instructions and the barriers among them."""
-    (launch,) = launches(PAPER, options)
-    code = MachineCode.of(dump(specialise(launch, "sm_90").compile().asm["cubin"], "-sass"))
-    return code.instructions, code.barriers
-
-
 if __name__ == "__main__":
-    print(json.dumps([executed(options) for options in OPTIONS]))  # noqa: T201 - the test reads it
+    jobs = [specialise(*launches(PAPER, options), "sm_90") for options in OPTIONS]
+    codes = disassembled([job.compile() for job in jobs])
+    print(json.dumps([(code.instructions, code.barriers) for code in codes]))  # noqa: T201 - the test reads it
