@@ -15,6 +15,7 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # trying each set of vec
 import pytest
 import torch
 import triton.language as tl
+from hypothesis import settings
 from triton.runtime import interpreter
 
 from bench import cli
@@ -23,6 +24,8 @@ from models.training.train import train
 from tests import quick  # noqa: F401
 
 torch.set_num_threads(1)  # since tests run beside each other
+settings.register_profile("beside others", deadline=None)
+settings.load_profile("beside others")
 
 PLOTTING = ("altair", "vl_convert", "playwright")
 NEED_PLOTTING = (

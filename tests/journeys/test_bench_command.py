@@ -113,7 +113,7 @@ def test_an_interrupt_says_how_to_go_on(command, in_process, monkeypatch):
 
 def test_training_is_measured_beside_the_forward_pass_and_resumed(trained, tmp_path, in_process):
     out, threads = tmp_path / "result.json", torch.get_num_threads()
-    forms = [word for name in ("eager", "grouped_mm", "onnxruntime") for word in ("--form", name)]
+    forms = ["--form", "eager", "--form", "grouped_mm"]
     arguments = ["bench", trained["sparse"], "--rows", 16, *forms, "--seconds", 0.02, "--out", out]
     status, output, errors = in_process(*arguments, "--threads", 1)
     assert (status, errors) == (0, "")
@@ -129,8 +129,6 @@ def test_training_is_measured_beside_the_forward_pass_and_resumed(trained, tmp_p
         ("eager", "sparse", "training"), ("grouped_mm", "sparse", "training"),
     }  # fmt: skip
     assert all(0 < each["gradient_error"] <= each["gradient_tolerance"] for each in new)
-    reasons = [each["reason"] for each in after[NOT_MEASURED_KEY] if each["passes"] == "training"]
-    assert sum("inference alone" in reason for reason in reasons) == 1
 
     status, _, errors = in_process("report", out, "--out", tmp_path / "report", "--no-charts")
     assert (status, errors) == (0, "")

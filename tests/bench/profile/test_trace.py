@@ -48,8 +48,8 @@ def looped(tmp_path_factory: pytest.TempPathFactory) -> Profiled:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Profiled:
-    """A compiled head, profiled."""
-    head = oracle.new_head("sparse", experts=3)
+    """A compiled head, profiled; a dense one compiles soonest."""
+    head = oracle.new_head("dense")
     folder = tmp_path_factory.mktemp("compiled")
     return profiled(form("compile"), head, oracle.rows(head, 33), folder, name="compile", steps=STEPS)
 
