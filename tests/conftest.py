@@ -1,5 +1,6 @@
 """Settings that must be in place before the first `import triton` or `import torch`."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -9,15 +10,22 @@ from types import FunctionType
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # trying each set of vector instructions takes twenty seconds
 
 import pytest
 import torch
 import triton.language as tl
+from hypothesis import settings
 from triton.runtime import interpreter
 
 from bench import cli
 from models.training.recipes import train_config
 from models.training.train import train
+from tests import quick  # noqa: F401
+
+torch.set_num_threads(1)  # since tests run beside each other
+settings.register_profile("beside others", deadline=None)
+settings.load_profile("beside others")
 
 PLOTTING = ("altair", "vl_convert", "playwright")
 NEED_PLOTTING = (
@@ -27,20 +35,9 @@ NEED_PLOTTING = (
 """What cannot be collected on a machine that measures and draws nothing; no test there needs a GPU."""
 collect_ignore = [] if all(map(find_spec, PLOTTING)) else list(NEED_PLOTTING)
 
-LONG_FILES = (
-    "test_moe.py",
-    "test_forms.py",
-    "test_hostile.py",
-    "test_pages.py",
-    "test_traces.py",
-    "test_bench_command.py",
-)
-"""They come first, so that no process is left alone with one at the end."""
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, and skip `gpu` tests, with the reason, where they cannot run as real GPU code."""
-    items.sort(key=lambda item: item.path.name not in LONG_FILES)
+    """Skip `gpu` tests, with the reason, where they cannot run as real GPU code."""
     if not torch.cuda.is_available():
         reason = "needs a CUDA device; none here"
     elif os.environ["TRITON_INTERPRET"] == "1":
@@ -50,6 +47,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):  # not item.keywords, which hold the names of folders too
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector, which sampling calls before every block, the modules and the thousands of tests."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Give them back to it, for an orderly end."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from models.config import InputConfig, ModelConfig, head_config
 def sparse_checkpoint(path: Path, **metrics: float) -> Path:
     """Write a sparse classifier of 4 x 6 images without a backbone, with ten rows of features."""
     images = InputConfig(shape=(1, 4, 6), mean=(0.5,), std=(0.25,))
-    head = head_config("sparse", features=24, classes=5, hidden=12, experts=4)
+    head = head_config("sparse", features=24, classes=5, hidden=12, experts=2, k=1)
     save(
         path,
         Classifier(ModelConfig(head=head), images).eval(),

@@ -18,12 +18,6 @@ DEMO = ROOT / "reports/published/cpu-amd-epyc-2-threads/demo.json"
 GATE = ("--fail-on", "SLOWER", "--least", "5%")
 
 
-def moegap(*arguments, **more):
-    """Run the real command line in a process of its own."""
-    command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **more)
-
-
 @pytest.fixture
 def compared(in_process):
     """Run `moegap compare` here and return its status and what it said."""
@@ -48,12 +42,12 @@ def slowed(document, factor):
     return copy
 
 
-def test_a_run_against_itself_passes(tmp_path):
-    done = moegap("compare", DEMO, DEMO, *GATE, "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    assert "Of 72 cases with a time in both runs 72 SAME" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("Gate passed: no case is SLOWER")
-    assert "warning" not in done.stdout
+def test_a_run_against_itself_passes(tmp_path, compared):
+    status, out, errors = compared(DEMO, DEMO, *GATE, "--out", tmp_path / "out")
+    assert (status, errors) == (0, "")
+    assert "Of 72 cases with a time in both runs 72 SAME" in out
+    assert out.splitlines()[-1].startswith("Gate passed: no case is SLOWER")
+    assert "warning" not in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compare.md", "index.html"]
 
 

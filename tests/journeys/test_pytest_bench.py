@@ -17,7 +17,7 @@ SELECTION = "n32- and not compile and not onnxruntime"
 def pytest_bench(*arguments, cwd=ROOT):
     ours = ("TRITON_INTERPRET", "PYTEST_XDIST_WORKER")  # a worker of xdist would write no results
     environment = {name: value for name, value in os.environ.items() if name not in ours}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, arguments)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.quick", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 

@@ -1,15 +1,13 @@
 """`moegap sharpness`: from a trained folder to numbers and a picture, through a kill."""
 
 import json
-import os
-import subprocess
 import sys
-import time
 
 import pytest
 
 from bench import cli
-from bench.rooms import ROOT
+from models.sharpness.pieces import SubsetSharpness
+from tests.killed import Killed
 
 QUICK = ("--data", "digits", "--quick", "--images", "60", "--device", "cpu")
 
@@ -29,22 +27,28 @@ def numbers(path):
     return found["parts"]
 
 
+def until_killed(measure, pieces):
+    """Return `measure` with a kill once it measured so many pieces."""
+    left = iter(range(pieces))
+
+    def measured(self, name):
+        if next(left, None) is None:
+            raise Killed
+        return measure(self, name)
+
+    return measured
+
+
 def test_killed_and_started_again_it_continues(trained, tmp_path, monkeypatch, capsys):
     folder, pieces = tmp_path / "out", tmp_path / "out" / "soft.work" / "pieces.json"
     few = ("--subset", "train", "--block", "all", "--block", "gate", "--block", "experts")
     arguments = ("sharpness", trained["soft"], *QUICK, *few, "--out", folder)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    until = time.monotonic() + 60
-    while not (pieces.exists() and len(json.loads(pieces.read_text())["pieces"]) >= 3):
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    process.stderr.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(SubsetSharpness, "run", until_killed(SubsetSharpness.run, pieces=3))
+        with pytest.raises(Killed):
+            run(patch, *arguments)
     kept = json.loads(pieces.read_text())["pieces"]
+    assert len(kept) == 3
     assert not (folder / "soft.json").exists()
     assert not run(monkeypatch, *arguments)
     assert "soft.json" in capsys.readouterr().out

@@ -32,14 +32,12 @@ from tests.bench.checkpoints import sparse_checkpoint
 from tests.bench.chrome import check, problems
 from tests.bench.gpu_trace import KERNEL, KERNEL_US, write_gpu_trace
 
-FORMS = ("loop", "eager", "compile", "grouped_mm", "onnxruntime")
+FORMS = ("loop", "compile", "onnxruntime")
 ROWS = 32
 CUT_OFF, ON_A_GPU = "cut-off", "on-a-gpu"
 SHOWS = {  # an operator that the plugin must name
     "loop": "aten::mm",
-    "eager": "aten::baddbmm",
     "compile": "aten::addmm",
-    "grouped_mm": "aten::_grouped_mm",
     "onnxruntime": "aten::empty",  # torch runs no more of it; its nodes stand in a trace of its own
 }
 

@@ -1,11 +1,6 @@
 """`moegap targets`: the result that grows, the budget, the resume, the rehearsal, and bad input in one sentence."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 
 import pytest
@@ -13,22 +8,12 @@ import torch
 
 from bench.cases.result import ResultFile
 from bench.commands import targets as command
-from bench.rooms import ROOT
 from bench.suites import targets as suite
 from bench.suites.targets import REHEARSAL, rehearsal
 from reports.account import text
 from reports.reading.load import load
 from reports.records.record import Status
 from reports.speed.analysis import analyse
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small operators on a busy machine wait long for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -63,13 +48,38 @@ def test_another_file_is_refused(moegap, tmp_path):
         assert "no result that can be resumed" in said
 
 
+def stopping_after(groups):
+    """Return `measure_group` with Ctrl-C pressed once it measured so many groups."""
+    left = iter(range(groups))
+
+    def measure_group(*arguments, **options):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return suite_measures(*arguments, **options)
+
+    suite_measures = suite.measure_group
+    return measure_group
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered in exp")  # of rows that the interpreted kernels mask
-def test_a_rehearsal_end_to_end_and_again(moegap, tmp_path, monkeypatch):
+def test_a_rehearsal_is_stopped_goes_on_to_its_end_and_has_nothing_left_to_do(moegap, tmp_path, monkeypatch):
+    path = tmp_path / "targets.json"
     monkeypatch.setattr(command, "REHEARSED_SECONDS", 0.001)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(suite, "measure_group", stopping_after(1))
+        status, _, said = moegap("--rehearse", "--out", tmp_path)
+    assert status == 130
+    assert said.startswith(f"stopped: {path} keeps what was measured")
+    kept = json.loads(path.read_bytes())["benchmarks"]
+    assert kept
+    assert (tmp_path / "targets.md").exists()
+
     status, said, _ = moegap("--rehearse", "--out", tmp_path)
     assert status == 0
     assert "rehearsal" in said
-    results = load([tmp_path / "targets.json"])
+    before = json.loads(path.read_bytes())["benchmarks"]
+    assert before[: len(kept)] == kept
+    results = load([path])
     assert {record.suite for record in results.records} == {REHEARSAL}
     assert {(case.record.rows, case.record.cache) for case in results.cases} == {
         (contest.rows, cache)
@@ -85,9 +95,10 @@ def test_a_rehearsal_end_to_end_and_again(moegap, tmp_path, monkeypatch):
     assert "rehearsal" in page
     assert "none, a rehearsal" in page
     assert list(text.speedups(analyse(results)))
-    before = (tmp_path / "targets.json").read_bytes()
+
+    monkeypatch.setattr(suite, "measure_group", stopping_after(0))
     assert moegap("--rehearse", "--out", tmp_path)[0] == 0
-    assert json.loads((tmp_path / "targets.json").read_bytes())["benchmarks"] == json.loads(before)["benchmarks"]
+    assert json.loads(path.read_bytes())["benchmarks"] == before
 
 
 def test_a_budget_leaves_out_what_does_not_fit(moegap, tmp_path, monkeypatch):
@@ -98,24 +109,3 @@ def test_a_budget_leaves_out_what_does_not_fit(moegap, tmp_path, monkeypatch):
     assert records
     assert all("no time left" in record.reason for record in records)
     assert "no time left" in (tmp_path / "targets.md").read_text()
-
-
-def test_an_interrupted_run_keeps_what_it_measured(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.cli", "targets", "--rehearse", "--out", str(tmp_path)],
-        cwd=ROOT, env={name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )  # fmt: skip
-    path = tmp_path / "targets.json"
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.exists() and json.loads(path.read_bytes())["benchmarks"]:
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "stopped" in said
-    assert ResultFile.resume(path).outcomes()
-    assert (tmp_path / "targets.md").exists()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,6 @@ import torch
 import bench.forms
 from bench.errors import BenchError
 from bench.forms import default_forms, form, forms
-from bench.rooms import ROOT
 from reports.output.styles import OTHERS
 from reports.page import build
 from tests.bench.checkpoints import sparse_checkpoint
@@ -68,13 +66,12 @@ def installed(tmp_path_factory):
     return target
 
 
-def test_a_form_of_another_package_is_measured_and_shown_like_any_other(installed, tmp_path):
+def test_a_form_of_another_package_is_measured_and_shown_like_any_other(installed, tmp_path, monkeypatch, in_process):
     checkpoint, out, page = sparse_checkpoint(tmp_path / "head"), tmp_path / "result.json", tmp_path / "page"
     options = ["--form", "loop", "--form", "theirs", "--rows", "4", "--seconds", "0.02", "--device", "cpu"]
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, "-m", "bench.cli", "bench", checkpoint, *options, "--out", out]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.syspath_prepend(installed)
+    status, _, errors = in_process("bench", checkpoint, *options, "--out", out)
+    assert status == 0, errors
     measured = [entry["extra_info"] for entry in json.loads(out.read_text())["benchmarks"]]
     (theirs,) = [record for record in measured if record["form"] == "theirs"]
     assert (theirs["rows"], theirs["runs_on"]["kernels"]) == (4, "their-forms 1.2.3")

@@ -162,21 +162,24 @@ def test_waking_is_what_remains_beside_the_halved_arithmetic(simulated, monkeypa
     assert ceilings._parallel(CPU, torch.float32, 0.1)[0] == pytest.approx(found, abs=1e-12)
 
 
-def test_one_thread_wakes_none():
+@pytest.fixture
+def two_threads():
     before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        assert "parallel" not in ceilings._on_cpu(CPU, torch.float32, 0.01)[0]
-        torch.set_num_threads(2)
-        assert 0 <= ceilings._on_cpu(CPU, torch.float32, 0.05)[0]["parallel"] < 0.1
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
+@pytest.mark.usefixtures("two_threads")
+def test_one_thread_wakes_none():
+    assert 0 <= ceilings._on_cpu(CPU, torch.float32, 0.05)[0]["parallel"] < 0.1
+    torch.set_num_threads(1)
+    assert "parallel" not in ceilings._on_cpu(CPU, torch.float32, 0.01)[0]
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_torch_splits_one_element_more_than_what_it_leaves_alone():
     """What `parallel` is measured by: the profiler sees no thread, but the seconds of the process's threads do."""
-    if torch.get_num_threads() == 1:
-        pytest.skip("torch has one thread here, so nothing is split")
     x = torch.rand(ceilings.UNSPLIT + 1)
     out = torch.empty_like(x)
 
@@ -196,7 +199,7 @@ def test_torch_splits_one_element_more_than_what_it_leaves_alone():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_gpu(dtype):
     start = time.perf_counter()
-    found = measure_ceilings(torch.device("cuda"), dtype)
+    found = measure_ceilings(torch.device("cuda"), dtype, seconds=4)
     assert time.perf_counter() - start < 30
     assert 1e12 < found.flops_per_s < 2e16
     assert [copy.working_set for copy in found.copies][-1] >= 2**31

@@ -25,14 +25,6 @@ from tests.models import tiny
 FAST = {"images": 40, "probes": 12, "most_steps": 20, "least_steps": 6, "surface": 3, "tolerance": 0.1}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def without_times(result):
     """What must not change from run to run."""
     result = result.model_dump(mode="json")

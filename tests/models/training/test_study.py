@@ -1,16 +1,12 @@
 """Studies: finished, killed and continued, extended, refused, and their tables."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from models.classifier import checkpoint
 from models.config import head_config
@@ -18,6 +14,7 @@ from models.data.images import DataError
 from models.errors import ResumeError
 from models.heads.cost import parameters
 from models.heads.heads import HEAD_KINDS
+from models.progress import StudyProgress
 from models.settings import ConfigError
 from models.storage import StorageError
 from models.training import study as module
@@ -26,8 +23,8 @@ from models.training.recipes import TrainConfig
 from models.training.study import FILE, finished, run_study, study_configs
 from models.training.trainer import DivergedError
 from reports.records.training_study import TrainingStudy
+from tests.killed import Killed
 
-ROOT = Path(__file__).parents[3]
 HEADS = ("dense", "sparse")
 FOLDERS = ["dense-seed0", "sparse-seed0", "dense-seed1", "sparse-seed1"]
 
@@ -84,35 +81,20 @@ def test_a_study_leaves_its_trainings_and_a_file_of_them(study: Path) -> None:
         assert run["seconds"] == pytest.approx(sum(row["seconds"] for row in run["history"]))
 
 
-KILLED_IN_THE_STUDY = """
-import os, signal, sys
-from contextlib import contextmanager
-from pathlib import Path
-import torch
-from models.training.recipes import TrainConfig
-from models.training.study import run_study
-from models.progress import StudyProgress
-
 @contextmanager
-def deadly(self, items, total, description):
+def deadly(self: StudyProgress, items: Iterable[Any], total: int, description: str) -> Iterator[Iterable[Any]]:
     if (self.run, description) == (3, "epoch 2/2"):
-        os.kill(os.getpid(), signal.SIGKILL)
+        raise Killed
     yield items
-
-StudyProgress.track = deadly
-out, threads, *configs = sys.argv[1:]
-torch.set_num_threads(int(threads))
-run_study([TrainConfig.model_validate_json(config) for config in configs], Path(out), device="cpu")
-"""
 
 
 def test_a_killed_study_continues_to_the_same_bits(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = [str(tmp_path), str(torch.get_num_threads()), *(config.model_dump_json() for config in configs())]
-    command = [sys.executable, "-c", KILLED_IN_THE_STUDY, *arguments]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == -signal.SIGKILL
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyProgress, "track", deadly)
+        with pytest.raises(Killed):
+            run_study(configs(), tmp_path, device="cpu")
     assert [run["folder"] for run in document(tmp_path)["runs"]] == FOLDERS[:2]
     epochs: list[str] = []
 

@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache as cache_calls
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ from models.training.recipes import TrainConfig, train_config
 from models.training.train import train
 from models.training.trainer import Trainer
 from models.training.training_state import read_state
+from tests.killed import Killed
 from tests.models.pictures import write_folder
 
 ROOT = Path(__file__).parents[3]
@@ -146,24 +146,15 @@ train(TrainConfig.model_validate_json(config), Path(out), device="cpu", progress
 """
 
 
-class Killed(BaseException):
-    """Nothing in `models` catches it, so it leaves on disk what SIGKILL would."""
-
-
 Undisturbed = tuple[bytes, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Undisturbed]:
-    """Return, for a preset, the weights and history of a run that nothing disturbed."""
-
-    @cache_calls
-    def run(preset: str) -> Undisturbed:
-        out = tmp_path_factory.mktemp("uninterrupted")
-        metrics = train(recipe(folder, preset=preset), out, device="cpu", cache=out / "cache")
-        return weights(out), history(metrics)
-
-    return run
+def uninterrupted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Return the weights and history of a run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("uninterrupted")
+    metrics = train(recipe(folder), out, device="cpu", cache=out / "cache")
+    return weights(out), history(metrics)
 
 
 def check_continues(out: Path, config: TrainConfig, cache: Path, kept: int, expected: tuple[bytes, Any]) -> None:
@@ -179,18 +170,17 @@ def check_continues(out: Path, config: TrainConfig, cache: Path, kept: int, expe
     assert (weights(out), history(metrics)) == expected
 
 
-@pytest.mark.parametrize("preset", ["quick", "fast"])
 def test_a_run_killed_in_an_epoch_continues_to_the_same_bits(
-    folder: Path, cache: Path, tmp_path: Path, uninterrupted: Callable[[str], Undisturbed], preset: str
+    folder: Path, cache: Path, tmp_path: Path, uninterrupted: Undisturbed
 ) -> None:
-    out, config = tmp_path / "out", recipe(folder, preset=preset)
+    out, config = tmp_path / "out", recipe(folder)
     arguments = [config.model_dump_json(), str(out), str(cache), str(torch.get_num_threads())]
     command, environment = (
         [sys.executable, "-c", KILLED_IN_AN_EPOCH, *arguments],
         os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == -signal.SIGKILL
-    check_continues(out, config, cache, kept=1, expected=uninterrupted(preset))
+    check_continues(out, config, cache, kept=1, expected=uninterrupted)
 
 
 @pytest.mark.parametrize(("file", "writes", "kept"), [("state.safetensors", 1, 1), ("config.json", 0, 3)])
@@ -198,7 +188,7 @@ def test_a_run_killed_in_a_write_continues_to_the_same_bits(
     folder: Path,
     cache: Path,
     tmp_path: Path,
-    uninterrupted: Callable[[str], Undisturbed],
+    uninterrupted: Undisturbed,
     monkeypatch: pytest.MonkeyPatch,
     file: str,
     writes: int,
@@ -218,7 +208,7 @@ def test_a_run_killed_in_a_write_continues_to_the_same_bits(
     with pytest.raises(Killed):
         train(config, out, device="cpu", cache=cache)
     monkeypatch.undo()
-    check_continues(out, config, cache, kept, uninterrupted("quick"))
+    check_continues(out, config, cache, kept, uninterrupted)
 
 
 @pytest.mark.parametrize(("head", "preset"), [("dense", "quick"), ("soft", "quick"), ("soft", "fast")])

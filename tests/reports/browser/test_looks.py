@@ -46,8 +46,8 @@ def test_a_button_switches_the_theme(visits: Visits, few: Report, scheme: str) -
     assert dark == [scheme == "dark", False, True, scheme == "dark"]
 
 
-def test_a_printer_gets_a_document(visits: Visits, account_report: Report) -> None:
-    page = visits.open(account_report.index)
+def test_a_printer_gets_a_document(visits: Visits, report: Report) -> None:
+    page = visits.open(report.index)
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF-")
     sizes = re.findall(rb"/MediaBox \[0 0 (\d+)\S* (\d+)", printed)

@@ -21,7 +21,7 @@ COLOURS = ["color-contrast", "link-in-text-block"]
 PHONE = {"width": 380, "height": 800}
 A4 = {"width": 718, "height": 1047}  # at 96 dots per inch, within margins of 1 cm
 OPEN_ALL = "for (const details of document.querySelectorAll('details')) details.open = true"
-FEW_ROWS = "tbody tr:nth-child(n+4) { display: none; }"  # the others are like them, and axe looks at each cell
+FEW = "tbody tr:nth-child(n+4), figure ~ figure { display: none; }"  # the others are like them; axe looks at each cell
 BEYOND = """allowed => [...document.querySelectorAll("body :not(svg *)")].filter((part) =>
     part.checkVisibility() && part.getBoundingClientRect().right > innerWidth + 1 && !part.closest(allowed))
     .map((part) => part.outerHTML.slice(0, 100))"""  # what stands beyond the right edge and not inside `allowed`
@@ -41,9 +41,9 @@ def page(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 
 
 def violations(page: Page, **options: Any) -> list[str]:
-    """Return what axe finds grave in the whole page, its details open and its tables cut short."""
+    """Return what axe finds grave in the whole page, its details open, its tables and rows of charts cut short."""
     page.evaluate(OPEN_ALL)
-    page.evaluate("rule => document.styleSheets[0].insertRule(rule)", FEW_ROWS)
+    page.evaluate("rule => document.styleSheets[0].insertRule(rule)", FEW)
     page.evaluate(AXE)
     found = page.evaluate("options => axe.run(document, options)", {"resultTypes": ["violations"], **options})
     page.evaluate("document.styleSheets[0].deleteRule(0)")
