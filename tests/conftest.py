@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import FunctionType
 
 os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -14,14 +13,13 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # trying each set of vec
 
 import pytest
 import torch
-import triton.language as tl
 from hypothesis import settings
-from triton.runtime import interpreter
 
 from bench import cli
 from models.training.recipes import train_config
 from models.training.train import train
 from tests import quick  # noqa: F401
+from tests.interpreter import quicken_interpreter
 
 torch.set_num_threads(1)  # since tests run beside each other
 settings.register_profile("beside others", deadline=None)
@@ -87,13 +85,7 @@ def in_process(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def language_patched_once() -> None:
-    """Let the interpreter patch Triton's language once, not at every call, which was a third of these tests' time.
-
-    Triton 3.6's also learns to take a loaded value for a bound: NumPy 2.4 refuses its arrays of one value.
-    """
-    if os.environ["TRITON_INTERPRET"] != "1":
-        return
-    scope = interpreter._patch_lang(FunctionType((lambda: None).__code__, {"tl": tl, "core": tl.core}))
-    scope.set_attr(tl.tensor, "__index__", lambda self: self.handle.data.item())
-    interpreter._patch_lang = lambda kernel: interpreter._LangPatchScope()
+def quick_interpreter() -> None:
+    """Let Triton's interpreter, if it is on, compute nothing in vain."""
+    if os.environ["TRITON_INTERPRET"] == "1":
+        quicken_interpreter()

@@ -1,21 +1,11 @@
 """Fixtures of every kernel test."""
 
-import os
 import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-
-from tests.kernels.interpreter import spare_what_is_thrown_away
-
-
-@pytest.fixture(scope="session", autouse=True)
-def quick_interpreter() -> None:
-    """Let the interpreter compute nothing in vain."""
-    if os.environ["TRITON_INTERPRET"] == "1":
-        spare_what_is_thrown_away()
 
 
 @pytest.fixture(autouse=True)

@@ -53,10 +53,8 @@ def test_every_step_runs_in_a_rehearsal(tmp_path: Path) -> None:
     code = (
         "from kernels.first import tiles\n"
         "from kernels.first_minutes import main\n"
-        "from tests import conftest\n"
-        "from tests.kernels.interpreter import spare_what_is_thrown_away\n"
-        "spare_what_is_thrown_away()\n"
-        "conftest.language_patched_once.__wrapped__()\n"
+        "from tests.interpreter import quicken_interpreter\n"
+        "quicken_interpreter()\n"
         "tiles.LAYERS = tiles.LAYERS[:1]\n"
         "sys.exit(main(sys.argv[1:]))"
     )
