@@ -25,7 +25,7 @@ from bench.timing.graphs import Graph
 from bench.timing.sampling import LEAST_BLOCKS
 from models.classifier.classifier import Classifier
 from models.config import BackboneConfig, InputConfig, ModelConfig, head_config
-from models.heads.cost import flops
+from models.heads.cost import flops, least_bytes
 from reports.records.record import Status
 
 CPU = torch.device("cpu")
@@ -223,7 +223,7 @@ def test_copies_in_turn_are_prepared_anew_and_too_many_are_refused(monkeypatch):
     with_form(monkeypatch, "noted", run_head)
     (case,) = group([subject()], ["noted"])
     x, head = torch.randn(5, 16), case.subject.on(CPU, torch.float32).head
-    size = sum(tensor.nbytes for tensor in (x, *head.parameters()))
+    size = least_bytes(head.config, 5, 4)  # that of the noise is never read
     monkeypatch.setattr(prepare, "last_cache", lambda device: 2 * size)
     rotation = prepare.copies_of(case, x)
     outputs = [call() for call in rotation.calls]

@@ -95,8 +95,7 @@ def full(w, scheme):
 def louder(w, scheme):
     """Read one scale 2 % too large, or twice as large in mxfp4."""
     changed = w.scales.clone()
-    changed.flatten()[0] *= 1.02
-    changed[0] += scheme == "mxfp4"
+    changed[0, 0] = changed[0, 0] + 1 if scheme == "mxfp4" else changed[0, 0] * 1.02
     return replace(w, scales=changed)
 
 
@@ -114,7 +113,9 @@ def test_wrong_scales_are_wrong(scheme, mutant, monkeypatch):
         return replace(experts, **{name: mutant(w, scheme) for name, w in right.items()})
 
     monkeypatch.setattr(Experts, "stored", wrong)
-    record = record_of(case_of(scheme))
+    case = case_of(scheme)
+    case.subject.head.w1[1] *= 8  # so that experts differ in their powers of two
+    record = record_of(case)
     assert (record.status, record.scheme) == (Status.WRONG, scheme)
     assert "outputs deviate" in record.reason
 
