@@ -75,7 +75,7 @@ SUITES = {
             (16, 1024),
             0.5,
             heads="public",
-            forms=("loop", "eager", "grouped_mm", "triton"),
+            forms=("loop", "eager", "grouped_mm", "native", "triton"),
         ),
     )
 }

@@ -18,8 +18,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <limits>
+#include <memory>
 #include <thread>
+#include <utility>
 
 namespace {
 
@@ -58,7 +59,7 @@ class Arena {
   int64_t used_ = 0;
 };
 
-// A phase of work that threads share: each takes the next task until none is left, and leaves when all tasks have ended.
+// A phase of work that threads share: each takes the next task until none is left, and leaves when all have ended.
 // A task that was taken is being run, so waiting for it never stops everything, even with one thread.
 class Phase {
  public:
@@ -337,7 +338,8 @@ struct Call {
   int64_t W() const { return (activation == SWIGLU ? 2 : 1) * half(); }
 
   Private private_arrays(Arena& arena) const {
-    return {arena.take<const float*>(CHUNK), arena.take<float>(CHUNK * up(E, WIDTH)), arena.take<float>(E), arena.take<float>(CHUNK * wide())};
+    return {arena.take<const float*>(CHUNK), arena.take<float>(CHUNK * up(E, WIDTH)), arena.take<float>(E),
+            arena.take<float>(CHUNK * wide())};
   }
 
   Block block_arrays(Arena& arena, int64_t M) const {
