@@ -116,7 +116,7 @@ class _Padded(NamedTuple):
 
 
 class Sparse:
-    """The sparse head, x (N, D) -> (N, C): each expert on its slice of the sorted rows, or all in one padded product."""
+    """The sparse head, x (N, D) -> (N, C): each expert on its slice of the sorted rows, or all padded."""
 
     def __init__(self, head: SparseMoEHead, *, sliced: bool, training: bool = False) -> None:
         self.head = head

@@ -24,7 +24,7 @@ from tests.bench.checkpoints import sparse_checkpoint
 PLUGIN = Path(__file__).with_name("plugin")
 PEERS = {
     "masked", "compile_max", "compile_grouped_mm", "triton_fused", "triton_grouped", "triton_given", "triton_products",
-    "cublas", "liger", "moe_ops", "empty", "copy", "peak",
+    "cublas", "liger", "moe_ops", "onnxruntime_moe", "empty", "copy", "peak",
 }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def entries(monkeypatch):
 
 
 def test_peers_and_anchors_are_measured_by_name_alone():
-    assert default_forms() == ["loop", "eager", "compile", "grouped_mm", "triton", "onnxruntime"]
+    assert default_forms() == ["loop", "eager", "compile", "grouped_mm", "native", "triton", "onnxruntime"]
     assert forms().keys() - set(default_forms()) == PEERS
 
 
