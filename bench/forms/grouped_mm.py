@@ -5,6 +5,7 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, M assig
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -61,9 +62,11 @@ class Gathered(NamedTuple):
 class GroupedHead:
     """The sparse head with weights padded for grouped_mm, x (N, D) -> (N, C)."""
 
-    def __init__(self, head: SparseMoEHead, *, training: bool = False) -> None:
+    def __init__(
+        self, head: SparseMoEHead, route: Callable[[Tensor], Routing] | None = None, *, training: bool = False
+    ) -> None:
         self.head = head
-        self.route = head.routing if training else router(head)
+        self.route = route or (head.routing if training else router(head))
         blocks = halves(head.config.activation)
         self.w1 = aligned(head.w1.unflatten(2, (blocks, -1)), dims=(1, 3)).flatten(2)  # (E, D, H), or (E, D, 2H)
         self.w2 = aligned(head.w2, dims=(1, 2))

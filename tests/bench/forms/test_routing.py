@@ -5,7 +5,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from bench.forms import eager
-from bench.forms.routing import router
+from bench.forms.routing import by_max, by_sort, router
+from models.routing import select
 from tests.bench import oracle
 from tests.bench.forms.test_forms import TIES, extreme_rows, tied_head
 
@@ -23,11 +24,13 @@ GATES = [
 
 def assert_same(head, x):
     with torch.inference_mode():
-        got, want = router(head)(x), head.routing(x)
-    assert torch.equal(got.rows, want.rows)
-    assert torch.equal(got.experts, want.experts)
-    assert got.per_row == want.per_row
-    torch.testing.assert_close(got.weights, want.weights, rtol=1e-5, atol=1e-7, equal_nan=True)
+        want = head.routing(x)
+        for choose in (by_sort, by_max):
+            got = router(head, choose)(x)
+            assert torch.equal(got.rows, want.rows)
+            assert torch.equal(got.experts, want.experts)
+            assert got.per_row == want.per_row
+            torch.testing.assert_close(got.weights, want.weights, rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
 @pytest.mark.parametrize("changes", GATES, ids=str)
@@ -43,6 +46,15 @@ def test_ties_and_equal_scores(standardise, scale):
     for bias in TIES:
         head = tied_head([value * scale for value in bias], standardise=standardise)
         assert_same(head, oracle.rows(head, 5))
+
+
+@pytest.mark.parametrize("choose", [by_sort, by_max])
+def test_the_choice_is_stable_and_distinct_whatever_the_scores(choose):
+    values = torch.tensor([0.0, 1.0, -1.0, torch.inf, -torch.inf, torch.nan])
+    scores = values[torch.randint(len(values), (500, 5), generator=torch.Generator().manual_seed(0))]
+    for k in (1, 2, 5):
+        _, ids = choose(scores, k)
+        assert torch.equal(ids, select(scores, k))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
