@@ -10,7 +10,7 @@ output width, W = H columns of the first product, or 2H for swiglu.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx
@@ -18,7 +18,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from models.heads.experts import Mixture
 from models.heads.sparse import SparseMoEHead
 from models.routing.top_k import TopKConfig
 from models.settings import Activation
@@ -53,19 +52,19 @@ class Graph:
         self.constants.append(numpy_helper.from_array(value.detach().cpu().contiguous().numpy(), name))
         return name
 
-    def model(self, head: Mixture, logits: str) -> bytes:
+    def model(self, head: SparseMoEHead, logits: str) -> bytes:
         """Return the graph with input `x` (N, D) and output `logits` (N, C), serialised."""
         element = ELEMENT_TYPES[head.w1.dtype]
         self.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
-        shapes = {"x": ["N", head.config.features], "logits": ["N", head.config.classes]}
-        x, out = (helper.make_tensor_value_info(name, element, shape) for name, shape in shapes.items())
+        widths = {"x": head.config.features, "logits": head.config.classes}
+        x, out = (helper.make_tensor_value_info(name, element, ["N", width]) for name, width in widths.items())
         graph = helper.make_graph(self.nodes, "head", [x], [out], self.constants)
         versions = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
         model: bytes = helper.make_model(graph, opset_imports=versions, ir_version=10).SerializeToString()
         return model
 
 
-def plain_top_k(head: object) -> bool:
+def plain_top_k(head: object) -> TypeGuard[SparseMoEHead]:
     """Return whether a head chooses the k experts with the best scores of its gate."""
     return isinstance(head, SparseMoEHead) and isinstance(head.config, TopKConfig) and not head.config.bias_correction
 
@@ -127,13 +126,14 @@ def _routed(g: Graph, head: SparseMoEHead) -> tuple[str, str, str]:
     best, ids = g.several(2, "TopK", scores, torch.tensor([config.k]))  # (N, k) each; equal scores by lowest id
     known = best if config.weights_over == "selected" else scores
     wide = g("Cast", known, to=TensorProto.DOUBLE)
-    scale: str | Tensor = torch.tensor(1 / config.temperature, dtype=torch.float64)
+    factor = torch.tensor(1 / config.temperature, dtype=torch.float64)
+    scale: str | Tensor = factor
     if config.standardise:
         every = wide if known is scores else g("Cast", scores, to=TensorProto.DOUBLE)
         deviation = g("Sub", every, g("ReduceMean", every, torch.tensor([1])))
         size = g("ReduceL2", deviation, torch.tensor([1]))  # (N, 1)
         smallest = torch.tensor(SMALLEST_DEVIATION, dtype=torch.float64)
-        scale = g("Div", scale * math.sqrt(config.experts - 1), g("Max", size, smallest))
+        scale = g("Div", factor * math.sqrt(config.experts - 1), g("Max", size, smallest))
     weights = g("Cast", g("Softmax", g("Mul", wide, scale), axis=1), to=TensorProto.FLOAT)
     return ids, weights if known is best else g("GatherElements", weights, ids, axis=1), scores
 
@@ -171,7 +171,7 @@ def _interleaved(weight: Tensor, activation: Activation) -> Tensor:
 
 def _widened(weight: Tensor, width: int) -> Tensor:
     """Return weights (..., C) with zeros appended up to `width`."""
-    return torch.nn.functional.pad(weight, (0, width - weight.shape[-1]))
+    return torch.cat([weight, weight.new_zeros(*weight.shape[:-1], width - weight.shape[-1])], dim=-1)
 
 
 def _numpy(dtype: torch.dtype) -> Any:
