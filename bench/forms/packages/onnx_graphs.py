@@ -166,7 +166,8 @@ def _interleaved(weight: Tensor, activation: Activation) -> Tensor:
     """Return weights (..., W) with the halves of swiglu in turn, as the operator wants them."""
     if activation != "swiglu":
         return weight
-    return weight.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
+    halves: Tensor = weight.unflatten(-1, (2, -1))
+    return halves.transpose(-1, -2).flatten(-2)
 
 
 def _widened(weight: Tensor, width: int) -> Tensor:
