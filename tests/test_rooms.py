@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "bench.commands": {"bench", "kernels", "models", "reports"},
 }
 FOLDERS = {
-    "bench": ("timing", "forms", "subjects", "correctness", "profile", "cases", "suites", "commands"),
+    "bench": ("timing", "execution", "forms", "subjects", "correctness", "profile", "cases", "suites", "commands"),
     "kernels": ("launch", "problem", "cost", "ops", "paths", "choice", "call", "native", "compiled", "first"),
     "models": ("data", "routing", "heads", "classifier", "training", "policies", "sharpness", "zoo"),
     "reports": (

@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.cases.case import Case
 from bench.cases.prepare import Prepared
 from bench.errors import message
+from bench.execution.steps import Steps
 from bench.forms import form
-from bench.forms.steps import Steps
 from bench.profile.stage_times import stage_times
 from bench.timing.clock import Call
 from bench.timing.graphs import captured, nothing, waits_for_device

@@ -134,7 +134,7 @@ def _passes(
 ) -> Iterator[Profile | LeftOut]:
     """Yield the profile of each form at each shape, with `graph` also of the replay of its graph."""
     from bench.errors import BenchError, message
-    from bench.forms import form
+    from bench.execution import form
     from bench.profile.trace import profile_form
     from bench.subjects.subject import feature_rows
     from bench.suites.suite import chosen_forms
@@ -160,7 +160,7 @@ def _passes(
 
 def _stage_table(profiles: Sequence[Profile], rows: int, device: str) -> tuple[Table, str]:
     """Return a table of microseconds per call and share of each stage, work, busy time and gaps by form; and a note."""
-    from bench.forms.stages import OTHER, STAGES
+    from bench.execution.stages import OTHER, STAGES
     from reports.output.blocks import Table
 
     stages = [stage for stage in (*STAGES, OTHER) if any(each.parts[stage].seconds for each in profiles)]

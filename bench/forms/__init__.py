@@ -1,5 +1,7 @@
 """Forms: the ways of executing a head, one per file, and the anchors that they are compared with.
 
+Forms that other packages execute are in `packages`.
+
 To add a form, write one file in this folder that defines `FORM`, or `FORMS` for several that differ little. A form of
 another package joins through the entry-point group `moegap.forms`, and nothing here is edited:
 
@@ -16,7 +18,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from bench.errors import BenchError, message
-from bench.forms.form import Form, Runner
+from bench.execution.form import Form, Runner
 
 __all__ = ["Form", "Runner", "default_forms", "form", "forms"]
 
@@ -56,9 +58,9 @@ def form(name: str) -> Form:
 
 
 def _built_in() -> Iterator[tuple[str, Form]]:
-    """Yield each form of this folder after its source in words."""
-    for file in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{file.name}")
+    """Yield each form of this folder and of `packages` after its source in words."""
+    for file in pkgutil.walk_packages(__path__, f"{__name__}."):
+        module = importlib.import_module(file.name)
         for form in (*getattr(module, "FORMS", ()), *([module.FORM] if hasattr(module, "FORM") else [])):
             yield "moegap itself", form
 

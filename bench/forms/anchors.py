@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, always, torch_runner
+from bench.execution.form import Form, Runner, always, torch_runner
 from bench.timing.graphs import nothing
 from models.heads.heads import Head, HeadConfig
 

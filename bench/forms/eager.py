@@ -1,8 +1,9 @@
-"""Eager PyTorch without a loop over experts.
+"""Eager PyTorch in few operators.
 
 The soft head becomes two wide products: its experts side by side are a dense head of width E H whose hidden values are
-scaled by the gate. The sparse head sorts its rows by expert and pads all experts to the size of the busiest one, for
-one batched product; the padded size is the only number that the host has to wait for.
+scaled by the gate. The sparse head sorts its rows by expert. On a CPU, where an operator costs little, each expert then
+multiplies its slice of them; elsewhere all experts are padded to the size of the busiest one, for one batched product.
+The host waits for the sizes once, and for nothing else.
 
 Letters: N rows, D input width, H hidden width of one expert, E experts, M assignments, C output width, W = H columns of
 an expert's first product, or 2H for swiglu.
@@ -18,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, always, torch_runner
-from bench.forms.sorting import Sorted, combine, sort_by_expert
-from bench.forms.stages import stage
-from bench.forms.steps import Steps, soft_steps, sparse_steps
+from bench.execution.form import Form, Runner, always, torch_runner
+from bench.execution.sorting import Sorted, combine, sort_by_expert
+from bench.execution.stages import stage
+from bench.execution.steps import Steps, soft_steps, sparse_steps
+from bench.forms.routing import router
 from models.heads.dense import DenseHead
 from models.heads.heads import Head
 from models.heads.soft import SoftMoEHead
@@ -34,14 +36,14 @@ def _prepare(head: Head, example: Tensor) -> Runner:
 
 
 def _train(head: Head, example: Tensor) -> Runner:
-    return torch_runner(lambda x: _run(head)(x), example)
+    return torch_runner(lambda x: _run(head, training=True)(x), example)
 
 
-def _run(head: Head) -> Callable[[Tensor], Tensor]:
+def _run(head: Head, *, training: bool = False) -> Callable[[Tensor], Tensor]:
     if isinstance(head, SoftMoEHead):
         return wide_soft(head)
     if isinstance(head, SparseMoEHead):
-        return partial(_padded_sparse, head)
+        return Sparse(head, sliced=head.w1.device.type == "cpu", training=training)
     return partial(_dense, head)
 
 
@@ -52,7 +54,8 @@ def _steps(head: Head, x: Tensor) -> Steps:
         bias = head.b2.sum(dim=0)  # (C,)
         return soft_steps(head, x, lambda: out(bias, hidden(x)), run)
     if isinstance(head, SparseMoEHead):
-        return sparse_steps(head, x, lambda x, routing: _pad(x, routing).rows, partial(_products, head), run)
+        assert isinstance(run, Sparse)
+        return sparse_steps(head, x, run.dispatch, run.products, run, route=run.route)
     return {"balanced": lambda: run(x)}
 
 
@@ -97,6 +100,13 @@ def wide_products(
     return hidden, out
 
 
+class _Slices(NamedTuple):
+    """Rows sorted by expert; expert e has rows[e] (m, D)."""
+
+    rows: tuple[Tensor, ...]
+    places: Sorted
+
+
 class _Padded(NamedTuple):
     """Rows by expert, padded to the busiest one; place m is at rows[places.experts[m], height[m]]."""
 
@@ -105,32 +115,57 @@ class _Padded(NamedTuple):
     places: Sorted
 
 
-def _padded_sparse(head: SparseMoEHead, x: Tensor) -> Tensor:
-    if x.shape[0] == 0:
-        return x.new_empty(0, head.config.classes)
-    with stage("route"):
-        routing = head.routing(x)
-    with stage("dispatch"):
-        sent = _pad(x, routing)
-    with stage("experts"):
-        y = _products(head, sent.rows)  # (E, capacity, C)
-    with stage("combine"):
-        return combine(y[sent.places.experts, sent.height], sent.places, routing)
+class Sparse:
+    """The sparse head, x (N, D) -> (N, C): each expert on its slice of the sorted rows, or all padded."""
+
+    def __init__(self, head: SparseMoEHead, *, sliced: bool, training: bool = False) -> None:
+        self.head = head
+        self.sliced = sliced
+        self.route = head.routing if training else router(head)
+        self.experts = list(zip(head.w1, head.b1, head.w2, head.b2, strict=True))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the logits (N, C) of x (N, D)."""
+        if x.shape[0] == 0:
+            return x.new_empty(0, self.head.config.classes)
+        with stage("route"):
+            routing = self.route(x)
+        with stage("dispatch"):
+            sent = self.dispatch(x, routing)
+        with stage("experts"):
+            y = self.products(sent)  # (M, C)
+        with stage("combine"):
+            return combine(y, sent.places, routing)
+
+    def dispatch(self, x: Tensor, routing: Routing) -> _Slices | _Padded:
+        """Return the rows of x (N, D) sorted by expert."""
+        places = sort_by_expert(routing)
+        rows = x.index_select(0, places.rows)  # (M, D)
+        if self.sliced:
+            return _Slices(rows.tensor_split(places.ends.tolist()[:-1]), places)
+        return _padded(rows, places)
+
+    def products(self, sent: _Slices | _Padded) -> Tensor:
+        """Return the outputs (M, C) of the experts for their rows, in the order of the places."""
+        head = self.head
+        if isinstance(sent, _Slices):
+            return torch.cat([self._expert(e, rows) for e, rows in enumerate(sent.rows) if len(rows)])
+        h = head.activation(torch.baddbmm(head.b1[:, None], sent.rows, head.w1))  # (E, capacity, H)
+        y = torch.baddbmm(head.b2[:, None], h, head.w2)  # (E, capacity, C)
+        return y[sent.places.experts, sent.height]
+
+    def _expert(self, e: int, x: Tensor) -> Tensor:
+        w1, b1, w2, b2 = self.experts[e]
+        return torch.addmm(b2, self.head.activation(torch.addmm(b1, x, w1)), w2)
 
 
-def _pad(x: Tensor, routing: Routing) -> _Padded:
-    places = sort_by_expert(routing)
+def _padded(rows: Tensor, places: Sorted) -> _Padded:
     starts = F.pad(places.ends, (1, 0))[:-1]  # (E,)
     capacity = int((places.ends - starts).max())
-    height = torch.arange(len(places.rows), device=x.device) - starts[places.experts]  # (M,), within the expert
-    rows = x.new_zeros(len(starts), capacity, x.shape[1])
-    rows[places.experts, height] = x[places.rows]
-    return _Padded(rows, height, places)
+    height = torch.arange(len(rows), device=rows.device) - starts[places.experts]  # (M,), within the expert
+    padded = rows.new_zeros(len(starts), capacity, rows.shape[1])
+    padded[places.experts, height] = rows
+    return _Padded(padded, height, places)
 
 
-def _products(head: SparseMoEHead, rows: Tensor) -> Tensor:
-    h = head.activation(torch.baddbmm(head.b1[:, None], rows, head.w1))  # (E, capacity, H)
-    return torch.baddbmm(head.b2[:, None], h, head.w2)  # (E, capacity, C)
-
-
-FORM = Form("eager", 1, "eager PyTorch, no loop over experts", always, _prepare, _train, steps=_steps)
+FORM = Form("eager", 1, "eager PyTorch, rows sorted by expert", always, _prepare, _train, steps=_steps)

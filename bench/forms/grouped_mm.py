@@ -5,16 +5,18 @@ Letters: N rows, D input width, H hidden width of one expert, E experts, M assig
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, nonzero, torch_runner, trained
-from bench.forms.sorting import Sorted, combine, sort_by_expert
-from bench.forms.stages import stage
-from bench.forms.steps import Steps, sparse_steps
+from bench.execution.form import Form, Runner, nonzero, torch_runner, trained
+from bench.execution.sorting import Sorted, combine, sort_by_expert
+from bench.execution.stages import stage
+from bench.execution.steps import Steps, sparse_steps
+from bench.forms.routing import router
 from models.heads.heads import Head, HeadConfig
 from models.heads.sparse import SparseMoEHead
 from models.routing import Routing
@@ -46,7 +48,7 @@ def _train(head: Head, example: Tensor) -> Runner:
 def _steps(head: Head, x: Tensor) -> Steps:
     assert isinstance(head, SparseMoEHead)
     run = GroupedHead(head)
-    return sparse_steps(head, x, run.sort, run.products, run)
+    return sparse_steps(head, x, run.sort, run.products, run, route=run.route)
 
 
 class Gathered(NamedTuple):
@@ -60,8 +62,11 @@ class Gathered(NamedTuple):
 class GroupedHead:
     """The sparse head with weights padded for grouped_mm, x (N, D) -> (N, C)."""
 
-    def __init__(self, head: SparseMoEHead, *, training: bool = False) -> None:
+    def __init__(
+        self, head: SparseMoEHead, route: Callable[[Tensor], Routing] | None = None, *, training: bool = False
+    ) -> None:
         self.head = head
+        self.route = route or (head.routing if training else router(head))
         blocks = halves(head.config.activation)
         self.w1 = aligned(head.w1.unflatten(2, (blocks, -1)), dims=(1, 3)).flatten(2)  # (E, D, H), or (E, D, 2H)
         self.w2 = aligned(head.w2, dims=(1, 2))
@@ -78,7 +83,7 @@ class GroupedHead:
         if x.shape[0] == 0:
             return x.new_empty(0, C)
         with stage("route"):
-            routing = self.head.routing(x)
+            routing = self.route(x)
         with stage("dispatch"):
             gathered = self.sort(x, routing)
         with stage("experts"):
@@ -89,15 +94,15 @@ class GroupedHead:
     def sort(self, x: Tensor, routing: Routing) -> Gathered:
         """Return the rows of x (N, D) sorted by expert."""
         places = sort_by_expert(routing)
-        return Gathered(aligned(x, dims=(1,))[places.rows], places.ends.to(torch.int32), places)
+        return Gathered(aligned(x, dims=(1,)).index_select(0, places.rows), places.ends.to(torch.int32), places)
 
     def products(self, gathered: Gathered) -> Tensor:
         """Return the experts' outputs for sorted rows, (M, C) with C padded."""
         rows, offsets, places = gathered
         h = F.grouped_mm(rows, self.w1, offs=offsets)
-        h = self.head.activation(h if self.b1 is None else h + self.b1[places.experts])
+        h = self.head.activation(h if self.b1 is None else h + self.b1.index_select(0, places.experts))
         y = F.grouped_mm(h, self.w2, offs=offsets)
-        return y if self.b2 is None else y + self.b2[places.experts]
+        return y if self.b2 is None else y + self.b2.index_select(0, places.experts)
 
 
 def aligned(tensor: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -13,9 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, torch_runner
-from bench.forms.stages import stage
-from bench.forms.steps import Steps, soft_steps, sparse_steps
+from bench.execution.form import Form, Runner, torch_runner
+from bench.execution.stages import stage
+from bench.execution.steps import Steps, soft_steps, sparse_steps
 from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead

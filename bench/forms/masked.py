@@ -10,11 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bench.execution.form import Form, Runner, torch_runner
+from bench.execution.stages import stage
 from bench.forms.eager import wide_products
-from bench.forms.form import Form, Runner, torch_runner
-from bench.forms.stages import stage
+from bench.forms.routing import router
 from models.heads.heads import Head, HeadConfig
 from models.heads.sparse import SparseMoEHead
+from models.routing import Routing
 
 MOST_WASTE = 8
 """Running all experts is left out if it takes more than so many times the operations needed."""
@@ -34,13 +36,13 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
     return too_many(config)
 
 
-def wide_sparse(head: SparseMoEHead) -> Callable[[Tensor], Tensor]:
-    """Return the sparse head as two wide products, (N, D) -> (N, C)."""
+def wide_sparse(head: SparseMoEHead, route: Callable[[Tensor], Routing]) -> Callable[[Tensor], Tensor]:
+    """Return the sparse head, routed by `route`, as two wide products, (N, D) -> (N, C)."""
     hidden, out = wide_products(head)
 
     def run(x: Tensor) -> Tensor:
         with stage("route"):
-            weights = head.routing(x).matrix().to(x.dtype)  # (N, E)
+            weights = route(x).matrix().to(x.dtype)  # (N, E)
         with stage("experts"):
             return out(weights @ head.b2, hidden(x) * weights[:, :, None])
 
@@ -49,12 +51,12 @@ def wide_sparse(head: SparseMoEHead) -> Callable[[Tensor], Tensor]:
 
 def _prepare(head: Head, example: Tensor) -> Runner:
     assert isinstance(head, SparseMoEHead)
-    return torch_runner(wide_sparse(head), example)
+    return torch_runner(wide_sparse(head, router(head)), example)
 
 
 def _train(head: Head, example: Tensor) -> Runner:
     assert isinstance(head, SparseMoEHead)
-    return torch_runner(lambda x: wide_sparse(head)(x), example)
+    return torch_runner(lambda x: wide_sparse(head, head.routing)(x), example)
 
 
 FORM = Form("masked", 6, "all experts in one masked product", _unavailable, _prepare, _train, default=False)

@@ -14,9 +14,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, torch_runner
-from bench.forms.stages import stage
-from bench.forms.steps import Steps, balanced
+from bench.execution.form import Form, Runner, torch_runner
+from bench.execution.stages import stage
+from bench.execution.steps import Steps, balanced
 from bench.forms.triton import gate_of, routing_source
 from bench.timing.precision import dtype_name
 from kernels.native.build import missing

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import UnavailableError
-from bench.forms.form import Form, Runner, always, torch_runner
-from bench.forms.sorting import sort_by_expert
+from bench.execution.form import Form, Runner, always, torch_runner
+from bench.execution.sorting import sort_by_expert
 from bench.forms.triton import Kernels, runs_on, unavailable, untimeable
 from kernels.paths.grouped import Grouped
 from models.heads.cost import flops, least_bytes, parameters

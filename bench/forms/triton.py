@@ -17,9 +17,9 @@ import triton
 from torch import Tensor
 
 from bench.errors import UnavailableError
-from bench.forms.form import Form, Runner, exact_routing, nonzero, torch_runner, trained
-from bench.forms.stages import stage
-from bench.forms.steps import Steps, balanced
+from bench.execution.form import Form, Runner, exact_routing, nonzero, torch_runner, trained
+from bench.execution.stages import stage
+from bench.execution.steps import Steps, balanced
 from kernels.call.arguments import problem_of
 from kernels.choice.choice import options_of
 from kernels.choice.tuning import options_for

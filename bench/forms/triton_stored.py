@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.forms.form import Form, StoredWeights
+from bench.execution.form import Form, StoredWeights
 from bench.forms.triton import prepare, steps, unavailable, untimeable
 from kernels.problem.stored import GROUP, SCHEMES, Scheme, matrix_bytes, stored
 from models.heads.heads import Head, HeadConfig

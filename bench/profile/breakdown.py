@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.forms.stages import CALL, OPERATORS, OTHER, PREFIX, PROVIDER, RANGES, STAGES
+from bench.execution.stages import CALL, OPERATORS, OTHER, PREFIX, PROVIDER, RANGES, STAGES
 from bench.profile.spans import Span, Timeline, in_turn, read_spans
 from bench.profile.stage_names import KERNELS, stage_named
 from reports.records.profile import Operator, Stage, StagePart, ToldBy

@@ -5,7 +5,7 @@ Such are traces of CUDA-graph replays, of compiled forms and of an engine with i
 
 from __future__ import annotations
 
-from bench.forms.stages import OTHER
+from bench.execution.stages import OTHER
 
 KERNELS = {
     "_route_kernel": "route",
@@ -18,10 +18,10 @@ KERNELS = {
 }
 """Our own kernels."""
 OPERATORS = {
-    "experts": ("Gemm", "gemm", "gemv", "MatMul", "mm", "nvjet", "cutlass", "Relu", "relu", "Gelu", "gelu", "Sigmoid"),
-    "route": ("TopK", "Softmax", "SoftMax", "Sort", "sort", "topk", "softmax"),
+    "experts": ("mm", "gemv", "MatMul", "MoE", "nvjet", "cutlass", "Relu", "relu", "Gelu", "gelu", "Sigmoid"),
+    "route": ("TopK", "ReduceMean", "ReduceL2", "Softmax", "SoftMax", "Sort", "sort", "topk", "softmax"),
     "combine": ("Scatter", "Mul", "Add", "Sum", "scatter", "index_add", "index_put"),
-    "dispatch": ("NonZero", "Gather", "Equal", "nonzero", "index", "gather"),
+    "dispatch": ("NonZero", "Split", "Gather", "Equal", "nonzero", "index", "gather"),
 }
 """Parts of the names of each stage's operators; the first stage that fits counts.
 

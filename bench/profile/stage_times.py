@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from bench.execution.stages import OTHER
 from bench.forms import Form, Runner
-from bench.forms.stages import OTHER
 from bench.profile.breakdown import breakdown
 from bench.profile.trace import write_engine_trace, write_trace
 from bench.timing.clock import timed

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from bench.errors import BenchError
+from bench.execution.stages import CALL, named_stages
 from bench.forms import Form, Runner
-from bench.forms.stages import CALL, named_stages
 from bench.profile.breakdown import breakdown
 from bench.timing.clock import synchronise
 from bench.timing.graphs import captured, waits_for_device

@@ -60,6 +60,8 @@ class Routing(NamedTuple):
 
     def matrix(self) -> Tensor:
         """Return the weights as (N, E): zero if an expert does not serve a row."""
+        if self.per_row is not None:
+            return torch.zeros_like(self.scores).scatter(1, self.ids, self.row_weights)
         return torch.zeros_like(self.scores).index_put((self.rows, self.experts), self.weights)
 
     def _experts_per_row(self) -> int:

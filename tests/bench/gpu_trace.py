@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.forms.stages import CALL
+from bench.execution.stages import CALL
 
 KERNEL = "ampere_sgemm_128x64_tn"
 KERNEL_US = 60

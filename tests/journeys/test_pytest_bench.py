@@ -44,8 +44,8 @@ def test_the_json_holds_raw_samples_and_records(run):
         assert 1e-7 < entry["stats"]["median"] < 1
     forms = {(entry["extra_info"]["head"], entry["extra_info"]["form"]) for entry in document["benchmarks"]}
     assert forms == {
-        ("dense", "eager"), ("soft", "loop"), ("soft", "eager"),
-        ("sparse", "loop"), ("sparse", "eager"), ("sparse", "grouped_mm"),
+        ("dense", "eager"), ("dense", "native"), ("soft", "loop"), ("soft", "eager"), ("soft", "native"),
+        ("sparse", "loop"), ("sparse", "eager"), ("sparse", "grouped_mm"), ("sparse", "native"),
     }  # fmt: skip
     assert len({entry["extra_info"]["group_id"] for entry in document["benchmarks"]}) == 1
     assert {record["form"] for record in document[NOT_MEASURED_KEY]} == {"loop", "grouped_mm", "triton"}

@@ -20,7 +20,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from bench.commands.profile import profile
-from bench.forms.stages import CALL, STAGES
+from bench.execution.stages import CALL, STAGES
 from bench.profile.breakdown import breakdown
 from bench.profile.trace import STEPS, WAIT, WARMUP
 from bench.rooms import ROOT

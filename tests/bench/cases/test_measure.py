@@ -14,8 +14,8 @@ from bench.cases.case import Case, Shape
 from bench.cases.measure import measure_group
 from bench.cases.prepare import UnmeasurableError
 from bench.errors import BenchError, UnavailableError
+from bench.execution.form import Form, Runner
 from bench.forms import forms
-from bench.forms.form import Form, Runner
 from bench.subjects import public_layers
 from bench.subjects.subject import Subject
 from bench.timing import environment

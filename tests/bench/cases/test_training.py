@@ -10,8 +10,8 @@ import torch
 from bench.cases.case import Case, Shape
 from bench.cases.prepare import UnmeasurableError, make_input
 from bench.cases.result import group_name
+from bench.execution.form import Form, torch_runner
 from bench.forms import forms
-from bench.forms.form import Form, torch_runner
 from bench.rooms import ROOT
 from bench.subjects import public_layers
 from models.heads.cost import flops, least_bytes

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from bench.commands.profile import _stage_table, profile
 from bench.commands.shared import print_table
 from bench.errors import BenchError
+from bench.execution.stages import OTHER, STAGES
 from bench.forms import forms
-from bench.forms.stages import OTHER, STAGES
 from reports.reading import inputs
 from reports.reading.files import read
 from reports.records.profile import Operator, Profile, StagePart

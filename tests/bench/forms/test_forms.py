@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bench.errors import BenchError, UnavailableError
+from bench.execution.stages import named_stages
 from bench.forms import default_forms, form, forms
-from bench.forms import onnxruntime as onnx_form
-from bench.forms.stages import named_stages
+from bench.forms.packages import onnx_graphs
+from bench.forms.packages import onnxruntime as onnx_form
 from models.heads.cost import flops, least_bytes
 from models.heads.heads import Head
 from tests.bench import oracle
@@ -235,6 +236,70 @@ def test_onnxruntime(kind: str, changes: dict[str, Any]) -> None:
 def test_onnxruntime_breaks_ties_as_the_routing_does() -> None:
     head = tied_head(TIES[0], experts=4, k=1, standardise=False, activation="gelu")
     assert runs_as_the_oracle("onnxruntime", head, oracle.rows(head, 9))
+
+
+WRITTEN: list[tuple[str, dict[str, Any]]] = [
+    ("onnxruntime", {}),
+    ("onnxruntime", {"activation": "gelu", "temperature": 2.0, "standardise": False, "k": 1}),
+    ("onnxruntime", {"activation": "silu", "weights_over": "all", "experts": 7, "k": 3, "features": 23, "hidden": 9}),
+    ("onnxruntime", {"activation": "swiglu", "k": 4}),
+    ("onnxruntime", {"experts": 1, "k": 1}),
+    ("onnxruntime_moe", {}),
+    ("onnxruntime_moe", {"activation": "silu", "experts": 7, "k": 3, "features": 23, "hidden": 9, "temperature": 0.5}),
+    ("onnxruntime_moe", {"activation": "swiglu", "standardise": False, "classes": 24}),
+    ("onnxruntime_moe", {"experts": 1, "k": 1, "weights_over": "selected"}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), WRITTEN, ids=str)
+def test_onnxruntime_on_graphs_written_node_by_node(name: str, changes: dict[str, Any]) -> None:
+    head = oracle.new_head("sparse", **changes)
+    run = form(name).prepare(head, oracle.rows(head, 7))
+    inputs = [*(oracle.rows(head, count) for count in (0, 1, 7, 257)), oracle.rows(head, 18)[::2], extreme_rows(head)]
+    for x in inputs:
+        assert oracle.deviation(run(x), head, x) < WITHIN[torch.float32], len(x)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime_moe"])
+@pytest.mark.parametrize("standardise", [True, False])
+def test_graphs_written_node_by_node_break_ties_as_the_routing_does(name: str, standardise: bool) -> None:
+    for bias in TIES:
+        head = tied_head(bias, standardise=standardise)
+        assert runs_as_the_oracle(name, head, oracle.rows(head, 9)), bias
+
+
+def test_an_expert_costs_onnxruntime_three_nodes() -> None:
+    few, more = (
+        len(onnx.load_from_string(onnx_graphs.split(oracle.new_head("sparse", experts=experts))).graph.node)
+        for experts in (4, 8)
+    )
+    assert more - few == 3 * 4
+    assert more < 144 / 2
+
+
+def test_the_fused_operator_counts_the_columns_that_pad_its_outputs() -> None:
+    head = oracle.new_head("sparse")
+    runner = form("onnxruntime_moe").prepare(head, oracle.rows(head, 9))
+    assert runner.work is not None
+    done = runner.work([18, 0, 0, 0])
+    assert done["executed_flops"] == flops(head.config, 9).total - 2 * 18 * 5 * (1 + 12) + 2 * 18 * 24 * 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"policy": "top_p"}, "knows no other gate"),
+        ({"weights_over": "all"}, "knows no other gate"),
+        ({"bias_correction": True}, "knows no other gate"),
+        ({"activation": "gelu"}, "tanh approximation"),
+        ({"classes": 25}, "24 outputs as it has inputs, and this head has 25"),
+    ],
+    ids=str,
+)
+def test_the_fused_operator_refuses_what_it_cannot_express(changes: dict[str, Any], reason: str) -> None:
+    refusal = form("onnxruntime_moe").unavailable(oracle.new_head("sparse", **changes).config, CPU, torch.float32)
+    assert refusal is not None
+    assert reason in refusal
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has the CUDA device whose absence is tested")

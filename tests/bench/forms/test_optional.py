@@ -30,7 +30,7 @@ def test_a_missing_package_is_named_with_its_fix(name):
 @pytest.fixture
 def installed(monkeypatch):
     for name in PACKAGES:
-        monkeypatch.setattr(sys.modules[f"bench.forms.{name}"], "find_spec", lambda name: object())
+        monkeypatch.setattr(sys.modules[f"bench.forms.packages.{name}"], "find_spec", lambda name: object())
 
 
 @pytest.mark.usefixtures("installed")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.forms.stages import CALL, OTHER
+from bench.execution.stages import CALL, OTHER
 from bench.profile.breakdown import breakdown
 from reports.records.profile import StagePart
 

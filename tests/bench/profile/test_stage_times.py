@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from bench.execution.form import Form, torch_runner
+from bench.execution.stages import CALL
 from bench.forms import form
-from bench.forms.form import Form, torch_runner
-from bench.forms.stages import CALL
 from bench.profile.stage_times import stage_times
 from models.config import head_config
 from models.heads.heads import build_head

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from bench.errors import BenchError
+from bench.execution.form import Form, torch_runner
+from bench.execution.stages import CALL, OTHER, STAGES, stage
 from bench.forms import form
-from bench.forms.form import Form, torch_runner
-from bench.forms.stages import CALL, OTHER, STAGES, stage
 from bench.profile.stage_names import KERNELS
 from bench.profile.trace import profile_form
 from models.heads.heads import Head

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bench.forms.form import Form, Runner, always, torch_runner
+from bench.execution.form import Form, Runner, always, torch_runner
 from models.heads.heads import Head
 
 

@@ -30,12 +30,14 @@ def sparse_steps(
     products: Callable[[Sent], object],
     combined: Callable[[Tensor], object],
     dispatched: Callable[[Tensor, Routing], object] | None = None,
+    route: Callable[[Tensor], Routing] | None = None,
 ) -> Steps:
     """Return the steps of a form on x (N, D), N > 0.
 
     `dispatch` makes the input of `products`, and `combined` is the whole form. `dispatched` does dispatch and products
-    as the form does them, by default one after the other.
+    as the form does them, by default one after the other. `route` is how the form routes, by default as the head does.
     """
+    route = route or head.routing
     routing = head.routing(x)
     even, sent = dispatch(x, balanced(routing)), dispatch(x, routing)
     both = dispatched or (lambda x, routing: products(dispatch(x, routing)))
@@ -49,7 +51,7 @@ def sparse_steps(
         "products": lambda: products(sent),
         "dispatched": lambda: both(x, routing),
         "gated": gated,
-        "routed": lambda: both(x, head.routing(x)),
+        "routed": lambda: both(x, route(x)),
         "combined": lambda: combined(x),
     }
 

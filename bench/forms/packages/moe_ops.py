@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bench.errors import UnavailableError
-from bench.forms.form import Form, Runner, nonzero, torch_runner
-from bench.forms.stages import stage
+from bench.execution.form import Form, Runner, nonzero, torch_runner
+from bench.execution.stages import stage
 from models.heads.heads import Head, HeadConfig
 from models.heads.sparse import SparseMoEHead
 from models.routing.top_k import TopKConfig

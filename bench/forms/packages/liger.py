@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import UnavailableError
-from bench.forms.form import Form, Runner, exact_routing, nonzero, torch_runner
+from bench.execution.form import Form, Runner, exact_routing, nonzero, torch_runner
 from models.heads.heads import Head, HeadConfig
 from models.heads.sparse import SparseMoEHead
 from models.routing.top_k import TopKConfig

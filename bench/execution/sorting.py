@@ -39,7 +39,6 @@ def combine(y: Tensor, places: Sorted, routing: Routing) -> Tensor:
         weighted = y * routing.weights[places.order, None]  # (M, C), as wide as the weights
         return weighted.new_zeros(routing.scores.shape[0], y.shape[-1]).index_add(0, places.rows, weighted).to(y.dtype)
     weights = routing.row_weights  # (N, k)
-    place = torch.empty_like(places.order)  # (M,), of each assignment
-    place[places.order] = torch.arange(len(place), device=place.device)
-    picked = y[place].view(*weights.shape, y.shape[-1]).to(weights.dtype)  # (N, k, C)
-    return torch.einsum("nk,nkc->nc", weights, picked).to(y.dtype)
+    by_row = torch.empty_like(y).index_copy_(0, places.order, y)  # (M, C), in the order of the assignments
+    by_row = by_row.view(*weights.shape, y.shape[-1]).to(weights.dtype)  # (N, k, C)
+    return torch.bmm(weights[:, None], by_row)[:, 0].to(y.dtype)

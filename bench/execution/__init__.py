@@ -1,0 +1,1 @@
+"""What all forms share: their contract, the names of their stages, their steps, and rows sorted by expert."""

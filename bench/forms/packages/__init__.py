@@ -1,0 +1,1 @@
+"""Forms that another package executes: ONNX Runtime and the kernels of peers."""
