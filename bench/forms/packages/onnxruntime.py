@@ -1,7 +1,7 @@
 """ONNX Runtime, inputs and outputs bound to torch's own memory: on a graph of the head, and on its fused operator.
 
 Plain top-k heads are written as a graph of few nodes (`onnx_graphs`); all others are exported by torch.onnx from their
-definition. That was tried for top-k too: 144 nodes with 8 experts. Beside it the written graph is 1.9, 1.7, 1.3 and 0.9
+definition. That was tried for top-k too: 144 nodes with 8 experts, now 46. The written graph is 1.9, 1.7, 1.3 and 0.9
 times as fast at 1, 32, 256 and 2,048 rows (D 128, H 64, C 10, one thread, AMD EPYC, one interleaved run beside other
 processes, 2026-11-29). A graph of all experts in one masked product was up to 1.5 times as fast as the written one
 below 16 rows, and half as fast at 2,048.
