@@ -134,7 +134,7 @@ def _passes(
 ) -> Iterator[Profile | LeftOut]:
     """Yield the profile of each form at each shape, with `graph` also of the replay of its graph."""
     from bench.errors import BenchError, message
-    from bench.execution import form
+    from bench.forms import form
     from bench.profile.trace import profile_form
     from bench.subjects.subject import feature_rows
     from bench.suites.suite import chosen_forms
