@@ -22,7 +22,7 @@ import torch
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA compiler without a GPU
 
 SOURCE = Path(__file__).with_name("moe.cpp")
-FLAGS = ("-O3", "-std=c++20", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-std=c++20", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 ISA_FLAGS: dict[str, tuple[str, ...]] = {
     "AVX512": ("-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mf16c"),
     "AVX2": ("-mavx2", "-mfma", "-mf16c"),
@@ -67,6 +67,7 @@ def _build(library: Path) -> None:
                 library.stem,
                 [str(SOURCE)],
                 extra_cflags=_flags(),
+                extra_ldflags=["-fopenmp"],  # the library of that name that torch has loaded already
                 build_directory=folder,
                 is_python_module=False,
                 is_standalone=False,

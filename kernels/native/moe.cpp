@@ -22,6 +22,10 @@
 #include <thread>
 #include <utility>
 
+#if AT_PARALLEL_OPENMP && !defined(_OPENMP)
+#error "without -fopenmp one thread would do the work of all"
+#endif
+
 namespace {
 
 using at::BFloat16;

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kernels.launch.integers import cdiv
 
-BLOCK = 512
+BLOCK = 256
 """Rows that one thread takes through all steps, unless their hidden values are wide."""
 LEAST_BLOCK = 96
 """Rows of a block, of whatever width; the kernel multiplies so many at once."""

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.launch.integers import cdiv
-from kernels.native.plan import SHARED, plan_of
+from kernels.native.plan import BLOCK, SHARED, plan_of
 
 SIZES = {"D": 512, "W": 64, "H": 64, "E": 8, "C": 10, "k": 2, "element_size": 4}
 LARGE = {"D": 2048, "W": 2048, "H": 1024, "E": 64, "C": 2048, "k": 8, "element_size": 4}
@@ -20,7 +20,7 @@ def test_blocks_are_even_and_cover_every_thread(N: int, threads: int) -> None:
     if not plan.shared:
         rounds = cdiv(cdiv(N, plan.block), plan.threads)  # blocks of the busiest thread
         assert rounds * plan.threads * plan.block <= N + rounds * plan.threads  # at most a row too many in each
-        assert plan.block <= 512
+        assert plan.block <= BLOCK
 
 
 def test_few_rows_of_a_small_head_take_one_thread() -> None:
