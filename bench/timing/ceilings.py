@@ -53,7 +53,7 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype, seconds: float = 
 
     FLOP/s are those of the best of several products of random matrices; the second matrix is stored by rows or by
     columns. Bytes/s are those of copies, read and written, minus the time of copying one element. Beside them stand
-    those of only reading: the largest value of the source of the largest copy is found. Random values matter: a GPU
+    those of only reading: the sum of the source of the largest copy. Random values matter: a GPU
     draws less power and runs faster on zeros.
 
     Raises `BenchError` if the memory is too small for the smallest product or for a copy beyond the caches.
@@ -215,7 +215,7 @@ def _ways(source: torch.Tensor, target: torch.Tensor) -> Iterator[Call]:
 
 
 def _read(source: torch.Tensor) -> Call:
-    return lambda: torch.amax(source)
+    return lambda: torch.sum(source)
 
 
 def _copy(source: torch.Tensor, target: torch.Tensor) -> Call:

@@ -22,10 +22,8 @@ SHARED = 2**28
 """Bytes of the hidden values of a block that threads share."""
 RESIDENT = 2**24
 """Bytes of weights that stay in the last cache."""
-LEAST_ROWS = 64
-"""With fewer rows for each thread, threads share them."""
-THREAD_WORK = 2_000_000
-"""Operations that are worth another thread: 20 us of them, more than it takes to wake one."""
+THREAD_WORK = 1_000_000
+"""Operations that are worth another thread: about as long as it takes to wake one."""
 
 
 class Plan(NamedTuple):
@@ -48,7 +46,7 @@ def plan_of(N: int, D: int, W: int, H: int, E: int, C: int, k: int, element_size
     used = min(E, N * k) * weights * element_size
     threads = max(1, min(threads, 2 * N * k * weights // THREAD_WORK))
     row = 4 * max(1, k) * W  # bytes of hidden values
-    if used > RESIDENT or (threads > 1 and cdiv(N, threads) < LEAST_ROWS):
+    if used > RESIDENT or threads > N:
         return Plan(threads, max(1, min(N, max(LEAST_BLOCK, SHARED // row))), True)
     most = min(BLOCK, max(LEAST_BLOCK, CACHED // row))
     rounds = max(1, cdiv(N, threads * most))
