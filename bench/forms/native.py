@@ -83,13 +83,13 @@ def _steps(head: Head, x: Tensor) -> Steps:
 
     def presorted(routing: Routing) -> Callable[[], Tensor]:
         sent, ends = sorted_by_expert(routing.ids, routing.row_weights, head.config.experts, plan.block)
-        return partial(run.layer, x, sent, plan=plan, ends=ends, combines=False)
+        return part(sent, ends=ends)
 
-    part = partial(run.layer, x, combines=False)
+    part = partial(run.layer.bound, x, plan=plan, combines=False)
     steps: Steps = {"balanced": presorted(balanced(routing))}
     if isinstance(head, SparseMoEHead):
-        steps |= {"products": presorted(routing), "dispatched": partial(part, given)}
-    return steps | {"gated": partial(part, given, gated=True), "routed": part, "combined": partial(run, x)}
+        steps |= {"products": presorted(routing), "dispatched": part(given)}
+    return steps | {"gated": part(given, gated=True), "routed": part(), "combined": partial(run, x)}
 
 
 FORM = Form("native", 4, "our kernel for CPUs", _unavailable, _prepare, steps=_steps, setup=1.0)

@@ -126,8 +126,8 @@ def plan() -> list[Contest]:
 def cpu_plan() -> list[Contest]:
     """Return the contests of a run on a CPU, the most important first.
 
-    The weights of a layer are about 2 GB, held three times, and widened to float64 for a while. Few rows of gpt-oss take
-    bfloat16; for many rows, which few CPUs multiply in bfloat16, it is narrowed to fit into memory.
+    The weights of a layer are about 2 GB, held three times, and widened to float64 for a while. Few rows of gpt-oss
+    take bfloat16; for many rows, which few CPUs multiply in bfloat16, it is narrowed to fit into memory.
     """
     fp32, views = torch.float32, CPU_VIEWS
     skewed = {2048: ("native",), 8192: ("native",)}

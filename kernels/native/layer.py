@@ -4,7 +4,9 @@ N rows, D input width, H hidden width of one expert, W = H columns of the first 
 experts per row, C output width, M assignments of a row to an expert, P panels.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,9 +73,6 @@ class Native:
         routing: RoutingSource | None = None,
         *,
         plan: Plan | None = None,
-        gated: bool = False,
-        ends: Tensor | None = None,
-        combines: bool = True,
     ) -> Tensor:
         """Return, for each row of x (N, D), the weighted sum of its experts' outputs: (N, C) in the dtype of x.
 
@@ -81,13 +80,33 @@ class Native:
             x: Of the dtype of the weights, any strides.
             routing: Experts of each row; by default the gate decides, and without a gate all serve, with weight 1.
             plan: How to run the call.
+        """
+        decided = self._routed if routing is None else self._given(x, routing, None, False)
+        y: Tensor = native_moe(x, *decided, *self._packed, True, plan or self.plan(x.shape[0], decided[6]))
+        return y
+
+    def bound(
+        self,
+        x: Tensor,
+        routing: RoutingSource | None = None,
+        *,
+        plan: Plan,
+        gated: bool = False,
+        ends: Tensor | None = None,
+        combines: bool = True,
+    ) -> Callable[[], Tensor]:
+        """Return a call, whole or in part, whose arguments are checked and taken apart already, to see what each costs.
+
+        Args:
+            x: As for a call.
+            routing: Likewise.
+            plan: Likewise.
             gated: Whether the gate's scores are computed beside a `routing`, which decides.
             ends: (blocks, E + 1) from `sorted_by_expert`, if that is where the routing comes from.
-            combines: False leaves out the weighted sum, so that the result means nothing and the rest can be timed.
+            combines: False leaves out the weighted sum, so that the outputs mean nothing.
         """
         decided = self._routed if routing is None else self._given(x, routing, ends, gated)
-        y: Tensor = native_moe(x, *decided, *self._packed, combines, plan or self.plan(x.shape[0], decided[6]))
-        return y
+        return partial(native_moe, x, *decided, *self._packed, combines, plan)
 
     def _given(self, x: Tensor, routing: RoutingSource, ends: Tensor | None, gated: bool) -> tuple[Any, ...]:
         """Return the operator's arguments for a routing that is given, as `_routed` for the gate's."""

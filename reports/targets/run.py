@@ -48,14 +48,14 @@ def layer_of(record: CaseRecord) -> str:
 
 
 def runs(results: Results, older: Iterable[TimingRun] = ()) -> list[TargetRun]:
-    """Return one run for each machine that measured or rehearsed targets, and one for each older file."""
-    machines: dict[tuple[str, str], list[Entry]] = {}
+    """Return a run for each machine and number of threads that measured or rehearsed targets, and each older file."""
+    machines: dict[tuple[str, str, int], list[Entry]] = {}
     entries: list[Entry] = [*results.cases, *results.not_measured]
     for entry in entries:
         record = record_of(entry)
         if record.suite in SUITES:
-            machines.setdefault((record.suite, record.device_name), []).append(entry)
-    measured = [_of_results(SUITES[suite], cases) for (suite, _), cases in machines.items()]
+            machines.setdefault((record.suite, record.device_name, record.threads), []).append(entry)
+    measured = [_of_results(SUITES[suite], cases) for (suite, *_), cases in machines.items()]
     return [*measured, *(_of_timings(file) for file in older)]
 
 

@@ -194,13 +194,14 @@ def test_rows_sorted_beforehand_are_not_sorted_again(kind: str) -> None:
     call, plan = new_call(50, 40, 24, 5, 10, kind="top_k", k=3), Plan(threads=2, block=16, shared=kind == "gate")
     assert isinstance(call.routing, TopK)
     routing, ends = sorted_by_expert(call.routing.ids.long(), call.routing.weights, 5, plan.block)
-    assert_right(Native(call.experts)(call.x, routing, plan=plan, ends=ends), call)
+    assert_right(Native(call.experts).bound(call.x, routing, plan=plan, ends=ends)(), call)
 
 
 def test_a_gate_beside_a_routing_decides_nothing() -> None:
     call, other = new_call(50, 40, 24, 5, 10, kind="top_k"), new_call(50, 40, 24, 5, 10)
     assert isinstance(other.routing, Gate)
-    assert_right(Native(call.experts, other.routing)(call.x, call.routing, gated=True), call)
+    layer = Native(call.experts, other.routing)
+    assert_right(layer.bound(call.x, call.routing, plan=layer.plan(50, 2), gated=True)(), call)
 
 
 def test_weights_are_packed_in_whole_panels() -> None:
