@@ -45,7 +45,7 @@ OPTIONAL = GIVEN + TUNING
 SKEWED = ("triton", "triton_products")
 ROTATED = ("triton", "eager")
 
-CPU_HEAD = ("native", "eager", "compile", "grouped_mm", "onnxruntime")
+CPU_HEAD = ("native", "eager", "compile", "grouped_mm", "onnxruntime", "onnxruntime_moe")
 CPU_DENSE = ("native", "eager", "compile", "onnxruntime")
 CPU_LARGE = ("native", "read", "peak")
 CPU_SKEWS: tuple[Skew, ...] = ("zipf2", "hot")

@@ -13,7 +13,7 @@ from reports.reading.load import record_of
 from reports.records.record import Cache, CaseRecord
 from reports.targets.target import Layers, Pair, Pairs, Target, best, is_head, is_large, ratios
 
-OTHERS = ("loop", "eager", "compile", "grouped_mm", "onnxruntime")
+OTHERS = ("eager", "compile", "grouped_mm", "onnxruntime", "onnxruntime_moe")
 DENSE = ("native", "eager", "compile", "onnxruntime")
 
 

@@ -45,7 +45,7 @@ def slowed(document, factor):
 def test_a_run_against_itself_passes(tmp_path, compared):
     status, out, errors = compared(DEMO, DEMO, *GATE, "--out", tmp_path / "out")
     assert (status, errors) == (0, "")
-    assert "Of 72 cases with a time in both runs 72 SAME" in out
+    assert "Of 90 cases with a time in both runs 90 SAME" in out
     assert out.splitlines()[-1].startswith("Gate passed: no case is SLOWER")
     assert "warning" not in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compare.md", "index.html"]
@@ -56,7 +56,7 @@ def test_a_planted_regression_fails_the_gate_and_names_cases(demo, tmp_path, com
     status, out, _ = compared(DEMO, new, *GATE, "--out", tmp_path / "out")
     assert status == 1
     last = out.splitlines()[-1]
-    assert last.startswith("Gate failed: 72 cases are SLOWER (")
+    assert last.startswith("Gate failed: 90 cases are SLOWER (")
     named = [entry["extra_info"]["case_id"] for entry in demo["benchmarks"] if not entry["extra_info"]["step"]]
     assert sum(name in last for name in named) == 5
     assert all(name in out for name in named)
