@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.heads.sparse import SparseMoEHead
 from models.routing import Routing, every_row
-from models.routing.top_k import TopKConfig
+from models.routing.top_k import plain_top_k
 
 SMALLEST_VARIANCE = 1e-200
 """Added to the variance of a row, so that equal scores get equal weights; no two float32 scores differ so little."""
@@ -54,7 +54,7 @@ def by_max(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def router(head: SparseMoEHead, choose: Choice = by_sort) -> Callable[[Tensor], Routing]:
     """Return the routing of x (N, D) for inference: `head.routing`, unless plain top-k takes fewer operators."""
     config = head.config
-    if not isinstance(config, TopKConfig) or config.bias_correction:
+    if not plain_top_k(config):
         return head.routing
     E, k = config.experts, config.k
     dtype = torch.promote_types(head.gate.weight.dtype, torch.float32)

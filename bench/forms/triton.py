@@ -39,7 +39,7 @@ from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead
 from models.routing import Routing
-from models.routing.top_k import TopKConfig
+from models.routing.top_k import plain_top_k
 
 
 def unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -189,7 +189,7 @@ def gate_of(head: SoftMoEHead | SparseMoEHead) -> Gate | None:
     if isinstance(head, SoftMoEHead):
         return Gate(weight, bias, k=head.config.experts, temperature=head.config.temperature)
     config = head.config
-    if not isinstance(config, TopKConfig) or config.bias_correction:
+    if not plain_top_k(config):
         return None
     return Gate(weight, bias, config.k, config.temperature, config.standardise, config.weights_over)
 

@@ -84,12 +84,12 @@ class Experts:
         w1 = self.w1
         if column_blocks(self.activation) == 1 or (isinstance(w1, Stored) and w1.scheme == "fp8_blocks"):
             return self
-        w1 = w1.with_columns(_interleave) if isinstance(w1, Stored) else _interleave(w1)
-        b1 = None if self.b1 is None else _interleave(self.b1)
+        w1 = w1.with_columns(interleave) if isinstance(w1, Stored) else interleave(w1)
+        b1 = None if self.b1 is None else interleave(self.b1)
         return replace(self, w1=w1, b1=b1, activation="interleaved_swiglu")
 
 
-def _interleave(stacked: Tensor) -> Tensor:
+def interleave(stacked: Tensor) -> Tensor:
     """Return columns g0 u0 g1 u1 ... of g0 g1 ... u0 u1 ...: (..., 2H) -> (..., 2H)."""
     gates, ups = stacked.chunk(2, dim=-1)
     return torch.stack((gates, ups), dim=-1).flatten(-2)

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeGuard
 
 import numpy as np
 import torch
@@ -37,6 +37,11 @@ class TopKConfig(SparseConfig):
     def decide(self, ranked: Ranked) -> Decision:
         """Return the same choice as `route`, in float64: the first k of every row."""
         return ranked.decision(np.full(len(ranked.order), self.k), np.zeros_like(ranked.order, dtype=bool))
+
+
+def plain_top_k(config: object) -> TypeGuard[TopKConfig]:
+    """Return whether a head with this configuration chooses the k experts with the best scores of its gate."""
+    return isinstance(config, TopKConfig) and not config.bias_correction
 
 
 def weigh(scores: Tensor, ids: Tensor, temperature: float, over: Literal["selected", "all"]) -> Tensor:

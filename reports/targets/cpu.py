@@ -5,13 +5,10 @@ Letters: N rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
-from reports.reading.load import record_of
-from reports.records.record import Cache, CaseRecord
-from reports.targets.target import Layers, Pair, Pairs, Target, best, is_head, is_large, ratios
+from reports.records.record import Cache
+from reports.targets.target import Layers, Pair, Pairs, Target, best, is_head, share, skewed
 
 OTHERS = ("eager", "compile", "grouped_mm", "onnxruntime", "onnxruntime_moe")
 DENSE = ("native", "eager", "compile", "onnxruntime")
@@ -39,27 +36,6 @@ def _dense_native(layers: Layers, cache: Cache) -> Iterator[Pair]:
             yield Pair(layer.name, addmm, native)
 
 
-def _share(of: Literal["least_bytes", "flops"], anchor: str, wanted: Callable[[CaseRecord], bool]) -> Pairs:
-    """Return the bytes or operations per second of the native form over those of an anchor, for `wanted` layers."""
-    measured = ratios(lambda record: is_large(record) and wanted(record), anchor, "native")
-
-    def pairs(layers: Layers, cache: Cache) -> Iterator[Pair]:
-        for pair in measured(layers, cache):
-            whole, done = (getattr(record_of(entry), of) for entry in (pair.over, pair.under) if entry is not None)
-            if whole:
-                yield replace(pair, scale=(done or 0) / whole)
-
-    return pairs
-
-
-def _native_skew(layers: Layers, cache: Cache) -> Iterator[Pair]:
-    for layer in layers:
-        for routing, name in (("zipf2", "Zipf 2"), ("hot", "one hot expert")):
-            skewed = layer.get("native", cache, routing=routing)
-            if skewed is not None:
-                yield Pair(f"{layer.name}: {name}", skewed, layer.get("native", cache))
-
-
 _SPEEDUPS = {1: (1.5, 1.9), 32: (2.0, 3.0), 256: (2.5, 3.2), 2048: (2.6, 3.2), 8192: (2.6, 3.2), 65536: (2.4, 3.2)}
 """By rows, how many times as fast as the best dense form the kernel should be; and 0.85 of what is attainable."""
 
@@ -77,12 +53,15 @@ TARGETS = (
     ),
     Target(
         "large layers, N <= 16: share of the bandwidth of reading", "at least", 0.75, 0.9,
-        _share("least_bytes", "read", lambda record: record.rows <= 16), percent=True, caches=("warm",),
+        share("least_bytes", "read", "native", lambda record: record.rows <= 16), percent=True, caches=("warm",),
     ),
     Target(
         "large layers, N = 1,024: share of the best product", "at least", 0.6, 0.8,
-        _share("flops", "peak", lambda record: record.rows == 1024), percent=True, caches=("warm",),
+        share("flops", "peak", "native", lambda record: record.rows == 1024), percent=True, caches=("warm",),
     ),
-    Target("paper's head: Zipf 2 or one hot expert / balanced", "at most", 1.25, 1.08, _native_skew, caches=("warm",)),
+    Target(
+        "paper's head: Zipf 2 or one hot expert / balanced", "at most", 1.25, 1.08,
+        skewed("native", {"zipf2": "Zipf 2", "hot": "one hot expert"}), caches=("warm",),
+    ),
     Target("paper's head, dense: addmm / native", "at least", 0.95, 1.0, _dense_native, caches=("warm",)),
 )  # fmt: skip

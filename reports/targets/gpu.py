@@ -12,7 +12,7 @@ import numpy as np
 
 from reports.reading.load import MeasuredCase, record_of
 from reports.records.record import Cache
-from reports.targets.target import LayerCases, Layers, Pair, Target, best, is_head, is_large, ratios
+from reports.targets.target import LayerCases, Layers, Pair, Target, best, is_head, is_large, ratios, share, skewed
 
 SPARSE = (
     "triton", "triton_fused", "triton_grouped", "grouped_mm", "eager", "masked", "compile_grouped_mm", "compile_max",
@@ -60,22 +60,6 @@ def _first(layers: Layers, form: str, cache: Cache) -> MeasuredCase | None:
     return next((case for case in cases if case is not None), None)
 
 
-def _bandwidth(layers: Layers, cache: Cache) -> Iterator[Pair]:
-    few = ratios(lambda record: is_large(record) and record.rows <= 256, "copy", "triton")
-    for pair in few(layers, cache):
-        copied, moved = (record_of(entry).least_bytes for entry in (pair.over, pair.under) if entry is not None)
-        if copied:
-            yield replace(pair, scale=(moved or 0) / copied)
-
-
-def _skew(layers: Layers, cache: Cache) -> Iterator[Pair]:
-    for layer in layers:
-        for routing, name in (("zipf1", "zipf"), ("hot", "hot")):
-            skewed = layer.get("triton", cache, routing=routing)
-            if skewed is not None:
-                yield Pair(f"{layer.name}: {name}", skewed, layer.get("triton", cache))
-
-
 def _besides_products(layers: Layers, cache: Cache) -> Iterator[Pair]:
     many = ratios(lambda record: is_large(record) and record.rows == 8192, "triton_products", "triton")
     for pair in many(layers, cache):
@@ -113,9 +97,13 @@ TARGETS = (
         ), caches=("warm",),
     ),
     Target(
-        "large layers, N <= 256, graph: share of the copy's bandwidth", "at least", 0.65, 0.85, _bandwidth, percent=True
+        "large layers, N <= 256, graph: share of the copy's bandwidth", "at least", 0.65, 0.85,
+        share("least_bytes", "copy", "triton", lambda record: record.rows <= 256), percent=True,
     ),
-    Target("large layers, graph: Zipf or one hot expert / balanced", "at most", 1.25, 1.08, _skew),
+    Target(
+        "large layers, graph: Zipf or one hot expert / balanced", "at most", 1.25, 1.08,
+        skewed("triton", {"zipf1": "zipf", "hot": "hot"}),
+    ),
     Target(
         "large layers, N = 8192, graph: share outside the two products", "at most", 0.15, 0.07, _besides_products,
         percent=True,

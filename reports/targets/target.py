@@ -8,7 +8,7 @@ interval, so its verdict is that of the worst one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -103,6 +103,32 @@ def ratios(wanted: Callable[[CaseRecord], bool], over: str, under: str, clock: s
             above, below = layer.get(over, cache, clock), layer.get(under, cache, clock)
             if wanted(layer.record) and above is not None and below is not None:
                 yield Pair(layer.name, above, below)
+
+    return pairs
+
+
+def share(of: Literal["least_bytes", "flops"], anchor: str, form: str, wanted: Callable[[CaseRecord], bool]) -> Pairs:
+    """Return the bytes or operations per second of `form` over those of an anchor, for large layers that are wanted."""
+    measured = ratios(lambda record: is_large(record) and wanted(record), anchor, form)
+
+    def pairs(layers: Layers, cache: Cache) -> Iterator[Pair]:
+        for pair in measured(layers, cache):
+            whole, done = (getattr(record_of(entry), of) for entry in (pair.over, pair.under) if entry is not None)
+            if whole:
+                yield replace(pair, scale=(done or 0) / whole)
+
+    return pairs
+
+
+def skewed(form: str, routings: Mapping[str, str]) -> Pairs:
+    """Return the pairs time of `form` on each of `routings`, which have names to show, / its time on even rows."""
+
+    def pairs(layers: Layers, cache: Cache) -> Iterator[Pair]:
+        for layer in layers:
+            for routing, name in routings.items():
+                uneven = layer.get(form, cache, routing=routing)
+                if uneven is not None:
+                    yield Pair(f"{layer.name}: {name}", uneven, layer.get(form, cache))
 
     return pairs
 

@@ -193,6 +193,31 @@ def turned(call: Call) -> Call:
     )
 
 
+def tied(call: Call) -> Call:
+    """Return `call` with equal scores for experts 1, 3, 4 and 5, changed in place."""
+    assert isinstance(call.routing, Gate)
+    weight, bias = call.routing.weight, call.routing.bias
+    assert bias is not None
+    weight[[1, 3, 4, 5]], bias[[1, 3, 4, 5]] = weight[1].clone(), bias[1].clone()
+    return call
+
+
+def restricted(call: Call, used: list[int]) -> tuple[Call, list[int]]:
+    """Return `call`, changed in place so that its gate chooses only experts that are `used`, and the others."""
+    assert isinstance(call.routing, Gate)
+    assert call.routing.bias is not None
+    unused = [e for e in range(len(call.w1)) if e not in used]
+    call.routing.bias[unused] = -float("inf")
+    return call, unused
+
+
+def spoil(call: Call, experts: list[int]) -> None:
+    """Fill all parameters of some experts with NaN."""
+    for parameter in (call.w1, call.b1, call.w2, call.b2):
+        assert parameter is not None
+        parameter[experts] = float("nan")
+
+
 MUTANTS: dict[str, Callable[[Call], dict[str, Any]]] = {
     "experts swapped": lambda call: {"w1": call.w1[[1, 0, 2, 3]]},
     "second products swapped": lambda call: {"w2": call.w2[[0, 1, 3, 2]]},

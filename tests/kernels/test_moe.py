@@ -17,7 +17,19 @@ from kernels.paths.grouped import EXACT_COLUMNS, Grouped
 from kernels.paths.options import Options
 from kernels.problem.options import Product, Router
 from kernels.problem.routes import Flat, Gate, TopK
-from tests.kernels.calls import AWKWARD, KINDS, MUTANTS, Call, assert_right, new_call, padded, turned
+from tests.kernels.calls import (
+    AWKWARD,
+    KINDS,
+    MUTANTS,
+    Call,
+    assert_right,
+    new_call,
+    padded,
+    restricted,
+    spoil,
+    tied,
+    turned,
+)
 
 NARROW = Product(columns=16, depth=32, warps=4, stages=2)
 ROUTER = Router(tile_rows=16, depth=32, warps=4, stages=2)
@@ -164,16 +176,10 @@ def test_a_flat_routing_of_nothing(path: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("used", [[0], [3, 6]], ids=str)
 def test_unused_experts_may_hold_anything(used: list[int], path: str) -> None:
-    call = new_call(20, 16, 16, 7, 4, k=1)
-    unused = [e for e in range(7) if e not in used]
-    assert isinstance(call.routing, Gate)
-    assert call.routing.bias is not None
-    call.routing.bias[unused] = -float("inf")
+    call, unused = restricted(new_call(20, 16, 16, 7, 4, k=1), used)
     expected = solve(call, path)
     assert_right(expected, call)
-    for parameter in (call.w1, call.b1, call.w2, call.b2):
-        assert parameter is not None
-        parameter[unused] = float("nan")
+    spoil(call, unused)
     assert torch.equal(solve(call, path), expected)
 
 
@@ -245,11 +251,7 @@ def test_a_nan_row_touches_no_other(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_equal_scores_take_the_lowest_ids(path: str) -> None:
-    call = new_call(12, 16, 16, 6, 5, k=3)
-    assert isinstance(call.routing, Gate)
-    weight, bias = call.routing.weight, call.routing.bias
-    assert bias is not None
-    weight[[1, 3, 4, 5]], bias[[1, 3, 4, 5]] = weight[1].clone(), bias[1].clone()
+    call = tied(new_call(12, 16, 16, 6, 5, k=3))
     assert_right(solve(call, path), call)
     assert {e for _, e, _ in call.assignments()} <= {0, 1, 2, 3, 4}
 

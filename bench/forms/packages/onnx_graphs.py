@@ -10,7 +10,7 @@ output width, W = H columns of the first product, or 2H for swiglu.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,8 +18,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from kernels.problem.experts import interleave
 from models.heads.sparse import SparseMoEHead
-from models.routing.top_k import TopKConfig
 from models.settings import Activation
 
 ELEMENT_TYPES = {torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16}
@@ -64,11 +64,6 @@ class Graph:
         return model
 
 
-def plain_top_k(head: object) -> TypeGuard[SparseMoEHead]:
-    """Return whether a head chooses the k experts with the best scores of its gate."""
-    return isinstance(head, SparseMoEHead) and isinstance(head.config, TopKConfig) and not head.config.bias_correction
-
-
 def split(head: SparseMoEHead) -> bytes:
     """Return a plain top-k head as a graph that gives each expert its rows, (N, D) -> (N, C)."""
     g, dtype = Graph(), head.w1.dtype
@@ -102,13 +97,14 @@ def fused(head: SparseMoEHead) -> bytes:
     almost_nothing = numpy_helper.from_array(np.array([-1e4], np.float32))
     others = g("ConstantOfShape", g("Shape", scores), value=almost_nothing)  # (N, E)
     passed = _cast(g, g("ScatterElements", others, ids, g("Log", weights), axis=1), torch.float32, dtype)
-    w1, b1 = (_interleaved(each, head.config.activation) for each in (head.w1, head.b1))
+    gated = head.config.activation == "swiglu"  # whose halves the operator wants in turn
+    w1, b1 = (interleave(each) if gated else each for each in (head.w1, head.b1))
     w2, b2 = (_widened(each, head.config.features) for each in (head.w2, head.b2))
     experts = w1.transpose(1, 2), b1, w2.transpose(1, 2), b2  # (E, W, D), (E, W), (E, D, H), (E, D)
-    gated = {"activation_alpha": 1.0, "activation_beta": 0.0, "swiglu_fusion": 1}
+    swiglu = {"activation_alpha": 1.0, "activation_beta": 0.0, "swiglu_fusion": 1}
     wide = g(
         "MoE", "x", passed, *experts, domain="com.microsoft", k=head.config.k, normalize_routing_weights=1,
-        activation_type=head.config.activation, **(gated if head.config.activation == "swiglu" else {}),
+        activation_type=head.config.activation, **(swiglu if gated else {}),
     )  # (N, D)  # fmt: skip
     logits = g("Slice", wide, torch.tensor([0]), torch.tensor([C]), torch.tensor([1]))
     total = g("ReduceSum", weights, torch.tensor([1]))  # (N, 1)
@@ -160,14 +156,6 @@ def _activated(g: Graph, activation: Activation, h: str) -> str:
 def _cast(g: Graph, value: str, held: torch.dtype, wanted: torch.dtype) -> str:
     """Return `value`, cast if its dtype `held` is not the one wanted."""
     return value if held == wanted else g("Cast", value, to=ELEMENT_TYPES[wanted])
-
-
-def _interleaved(weight: Tensor, activation: Activation) -> Tensor:
-    """Return weights (..., W) with the halves of swiglu in turn, as the operator wants them."""
-    if activation != "swiglu":
-        return weight
-    halves: Tensor = weight.unflatten(-1, (2, -1))
-    return halves.transpose(-1, -2).flatten(-2)
 
 
 def _widened(weight: Tensor, width: int) -> Tensor:

@@ -48,7 +48,7 @@ from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
 from models.heads.sparse import SparseMoEHead
 from models.routing.places import PlacesConfig
-from models.routing.top_k import TopKConfig
+from models.routing.top_k import plain_top_k
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 MOST_ROWS = 2**24
@@ -70,7 +70,7 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
 
 
 def _unavailable_fused(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
-    if not isinstance(config, TopKConfig) or config.bias_correction or config.weights_over == "all":
+    if not plain_top_k(config) or config.weights_over == "all":
         return (
             "ONNX Runtime's MoE weighs the k best experts by a softmax over their own scores, and knows no other gate"
         )
@@ -151,7 +151,10 @@ def _exported(head: Head, example: Tensor) -> tuple[bytes, float]:
     if head in _exports:
         return _exports[head]
     start = time.perf_counter()
-    model = onnx_graphs.split(head) if onnx_graphs.plain_top_k(head) else export(head, example)
+    if isinstance(head, SparseMoEHead) and plain_top_k(head.config):
+        model = onnx_graphs.split(head)
+    else:
+        model = export(head, example)
     _exports[head] = model, time.perf_counter() - start
     return model, 0.0
 

@@ -13,7 +13,19 @@ from kernels.native.operator import panel_width
 from kernels.native.plan import Plan
 from kernels.problem.experts import Experts
 from kernels.problem.routes import Flat, Gate, TopK
-from tests.kernels.calls import AWKWARD, KINDS, MUTANTS, Call, assert_right, new_call, padded, turned
+from tests.kernels.calls import (
+    AWKWARD,
+    KINDS,
+    MUTANTS,
+    Call,
+    assert_right,
+    new_call,
+    padded,
+    restricted,
+    spoil,
+    tied,
+    turned,
+)
 from tests.kernels.native.calls import PLANS, solve
 
 in_every_plan = pytest.mark.parametrize("plan", PLANS)
@@ -106,16 +118,10 @@ def test_a_flat_routing_in_any_order(ordered: bool) -> None:
 @in_every_plan
 @pytest.mark.parametrize("used", [[0], [3, 6], [1, 2, 3, 4, 5]], ids=str)
 def test_unused_experts_may_hold_anything(used: list[int], plan: str) -> None:
-    call = new_call(20, 16, 16, 7, 4, k=1)
-    unused = [e for e in range(7) if e not in used]
-    assert isinstance(call.routing, Gate)
-    assert call.routing.bias is not None
-    call.routing.bias[unused] = -float("inf")
+    call, unused = restricted(new_call(20, 16, 16, 7, 4, k=1), used)
     expected = solve(call, plan)
     assert_right(expected, call)
-    for parameter in (call.w1, call.b1, call.w2, call.b2):
-        assert parameter is not None
-        parameter[unused] = float("nan")
+    spoil(call, unused)
     assert torch.equal(solve(call, plan), expected)
 
 
@@ -138,11 +144,7 @@ def test_infinite_scores_stay_in_range() -> None:
 
 
 def test_equal_scores_take_the_lowest_ids() -> None:
-    call = new_call(12, 16, 16, 6, 5, k=3)
-    assert isinstance(call.routing, Gate)
-    weight, bias = call.routing.weight, call.routing.bias
-    assert bias is not None
-    weight[[1, 3, 4, 5]], bias[[1, 3, 4, 5]] = weight[1].clone(), bias[1].clone()
+    call = tied(new_call(12, 16, 16, 6, 5, k=3))
     assert_right(solve(call), call)
     assert {e for _, e, _ in call.assignments()} <= {0, 1, 2, 3, 4}
 
