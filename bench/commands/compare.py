@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.shared import command_line, examples, print_table, terminal
-from bench.errors import printable
+from bench.errors import BenchError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,24 +18,42 @@ if TYPE_CHECKING:
     from reports.output.blocks import Table
 
 GATE_FAILED = 1
+SIDES = ("--base", "--new")
+"""Options that take several files each."""
 LONGEST_NAME = 200
 
 
 @examples(
     "moegap compare base.json new.json",
     "moegap compare base.json new.json --fail-on SLOWER --fail-on MISSING --least 5%",
+    "moegap compare --base a.json b.json c.json --new d.json e.json f.json --fail-on SLOWER",
     "moegap compare base.json new.json --all --out runs/compare",
 )
 def compare(
-    base: Annotated[Path, typer.Argument(help="The earlier result.")],
-    new: Annotated[Path, typer.Argument(help="The later result.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="BASE NEW", help="The earlier result, and the later one.")
+    ] = None,
+    base: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE...", help="Several runs of the earlier code, in place of BASE.")
+    ] = None,
+    new: Annotated[list[Path] | None, typer.Option(metavar="FILE...", help="Several runs of the later code.")] = None,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
             help="End with status 1 if a case has this verdict: SLOWER, FASTER, UNCLEAR or MISSING; or if a case that "
-            "had a time is now WRONG or FAILED. May be repeated."
+            "had a time is now WRONG or FAILED; or if nothing was decided. May be repeated."
         ),
     ] = None,
+    allow_undecided: Annotated[
+        bool, typer.Option("--allow-undecided", help="Let a gate pass that decided nothing: no case but UNCLEAR ones.")
+    ] = False,
+    doubtful: Annotated[
+        str,
+        typer.Option(
+            help="What becomes of a case in doubt, as when the anchor moved: `unclear`; `raw`, judged by its ratio as "
+            "it is; `normalised`, judged by its ratio beside the anchor."
+        ),
+    ] = "unclear",
     least: Annotated[
         str | None, typer.Option(help="The least change that counts, 5% or 0.05. By default 3%, as for all verdicts.")
     ] = None,
@@ -52,11 +70,12 @@ def compare(
     from reports.compare_page import build
     from reports.output.write import check_folder
 
+    before, after = _sides(files or [], base or [], new or [])
     if out is not None:
         check_folder(out)
     asked = merge_gate.asked_for(fail_on or ())
-    changes = compared(base, new, merge_gate.share(least))
-    outcome = merge_gate.judged(changes, asked)
+    changes = compared(before, after, merge_gate.share(least), merge_gate.of_doubtful(doubtful))
+    outcome = merge_gate.judged(changes, asked, allow_undecided=allow_undecided)
     console = terminal()
     made = build(changes, outcome, out, command_line()) if out is not None else None
     _show(console, changes, show_all)
@@ -67,6 +86,18 @@ def compare(
         console.print(printable(outcome.sentence), soft_wrap=True)
         if outcome.failures:
             raise typer.Exit(GATE_FAILED)
+
+
+def _sides(files: list[Path], base: list[Path], new: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the files of either side; raises `BenchError` unless they are named in one of the two ways."""
+    if len(files) == 2 and not base and not new:
+        return files[:1], files[1:]
+    if not files and base and new:
+        return base, new
+    raise BenchError(
+        f"compare takes two files, BASE and NEW, or several runs a side as --base A B C --new D E F; "
+        f"{len(files)} stand alone, {len(base)} after --base and {len(new)} after --new"
+    )
 
 
 def _show(console: Console, changes: Changes, show_all: bool) -> None:
@@ -81,8 +112,9 @@ def _show(console: Console, changes: Changes, show_all: bool) -> None:
         print_table(console, _safe(changes_text.cases("Cases, the worst first", shown)))
     if hidden := len(changes.changes) - len(shown):
         console.print(f"{units.plural(hidden, 'case')} SAME; --all shows them")
-    print_table(console, _safe(changes_text.summary(changes)))
-    for sentence in (*changes.warnings, *changes_text.lost(changes)):
+    if changes.sound:
+        print_table(console, _safe(changes_text.summary(changes)))
+    for sentence in (*changes.warnings, *changes_text.lost(changes), *changes_text.untimed(changes)):
         console.print(printable(f"warning: {sentence}"), style="yellow")
     for sentence in changes_text.notes(changes):
         console.print(printable(sentence))

@@ -30,9 +30,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from reports.records.fields import MOST, Count, Label, Schema, check_moment, moment, no_newer_than
+from reports.records.fields import LONGEST, MOST, Count, Label, Schema, check_moment, moment, no_newer_than
+from reports.records.summary import Summary
 
 SCHEMA_VERSION = 2  # version 1 had no steps, ceilings, groups, caches nor made routings; it is still read
 NOT_MEASURED_KEY = "moegap_not_measured"
@@ -40,8 +41,8 @@ CEILINGS_KEY = "moegap_ceilings"
 GROUPS_KEY = "moegap_groups"
 COMMAND_KEY = "moegap_command"  # optional: the command line that measured, shown so that it can be repeated
 
-SHORTEST, LONGEST = 1e-12, 1e9
-"""Bounds of a timed call in seconds: an account counts whole picoseconds, and no call takes thirty years."""
+SHORTEST = 1e-12
+"""The shortest timed call in seconds: an account counts whole picoseconds."""
 
 BlockNumber = Annotated[int, Field(ge=0, le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
@@ -269,9 +270,20 @@ Samples = Annotated[tuple[Annotated[Seconds, Field(ge=SHORTEST)], ...], Field(mi
 
 
 class Statistics(Schema):
-    """What is read of pytest-benchmark's statistics."""
+    """What is read of pytest-benchmark's statistics: the samples, or their `summary` if the file was saved without."""
 
-    data: Samples
+    data: Samples = ()
+    summary: Summary | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _summarise(cls, stats: object) -> object:
+        return {"summary": stats} if isinstance(stats, dict) and "data" not in stats else stats
+
+    @property
+    def rounds(self) -> int:
+        """How many samples there are or were."""
+        return self.summary.rounds if self.summary else len(self.data)
 
 
 class TimedCase(Schema):
@@ -280,16 +292,9 @@ class TimedCase(Schema):
     extra_info: Record
     stats: Statistics
 
-    @field_validator("stats", mode="before")
-    @classmethod
-    def _check_kept(cls, stats: object) -> object:
-        if isinstance(stats, dict) and "data" not in stats:
-            raise ValueError("it has no raw samples: run without --benchmark-disable")
-        return stats
-
     @model_validator(mode="after")
     def _check_samples(self) -> Self:
-        record, samples = self.extra_info, len(self.stats.data)
+        record, samples = self.extra_info, self.stats.rounds
         if record.status is not Status.MEASURED:
             raise ValueError(f"it has samples though it is {record.status}")
         if samples != len(record.blocks):
