@@ -67,14 +67,21 @@ def compare(
     from reports.changes import merge_gate
     from reports.changes import text as changes_text
     from reports.changes.files import compare as compared
+    from reports.changes.files import compare_runs
     from reports.compare_page import build
     from reports.output.write import check_folder
 
-    before, after = _sides(files or [], base or [], new or [])
     if out is not None:
         check_folder(out)
     asked = merge_gate.asked_for(fail_on or ())
-    changes = compared(before, after, merge_gate.share(least), merge_gate.of_doubtful(doubtful))
+    judging = merge_gate.share(least), merge_gate.of_doubtful(doubtful)
+    if len(files or ()) == 2 and not base and not new:
+        changes = compared(*(files or ()), *judging)
+    elif base and new and not files:
+        changes = compare_runs(base, new, *judging)
+    else:
+        counts = f"{len(files or ())} stand alone, {len(base or ())} after --base and {len(new or ())} after --new"
+        raise BenchError(f"compare takes BASE and NEW, or runs of both as --base A B C --new D E F, but {counts}")
     outcome = merge_gate.judged(changes, asked, allow_undecided=allow_undecided)
     console = terminal()
     made = build(changes, outcome, out, command_line()) if out is not None else None
@@ -86,18 +93,6 @@ def compare(
         console.print(printable(outcome.sentence), soft_wrap=True)
         if outcome.failures:
             raise typer.Exit(GATE_FAILED)
-
-
-def _sides(files: list[Path], base: list[Path], new: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the files of either side; raises `BenchError` unless they are named in one of the two ways."""
-    if len(files) == 2 and not base and not new:
-        return files[:1], files[1:]
-    if not files and base and new:
-        return base, new
-    raise BenchError(
-        f"compare takes two files, BASE and NEW, or several runs a side as --base A B C --new D E F; "
-        f"{len(files)} stand alone, {len(base)} after --base and {len(new)} after --new"
-    )
 
 
 def _show(console: Console, changes: Changes, show_all: bool) -> None:

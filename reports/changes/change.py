@@ -11,6 +11,8 @@ from math import exp, hypot, log
 from statistics import NormalDist
 from typing import Literal
 
+import numpy as np
+
 from reports.numbers import ranks, stats, units
 from reports.numbers.stats import CONFIDENCE, LEAST_BLOCKS, Estimate, Floats, Integers, Reading, Verdict
 from reports.records.summary import Summary, summarised
@@ -21,6 +23,8 @@ WIDEST = log(10)
 """An interval with a larger half width, in logarithms, says nothing."""
 BELOW, SPREADS = 3, 10
 """Rounds that are so many times faster than the median, and so many interquartile ranges below it, did other work."""
+NONE: Floats = np.zeros(0)
+NO_BLOCKS: Integers = np.zeros(0, dtype=np.int64)
 Doubtful = Literal["unclear", "raw", "normalised"]
 """What becomes of a case in doubt: UNCLEAR, or the verdict of its raw ratio or of that normalised by the anchor."""
 
@@ -132,6 +136,7 @@ def change(
     """Return what became of a case; `interleaved` if both sides hold the same blocks, and `doubt` if there is any."""
     by_quartiles = not (base.samples.size and new.samples.size)
     if by_quartiles:
+        base, new = (Side(NONE, NO_BLOCKS, side.known) for side in (base, new))
         ratio = ratio_by_summary(base.known, new.known)
     else:
         ratio = stats.ratio_of_medians(base.samples, base.blocks, new.samples, new.blocks, interleaved)

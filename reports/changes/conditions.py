@@ -163,10 +163,10 @@ def _anchors(moved: Anchors, pairs: Sequence[tuple[MeasuredCase, MeasuredCase]],
         factors = moved.values()
         span = " to ".join(dict.fromkeys(units.factor(pick(factors)) for pick in (min, max)))
         cases = sum((old.record.group_id, now.record.group_id) in beyond for old, now in pairs)
+        are = f"{units.plural(cases, 'case')} {'is' if cases == 1 else 'are'} in doubt ({OVERRULED})"
         yield (
             f"The anchor, work that never changes, took {span} as long in NEW as in BASE, beyond the least effect in "
-            f"{units.count(len(beyond))} of {units.plural(len(factors), 'group')}: there the machine itself changed, so "
-            f"{units.plural(cases, 'case')} {'is' if cases == 1 else 'are'} in doubt ({OVERRULED})."
+            f"{units.count(len(beyond))} of {units.plural(len(factors), 'group')}: there the machine changed, so {are}."
         )
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from reports.changes import changes, plain
 from reports.changes.change import Doubtful
 from reports.changes.changes import Changes
-from reports.changes.conditions import SIDES
 from reports.changes.plain import PlainRun
 from reports.changes.several import joined
 from reports.errors import ReportError
+from reports.numbers import units
 from reports.numbers.stats import LEAST_EFFECT
 from reports.reading import load
 from reports.reading.documents import are_objects
@@ -20,25 +20,36 @@ from reports.reading.load import Results
 from reports.records.record import NOT_MEASURED_KEY, is_record
 
 
-def compare(
+def compare(base: Path, new: Path, least: float = LEAST_EFFECT, doubtful: Doubtful = "unclear") -> Changes:
+    """Return what changed from the run in the file `base` to that in `new`; effects below `least` do not count.
+
+    `doubtful` says what becomes of cases whose ratio is in doubt. Raises `ReportError` if a file is unusable, the two
+    are of different kinds, or they have no case in common.
+    """
+    return _between(_loaded(base), _loaded(new), least, doubtful, several=False)
+
+
+def compare_runs(
     base: Sequence[Path], new: Sequence[Path], least: float = LEAST_EFFECT, doubtful: Doubtful = "unclear"
 ) -> Changes:
-    """Return what changed from the runs in the files `base` to those in `new`; effects below `least` do not count.
+    """Return what changed from several runs of one code to several of another, as `compare` does for one run a side.
 
-    `doubtful` says what becomes of cases whose ratio is in doubt. Raises `ReportError` if a file is unusable or named
-    twice on one side, two are of different kinds, or two have no case in common.
+    Raises `ReportError` also if a side has one run or none, or names a file twice.
     """
     for side in (base, new):
+        if len(side) < 2:
+            raise ReportError(
+                f"{len(base)} and {len(new)} runs: give two or more a side, since a single one may be the odd one."
+            )
         if len(read(side)) < len(side):
-            raise ReportError(f"{side[0]} and the other files of its side name one file twice: give each run once.")
+            raise ReportError(f"{units.listing(list(map(str, side)))} name one file twice: give each run once.")
     before, after = ([_loaded(path) for path in side] for side in (base, new))
-    several = len(before) + len(after) > len(SIDES)
-    rows = [[_between(old, now, least, doubtful, several) for now in after] for old in before]
-    return joined(rows, least, doubtful) if several else rows[0][0]
+    rows = [[_between(old, now, least, doubtful, several=True) for now in after] for old in before]
+    return joined(rows, least, doubtful)
 
 
 def _between(
-    base: Results | PlainRun, new: Results | PlainRun, least: float, doubtful: Doubtful, several: bool
+    base: Results | PlainRun, new: Results | PlainRun, least: float, doubtful: Doubtful, *, several: bool
 ) -> Changes:
     if isinstance(base, Results) and isinstance(new, Results):
         return changes.between(base, new, least, doubtful, several=several)

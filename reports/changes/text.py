@@ -37,16 +37,15 @@ def message(changes: Changes) -> str:
         return "No case has a time in both runs."
     tally = [f"{units.count(number)} {word}" for word in WORST_FIRST if (number := len(changes.of(word)))]
     total = units.plural(len(changes.changes), "case")
-    verdicts = f"Of {total} with a time in both runs {units.listing(tally)}, by a least effect of {units.percent(changes.least)}"
+    least = units.percent(changes.least)
+    verdicts = f"Of {total} with a time in both runs {units.listing(tally)}, by a least effect of {least}"
     overall = changes.overall
     if overall is None:
         return f"{verdicts}; all of them are in doubt."
     ends = f", {interval(overall.ratio)}" if overall.ratio.low is not None else ""
     over = "all of them" if len(changes.sound) == len(changes.changes) else "those not in doubt"
-    return (
-        f"{verdicts}; over {over} NEW takes {_more(overall.ratio)} time (speed-up {units.factor(overall.ratio.value)}, a "
-        f"geometric mean{ends})."
-    )
+    speed_up = f"speed-up {units.factor(overall.ratio.value)}, a geometric mean{ends}"
+    return f"{verdicts}; over {over} NEW takes {_more(overall.ratio)} time ({speed_up})."
 
 
 def notes(changes: Changes) -> Iterator[str]:

@@ -110,13 +110,11 @@ def ratio_of_runs(base: Sequence[Reading], runs: Sequence[Reading]) -> Estimate:
 
     The value is the ratio of the geometric means of both sides' medians. The interval is Student's, of the logarithms
     of the medians, with one spread for both sides: what a run differs from the next by, but at least what the errors
-    within the runs would make it. It is missing without a second run on either side.
+    within the runs would make it. Both sides have two runs or more, since one alone may be the odd one.
     """
-    sides = [np.log([median for median, _ in side]) for side in (base, runs)]
+    sides = [np.log([reading.median for reading in side]) for side in (base, runs)]
     value = float(np.exp(sides[0].mean() - sides[1].mean()))
     least, freedom = min(len(base), len(runs)), len(base) + len(runs) - 2
-    if not freedom:
-        return Estimate(value, None, None, least, least)
     between = sum(float(np.square(side - side.mean()).sum()) for side in sides) / freedom
     within = float(np.mean([error**2 for _, error in (*base, *runs)]))
     quantile = float(stdtrit(freedom, (1 + CONFIDENCE) / 2))

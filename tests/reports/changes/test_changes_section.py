@@ -36,7 +36,8 @@ def pair(folder: Path, factors: dict[str, float], lost: CaseRecord | None = None
     records = [record(case_id=name, group_id=f"group {place}", **fields) for place, name in enumerate(factors)]
     gone = [record(case_id=lost.case_id)] if lost else []
     write(base, [benchmark(case, samples(1e-3)) for case in records + gone])
-    after = [benchmark(case, samples(1e-3 * factors[case.case_id])) for case in records]
+    later = (case.model_copy(update={"commit": "another"}) for case in records)
+    after = [benchmark(case, samples(1e-3 * factors[case.case_id])) for case in later]
     write(new, after, [lost] if lost else [])
     return compare(base, new)
 
