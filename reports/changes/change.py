@@ -7,6 +7,7 @@ the same: by the raw ratio, or by that normalised by the anchor, work that never
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import exp, hypot, log
 from statistics import NormalDist
 from typing import Literal
@@ -40,10 +41,12 @@ class Side:
     blocks: Integers
     summary: Summary | None = None
 
-    @property
+    @cached_property
     def known(self) -> Summary:
-        """Its summary, computed if need be."""
-        return self.summary or summarised(tuple(self.samples.tolist()))
+        """Its summary: that of the samples, if there are any."""
+        if self.samples.size or not self.summary:
+            return summarised(self.samples)
+        return self.summary
 
     @property
     def median(self) -> float:
@@ -160,9 +163,9 @@ def change(
     return found.judged(least, doubtful)
 
 
-def untimed(case: str, base: Summary, new: Summary) -> Untimed | None:
+def untimed(case: str, base: Side, new: Side) -> Untimed | None:
     """Return a case as one without a ratio if its median is zero on either side, else None."""
-    zero = [side for side, summary in (("BASE", base), ("NEW", new)) if not summary.median]
+    zero = [name for name, side in (("BASE", base), ("NEW", new)) if not (side.median and side.known.median)]
     if not zero:
         return None
     return Untimed(
@@ -175,9 +178,12 @@ def untimed(case: str, base: Summary, new: Summary) -> Untimed | None:
 def odd_rounds(summary: Summary) -> str:
     """Return why the rounds are no samples of one thing, in words; "" if nothing says so.
 
-    If a call only queues its work, some rounds time the queueing and others the wait for a full queue.
+    If a call only queues its work, some rounds time the queueing and others the wait for a full queue. A round of no
+    time at all did nothing, or took less than a tick of its clock.
     """
     least, median = summary.least, summary.median
+    if least == 0:
+        return "its fastest round took no time"
     if least is None or least * BELOW >= median or median - least <= SPREADS * summary.iqr:
         return ""
     return (

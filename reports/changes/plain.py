@@ -208,7 +208,7 @@ def _folders(partners: Mapping[str, str]) -> Iterator[str]:
 
 
 def _untimed(base: Benchmark, new: Benchmark) -> Untimed | None:
-    return untimed(visible(new.fullname), base.stats, new.stats)
+    return untimed(visible(new.fullname), base.side, new.side)
 
 
 def _change(base: Benchmark, new: Benchmark, least: float, same_run: bool, doubt: str, doubtful: Doubtful) -> Change:

@@ -87,18 +87,22 @@ def ratio_of_medians(
     If `interleaved`, only shared blocks count: the estimate is the median over them of the ratio of the block's two
     medians. Otherwise, or if they share fewer than `LEAST_BLOCKS` blocks, it is the ratio of the two medians over
     blocks, resampled apart. If they are not `interleaved` and a side has fewer blocks than that, the interval comes
-    from the ranks of the blocks' medians. Swapping the sides gives the reciprocal.
+    from the ranks of the blocks' medians; if the median of a block is zero, there is none. Swapping the sides gives the
+    reciprocal.
     """
     base_numbers, base_times = block_medians(base, base_blocks)
     numbers, times = block_medians(samples, blocks)
     shared, places, base_places = np.intersect1d(numbers, base_numbers, assume_unique=True, return_indices=True)
-    if interleaved and shared.size >= LEAST_BLOCKS:
+    zero = not (base_times.all() and times.all())
+    if interleaved and shared.size >= LEAST_BLOCKS and not zero:
         least_samples = min(int(np.isin(blocks, shared).sum()), int(np.isin(base_blocks, shared).sum()))
         logs = np.log(base_times[base_places] / times[places])
         low, high = _interval(_middle_factor, logs)
         return Estimate(float(_middle_factor(logs)), low, high, least_samples, shared.size, paired=True)
     least_samples, least_blocks = min(base.size, samples.size), min(base_times.size, times.size)
-    if least_blocks < LEAST_BLOCKS and not interleaved:
+    if zero:
+        low = high = None
+    elif least_blocks < LEAST_BLOCKS and not interleaved:
         low, high = ranks.interval(base_times, times, CONFIDENCE)
     else:
         low, high = _interval(_ratio, base_times, times)
@@ -134,17 +138,16 @@ def loosened(ratio: Estimate, base: float, samples: float) -> Estimate:
 def tick(samples: Floats) -> float:
     """Return the seconds between two readings of the clock that took `samples` (n,); 0 for one that is fine enough.
 
-    A coarse clock gives few values, all of them multiples of its tick, and takes turns between them. Values closer than
-    a ten-thousandth of the median count as one.
+    A coarse clock gives few values, all of them multiples of its tick. Values closer than a ten-thousandth of the
+    median count as one.
     """
     values = np.sort(samples)
-    middle = np.median(values)
-    jumps = np.flatnonzero(np.diff(values) > 1e-4 * middle)
-    if not 0 < jumps.size < values.size / 2 - 1 or np.mean(np.abs(values - middle) > 1e-4 * middle) < 0.1:
+    jumps = np.flatnonzero(np.diff(values) > 1e-4 * np.median(values))
+    if not 0 < jumps.size < values.size / 2 - 1:
         return 0.0
     readings = values[[0, *(jumps + 1)]]
     step = float(np.diff(readings).min())
-    return step if np.all(np.abs(readings / step - np.round(readings / step)) < 0.1) else 0.0
+    return step if np.all(np.abs(readings / step - np.round(readings / step)) < 0.02) else 0.0
 
 
 def verdict(ratio: Estimate, least_effect: float = LEAST_EFFECT) -> Verdict:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from reports.records.fields import LONGEST, Schema
@@ -38,24 +39,22 @@ class Summary(Schema):
     def tick(self) -> float:
         """The seconds between two readings of a coarse clock, as far as the statistics tell; 0 for a fine one.
 
-        Samples of a fine clock differ: a middle half of equal ones comes from a coarse clock.
+        All samples of a coarse clock are multiples of its tick, so their quartiles are multiples of a quarter of it.
         """
-        if self.iqr:
-            return 0.0
         readings = sorted({time for time in (self.least, self.median, self.greatest) if time is not None})
-        return min((after - before for before, after in pairwise(readings)), default=0.0)
+        tick = min((after - before for before, after in pairwise(readings)), default=0.0)
+        coarse = tick and all(map(is_whole, (*(reading / tick for reading in readings), 4 * self.iqr / tick)))
+        return tick if coarse else 0.0
 
 
-def summarised(samples: tuple[float, ...]) -> Summary:
-    """Return the summary of `samples`, at least one."""
-    low, middle, high = np.quantile(samples, [0.25, 0.5, 0.75])
-    return Summary.model_validate(
-        {
-            "median": float(middle),
-            "iqr": float(high - low),
-            "rounds": len(samples),
-            "min": min(samples),
-            "max": max(samples),
-            "data": samples,
-        }
+def is_whole(number: float) -> bool:
+    """Return whether a number is a whole one but for rounding."""
+    return abs(number - round(number)) < 1e-3
+
+
+def summarised(samples: NDArray[np.float64]) -> Summary:
+    """Return the summary of `samples` (n,), at least one."""
+    least, low, middle, high, greatest = map(float, np.quantile(samples, [0, 0.25, 0.5, 0.75, 1]))
+    return Summary.model_construct(
+        median=middle, iqr=high - low, rounds=samples.size, least=least, greatest=greatest, data=()
     )

@@ -26,7 +26,8 @@ MACHINE = {
 def entry(name: str, data: Any, group: str | None = None, keep: bool = True) -> dict[str, Any]:
     """Return an entry as pytest-benchmark writes it; its raw samples only if they are to be kept."""
     low, middle, high = np.quantile(data, [0.25, 0.5, 0.75])
-    stats = {"median": float(middle), "iqr": float(high - low), "rounds": len(data), "iterations": 1}
+    ends = {"min": float(np.min(data)), "max": float(np.max(data))}
+    stats = {"median": float(middle), "iqr": float(high - low), "rounds": len(data), "iterations": 1, **ends}
     kept = {"data": [float(time) for time in data]} if keep else {}
     return {
         "group": group,
