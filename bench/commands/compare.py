@@ -80,8 +80,11 @@ def compare(
     elif base and new and not files:
         changes = compare_runs(base, new, *judging)
     else:
-        counts = f"{len(files or ())} stand alone, {len(base or ())} after --base and {len(new or ())} after --new"
-        raise BenchError(f"compare takes BASE and NEW, or runs of both as --base A B C --new D E F, but {counts}")
+        alone = " ".join(map(str, files or ())) or "no file"
+        raise BenchError(
+            f"compare takes BASE and NEW, or runs of both as --base A B C --new D E F, not {alone} without an option, "
+            f"{len(base or ())} files after --base and {len(new or ())} after --new"
+        )
     outcome = merge_gate.judged(changes, asked, allow_undecided=allow_undecided)
     console = terminal()
     made = build(changes, outcome, out, command_line()) if out is not None else None

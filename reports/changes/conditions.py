@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def same_commit(base: Collection[tuple[str, bool | None]], new: Collection[tuple
     """Return the only commit of both sides, "" if there are several, none is known, or any had uncommitted changes."""
     every = {*base, *new}
     commit, dirty = next(iter(every), ("", None))
-    return commit if len(every) == 1 and dirty is False else ""
+    is_hash = re.fullmatch("[0-9a-f]{7,}", commit)  # and not "unversioned"
+    return commit if is_hash and len(every) == 1 and dirty is False else ""
 
 
 def of_one_commit(commit: str) -> str:

@@ -59,7 +59,7 @@ def _between(
     assert isinstance(ours, Results)
     assert isinstance(other, PlainRun)
     raise ReportError(
-        f"{ours.sources[0]} holds records of moegap and {other.source} holds none: compare files of one kind."
+        f"{ours.sources[0]} holds records of moegap and {other.source} holds none: compare two files of one kind."
     )
 
 

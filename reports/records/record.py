@@ -7,7 +7,8 @@ raw samples in seconds, in the order taken, and `CaseRecord.blocks` the block of
 of cases was sampled. Nothing here is derived: speed-ups, floors, waterfalls, intervals and verdicts are computed from
 it.
 
-A form that can be split is also measured in `step`s: counterfactuals, each of which does more of the call:
+A form that can be split is also measured in `step`s: counterfactuals, each of which does more of the call. They stand
+in the top-level list `moegap_steps`, written as benchmarks are, or among the benchmarks in files of older versions:
 
     balanced    the experts' products alone, on prepared rows spread evenly over the experts
     products    the same with the rows that each expert really has
@@ -37,6 +38,7 @@ from reports.records.summary import Summary
 
 SCHEMA_VERSION = 2  # version 1 had no steps, ceilings, groups, caches nor made routings; it is still read
 NOT_MEASURED_KEY = "moegap_not_measured"
+STEPS_KEY = "moegap_steps"
 CEILINGS_KEY = "moegap_ceilings"
 GROUPS_KEY = "moegap_groups"
 COMMAND_KEY = "moegap_command"  # optional: the command line that measured, shown so that it can be repeated
@@ -309,14 +311,15 @@ class BenchmarkFile(Schema):
     not_measured: list[Annotated[Record, AfterValidator(_check_without_time)]] = Field(
         [], validation_alias=NOT_MEASURED_KEY
     )
+    steps: list[TimedCase] = Field([], validation_alias=STEPS_KEY)
     ceilings: list[Annotated[Ceilings, AfterValidator(_check_ceilings)]] = Field([], validation_alias=CEILINGS_KEY)
     groups: list[Annotated[Group, AfterValidator(_check_group)]] = Field([], validation_alias=GROUPS_KEY)
     command: str = Field("", validation_alias=COMMAND_KEY, max_length=100_000, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")
 
     @property
     def timed(self) -> list[TimedCase]:
-        """The cases that have a time."""
-        return [entry for entry in self.benchmarks if entry is not None]
+        """The cases and steps that have a time; older files list steps among the benchmarks."""
+        return [*(entry for entry in self.benchmarks if entry is not None), *self.steps]
 
     @model_validator(mode="after")
     def _check_once(self) -> Self:
