@@ -26,12 +26,14 @@ LONGEST_NAME = 200
 @examples(
     "moegap compare base.json new.json",
     "moegap compare base.json new.json --fail-on SLOWER --fail-on MISSING --least 5%",
+    "moegap compare base.json new.json newer.json",
     "moegap compare --base a.json b.json c.json --new d.json e.json f.json --fail-on SLOWER",
     "moegap compare base.json new.json --all --out runs/compare",
 )
 def compare(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="BASE NEW", help="The earlier result, and the later one.")
+        list[Path] | None,
+        typer.Argument(metavar="BASE NEW...", help="The earlier result, and later ones, each compared with it."),
     ] = None,
     base: Annotated[
         list[Path] | None, typer.Option(metavar="FILE...", help="Several runs of the earlier code, in place of BASE.")
@@ -60,7 +62,7 @@ def compare(
     show_all: Annotated[bool, typer.Option("--all", help="Also show cases that are SAME.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for index.html and compare.md.")] = None,
 ) -> None:
-    """Compare two results of `moegap bench`, or two plain pytest-benchmark files, case by case.
+    """Compare results of `moegap bench`, or plain pytest-benchmark files, with the first of them, case by case.
 
     Needs no GPU and no torch. The status is 0, 1 if --fail-on applies, or 2 for bad input.
     """
@@ -68,34 +70,43 @@ def compare(
     from reports.changes import text as changes_text
     from reports.changes.files import compare as compared
     from reports.changes.files import compare_runs
-    from reports.compare_page import build
+    from reports.compare_page import build, build_several
     from reports.output.write import check_folder
 
     if out is not None:
         check_folder(out)
     asked = merge_gate.asked_for(fail_on or ())
     judging = merge_gate.share(least), merge_gate.of_doubtful(doubtful)
-    if len(files or ()) == 2 and not base and not new:
-        changes = compared(*(files or ()), *judging)
+    if len(files or ()) > 1 and not base and not new:
+        first, *others = files or ()
+        comparisons = [compared(first, other, *judging) for other in others]
     elif base and new and not files:
-        changes = compare_runs(base, new, *judging)
+        comparisons = [compare_runs(base, new, *judging)]
     else:
         alone = " ".join(map(str, files or ())) or "no file"
         raise BenchError(
             f"compare takes BASE and NEW, or runs of both as --base A B C --new D E F, not {alone} without an option, "
             f"{len(base or ())} files after --base and {len(new or ())} after --new"
         )
-    outcome = merge_gate.judged(changes, asked, allow_undecided=allow_undecided)
+    outcomes = [merge_gate.judged(each, asked, allow_undecided=allow_undecided) for each in comparisons]
     console = terminal()
-    made = build(changes, outcome, out, command_line()) if out is not None else None
-    _show(console, changes, show_all)
+    made = None
+    if out is not None:
+        gates = list(zip(comparisons, outcomes, strict=True))
+        made = build(*gates[0], out, command_line()) if len(gates) == 1 else build_several(gates, out, command_line())
+    for changes in comparisons:
+        _show(console, changes, show_all)
+    if len(comparisons) > 1:
+        print_table(console, _safe(changes_text.side_by_side(comparisons, same=show_all)))
     for path in (made.index, made.markdown) if made else ():
         console.print(printable(str(path)), soft_wrap=True)
-    console.print(printable(changes_text.message(changes)))
-    if outcome is not None:
-        console.print(printable(outcome.sentence), soft_wrap=True)
-        if outcome.failures:
-            raise typer.Exit(GATE_FAILED)
+    for changes, outcome in zip(comparisons, outcomes, strict=True):
+        about = f"{changes.runs[-1].file}: " if len(comparisons) > 1 else ""
+        console.print(printable(about + changes_text.message(changes)))
+        if outcome is not None:
+            console.print(printable(outcome.sentence), soft_wrap=True)
+    if any(outcome and outcome.failures for outcome in outcomes):
+        raise typer.Exit(GATE_FAILED)
 
 
 def _show(console: Console, changes: Changes, show_all: bool) -> None:

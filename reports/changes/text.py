@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 
 from reports.changes.change import Change
 from reports.changes.changes import WORST_FIRST, Changes, Mean
@@ -80,6 +81,44 @@ def lost(changes: Changes) -> list[str]:
         f"{each.case} had a time and is now {each.status.upper()}: {each.reason or 'no reason is given'}"
         for each in changes.lost
     ]
+
+
+def side_by_side(comparisons: Sequence[Changes], *, same: bool = True) -> Table:
+    """Return all cases of several runs compared with one, a column each: the ratio to the first run, and the verdict.
+
+    Without `same`, cases that are SAME in every run are left out. The last row has the geometric means.
+    """
+    names = _short([changes.runs[-1].file for changes in comparisons])
+    columns = (*worded("case"), *numeric("first"), *numeric(*names))
+    found = [{each.case: each for each in changes.changes} for changes in comparisons]
+    lost = [{each.case: each.status.upper() for each in changes.lost} for changes in comparisons]
+    cases = dict.fromkeys(case for changes in (*found, *lost) for case in changes)
+    shown = [case for case in cases if same or any(_verdict(run, case) is not Verdict.SAME for run in found)]
+    rows = [
+        (
+            case,
+            next((units.seconds(run[case].base) for run in found if case in run), ""),
+            *(_cell(run.get(case), gone.get(case, "missing")) for run, gone in zip(found, lost, strict=True)),
+        )
+        for case in shown
+    ]
+    means = [changes.overall for changes in comparisons]
+    total = ("all cases", "", *(units.factor(mean.ratio.value) if mean else "in doubt" for mean in means))
+    return Table("Speed-up over the first run", columns, (*rows, total))
+
+
+def _verdict(run: Mapping[str, Change], case: str) -> Verdict | None:
+    return run[case].verdict if case in run else None
+
+
+def _cell(change: Change | None, without: str) -> str:
+    return f"{units.factor(change.ratio.value)} {change.verdict}" if change else without
+
+
+def _short(files: Sequence[str]) -> list[str]:
+    """Return the names of files without their folders, or whole if two are alike."""
+    names = [PurePath(file).name for file in files]
+    return names if len(set(names)) == len(names) else list(files)
 
 
 def several(changes: Changes) -> bool:

@@ -154,7 +154,7 @@ def test_a_bad_file_is_one_sentence_and_a_status_of_its_own(demo, tmp_path, comp
         (("--least", "nan"), "not 'nan'"),
         (("--out", DEMO), "is not a folder"),
         (("--out", DEMO / "in" / "it"), "demo.json"),
-        (("extra",), "extra"),
+        (("extra",), "extra does not exist"),
     ],
 )
 def test_bad_options_are_one_sentence_and_a_status_of_its_own(compared, options, said):
@@ -165,6 +165,7 @@ def test_bad_options_are_one_sentence_and_a_status_of_its_own(compared, options,
 
 
 FIELD = ROOT / "tests/reports/changes/field"
+FACTORS = {"slow": 1.25, "same": 1.0, "slower": 2.0}
 RUNS = [FIELD / f"pb_same_commit_run{number}.json" for number in range(1, 6)]
 
 
@@ -205,6 +206,27 @@ def test_a_closed_pipe_is_no_regression(new, status, reader):
             cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": unbuffered}, capture_output=True, text=True,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_several_results_stand_side_by_side(demo, tmp_path, compared):
+    few = demo | {"benchmarks": demo["benchmarks"][:3]}
+    base = saved(tmp_path / "base.json", few)
+    slow, same, slower = (saved(tmp_path / f"{name}.json", slowed(few, factor)) for name, factor in FACTORS.items())
+    status, out, errors = compared(base, slow, same, slower, *GATE, "--out", tmp_path / "out")
+    assert (status, errors) == (1, "")
+    rows = [line.split() for line in out[out.index("Speed-up over the first run") :].splitlines()]
+    assert rows[1] == ["case", "first", "slow.json", "same.json", "slower.json"]
+    name = few["benchmarks"][0]["extra_info"]["case_id"]
+    (row,) = [row for row in rows if row[:1] == [name]]
+    assert row[3:] == ["0.80×", "SLOWER", "1.00×", "SAME", "0.50×", "SLOWER"]
+    assert ["all", "cases", "0.80×", "1.00×", "0.50×"] in rows
+    assert [line.split(":")[0] for line in out.splitlines()[-6:] if line.startswith("Gate")] == [
+        "Gate failed", "Gate passed", "Gate failed",
+    ]  # fmt: skip
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert all(f'id="{section}"' in page for section in ("side-by-side", "changes-1", "changes-2", "changes-3"))
+    assert "0.50×" in (tmp_path / "out" / "compare.md").read_text()
+    assert compared(base, same, same, *GATE)[0] == 0
 
 
 def test_a_missing_file_is_one_sentence(compared, tmp_path):
