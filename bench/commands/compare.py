@@ -77,13 +77,13 @@ def compare(
         check_folder(out)
     asked = merge_gate.asked_for(fail_on or ())
     judging = merge_gate.share(least), merge_gate.of_doubtful(doubtful)
-    if len(files or ()) > 1 and not base and not new:
-        first, *others = files or ()
-        comparisons = [compared(first, other, *judging) for other in others]
+    files = files or []
+    if len(files) > 1 and not base and not new:
+        comparisons = [compared(files[0], later, *judging) for later in files[1:]]
     elif base and new and not files:
         comparisons = [compare_runs(base, new, *judging)]
     else:
-        alone = " ".join(map(str, files or ())) or "no file"
+        alone = " ".join(map(str, files)) or "no file"
         raise BenchError(
             f"compare takes BASE and NEW, or runs of both as --base A B C --new D E F, not {alone} without an option, "
             f"{len(base or ())} files after --base and {len(new or ())} after --new"

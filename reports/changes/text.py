@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import PurePath
 
 from reports.changes.change import Change
@@ -92,7 +93,7 @@ def side_by_side(comparisons: Sequence[Changes], *, same: bool = True) -> Table:
     columns = (*worded("case"), *numeric("first"), *numeric(*names))
     found = [{each.case: each for each in changes.changes} for changes in comparisons]
     lost = [{each.case: each.status.upper() for each in changes.lost} for changes in comparisons]
-    cases = dict.fromkeys(case for changes in (*found, *lost) for case in changes)
+    cases = dict.fromkeys([*chain.from_iterable(found), *chain.from_iterable(lost)])
     shown = [case for case in cases if same or any(_verdict(run, case) is not Verdict.SAME for run in found)]
     rows = [
         (
