@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -21,8 +21,8 @@ from bench.profile.stage_names import KERNELS, stages_named
 from reports.records.profile import Operator, Stage, StagePart, ToldBy
 
 LAUNCHES = ("cuda_runtime", "cuda_driver")
-KERNEL_LAUNCH = "LaunchKernel"
-"""In the name of each call that starts one kernel, of CUDA and of HIP."""
+KERNEL_LAUNCH, GRAPH_LAUNCH = "LaunchKernel", "GraphLaunch"
+"""In the names of the calls of CUDA and of HIP that start one kernel, and those of a graph."""
 DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 WRAPPERS = ("Torch-Compiled Region", "## Call CompiledFxGraph")
 """Name prefixes of operators that only wrap the kernels of torch.compile: their self time is Python's."""
@@ -107,7 +107,7 @@ def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
     every = [span for span in spans if span.category == RANGES and span.name == CALL]
     if not every:
         raise BenchError(f"{path} holds no {CALL} range; write the trace with `moegap profile`")
-    lost = _lost_launches(spans)
+    lost = _lost_launches(spans, every)
     calls = [call for call in every if not any(map(call.holds, lost))]
     if not calls:
         raise LostWorkError(f"{path} lacks kernels of every call, which the profiler lost; profile again")
@@ -205,16 +205,24 @@ def _work_by_call(spans: list[Span], calls: list[Span]) -> list[list[tuple[Span,
     return work
 
 
-def _lost_launches(spans: list[Span]) -> list[Span]:
-    """Return the host's launches of kernels that the trace does not have."""
-    known = {span.args.get("correlation") for span in spans if span.category in DEVICE_WORK}
-    return [
-        span
-        for span in spans
-        if span.category in LAUNCHES
-        and KERNEL_LAUNCH in span.name
-        and span.args.get("correlation", 0) not in {0, *known}
-    ]
+def _lost_launches(spans: list[Span], calls: list[Span]) -> list[Span]:
+    """Return the host's launches in `calls` of kernels that the trace does not have.
+
+    A graph that is replayed in every call launches as many kernels in each, so the fullest one has all of them.
+    """
+    works = Counter(span.args.get("correlation") for span in spans if span.category in DEVICE_WORK)
+    launches = sorted(
+        (span for span in spans if span.category in LAUNCHES and span.args.get("correlation")),
+        key=lambda span: span.start,
+    )
+    lost = [span for span in launches if KERNEL_LAUNCH in span.name and not works[span.args["correlation"]]]
+    graphs = [span for span in launches if GRAPH_LAUNCH in span.name]
+    by_call = [[span for span in graphs if call.holds(span)] for call in calls]
+    for replays in zip_longest(*by_call):
+        nodes = [(span, works[span.args["correlation"]]) for span in replays if span]
+        most = max(number for _, number in nodes)
+        lost += [span for span, number in nodes if number < max(most, 1)]
+    return lost
 
 
 def _means(totals: _Totals, calls: int, dropped: int) -> Breakdown:

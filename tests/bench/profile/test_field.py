@@ -39,6 +39,23 @@ def test_a_trace_that_lost_kernels_of_every_call_is_refused(tmp_path: Path) -> N
         breakdown(written(tmp_path, spans))
 
 
+def test_a_replayed_graph_that_lost_some_of_its_kernels_is_left_out(tmp_path: Path) -> None:
+    spans = []
+    for call in range(4):
+        start = 1000 * call
+        shared: dict[str, Any] = {"ph": "X", "pid": 1, "tid": 1}
+        spans.append({**shared, "name": "moegap::call", "cat": "user_annotation", "ts": start, "dur": 200, "args": {}})
+        launch = {"name": "cudaGraphLaunch", "cat": "cuda_runtime", "ts": start + 1, "dur": 5}
+        spans.append({**shared, **launch, "args": {"correlation": 100 - call}})
+        for node in range(3):
+            if (call, node) not in {(1, 2), (3, 0), (3, 1), (3, 2)}:
+                kernel = {"name": "node", "cat": "kernel", "ts": start + 20 + 40 * node, "dur": 30}
+                spans.append({**shared, **kernel, "pid": 0, "tid": 7, "args": {"correlation": 100 - call}})
+    seen = breakdown(written(tmp_path, spans))
+    assert (seen.calls, seen.dropped, seen.launches) == (2, 2, 3)
+    assert seen.busy == pytest.approx(90e-6)
+
+
 def test_the_call_in_the_middle_lost_nothing() -> None:
     seen = breakdown(FIELD / "trace_dropped_kernels.json", middle=True)
     assert (seen.calls, seen.dropped) == (1, 3)
