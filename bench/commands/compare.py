@@ -33,7 +33,7 @@ LONGEST_NAME = 200
 def compare(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="BASE NEW...", help="The earlier result, and later ones, each compared with it."),
+        typer.Argument(metavar="BASE NEW", help="The earlier result, and later ones, each compared with it."),
     ] = None,
     base: Annotated[
         list[Path] | None, typer.Option(metavar="FILE...", help="Several runs of the earlier code, in place of BASE.")

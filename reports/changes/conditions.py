@@ -15,7 +15,7 @@ from reports.records.record import CaseRecord, Group
 
 UNKNOWN = "not recorded"
 ONE_COMMIT = "both runs are of one commit"
-MOVED = "the anchor took"
+MOVED = "the anchor moved"
 OVERRULED = "--doubtful raw judges by the ratio as it is, --doubtful normalised by that beside the anchor"
 Anchors = Mapping[tuple[str, str], float]
 """How many times as long the anchor took in NEW, by the group in BASE and that in NEW."""
@@ -89,7 +89,7 @@ def anchors(base: Results, new: Results, pairs: Sequence[tuple[MeasuredCase, Mea
 def doubt(anchor: float | None, commit: str, least: float) -> str:
     """Return why the ratio of a case may mislead, by how far its `anchor` moved and the one `commit` of both sides."""
     if anchor is not None and _has_moved(anchor, least):
-        return f"{MOVED} {units.factor(anchor)}"
+        return MOVED
     return ONE_COMMIT if commit else ""
 
 

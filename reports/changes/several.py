@@ -59,9 +59,7 @@ def _change(cells: Sequence[_Cell], least: float, doubtful: Doubtful) -> Change:
     new = {cell.after: readings[1] for cell, readings in known}
     anchors = [log(cell.change.anchor) for cell in cells if cell.change.anchor is not None]
     anchor = exp(fmean(anchors)) if anchors else None
-    odd = [
-        cell.change.doubt for cell in cells if cell.change.doubt and not cell.change.doubt.startswith(conditions.MOVED)
-    ]
+    odd = [doubt for cell in cells if (doubt := cell.change.doubt) not in ("", conditions.MOVED)]
     change = replace(
         cells[0].change,
         together="",  # what makes one run slow makes all of its cases slow
