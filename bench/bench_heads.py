@@ -42,7 +42,7 @@ class Run:
 
     def __init__(self, config: pytest.Config) -> None:
         self._option, self._words = config.option, config.invocation_params.args
-        self.suite = _suite(config.option)
+        self.suite = suite_of(config.option)
         self.cases = {case.id: case for case in _cases(self.suite, config.option)}
         self._outcomes: dict[str, Outcome] = {}
         self._groups: list[Group] = []
@@ -84,15 +84,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(("case", *PARAMETERS), values, ids=list(run.cases))
 
 
-def _suite(option: argparse.Namespace) -> Suite:
-    """Return the suite that the options name; raises `BenchError` for bad ones."""
+def suite_of(option: argparse.Namespace) -> Suite:
+    """Return the suite that the options name; raises `pytest.UsageError` for bad ones."""
     name = option.moegap_suite or DEFAULT
     if name not in _SUITES:
-        raise BenchError(f"--suite takes {', '.join(_SUITES)}, not {name!r}")
+        raise pytest.UsageError(f"--suite takes {', '.join(_SUITES)}, not {name!r}")
     if option.moegap_device not in DEVICES:
-        raise BenchError(f"--device takes {', '.join(DEVICES)}, not {option.moegap_device!r}")
+        raise pytest.UsageError(f"--device takes {', '.join(DEVICES)}, not {option.moegap_device!r}")
     if option.moegap_seconds is not None and option.moegap_seconds <= 0:
-        raise BenchError(f"--seconds must be above 0, not {option.moegap_seconds:g}")
+        raise pytest.UsageError(f"--seconds must be above 0, not {option.moegap_seconds:g}")
     return SUITES[name]
 
 

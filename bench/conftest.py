@@ -18,5 +18,5 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse options that would lose every time without a word, also of the suite that is measured by default."""
-    pytest_plugin.check_workers(config)
+    """Refuse bad options, also of the suite that is measured by default."""
+    pytest_plugin.check(config)

@@ -65,13 +65,17 @@ def add_options(parser: pytest.Parser, prefix: str) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse options that would lose every time without a word."""
+    """Refuse bad options before anything runs."""
     if config.getoption(f"{PREFIX}_suite"):
-        check_workers(config)
+        check(config)
 
 
-def check_workers(config: pytest.Config) -> None:
-    """Raise `pytest.UsageError` if results are to be kept but parallel workers, who disturb each other, measure."""
+def check(config: pytest.Config) -> None:
+    """Raise `pytest.UsageError` for bad options.
+
+    They are also bad if results are to be kept but parallel workers, who disturb each other, measure.
+    """
+    importlib.import_module(TESTS).suite_of(config.option)
     kept = [name for name in ("json", "save", "autosave") if config.getoption(f"benchmark_{name}", None)]
     if kept and config.getoption("dist", "no") != "no":
         raise pytest.UsageError(

@@ -59,8 +59,8 @@ def notes(changes: Changes) -> Iterator[str]:
         yield f"Compared block by block, because both files hold the same blocks: {_share(paired, total)}."
     if rough:
         yield (
-            "From summary statistics alone, as if samples were independent, because a file was saved without samples "
-            f"(--benchmark-save-data keeps them): {_share(rough, total)}."
+            "With an interval from quartiles, or least and greatest of few rounds, as if samples were independent, "
+            f"because a file was saved without samples (--benchmark-save-data keeps them): {_share(rough, total)}."
         )
     if several(changes):
         yield (
