@@ -196,14 +196,14 @@ def events(model_of: Callable[[Head, Tensor], bytes], head: Head, x: Tensor, cal
     """
     if x.shape[0] == 0:
         return []
-    found = []
+    trace = []
     for run, *nodes in profiled(model_of(head, x), PROVIDERS[x.device.type], x, calls):
-        found.append({**run, "name": CALL, "cat": RANGES})
+        trace.append({**run, "name": CALL, "cat": RANGES})
         for node in nodes:
             arguments = {PROVIDER: node["args"]["provider"], "node": node["name"].removesuffix("_kernel_time")}
             length = min(node["dur"], run["ts"] + run["dur"] - node["ts"])  # both are rounded to microseconds
-            found.append({**node, "name": node["args"]["op_name"], "cat": OPERATORS, "dur": length, "args": arguments})
-    return found
+            trace.append({**node, "name": node["args"]["op_name"], "cat": OPERATORS, "dur": length, "args": arguments})
+    return trace
 
 
 FORMS = (
