@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from bench.commands.account import account
 from bench.commands.bench import bench
-from bench.commands.compare import compare
+from bench.commands.compare import SIDES, compare
 from bench.commands.doctor import doctor
 from bench.commands.infer import infer
 from bench.commands.map import break_even_map
@@ -21,7 +21,7 @@ from bench.commands.policies import policies
 from bench.commands.profile import profile
 from bench.commands.report import report
 from bench.commands.self_test import self_test
-from bench.commands.shared import description, epilog
+from bench.commands.shared import description, epilog, several_values
 from bench.commands.sharpness import sharpness
 from bench.commands.targets import targets
 from bench.commands.traces import traces
@@ -68,10 +68,12 @@ TROUBLE = 2  # of `compare`, as of `diff`: 1 is for a gate that found something
 
 def main() -> NoReturn:
     """Run the command line; bad input ends it with one sentence and a non-zero status."""
-    failed = TROUBLE if sys.argv[1:2] == ["compare"] else FAILED
+    comparing = sys.argv[1:2] == ["compare"]
+    failed = TROUBLE if comparing else FAILED
+    words = several_values(sys.argv[1:], SIDES if comparing else ())
     try:
         check_rooms()
-        status = _commands()(prog_name="moegap", standalone_mode=False)
+        status = _commands()(words, prog_name="moegap", standalone_mode=False)
     except (BenchError, ModelError, ReportError) as error:
         _fail(str(error), failed)
     except ValidationError as error:

@@ -62,7 +62,7 @@ def _object(source: Path) -> Content:
     if source.exists() and not source.is_file() and not source.is_dir():
         raise ReportError(f"{source} is a pipe or a device: give a result file.")
     try:
-        content = json.loads(source.read_text(encoding="utf-8"))
+        content = json.loads(source.read_bytes())  # in UTF-8, UTF-16 or UTF-32, with a mark of its order or without
     except FileNotFoundError:
         raise ReportError(f"{source} does not exist: check the path, or run a benchmark first.") from None
     except OSError as error:
