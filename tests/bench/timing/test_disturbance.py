@@ -206,6 +206,7 @@ def test_watches_inside_each_other_both_see():
 
 
 def test_quiet_collects_only_what_is_asked_for():
+    gc.unfreeze()
     gc.enable()
     with quiet() as collect:
         assert not gc.isenabled()
@@ -224,6 +225,15 @@ def test_quiet_collects_only_what_is_asked_for():
         pass
     assert not gc.isenabled()
     assert len(kept) == 100_000
+    gc.freeze()
+
+
+def test_what_was_frozen_before_stays_frozen():
+    gc.freeze()
+    before = gc.get_freeze_count()
+    with quiet():
+        pass
+    assert gc.get_freeze_count() >= before > 0
 
 
 def test_collections_within_quiet_are_quick():
