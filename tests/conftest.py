@@ -34,8 +34,16 @@ NEED_PLOTTING = (
 collect_ignore = [] if all(map(find_spec, PLOTTING)) else list(NEED_PLOTTING)
 
 
+LONG = (
+    "kernels/test_inspect.py", "kernels/native", "commands/test_targets.py", "kernels/first", "test_published.py",
+    "tests/journeys", "forms/test_forms.py",
+)  # fmt: skip
+"""Whose tests take longest; they begin first, because one that begins last keeps a worker busy while others idle."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `gpu` tests, with the reason, where they cannot run as real GPU code."""
+    """Put long tests first, and skip `gpu` tests, with the reason, where they cannot run as real GPU code."""
+    items.sort(key=lambda item: next((place for place, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
     if not torch.cuda.is_available():
         reason = "needs a CUDA device; none here"
     elif os.environ["TRITON_INTERPRET"] == "1":

@@ -62,11 +62,11 @@ def command(trained, tmp_path):
 def test_a_killed_run_resumes_with_what_is_missing(command, in_process):
     arguments, out = command
     process = moegap(*arguments)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 900
     while not measured(out) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     before = json.loads(out.read_text())
     assert 0 < len(whole(before)) < 8
 

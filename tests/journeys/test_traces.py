@@ -83,7 +83,7 @@ class Served:
     def get(self, route: str, **arguments: object) -> Any:
         """Return what a route of the plugin answers."""
         base = self.url.partition("#")[0]
-        with urlopen(f"{base}data/plugin/pytorch_profiler/{route}?{urlencode(arguments)}", timeout=30) as answer:
+        with urlopen(f"{base}data/plugin/pytorch_profiler/{route}?{urlencode(arguments)}", timeout=300) as answer:
             content = answer.read()
             return json.loads(gzip.decompress(content) if answer.headers["Content-Encoding"] == "gzip" else content)
 
@@ -104,9 +104,9 @@ def served(folder: Path) -> Iterator[Served]:
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (0, "")
-    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert not psutil.wait_procs(children, timeout=300)[1]
 
 
 def test_the_file_says_what_the_traces_do(folder: Path, file: ProfileFile) -> None:

@@ -3,7 +3,6 @@
 import gc
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -236,15 +235,9 @@ def test_what_was_frozen_before_stays_frozen():
     assert gc.get_freeze_count() >= before > 0
 
 
-def test_collections_within_quiet_are_quick():
+def test_collections_within_quiet_look_at_what_is_new_alone():
     kept = [[number] for number in range(300_000)]
-
-    def seconds(collect):
-        start = time.perf_counter()
-        collect()
-        return time.perf_counter() - start
-
-    outside = min(seconds(gc.collect) for _ in range(3))
     with quiet() as collect:
-        assert min(seconds(collect) for _ in range(3)) < outside / 3
-    assert len(kept) == 300_000
+        new = [[number] for number in range(1_000)]
+        collect()
+        assert len(new) <= len(gc.get_objects()) < len(kept) / 10

@@ -93,7 +93,7 @@ def test_sanitizers_find_nothing_but_a_fault_that_was_made() -> None:
         for name in ("libasan.so", "libubsan.so")
     ]
     environment = os.environ | {
-        "MOEGAP_NATIVE_FLAGS": "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
+        "MOEGAP_NATIVE_FLAGS": "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
         "LD_PRELOAD": ":".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0",
     }

@@ -29,7 +29,7 @@ OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-PATIENCE = 20_000  # milliseconds
+PATIENCE = 300_000  # milliseconds, after which something has hung
 DRAWN = """async (patience) => {
     const deadline = performance.now() + patience;
     while ([...document.querySelectorAll(".chart")].some((chart) => !chart.hasChildNodes())) {
