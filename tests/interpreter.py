@@ -19,6 +19,7 @@ def quicken_interpreter() -> None:
 
     Triton 3.6's also learns to take a loaded value for a bound: NumPy 2.4 refuses its arrays of one value.
     """
+    interpreter._patch_attr = _patch_attribute
     scope = interpreter._patch_lang(FunctionType((lambda: None).__code__, {"tl": tl, "core": tl.core}))
     scope.set_attr(tl.tensor, "__index__", lambda self: self.handle.data.item())
     interpreter._patch_lang = lambda kernel: interpreter._LangPatchScope()
@@ -27,6 +28,17 @@ def quicken_interpreter() -> None:
     make = interpreter._get_np_dtype
     interpreter._get_np_dtype = lambda kind: dtypes.get(kind.name) or dtypes.setdefault(kind.name, make(kind))
     _make_types_once()
+
+
+def _patch_attribute(owner: Any, name: str, member: Any, builder: Any, scope: Any) -> None:
+    """Let a function of the language call what it wraps, which needs no check."""
+    function = getattr(member, "__wrapped__", member)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        named["_semantic"] = interpreter.interpreter_semantic
+        return function(*arguments, **named)
+
+    scope.set_attr(owner, name, call)
 
 
 def _make_types_once() -> None:
@@ -53,5 +65,12 @@ def _make_types_once() -> None:
         same = left.type.is_block() and right.type.is_block() and left.type.shape.values == right.type.shape.values
         return (left, right) if same else broadcast(self, left, right)
 
+    def unwrap(value: Any) -> Any:
+        if type(value) is tl.constexpr:
+            return value.value
+        return unwrap_all(value) if isinstance(value, list | tuple | tl.tuple) else value
+
+    unwrap_all, tl.core._unwrap_if_constexpr = tl.core._unwrap_if_constexpr, unwrap
+    equal, tl.dtype.__eq__ = tl.dtype.__eq__, lambda self, other: self is other or equal(self, other)
     tl.block_type.__init__, tl.tensor.__init__ = init_type, init_tensor
     TritonSemantic.broadcast_impl_value = broadcast_unequal
