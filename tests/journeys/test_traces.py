@@ -1,4 +1,4 @@
-"""`moegap traces`: every route of the plugin answers for torch's traces and an engine's, and nothing is left running."""
+"""`moegap traces`: every route of the plugin answers for traces of torch and an engine, and nothing is left running."""
 
 import gzip
 import json
