@@ -96,7 +96,7 @@ def in_process(
 
 @pytest.fixture(scope="session", autouse=True)
 def beside_others() -> None:
-    """Keep to one thread, measure ceilings in a moment, and let Triton's interpreter, if it is on, do nothing in vain."""
+    """Keep to one thread, measure ceilings in a moment, and let Triton's interpreter do nothing in vain."""
     import torch
 
     from tests import quick  # noqa: F401
