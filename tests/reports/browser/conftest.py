@@ -28,6 +28,7 @@ OPTIONS = [
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-component-update",
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",  # an address bar that computes a second a window
 ]
 PATIENCE = 300_000  # milliseconds, after which something has hung
 DRAWN = """async (patience) => {
