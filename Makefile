@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Tests start many processes; each reads what the first one compiled.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo zoo published test lint kernels gpu gpu-first gpu-tune gpu-suites gpu-site gpu-wheels setup clean
+.PHONY: demo zoo published test tests lint kernels gpu gpu-first gpu-tune gpu-suites gpu-site gpu-wheels setup clean
 
 setup: $(READY)
 
@@ -52,7 +52,11 @@ OLDEST_TRITON := .venv/triton-3.6.0
 $(OLDEST_TRITON): | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ triton==$(subst .venv/triton-,,$@)
 
-test: lint $(OLDEST_TRITON)
+# Linting runs beside the download of that Triton and the tests, which wait for processes now and then.
+test: $(READY)
+	$(MAKE) --jobs 2 lint tests
+
+tests: $(OLDEST_TRITON)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)

@@ -1,4 +1,7 @@
-"""Settings that must be in place before the first `import triton` or `import torch`."""
+"""Settings that must be in place before the first `import triton` or `import torch`.
+
+What takes seconds to import is imported where it is used: the process that only hands out tests need not wait for it.
+"""
 
 import gc
 import os
@@ -12,16 +15,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # trying each set of vector instructions takes twenty seconds
 
 import pytest
-import torch
 from hypothesis import settings
 
-from bench import cli
-from models.training.recipes import train_config
-from models.training.train import train
-from tests import quick  # noqa: F401
-from tests.interpreter import quicken_interpreter
-
-torch.set_num_threads(1)  # since tests run beside each other
 settings.register_profile("beside others", deadline=None)
 settings.load_profile("beside others")
 
@@ -34,8 +29,18 @@ NEED_PLOTTING = (
 collect_ignore = [] if all(map(find_spec, PLOTTING)) else list(NEED_PLOTTING)
 
 
+LONG = (
+    "kernels/test_inspect.py", "kernels/native", "commands/test_targets.py", "kernels/first", "test_published.py",
+    "tests/journeys", "forms/test_forms.py",
+)  # fmt: skip
+"""Whose tests take longest; they begin first, because one that begins last keeps a worker busy while others idle."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip `gpu` tests, with the reason, where they cannot run as real GPU code."""
+    """Put long tests first, and skip `gpu` tests, with the reason, where they cannot run as real GPU code."""
+    import torch
+
+    items.sort(key=lambda item: next((place for place, name in enumerate(LONG) if name in item.nodeid), len(LONG)))
     if not torch.cuda.is_available():
         reason = "needs a CUDA device; none here"
     elif os.environ["TRITON_INTERPRET"] == "1":
@@ -61,6 +66,9 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return a small trained checkpoint of each head by its kind; do not write into them."""
+    from models.training.recipes import train_config
+    from models.training.train import train
+
     folder = tmp_path_factory.mktemp("trained")
     kinds = ("dense", "soft", "sparse")
     for kind in kinds:
@@ -74,6 +82,8 @@ def in_process(
 ) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process, and return its status and what it said on either stream."""
 
+    from bench import cli
+
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["moegap", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
@@ -85,7 +95,13 @@ def in_process(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_interpreter() -> None:
-    """Let Triton's interpreter, if it is on, compute nothing in vain."""
+def beside_others() -> None:
+    """Keep to one thread, measure ceilings in a moment, and let Triton's interpreter do nothing in vain."""
+    import torch
+
+    from tests import quick  # noqa: F401
+    from tests.interpreter import quicken_interpreter
+
+    torch.set_num_threads(1)
     if os.environ["TRITON_INTERPRET"] == "1":
         quicken_interpreter()

@@ -153,8 +153,8 @@ def rehearsal() -> list[Contest]:
     fp32, views = torch.float32, REHEARSED_VIEWS
     return [
         Contest(PAPER, 4, fp32, HEAD + CEILINGS, ("eager",), rotated=("eager",), views=views),
-        Contest(OLMOE, 8, fp32, LARGE + OPTIONAL, skewed=SKEWED, views=views, shrink=32),
-        Contest(OLMOE, 4, fp32, FEW_ROWS + STORED, views=views, shrink=32),
+        Contest(OLMOE, 3, fp32, LARGE + OPTIONAL, skewed=SKEWED, views=views, shrink=32),
+        Contest(OLMOE, 1, fp32, FEW_ROWS + STORED, views=views, shrink=32),
         Contest(PAPER, 2, fp32, ("triton", "masked", *COMPILED), ("eager", "compile_max"), views=views),
     ]
 

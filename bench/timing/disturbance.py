@@ -93,15 +93,17 @@ def _then(before: Callable[..., Any] | None, notice: Callable[[], None]) -> Call
 def quiet() -> Iterator[Callable[[], object]]:
     """Switch Python's garbage collector off inside; the function returned collects what is new.
 
-    Objects that exist on entering are collected or frozen, so that later collections are quick.
+    Objects that exist on entering are collected or frozen, so that later collections are quick. If the caller froze
+    objects before, all stay frozen, because Python can only thaw all at once.
     """
-    enabled = gc.isenabled()
+    enabled, thaw = gc.isenabled(), not gc.get_freeze_count()
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
         yield gc.collect
     finally:
-        gc.unfreeze()
+        if thaw:
+            gc.unfreeze()
         if enabled:
             gc.enable()

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from kernels.launch.integers import cdiv
 from kernels.launch.launch import Stage
 from kernels.problem.problem import Problem
 
@@ -103,6 +104,12 @@ def histogram(rows_per_expert: Iterable[int]) -> Histogram:
     """Return the histogram of the rows of each expert, largest first."""
     rows = sorted((rows for rows in rows_per_expert if rows), reverse=True)
     return tuple((size, rows.count(size)) for size in dict.fromkeys(rows))
+
+
+@lru_cache(maxsize=4096)
+def tiles_of(experts: Histogram, tile_rows: int) -> int:
+    """Return how many tiles of `tile_rows` rows the experts fill, the last of each in part."""
+    return sum(cdiv(rows, tile_rows) * number for rows, number in experts)
 
 
 def unit_of(dtype: torch.dtype, precision: str) -> Unit:

@@ -3,6 +3,7 @@
 The compiler is torch's extension builder; the cache is keyed by source, flags, torch and CPU.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -57,11 +58,14 @@ def load() -> None:
 
 
 def _build(library: Path) -> None:
-    """Build and load; the result moves into the cache whole, so that processes may race and none sees half a file."""
+    """Build and load; processes take turns, and the result moves into the cache whole."""
     from torch.utils import cpp_extension  # half a second
 
     library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder, _scripts_on_path():
+    with _alone_in(library.parent), tempfile.TemporaryDirectory(dir=library.parent) as folder, _scripts_on_path():
+        if library.exists():
+            torch.ops.load_library(library)
+            return
         try:
             cpp_extension.load(
                 library.stem,
@@ -95,6 +99,17 @@ def _flags() -> list[str]:
 
 def _compiler() -> str:
     return os.environ.get("CXX", "c++")
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process is inside for this folder; a process that ends leaves it."""
+    entry = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(entry, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(entry)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.cost.machine import machine_of
-from kernels.cost.work import Histogram, LaunchWork, unit_of
+from kernels.cost.work import Histogram, LaunchWork, tiles_of, unit_of
 from kernels.launch.chain import follow
 from kernels.launch.checks import ALIGNMENT, FLOATS, bind_shapes, remembered, require_dtype
 from kernels.launch.descriptors import describable, describe
@@ -281,7 +281,7 @@ def grouped_gemm_work(
     deep, wide, halves = product_sizes(problem, which)
     dots = column_blocks(problem.activation) if which == "first" else 1
     size, splits = problem.element_size, options.splits
-    tiles = sum(cdiv(count, tile_rows) * number for count, number in experts)
+    tiles = tiles_of(experts, tile_rows)
     used = sum(number for _, number in experts)
     blocks, steps = cdiv(wide, options.columns), cdiv(deep, options.depth * splits)
     weights = (deep + 1) * wide * halves * size

@@ -201,8 +201,14 @@ def route_work(problem: Problem, options: Router) -> LaunchWork:
         fillings=cdiv(steps, options.stages),
         warps=options.warps,
         held=rows * block_e,
-        shared=(rows + block_e) * options.depth * size * options.stages,
+        shared=shared_bytes(problem, options),
     )
+
+
+def shared_bytes(problem: Problem, options: Router) -> int:
+    """Return the shared bytes of a program's operands."""
+    block_e = max(least_columns(options.tile_rows), next_power_of_2(problem.E))
+    return (options.tile_rows + block_e) * options.depth * problem.element_size * options.stages
 
 
 def route_reference(x: Tensor, gate: Gate) -> tuple[Tensor, Tensor]:

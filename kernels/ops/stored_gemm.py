@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.cost.machine import machine_of
-from kernels.cost.work import Histogram, LaunchWork
+from kernels.cost.work import Histogram, LaunchWork, tiles_of
 from kernels.launch.chain import follow
 from kernels.launch.checks import FLOATS, remembered, require_dtype
 from kernels.launch.integers import cdiv, next_power_of_2
@@ -283,7 +283,7 @@ def stored_gemm_work(
         problem, which, options, experts, tile_rows=tile_rows, precision=precision, out_size=out_size
     )
     weights, columns = deep * wide * halves * problem.element_size, wide * halves
-    tiles = sum(cdiv(count, tile_rows) * number for count, number in experts)
+    tiles = tiles_of(experts, tile_rows)
     used = sum(number for _, number in experts)
     steps = full.programs * cdiv(deep, options.depth * options.splits)
     threads = 32 * options.warps

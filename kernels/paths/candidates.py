@@ -33,9 +33,10 @@ def ragged(problem: Problem) -> bool:
 def staged(options: Staged, machine: Machine, shared: Callable[[Staged], int]) -> Iterator[Staged]:
     """Yield `options` with as many of its stages as the shared memory holds, or nothing if it cannot hold one."""
     for stages in range(options.stages, 0, -1):
-        held = replace(options, stages=max(1, stages - machine.register_stages))
+        tried = options if stages == options.stages else replace(options, stages=stages)
+        held = replace(tried, stages=max(1, stages - machine.register_stages)) if machine.register_stages else tried
         if shared(held) + RESERVED <= machine.shared_bytes:
-            yield replace(options, stages=stages)
+            yield tried
             return
 
 

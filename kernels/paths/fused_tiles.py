@@ -89,12 +89,12 @@ class FusedTiles(Options):
                         precision=problem.precision,
                     )
                     for variant in _variants(options, problem, machine):
-                        yield from staged(variant, machine, lambda part: part.launch_works(problem, ())[0].shared)
+                        yield from staged(variant, machine, lambda part: part.shared_bytes(problem))
 
     def run(self, x: Tensor, routing: RoutingSource, experts: Experts) -> Tensor:
         """Return the outputs (N, C). Raises `ValueError` as `launch_fused` does."""
         E, H, C = experts.w2.shape
-        least = 64 if self.swapped else least_columns(self.tile_rows)
+        least = self._least
         slices, blocks = sliced(H, self.hidden, self.slices)
         block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
         grid = (cdiv(x.shape[0], self.tile_rows), cdiv(E, self.experts) * slices, cdiv(C, block_c))
@@ -122,7 +122,7 @@ class FusedTiles(Options):
         """
         N, D, H, E, C, k, size = (*problem.sizes, problem.element_size)
         rows, gated, halves = self.tile_rows, problem.routing == "gate", problem.halves
-        least = 64 if self.swapped else least_columns(self.tile_rows)
+        least = self._least
         block_e, block_h = max(least, next_power_of_2(E)), max(least, self.hidden)
         block_c = max(least, min(next_power_of_2(C), MOST_COLUMNS))
         slices = sliced(H, self.hidden, self.slices)[0]
@@ -154,7 +154,7 @@ class FusedTiles(Options):
             fillings=turns * (1 + cdiv(steps, self.stages)),
             warps=self.warps,
             held=rows * (block_h * halves + block_c + (block_e if gated else 0)),
-            shared=(rows + block_h * halves + (block_e if gated else 0)) * self.depth * size * self.stages,
+            shared=self.shared_bytes(problem),
             instructions=round(
                 1000
                 + 330 * (turns - 1)
@@ -163,6 +163,17 @@ class FusedTiles(Options):
             barriers=8 + 2 * turns * steps + 6 * (turns - 1) + 6 * sweeps * (block_e > 8 and rows < 16 * self.warps),
         )
         return (work,)
+
+    def shared_bytes(self, problem: Problem) -> int:
+        """Return the shared bytes of a program's operands."""
+        block_e = max(self._least, next_power_of_2(problem.E)) if problem.routing == "gate" else 0
+        block_h = max(self._least, self.hidden)
+        return (self.tile_rows + block_h * problem.halves + block_e) * self.depth * problem.element_size * self.stages
+
+    @property
+    def _least(self) -> int:
+        """The fewest columns of a product."""
+        return 64 if self.swapped else least_columns(self.tile_rows)
 
     def most_rows(self, problem: Problem) -> float:
         """Return the largest N that has a ticket for each sum."""

@@ -10,7 +10,7 @@ from kernels.cost.machine import Machine
 from kernels.cost.work import balanced
 from kernels.launch.integers import cdiv, next_power_of_2
 from kernels.ops.grouped_gemm import Which, product_sizes, shared_bytes
-from kernels.ops.router import route_work
+from kernels.ops.router import shared_bytes as router_bytes
 from kernels.ops.stored_gemm import stored_bytes
 from kernels.paths.candidates import at_most, ragged, staged, unit
 from kernels.problem.activation import column_blocks
@@ -59,7 +59,7 @@ def routers(problem: Problem, machine: Machine) -> Iterator[Router]:
             if splits == 1 or (splits <= most_splits and tiles * splits <= machine.multiprocessors):
                 warps = 8 if tile_rows * columns > (64 * 64 if half else 32 * 64) else 4
                 router = Router(tile_rows=tile_rows, depth=depth, warps=warps, stages=3, splits=splits)
-                yield from staged(router, machine, lambda part: route_work(problem, part).shared)
+                yield from staged(router, machine, lambda part: router_bytes(problem, part))
 
 
 def products(problem: Problem, machine: Machine, which: Which, tile_rows: int) -> Iterator[Product]:

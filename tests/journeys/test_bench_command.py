@@ -36,9 +36,9 @@ def whole(document):
 
 @pytest.fixture
 def command(trained, tmp_path):
-    """A run of one small shape, warm and cold, on one thread, and where its result goes."""
+    """A run of two small shapes on one thread, and where its result goes."""
     forms = ["--form", "loop", "--form", "eager", "--form", "grouped_mm"]
-    shapes = ["--rows", 16, "--cold"]
+    shapes = ["--rows", 16, "--rows", 8]
     out, threads = tmp_path / "result.json", torch.get_num_threads()
     yield (
         [
@@ -62,11 +62,11 @@ def command(trained, tmp_path):
 def test_a_killed_run_resumes_with_what_is_missing(command, in_process):
     arguments, out = command
     process = moegap(*arguments)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 900
     while not measured(out) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     before = json.loads(out.read_text())
     assert 0 < len(whole(before)) < 8
 

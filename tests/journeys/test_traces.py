@@ -1,4 +1,4 @@
-"""`moegap traces`: every route of the plugin answers for every form that a CPU runs, and nothing is left running."""
+"""`moegap traces`: every route of the plugin answers for traces of torch and an engine, and nothing is left running."""
 
 import gzip
 import json
@@ -32,12 +32,11 @@ from tests.bench.checkpoints import sparse_checkpoint
 from tests.bench.chrome import check, problems
 from tests.bench.gpu_trace import KERNEL, KERNEL_US, write_gpu_trace
 
-FORMS = ("loop", "compile", "onnxruntime")
+FORMS = ("loop", "onnxruntime")  # tests/bench/profile/test_trace.py has a compiled one
 ROWS = 32
 CUT_OFF, ON_A_GPU = "cut-off", "on-a-gpu"
 SHOWS = {  # an operator that the plugin must name
     "loop": "aten::mm",
-    "compile": "aten::addmm",
     "onnxruntime": "aten::empty",  # torch runs no more of it; its nodes stand in a trace of its own
 }
 
@@ -83,7 +82,7 @@ class Served:
     def get(self, route: str, **arguments: object) -> Any:
         """Return what a route of the plugin answers."""
         base = self.url.partition("#")[0]
-        with urlopen(f"{base}data/plugin/pytorch_profiler/{route}?{urlencode(arguments)}", timeout=30) as answer:
+        with urlopen(f"{base}data/plugin/pytorch_profiler/{route}?{urlencode(arguments)}", timeout=300) as answer:
             content = answer.read()
             return json.loads(gzip.decompress(content) if answer.headers["Content-Encoding"] == "gzip" else content)
 
@@ -104,9 +103,9 @@ def served(folder: Path) -> Iterator[Served]:
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (0, "")
-    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert not psutil.wait_procs(children, timeout=300)[1]
 
 
 def test_the_file_says_what_the_traces_do(folder: Path, file: ProfileFile) -> None:

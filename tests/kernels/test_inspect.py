@@ -9,12 +9,11 @@ import pytest
 
 from kernels import inspect
 from kernels.compiled.row import Compiled
-from tests.kernels.process import ROOT, run_compiled
+from tests.kernels.process import OLDEST, run_compiled
 
 GOOD = Compiled("_k_kernel", "", "bf16", "sm_90", registers=64, spill_bytes=0, shared_bytes=10, shared_limit=10)
 SAMPLES = {"3.9": ("sm_80", "sm_90", "sm_100"), "3.6": ("sm_90",)}
 """The targets of the sample by version: this one, and the oldest that is supported."""
-OLDEST = ROOT / ".venv/triton-3.6.0"
 FORWARD = {
     "_route_kernel",
     "_count_kernel",

@@ -195,7 +195,7 @@ def test_any_hostile_value_gives_a_page_or_a_sentence(valid: dict[str, Content],
     content = valid[kind]
     everywhere = list(places(content))
 
-    @settings(max_examples=50 if kind == "results" else 12, deadline=None, database=None, derandomize=True,
+    @settings(max_examples=25 if kind == "results" else 12, deadline=None, database=None, derandomize=True,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(st.sampled_from(everywhere), st.sampled_from(HOSTILE))
     def check(place: Path_, value: Any) -> None:

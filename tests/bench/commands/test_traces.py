@@ -117,7 +117,7 @@ def test_what_it_started_ends_with_it(folder: Path, tmp_path: Path, monkeypatch:
         server.process.wait()
         server.errors.seek(0)
         left = psutil.Process(int(server.errors.read()))
-    assert psutil.wait_procs([left], timeout=10)[1] == []
+    assert psutil.wait_procs([left], timeout=300)[1] == []
 
 
 @pytest.fixture

@@ -136,9 +136,8 @@ def test_working_sets_grow_beyond_the_caches():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_this_machine(dtype):
     torch.manual_seed(0)
-    before, start = torch.get_rng_state(), time.perf_counter()
-    found = measure_ceilings(CPU, dtype, seconds=0.8)
-    assert time.perf_counter() - start < 20
+    before = torch.get_rng_state()
+    found = measure_ceilings(CPU, dtype, seconds=0.4)
     assert torch.equal(torch.get_rng_state(), before)
     assert found.dtype == str(dtype).removeprefix("torch.")
     assert found.threads == torch.get_num_threads()
@@ -198,9 +197,7 @@ def test_torch_splits_one_element_more_than_what_it_leaves_alone():
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_gpu(dtype):
-    start = time.perf_counter()
     found = measure_ceilings(torch.device("cuda"), dtype, seconds=4)
-    assert time.perf_counter() - start < 30
     assert 1e12 < found.flops_per_s < 2e16
     assert [copy.working_set for copy in found.copies][-1] >= 2**31
     assert 1e11 < found.copies[-1].bytes_per_s < 2e13

@@ -25,12 +25,11 @@ from kernels.problem.options import Product, Router
 from kernels.problem.problem import Problem, RoutingKind
 from kernels.problem.routes import SOURCES
 from tests.kernels.calls import new_call
-from tests.kernels.process import ROOT, run_compiled
+from tests.kernels.process import OLDEST, run_compiled
 
 PART = Product(columns=64, depth=64, warps=4, stages=2, described=True)
 CHAINED = Grouped(64, Router(16, 64, 4, 2, splits=2), PART, replace(PART, persistent=True), chained=True)
 PLAIN = replace(CHAINED, chained=False)
-OLDEST = ROOT / ".venv" / "triton-3.6.0"
 TOUCHES = re.compile(r"\b(?:ld|st|atom|red|cp|prefetch\w*)\.(?!param|shared|local)|\bbra\b")
 """Instructions of PTX that reach global memory, or may pass by the wait."""
 
@@ -152,14 +151,10 @@ def waits_first(ptx: str) -> bool:
 
 
 @pytest.mark.parametrize("folder", [None, OLDEST], ids=["installed", "oldest"])
-def test_every_kernel_of_a_chain_waits_before_it_touches_memory(
-    folder: Path | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if folder is not None:
-        if not folder.exists():
-            pytest.skip("`make kernels` downloads Triton 3.6.0")
-        monkeypatch.setenv("PYTHONPATH", str(folder))
-    done = run_compiled("-c", SCRIPT)
+def test_every_kernel_of_a_chain_waits_before_it_touches_memory(folder: Path | None) -> None:
+    if folder and not folder.exists():
+        pytest.skip("`make kernels` downloads Triton 3.6.0")
+    done = run_compiled("-c", SCRIPT, before=folder)
     assert done.returncode == 0, done.stderr
     code = json.loads(done.stdout)
     names = {"_route_kernel", "_count_kernel", "_dispatch_kernel", "_grouped_gemm_kernel", "_combine_kernel"}

