@@ -51,6 +51,7 @@ def changes_section(changes: Changes, gate: MergeGate | None = None) -> Section:
         "within a run, not a change in machine load between the two runs.",
         brief=f"Speed-up is the time in BASE over the time in NEW, so above 1× NEW is faster; {units.INTERVAL}s.",
         findings=[*([gate.sentence] if gate else []), changes_text.message(changes)],
+        about="each case beside the same one in an earlier run",
     )
 
 

@@ -78,6 +78,7 @@ def roofline_section(analysis: Analysis) -> Section | None:
         "in the fastest cache times the operations per byte. The dotted line is what one launch leaves of the roof at "
         "best. A share is of the case’s own roof, with the rate of working sets that hold its bytes; a call that "
         "mostly reads may exceed it.",
+        about="how near each form comes to what the machine can do",
     )
 
 

@@ -162,6 +162,23 @@ theme.addEventListener("click", () => {
 });
 theme.hidden = false;
 
+// A link to something that is folded away opens it, and a chart that was drawn while folded takes the width it then has.
+
+function reveal() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  const inside = target.querySelector(":scope > details.fold");
+  for (let part = inside ?? target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+  target.scrollIntoView();
+}
+
+addEventListener("hashchange", reveal);
+reveal();
+document.querySelector("nav").addEventListener("click", (event) => {
+  if (event.target.hash === location.hash) reveal(); // the address stays, so no event tells
+});
+document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), true); // this event does not bubble
+
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
   for (const figure of waiting) begin(figure);

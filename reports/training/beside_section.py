@@ -80,6 +80,7 @@ def beside_section(recipes: Sequence[Recipe], sharpness: Sequence[Sharpness], re
         reading="what arXiv 2601.15021 published, beside the same recipe here: mean and sample standard deviation over "
         "seeds. Other recipes, data or lengths never count; if one is named, it is for orientation.",
         findings=[_tally(published)],
+        about="each published number beside ours",
     )
 
 
