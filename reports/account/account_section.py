@@ -42,10 +42,10 @@ _BRIEF = (
 _PICTURES = (
     "the first picture is one case, of your choice. From the top: what the call would take if the whole theoretical "
     "saving were realised, what the machine needs at least (blue), what comes on top (orange), what nothing explains "
-    "(pink), their sum, and the best dense form. Each bar begins where the one before ended; a pale one runs back, for a "
-    "step that made the call faster. Parts are whole picoseconds and sum to the measured median exactly, also as shown. "
-    "The second picture has the same parts for all forms of one head at one number of rows, the fastest on top and "
-    "always in one order. A bar is as long as the measured median, and its pieces are the shares of the parts above "
+    "(pink), their sum, and the best dense form. Each bar begins where the one before ended; a pale one runs back, for "
+    "a step that made the call faster. Parts are whole picoseconds and sum to the measured median exactly, also as "
+    "shown. The second picture has the same parts for all forms of one head at one number of rows, the fastest on top "
+    "and always in one order. A bar is as long as the measured median, and its pieces are the shares of parts above "
     "zero; parts below zero are named below. The dashed line is the best dense form. Forms compiled as one whole are "
     "seen only by a trace, which separates fewer parts."
 )

@@ -26,7 +26,7 @@ from reports.output.tables import Field, number, tabulated, word
 from reports.reading.load import MeasuredCase
 from reports.records.self_test import SelfTest
 from reports.speed import figures, settings, verdicts
-from reports.speed.analysis import Analysis, Speedup
+from reports.speed.analysis import Analysis, Speedup, labels
 from reports.speed.verdicts import answers
 
 
@@ -44,7 +44,7 @@ def verdict_section(
     blocks: list[Block] = []
     if first:
         said = [Answer(each.clauses, f"{each.shape}; {each.machine}", [each.sentence]) for each in first]
-        table = _by_rows(analysis, [each for answer in first for each in answer.speedups], explained)
+        table = _by_rows([each for answer in first for each in answer.speedups], explained)
         blocks += [
             Grid(said, wide=True),
             Beside([table], [state(analysis, first[0].setting, tests), _picture(first[0])]),
@@ -73,7 +73,7 @@ def lead(given: Sequence[verdicts.Answer]) -> tuple[list[verdicts.Answer], list[
     return first, [answer for answer in given if answer not in first]
 
 
-def _by_rows(analysis: Analysis, speedups: Sequence[Speedup], explained: Mapping[MeasuredCase, Account]) -> Table:
+def _by_rows(speedups: Sequence[Speedup], explained: Mapping[MeasuredCase, Account]) -> Table:
     def realised(speedup: Speedup) -> str:
         weak = "".join(f", {words}" for words in verdicts.weaknesses(speedup.best))
         ratio = speedup.best.realised
@@ -88,16 +88,17 @@ def _by_rows(analysis: Analysis, speedups: Sequence[Speedup], explained: Mapping
         form = "" if account.case == case else f" of {account.case.record.form}"
         return f"{part.name}, {account.waterfall.share(part.picoseconds):.0%}{form}".replace("%", " %")
 
+    names = labels(speedup.head for speedup in speedups)
     fields: list[Field[Speedup]] = [
-        word("head", lambda speedup: settings.name(analysis, speedup.head)),
+        word("head", lambda speedup: names[speedup.head].replace(" head", "", 1)),
         number("rows", lambda speedup: units.count(speedup.rows)),
         number("theoretical", lambda speedup: units.factor(speedup.best.theoretical)),
         number("attainable", lambda speedup: units.known(speedup.best.attainable, units.factor)),
         number("realised", realised),
+        word("verdict", lambda speedup: speedup.best.verdict),
         word("best form", lambda speedup: speedup.best.case.record.form),
         word("dense form", lambda speedup: speedup.best.base.record.form),
         word("largest loss", largest),
-        word("verdict", lambda speedup: speedup.best.verdict),
     ]
     caption = f"{settings.title(speedups[0].setting)}; in brackets the {units.INTERVAL}"
     return without_blanks(tabulated(caption, fields, speedups))

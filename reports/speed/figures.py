@@ -101,9 +101,7 @@ def answer_chart(speedups: Sequence[Speedup]) -> alt.LayerChart:
         base.mark_point(filled=True, size=90, opacity=1).encode(
             x=x, y=y, color=colour, tooltip=canvas.tooltips(tooltip)
         ),
-        base.mark_text(color=INK, align="left", baseline="top", dx=7, dy=4, fontSize=10).encode(
-            x=x, y=y, text=alt.Text("speed-up:N")
-        ),
+        height=220,
     )
 
 
