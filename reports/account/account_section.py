@@ -82,7 +82,7 @@ _CEILINGS = (
 )
 
 
-def account_section(analysis: Analysis, accounts: Sequence[Account], headline: MeasuredCase | None) -> Section:
+def account_section(analysis: Analysis, accounts: Sequence[Account], headline: MeasuredCase | None = None) -> Section:
     """Return the accounts of heads alone, that of the `headline` case first, the alarm as its finding."""
     speedups = account_tables.speedups(analysis)
     blocks: list[Block] = [] if speedups or not analysis.missing else [Text(analysis.missing, "note")]

@@ -64,7 +64,7 @@ def _anchor(groups: Sequence[Group]) -> Fact:
         return ("anchor", "", False)
     off = sum(len(marked(group)) for group in groups)
     drifted = off > UNSTEADY * blocks
-    share = f"{100 * DRIFTED:g} % off in {units.count(off)} of {units.plural(blocks, 'block')}"
+    share = f"over {100 * DRIFTED:g} % off in {units.count(off)} of {units.plural(blocks, 'block')}"
     return ("anchor", f"{'drifted' if drifted else 'steady'}: {share}", drifted)
 
 

@@ -26,7 +26,8 @@ from reports.output.tables import Field, number, tabulated, word
 from reports.reading.load import MeasuredCase
 from reports.records.self_test import SelfTest
 from reports.speed import figures, settings, verdicts
-from reports.speed.analysis import Analysis, Speedup, labels
+from reports.speed.analysis import Analysis, Comparison, Speedup, labels
+from reports.speed.floors import floor, of_machine
 from reports.speed.verdicts import answers
 
 
@@ -44,7 +45,7 @@ def verdict_section(
     blocks: list[Block] = []
     if first:
         said = [Answer(each.clauses, f"{each.shape}; {each.machine}", [each.sentence]) for each in first]
-        table = _by_rows([each for answer in first for each in answer.speedups], explained)
+        table = _by_rows(analysis, [each for answer in first for each in answer.speedups], explained)
         blocks += [
             Grid(said, wide=True),
             Beside([table], [state(analysis, first[0].setting, tests), _picture(first[0])]),
@@ -73,7 +74,7 @@ def lead(given: Sequence[verdicts.Answer]) -> tuple[list[verdicts.Answer], list[
     return first, [answer for answer in given if answer not in first]
 
 
-def _by_rows(speedups: Sequence[Speedup], explained: Mapping[MeasuredCase, Account]) -> Table:
+def _by_rows(analysis: Analysis, speedups: Sequence[Speedup], explained: Mapping[MeasuredCase, Account]) -> Table:
     def realised(speedup: Speedup) -> str:
         weak = "".join(f", {words}" for words in verdicts.weaknesses(speedup.best))
         ratio = speedup.best.realised
@@ -93,7 +94,7 @@ def _by_rows(speedups: Sequence[Speedup], explained: Mapping[MeasuredCase, Accou
         word("head", lambda speedup: names[speedup.head].replace(" head", "", 1)),
         number("rows", lambda speedup: units.count(speedup.rows)),
         number("theoretical", lambda speedup: units.factor(speedup.best.theoretical)),
-        number("attainable", lambda speedup: units.known(speedup.best.attainable, units.factor)),
+        number("attainable", lambda speedup: _attainable(analysis, speedup.best)),
         number("realised", realised),
         word("verdict", lambda speedup: speedup.best.verdict),
         word("best form", lambda speedup: speedup.best.case.record.form),
@@ -102,6 +103,19 @@ def _by_rows(speedups: Sequence[Speedup], explained: Mapping[MeasuredCase, Accou
     ]
     caption = f"{settings.title(speedups[0].setting)}; in brackets the {units.INTERVAL}"
     return without_blanks(tabulated(caption, fields, speedups))
+
+
+def _attainable(analysis: Analysis, best: Comparison) -> str:
+    """Return an attainable speed-up, and its least and greatest by all ceilings of the machine if they show."""
+    if best.attainable is None:
+        return ""
+    given = analysis.results.ceilings
+    pairs = [
+        [floor(side.record, [each]) for side in (best.base, best.case)] for each in of_machine(best.case.record, given)
+    ]
+    ratios = [units.ratio(dense.seconds / moe.seconds) for dense, moe in pairs if dense and moe]
+    ends = dict.fromkeys(pick(ratios, key=float) for pick in (min, max))
+    return f"{units.factor(best.attainable)} ({' to '.join(ends)})" if len(ends) > 1 else units.factor(best.attainable)
 
 
 def _picture(answer: verdicts.Answer) -> Chart:
