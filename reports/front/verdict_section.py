@@ -48,7 +48,7 @@ def verdict_section(
         table = _by_rows(analysis, [each for answer in first for each in answer.speedups], explained)
         blocks += [
             Grid(said, wide=True),
-            Beside([table], [state(analysis, first[0].setting, tests), _picture(first[0])]),
+            Beside([table, state(analysis, first[0].setting, tests), _picture(first[0])]),
         ]
     if others:
         heads = units.plural(len(others), "other answer")

@@ -188,10 +188,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Beside:
-    """Blocks of which the second ones stand in a narrow column beside the first, below them on a phone."""
+    """A block and the others in a narrow column beside it, on a phone below it."""
 
     blocks: Sequence[Block]
-    narrow: Sequence[Block]
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,7 @@ def _within(blocks: Sequence[Block], setting: str = "") -> Iterator[Picture]:
                 yield Picture(block, setting)
             case Panel():
                 yield from _within(block.blocks, "; ".join(filter(None, (block.title, block.machine))))
-            case Beside():
-                yield from _within([*block.blocks, *block.narrow], setting)
-            case Grid() | Subsection() | Details() | PageOnly():
+            case Grid() | Beside() | Subsection() | Details() | PageOnly():
                 yield from _within(block.blocks, setting)
 
 

@@ -101,10 +101,8 @@ def _block(block: Block, whole: bool) -> Iterator[str]:
             yield from (f"- {code(line)}" for line in block.lines)
         case PageOnly():
             yield from _lines(block.blocks, whole) if whole else ()
-        case Grid():
+        case Grid() | Beside():
             yield from _lines(block.blocks, whole)
-        case Beside():
-            yield from _lines([*block.blocks, *block.narrow], whole)
         case Subsection():
             yield from _under([f"### {text(block.title)}"], block.blocks, whole)
         case Panel():

@@ -126,7 +126,7 @@ def test_an_account_adds_its_sections(account_report: Report) -> None:
     assert len(page.choices) == 1 + 1 + 1 + settings
     for text in (page.text, account_report.markdown.read_text(encoding="utf-8")):
         assert "the machine allows 3.77×, limited by arithmetic" in text
-        assert "At 256 rows the sparse head in the form grouped" in text
+        assert "At 2,048 rows the sparse head in the form onnxruntime takes" in text
         assert "Measuring took" in text
         assert "2048 x 2048 x 2048" in text
     assert account_report.index.stat().st_size < 3_000_000

@@ -34,7 +34,7 @@ def sections(page: Outline) -> list[str]:
 
 
 def test_studies_alone_show_their_sections_and_no_empty_ones(page: Outline) -> None:
-    assert sections(page) == ["verdict", "environment", "training", "policies", "sharpness", "beside", "remake"]
+    assert sections(page) == ["verdict", "training", "policies", "sharpness", "beside", "environment", "remake"]
     assert {link["href"] for link in page.all("a")} == {f"#{name}" for name in sections(page)}
     for absent in ("Nothing was measured", "No sparse head", "speed-up", "Last measured"):
         assert absent not in page.text

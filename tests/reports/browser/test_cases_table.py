@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from reports.page import Report, build
-from tests.reports.browser.conftest import Visits, visiting
+from tests.reports.browser.conftest import OPEN_ALL, Visits, visiting
 from tests.reports.synthetic import benchmark, record, samples, write
 
 TABLE = "#cases div.scroll > table#all-cases"
@@ -75,6 +75,7 @@ def page(chromium: Browser, account_report: Report) -> Iterator[Page]:
     with visiting(chromium) as visits:
         page = visits.open(account_report.index, permissions=CLIPBOARD)
         page.evaluate(ALONE)
+        page.evaluate(OPEN_ALL)
         yield page
 
 

@@ -103,8 +103,8 @@ def test_results_that_were_run_are_told_apart_from_counts(tmp_path: Path) -> Non
     reproduced, differs = (verdicts.count(verdict) for verdict in ("reproduced", "differs"))
     assert min(reproduced, differs) > 0
     assert list(found.findings) == [
-        f"Of 24 published results 12 were run: {reproduced} reproduced, 0 different because of a known defect, {differs} "
-        "otherwise. Of 4 counts, of parameters and operations, 3 agree."
+        f"Of 24 published results 12 were run: {reproduced} reproduced, 0 different because of a known defect, "
+        f"{differs} otherwise. Of 4 counts, of parameters and operations, 3 agree."
     ]
 
 
