@@ -74,8 +74,8 @@ _CHECKS = (
 )
 _CEILINGS = (
     "the least time of many, measured in the run itself. Copies count bytes read and written, by the size of both "
-    "buffers together. A floor uses the greatest rate of all working sets that hold what the call must move; with "
-    "cold caches it uses that of the largest. A copy reads as much as it writes: a kernel that mostly reads may "
+    "buffers together. A floor uses the rate at the bytes that the call must move, interpolated between working sets; "
+    "with cold caches that of the largest. A copy reads as much as it writes: a kernel that mostly reads may "
     "exceed its rate, so a floor of bandwidth is no strict bound. Launch is an empty kernel, on a CPU the cheapest "
     "operator. Operator is the host’s work for an eager operator. Waking threads is what the smallest product that a "
     "CPU splits over its threads takes on top."
@@ -100,9 +100,8 @@ def account_section(analysis: Analysis, accounts: Sequence[Account], headline: M
             blocks.append(Details("What the machine can do", [replace(ceilings, titled=False)], reading=_CEILINGS))
     return Section(
         "account",
-        "Account of the gap",
+        "Where the time goes",
         blocks,
-        heading="Where the time goes",
         reading=_PICTURES if pictures else "",
         brief=_BRIEF,
         findings=warning,

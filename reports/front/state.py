@@ -64,8 +64,8 @@ def _anchor(groups: Sequence[Group]) -> Fact:
         return ("anchor", "", False)
     off = sum(len(marked(group)) for group in groups)
     drifted = off > UNSTEADY * blocks
-    share = f"over {100 * DRIFTED:g} % off in {units.count(off)} of {units.plural(blocks, 'block')}"
-    return ("anchor", f"{'drifted' if drifted else 'steady'}: {share}", drifted)
+    share = f"over {100 * DRIFTED:g} % in {units.count(off)} of {units.plural(blocks, 'block')}"
+    return ("anchor", f"drifted {share}" if drifted else f"steady, off by {share}", drifted)
 
 
 def _throttled(groups: Sequence[Group]) -> Fact:

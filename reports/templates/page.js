@@ -179,6 +179,17 @@ document.querySelector("nav").addEventListener("click", (event) => {
 });
 document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), true); // this event does not bubble
 
+// The contents mark the section that is being read.
+
+const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+const reading = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) links.get(target.id).ariaCurrent = "true";
+    else links.get(target.id).removeAttribute("aria-current");
+  }
+}, { rootMargin: "-20% 0px -80%" });
+for (const section of document.querySelectorAll("main > section")) reading.observe(section);
+
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
   for (const figure of waiting) begin(figure);

@@ -35,10 +35,10 @@ def test_more_load_than_the_runs_own_threads_is_a_warning(
     assert ("load" in facts.warnings) == ("beside" in expected)
 
 
-@pytest.mark.parametrize(("off", "word"), [(0, "steady"), (2, "steady"), (3, "drifted")])
+@pytest.mark.parametrize(("off", "word"), [(0, "steady, off by"), (2, "steady, off by"), (3, "drifted")])
 def test_an_anchor_off_in_more_than_a_tenth_of_the_blocks_is_a_warning(tmp_path: Path, off: int, word: str) -> None:
     facts = shown(tmp_path, anchor=[1.0] * (20 - off) + [1.2] * off)
-    assert dict(facts.rows)["anchor"] == f"{word}: over 10 % off in {off} of 20 blocks"
+    assert dict(facts.rows)["anchor"] == f"{word} over 10 % in {off} of 20 blocks"
     assert ("anchor" in facts.warnings) == (word == "drifted")
 
 
