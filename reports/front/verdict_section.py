@@ -69,9 +69,11 @@ def findings(sections: Sequence[Section]) -> list[Findings]:
 
 def lead(given: Sequence[verdicts.Answer]) -> tuple[list[verdicts.Answer], list[verdicts.Answer]]:
     """Return the answers of the first setting that has one for a matched pair, sparse heads first, and the others."""
-    matched = next((answer for answer in given if answer.best.matched), next(iter(given), None))
-    first = [answer for answer in given if matched and answer.setting == matched.setting]
-    return first, [answer for answer in given if answer not in first]
+    if not given:
+        return [], []
+    leading = next((answer for answer in given if answer.best.matched), given[0]).setting
+    same, other = ([answer for answer in given if (answer.setting == leading) is same] for same in (True, False))
+    return same, other
 
 
 def _by_rows(analysis: Analysis, speedups: Sequence[Speedup], explained: Mapping[MeasuredCase, Account]) -> Table:
