@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from reports.changes.conditions import OTHERS
 from reports.noise.sampling_section import DRIFTED, marked
-from reports.noise.self_test import answers, holds, in_brief, is_of
+from reports.noise.self_test import answers, holds, is_of
 from reports.numbers import units
 from reports.output.blocks import Facts
 from reports.records.record import CaseRecord, Ceilings, Group
@@ -40,7 +40,7 @@ def state(analysis: Analysis, setting: Setting, tests: Sequence[SelfTest]) -> Fa
         _anchor(groups),
         _throttled(groups),
         _ceilings(of_machine(records[0], analysis.results.ceilings)),
-        *(("self-test", in_brief(test), not holds(answers(test))) for test in tests if is_of(test, records[0])),
+        *map(_self_test, (test for test in tests if is_of(test, records[0]))),
     ]
     known = [fact for fact in facts if fact[1]]
     return Facts(
@@ -48,6 +48,11 @@ def state(analysis: Analysis, setting: Setting, tests: Sequence[SelfTest]) -> Fa
         [(name, value) for name, value, _ in known],
         warnings=[name for name, _, weak in known if weak],
     )
+
+
+def _self_test(test: SelfTest) -> Fact:
+    passed = holds(answers(test))
+    return ("self-test", "passed" if passed else "not passed", not passed)
 
 
 def _load(records: Sequence[CaseRecord]) -> Fact:
