@@ -177,7 +177,11 @@ reveal();
 document.querySelector("nav").addEventListener("click", (event) => {
   if (event.target.hash === location.hash) reveal(); // the address stays, so no event tells
 });
-document.addEventListener("toggle", () => dispatchEvent(new Event("resize")), true); // this event does not bubble
+let fitting = 0;
+document.addEventListener("toggle", () => { // once for all that are opened together
+  cancelAnimationFrame(fitting);
+  fitting = requestAnimationFrame(() => dispatchEvent(new Event("resize")));
+}, true); // this event does not bubble
 
 // The contents mark the section that is being read.
 

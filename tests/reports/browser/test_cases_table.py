@@ -175,6 +175,7 @@ def test_what_is_shown_is_what_is_copied(page: Page, clipboard: bool) -> None:
 
 def test_hostile_cells_survive_the_copy(visits: Visits, hostile: Report) -> None:
     page = visits.open(hostile.index, permissions=CLIPBOARD)
+    page.evaluate(OPEN_ALL)
     header, *found = copied(page)
     place = header.index("form")
     assert {cell[place].removeprefix("'") for cell in found} == set(HOSTILE)
