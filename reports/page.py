@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from altair.utils.schemapi import debug_mode
 
 from reports.account.account import account
-from reports.account.account_section import account_section, losses
+from reports.account.account_section import account_section, explained
 from reports.break_even.break_even_section import break_even_section
 from reports.break_even.map import maps
 from reports.cases import summary
@@ -31,7 +31,7 @@ from reports.changes.changes_section import changes_section
 from reports.errors import ReportError
 from reports.front.environment_section import environment_section
 from reports.front.title import footnotes, lede, remake_section, title
-from reports.front.verdict_section import verdict_section
+from reports.front.verdict_section import lead, verdict_section
 from reports.noise.noise_section import noise_section
 from reports.noise.sampling_section import sampling_section
 from reports.noise.self_test_section import self_test_section
@@ -51,6 +51,7 @@ from reports.speed.latency_section import latency_section
 from reports.speed.roofline_section import roofline_section
 from reports.speed.routing_section import routing_section
 from reports.speed.speedup_section import speedup_section
+from reports.speed.verdicts import answers
 from reports.targets.page import targets_section
 from reports.targets.run import runs
 from reports.training import studies
@@ -59,6 +60,8 @@ from reports.training.policies_section import policies_section
 from reports.training.sharpness_section import sharpness_section
 from reports.training.training_section import Recipe, recipes, training_section
 
+OPEN = ("verdict", "account")
+"""The sections of the page that are open if there is an answer; the others are folded away below them."""
 MORE = (
     "The page beside this file holds every waterfall, the cross-check by a second method, all cases and their raw "
     "samples; summary.csv every case for a spreadsheet; charts/ every picture."
@@ -98,6 +101,8 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     with debug_mode(False):  # validating a specification takes long, and the tests do it: data do not change its shape
         sections = _sections(analysis, inputs, trained, rows, since, paper)
     sections.append(remake_section(_commands(inputs, results, out, paper, base)))
+    if answers(analysis):
+        sections = [replace(section, folded=section.id not in OPEN) for section in sections]
     page = Page(*title(inputs), lede(analysis, inputs, trained), sections, footnotes(inputs), MORE)
     out.mkdir(parents=True, exist_ok=True)
     index, text = out / "index.html", out / "report.md"
@@ -122,11 +127,12 @@ def _sections(
     accounts = [each for each in account(analysis) if each.setting.suite != MAP_SUITE]
     benchmarked = bool(analysis.results.records)
     machines = [*studies.machines(inputs.studies), *profiles.machines(inputs.profiles)]
+    first, _ = lead(answers(analysis))
+    headline = first[0].best.case if first else None
     order = [
-        environment_section(analysis, inputs.self_tests, machines),
+        account_section(analysis, accounts, headline) if benchmarked else None,
         changes_section(since) if since else None,
         speedup_section(analysis) if benchmarked else None,
-        account_section(analysis, accounts) if benchmarked else None,
         profile_section(inputs.profiles),
         break_even_section(maps(analysis)),
         latency_section(analysis) if benchmarked else None,
@@ -150,9 +156,10 @@ def _sections(
         sampling_section(analysis),
         noise_section(analysis),
         self_test_section(inputs.self_tests),
+        environment_section(analysis, inputs.self_tests, machines),
     ]
     sections = [section for section in order if section]
-    return [verdict_section(analysis, losses(accounts), sections), *sections]
+    return [verdict_section(analysis, explained(accounts), inputs.self_tests, sections), *sections]
 
 
 def _since(base: Path, analysis: Analysis) -> Changes:

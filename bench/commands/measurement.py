@@ -42,16 +42,25 @@ class Measurement:
 
     def measure_ceilings(self, dtypes: Sequence[torch.dtype]) -> None:
         """Measure the machine's ceilings in each of `dtypes`, once, into the result."""
+        for dtype in dtypes:
+            if dtype not in self.ceilings:
+                self.ceilings[dtype] = self._ceilings(dtype)
+
+    def measure_ceilings_again(self) -> None:
+        """Measure what was measured at the start once more: how far the two are apart says what they are worth."""
+        for dtype in self.ceilings:
+            self._ceilings(dtype)
+
+    def _ceilings(self, dtype: torch.dtype) -> Ceilings:
         from bench.timing.ceilings import measure_ceilings
 
         start = time.perf_counter()
-        for dtype in dtypes:
-            if dtype not in self.ceilings:
-                task = self.bar.add_task("what the machine can do", total=None)
-                self.ceilings[dtype] = measure_ceilings(self.device, dtype)
-                self.bar.remove_task(task)
-                self.result.add_ceilings(self.ceilings[dtype])
+        task = self.bar.add_task("what the machine can do", total=None)
+        ceilings = measure_ceilings(self.device, dtype)
+        self.bar.remove_task(task)
+        self.result.add_ceilings(ceilings)
         self.ceiling_seconds += time.perf_counter() - start
+        return ceilings
 
 
 @contextmanager
@@ -80,6 +89,7 @@ def measurement(
     ):
         run = Measurement(result, bar, place, precisions, deadline)
         yield run
+        run.measure_ceilings_again()
     records = result.records()
     if not records:
         raise BenchError("time was up before the first shape; give more --minutes")

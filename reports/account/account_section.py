@@ -8,8 +8,8 @@ from dataclasses import replace
 from reports.account import tables as account_tables
 from reports.account.account import Account, by_interest, by_setting, by_size
 from reports.account.cross_check import AGREE
-from reports.account.parts import FLOORS, UNATTRIBUTED
-from reports.account.stage_bars import stage_blocks
+from reports.account.parts import Part
+from reports.account.stage_bars import stage_chart, stage_legend
 from reports.account.waterfall import LARGE, Waterfall
 from reports.account.waterfall_figures import DATA, bars, waterfall_chart
 from reports.numbers import units
@@ -24,7 +24,6 @@ from reports.output.blocks import (
     PageOnly,
     Panel,
     Section,
-    Subsection,
     Text,
     choosing,
 )
@@ -40,17 +39,15 @@ _BRIEF = (
     "reads as much as it writes: a kernel that mostly reads may exceed its rate, so a floor of bandwidth is no strict "
     "bound."
 )
-_WATERFALL = (
-    "one case, of your choice. From the top: what the call would take if the whole theoretical saving were realised, "
-    "what the machine needs at least (blue), what comes on top (orange), what nothing explains (pink), their sum, and "
-    "the best dense form. Each bar begins where the one before ended; a pale one runs back, for a step that made the "
-    "call faster. Parts are whole picoseconds and sum to the measured median exactly, also as shown."
-)
-_STAGES = (
-    "the same parts for all forms of one head at one number of rows, the fastest on top and always in one order. The "
-    "tick is the measured median, to which a bar’s parts sum; parts below zero stand left of it, and then the bar "
-    "reaches beyond the tick by as much. The dashed line is the best dense form. Forms compiled as one whole are seen "
-    "only by a trace, which separates fewer parts."
+_PICTURES = (
+    "the first picture is one case, of your choice. From the top: what the call would take if the whole theoretical "
+    "saving were realised, what the machine needs at least (blue), what comes on top (orange), what nothing explains "
+    "(pink), their sum, and the best dense form. Each bar begins where the one before ended; a pale one runs back, for "
+    "a step that made the call faster. Parts are whole picoseconds and sum to the measured median exactly, also as "
+    "shown. The second picture has the same parts for all forms of one head at one number of rows, the fastest on top "
+    "and always in one order. A bar is as long as the measured median, and its pieces are the shares of parts above "
+    "zero; parts below zero are named below. The dashed line is the best dense form. Forms compiled as one whole are "
+    "seen only by a trace, which separates fewer parts."
 )
 _SPEEDUPS = (
     "theoretical is the ratio of operations. Attainable is the ratio of floors, where a floor is the longer of "
@@ -77,31 +74,38 @@ _CHECKS = (
 )
 _CEILINGS = (
     "the least time of many, measured in the run itself. Copies count bytes read and written, by the size of both "
-    "buffers together. A floor uses the greatest rate of all working sets that hold what the call must move; with "
-    "cold caches it uses that of the largest. A copy reads as much as it writes: a kernel that mostly reads may "
+    "buffers together. A floor uses the rate at the bytes that the call must move, interpolated between working sets; "
+    "with cold caches that of the largest. A copy reads as much as it writes: a kernel that mostly reads may "
     "exceed its rate, so a floor of bandwidth is no strict bound. Launch is an empty kernel, on a CPU the cheapest "
     "operator. Operator is the host’s work for an eager operator. Waking threads is what the smallest product that a "
     "CPU splits over its threads takes on top."
 )
 
 
-def account_section(analysis: Analysis, accounts: Sequence[Account]) -> Section:
-    """Return the accounts of heads alone, the alarm as its finding."""
+def account_section(analysis: Analysis, accounts: Sequence[Account], headline: MeasuredCase | None = None) -> Section:
+    """Return the accounts of heads alone, that of the `headline` case first, the alarm as its finding."""
     speedups = account_tables.speedups(analysis)
     blocks: list[Block] = [] if speedups or not analysis.missing else [Text(analysis.missing, "note")]
     split = _in_split_settings(accounts)
-    if waterfalls := _waterfalls(analysis, split):
-        blocks.append(Subsection("Where the time goes", [Grid(waterfalls, wide=True)], reading=_WATERFALL))
-    if stages := stage_blocks(analysis, split):
-        blocks.append(Subsection("Form beside form", stages, reading=_STAGES))
+    pictures = _panels(analysis, split, headline)
+    blocks += pictures[:1]
+    if pictures[1:]:
+        blocks.append(Details("The same on other machines and suites", pictures[1:]))
     if speedups:
-        blocks.append(Subsection("Theoretical, attainable and realised, in numbers", speedups, reading=_SPEEDUPS))
+        blocks.append(Details("Theoretical, attainable and realised, in numbers", speedups, reading=_SPEEDUPS))
     warning = alarm(analysis)
     if accounts:
-        blocks.append(Subsection("What the parts are worth", list(_worth(analysis, accounts, split, warning))))
+        blocks.append(Details("What the parts are worth", list(_worth(analysis, accounts, split, warning))))
         if ceilings := account_tables.ceilings(analysis.results.ceilings):
-            blocks.append(Subsection("What the machine can do", [replace(ceilings, titled=False)], reading=_CEILINGS))
-    return Section("account", "Account of the gap", blocks, brief=_BRIEF, findings=warning)
+            blocks.append(Details("What the machine can do", [replace(ceilings, titled=False)], reading=_CEILINGS))
+    return Section(
+        "account",
+        "Where the time goes",
+        blocks,
+        reading=_PICTURES if pictures else "",
+        brief=_BRIEF,
+        findings=warning,
+    )
 
 
 def _in_split_settings(accounts: Sequence[Account]) -> list[Account]:
@@ -110,10 +114,20 @@ def _in_split_settings(accounts: Sequence[Account]) -> list[Account]:
     return [account for account in accounts if account.setting in split]
 
 
-def _waterfalls(analysis: Analysis, accounts: Sequence[Account]) -> list[Panel]:
-    """Return the waterfalls of all cases with more parts than the floors, in one panel for each drawn setting."""
+def _panels(analysis: Analysis, accounts: Sequence[Account], headline: MeasuredCase | None) -> list[Panel]:
+    """Return the waterfall of a case beside the stages of all forms: a panel for each drawn setting.
+
+    The `headline` case, and its setting, come first.
+    """
+    drawn = [(setting, cases) for setting, cases in by_setting(accounts) if is_drawn(setting)]
+    drawn.sort(key=lambda item: all(account.case != headline for account in item[1]))
+    return [panel(setting, _pictures(analysis, cases, headline)) for setting, cases in drawn]
+
+
+def _pictures(analysis: Analysis, accounts: Sequence[Account], headline: MeasuredCase | None) -> list[Block]:
     split = [account for account in accounts if account.waterfall.basis != "floors"]
-    return [panel(setting, [_chart(analysis, cases)]) for setting, cases in by_setting(split) if is_drawn(setting)]
+    stages = stage_chart(analysis, accounts, headline)
+    return [Grid([_chart(analysis, split, headline), stages], wide=True), stage_legend(stages)]
 
 
 def _worth(
@@ -177,48 +191,54 @@ def message(analysis: Analysis, account: Account) -> str:
     if account.floor is not None:
         limit = f"{account.floor.limit}, {resident(account.floor)}"
         clauses.append(f"the machine needs {units.seconds(account.floor.seconds)} at least ({limit})")
-    if largest := _largest(fall):
-        clauses.append(f"most of what comes on top is {units.listing(largest)}")
-    clauses.append(f"{_share(fall.parts[-1].picoseconds, fall.total)} is unattributed")
-    return " ".join([f"{'; '.join(clauses)}.", *fall.notes])
+    if fall.losses:
+        clauses.append(
+            f"most of what comes on top is {units.listing([_share(fall, part) for part in fall.losses[:2]])}"
+        )
+    if (left := fall.parts[-1]).picoseconds >= 0 and left not in fall.losses[:2]:
+        clauses.append(f"{_share(fall, left)}")
+    if fall.below:
+        below = [f"{part.name}, {units.signed_picoseconds(part.picoseconds)}" for part in fall.below]
+        clauses.append(f"apart from these shares, below zero: {units.listing(below)}")
+    return " ".join([f"{'; '.join(clauses)}.", *_agreement(account), *fall.notes])
 
 
-def losses(accounts: Sequence[Account]) -> dict[MeasuredCase, str]:
-    """Return for each case of an MoE head a sentence on where most of its time goes.
+def _agreement(account: Account) -> list[str]:
+    """Say how far the stages of a case agree by steps and by trace."""
+    if account.waterfall.basis != "steps":
+        return []
+    if not account.agreements:
+        return ["No second method saw these parts."]
+    furthest = max(account.agreements, key=lambda each: abs(each.share))
+    agree = units.count(sum(not each.reason for each in account.agreements))
+    stage = units.listing(account_tables.stages(furthest))
+    return [
+        f"By a profiler {agree} of {units.plural(len(account.agreements), 'stage')} agree within a tenth of the call; "
+        f"the furthest, {stage}, by {units.signed_percent(furthest.share)} of it."
+    ]
 
-    If nothing splits the time of the case, the sentence is about the fastest form of the head at as many rows that has
-    parts, which it names.
+
+def explained(accounts: Sequence[Account]) -> dict[MeasuredCase, Account]:
+    """Return for each case of an MoE head the account that says where most of its time goes.
+
+    If nothing splits the time of the case, that is the account of the fastest form of the head at as many rows that has
+    parts.
     """
-    sentences: dict[MeasuredCase, str] = {}
+    chosen: dict[MeasuredCase, Account] = {}
     for _, group in by_setting(_in_split_settings(accounts)):
         moe = [account for account in group if account.head.kind != "dense"]
         for forms in by_size(moe):
             split = [account for account in forms if account.waterfall.basis not in ("floors", "graph")]
             fastest = min(split, key=lambda account: account.waterfall.total, default=None)
             if fastest:
-                sentences |= {account.case: _loss(account if account in split else fastest) for account in forms}
-    return sentences
+                chosen |= {account.case: account if account in split else fastest for account in forms}
+    return chosen
 
 
-def _loss(account: Account) -> str:
-    record, fall = account.case.record, account.waterfall
-    least = f", of which the floors need {units.seconds(account.floor.seconds)}" if account.floor else ""
-    most = f"; most of the rest is {units.listing(_largest(fall))}" if _largest(fall) else ""
-    time = units.signed_picoseconds(fall.total)
-    return f"At {units.plural(record.rows, 'row')} {record.form} takes {time}{least}{most}."
-
-
-def _largest(fall: Waterfall) -> list[str]:
-    """Return the two parts that take most beyond the floors, with their times and shares."""
-    beyond = [part for part in fall.parts if part.name not in (*FLOORS, UNATTRIBUTED) and part.picoseconds > 0]
-    largest = sorted(beyond, key=lambda part: -part.picoseconds)[:2]
-    return [f"{part.name}, {_share(part.picoseconds, fall.total)}" for part in largest]
-
-
-def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
-    """Return a chart in which a reader chooses one of the `accounts` of a setting."""
+def _chart(analysis: Analysis, accounts: Sequence[Account], headline: MeasuredCase | None) -> Chart:
+    """Return a chart in which a reader chooses one of the `accounts` of a setting, the `headline` case first."""
     names = labels(account.head for account in accounts)
-    order = by_interest(analysis, accounts, steps_first=True)
+    order = sorted(by_interest(analysis, accounts, steps_first=True), key=lambda account: account.case != headline)
     choices = [_choice(analysis, names[account.head], account) for account in order]
     most = max(len(choice.data[DATA]) for choice in choices)
     return choosing("Gap waterfall of one case", canvas.spec(waterfall_chart(most)), choices)
@@ -231,5 +251,7 @@ def _choice(analysis: Analysis, head: str, account: Account) -> Choice:
     return Choice(label, {DATA: bars(account.waterfall, account.dense)}, message(analysis, account))
 
 
-def _share(picoseconds: int, total: int) -> str:
-    return f"{units.signed_picoseconds(picoseconds)} ({units.signed_percent(picoseconds / max(total, 1))})"
+def _share(fall: Waterfall, part: Part) -> str:
+    """Return a part with its time and its share of all parts above zero."""
+    time = units.signed_picoseconds(part.picoseconds)
+    return f"{part.name}, {time} ({units.percent(fall.share(part.picoseconds))})"

@@ -3,31 +3,31 @@
 The floors of an account are one stage here. A part for several works that no measurement separates belongs to their
 common stage (products, routing or movement) if they have one, otherwise to the stage `several`. Parts keep their names.
 
-What is below zero is drawn left of zero, so the rest of such a bar reaches beyond the call by as much; a tick marks the
-call's measured median. Neighbouring colours differ with any colour vision; order, white seams and names in the wide
-bars do the rest.
+A bar is as long as the call's measured median, and its pieces are the shares of the parts above zero; parts below zero
+are said apart. Neighbouring colours differ with any colour vision; order, white seams and names in the wide bars do the
+rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from reports.account import parts
-from reports.account.account import Account, by_interest, by_setting, by_size
+from reports.account.account import Account, by_interest, by_size
 from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, UNATTRIBUTED, Part, picoseconds
 from reports.account.waterfall import Waterfall
 from reports.numbers import units
 from reports.numbers.groups import grouped
 from reports.output import canvas, legend
-from reports.output.blocks import Block, Chart, Choice, Grid, Legend, choosing
+from reports.output.blocks import Chart, Choice, Legend, choosing
 from reports.output.canvas import INK
 from reports.output.styles import COLOURS, GREY
+from reports.reading.load import MeasuredCase
 from reports.speed.analysis import Analysis, labels
-from reports.speed.settings import is_drawn, panel
 
 BARS, RIVAL = "bars", "rival"
 """Names of the data: the stages of forms, and the time of the best dense form, 0 without one."""
@@ -72,33 +72,23 @@ _MERGED = (
 """Works that share a stage; names of operators put the gate among the products."""
 
 
-def stage_blocks(analysis: Analysis, accounts: Sequence[Account]) -> list[Block]:
-    """Return the stages of all forms under a legend: a panel for each drawn setting with at least one split case."""
-    charts = {
-        setting: _chart(analysis, cases)
-        for setting, cases in by_setting(accounts)
-        if is_drawn(setting) and any(case.waterfall.basis != "floors" for case in cases)
-    }
-    if not charts:
-        return []
-    panels = [panel(setting, [chart]) for setting, chart in charts.items()]
-    keys = [legend.patch(stage.meaning, stage.colour) for stage in _shown(charts.values())]
-    return [Legend("Stages, in the order of the bars", keys), Grid(panels, wide=True)]
+def stage_chart(analysis: Analysis, accounts: Sequence[Account], headline: MeasuredCase | None = None) -> Chart:
+    """Return a chart of forms; a reader chooses the head and the number of rows among a setting's `accounts`.
 
-
-def _chart(analysis: Analysis, accounts: Sequence[Account]) -> Chart:
-    """Return a chart of forms; a reader chooses the head and the number of rows among a setting's `accounts`."""
+    Those of the `headline` case come first.
+    """
     groups = _groups(analysis, accounts)
+    groups.sort(key=lambda group: all(account.case != headline for account in group))
     names = labels(account.head for account in accounts)
     choices = [_choice(names[group[0].head], group) for group in groups]
-    spec = canvas.spec(stage_chart(max(map(len, groups))))
-    return choosing("Stages of all forms of one head", spec, choices)
+    return choosing("All forms of one head", canvas.spec(draw(max(map(len, groups)))), choices)
 
 
-def _shown(charts: Iterable[Chart]) -> list[Stage]:
-    """Return the stages that the `charts` show, in the order of a call."""
-    names = {bar["stage"] for chart in charts for choice in chart.choices for bar in choice.data[BARS]}
-    return [stage for stage in STAGES if stage.name in names]
+def stage_legend(chart: Chart) -> Legend:
+    """Return the legend of the stages that a chart shows, in the order of a call."""
+    names = {bar["stage"] for choice in chart.choices for bar in choice.data[BARS]}
+    shown = [stage for stage in STAGES if stage.name in names]
+    return Legend("Stages, in the order of the bars", [legend.patch(stage.meaning, stage.colour) for stage in shown])
 
 
 def stage_of(part: Part) -> str:
@@ -148,19 +138,19 @@ def _message(label: str, accounts: Sequence[Account], dense: float | None) -> st
     for account in accounts:
         fall = account.waterfall
         most = max(bars("", fall), key=lambda bar: bar["ps"])
-        part, share = most.get("part", most["stage"]), units.percent(most["ps"] / max(fall.total, 1))
+        part, share = most.get("part", most["stage"]), units.percent(fall.share(most["ps"]))
         clauses.append(f"{account.case.record.form} {units.signed_picoseconds(fall.total)}, of it {part} {share}")
     rival = "" if dense is None else f" The best dense form takes {units.seconds(dense)}."
     below = [
-        account.case.record.form
+        f"{account.case.record.form} {part.name} {units.signed_picoseconds(part.picoseconds)}"
         for account in accounts
-        if min(part.picoseconds for part in account.waterfall.parts) < 0
+        for part in account.waterfall.below
     ]
-    left = f" Parts below zero stand left of it: {units.listing(below)}." if below else ""
-    return f"{label[0].upper()}{label[1:]}: {'; '.join(clauses)}.{rival}{left}"
+    apart = f" Below zero, and in no bar: {', '.join(below)}." if below else ""
+    return f"{label[0].upper()}{label[1:]}: {'; '.join(clauses)}.{rival}{apart}"
 
 
-def stage_chart(most: int) -> alt.LayerChart:
+def draw(most: int) -> alt.LayerChart:
     """Draw the stages of at most `most` forms, from the data `bars` and `rival`."""
     y = alt.Y(
         "form:N",
@@ -178,15 +168,17 @@ def stage_chart(most: int) -> alt.LayerChart:
         .transform_calculate(
             part="datum.part || datum.stage",
             place=f"indexof({NAMES}, datum.stage)",
-            seconds="datum.ps * 1e-12",
-            above="max(datum.seconds, 0)",
+            above="max(datum.ps, 0)",
             name="datum.label ? datum.stage : ''",
             time="format(datum.ps * 1e-6, ',.4~r') + ' µs'",
         )
-        .transform_joinaggregate(total="sum(seconds)", reach="sum(above)", groupby=["form"])
-        .transform_calculate(room=f"{ROOM} * datum.reach", share="datum.seconds / datum.total")
+        .transform_joinaggregate(total="sum(ps)", positive="sum(above)", groupby=["form"])
+        .transform_calculate(share="datum.above / datum.positive", end="datum.total * 1e-12")
+        .transform_calculate(seconds="datum.share * datum.end", room=f"{ROOM} * datum.end")
     )
-    stacked = segments.encode(y=y, order=alt.Order("place:Q"), detail=alt.Detail("part:N"))
+    stacked = segments.transform_filter("datum.ps > 0").encode(
+        y=y, order=alt.Order("place:Q"), detail=alt.Detail("part:N")
+    )
     whole = segments.transform_filter("isValid(datum.call)").encode(y=y)
     rival = canvas.named(RIVAL).transform_calculate(seconds="datum.ps * 1e-12")
     drawn: alt.LayerChart = canvas.finished(
@@ -202,8 +194,7 @@ def stage_chart(most: int) -> alt.LayerChart:
             text=alt.Text("name:N"),
             color=alt.Color("stage:N", scale=inks, legend=None),
         ),
-        whole.mark_tick(color=INK, thickness=2.5, size=ROW - 8).encode(x=alt.X("total:Q")),
-        whole.mark_text(color=INK, align="left", dx=5).encode(x=alt.X("reach:Q"), text=alt.Text("whole:N")),
+        whole.mark_text(color=INK, align="left", dx=5).encode(x=alt.X("end:Q"), text=alt.Text("whole:N")),
         height=ROW * most,
     ).resolve_scale(color="independent")
     return drawn
@@ -214,10 +205,14 @@ def labelled(bars: Sequence[Mapping[str, Any]], rival: int) -> list[dict[str, An
 
     `rival` is the time of the best dense form in picoseconds, which the chart has room for; 0 without one.
     """
-    reach: dict[str, int] = {}
-    for bar in bars:
-        reach[bar["form"]] = reach.get(bar["form"], 0) + max(bar["ps"], 0)
-    longest = max(rival, *reach.values())
-    return [
-        {**bar, **({"label": True} if bar["ps"] > LETTER * (len(bar["stage"]) + 1) * longest else {})} for bar in bars
-    ]
+    calls, positive = {}, {}
+    for form, pieces in grouped(bars, lambda bar: bar["form"]).items():
+        calls[form] = sum(bar["ps"] for bar in pieces)
+        positive[form] = sum(max(bar["ps"], 0) for bar in pieces)
+    longest = max(rival, *calls.values())
+
+    def is_wide(bar: Mapping[str, Any]) -> bool:
+        length = bar["ps"] * calls[bar["form"]] / max(positive[bar["form"]], 1)
+        return bool(length > LETTER * (len(bar["stage"]) + 1) * longest)
+
+    return [{**bar, "label": True} if is_wide(bar) else dict(bar) for bar in bars]

@@ -87,13 +87,9 @@ def _waterfalls(analysis: Analysis, setting: Setting, accounts: Sequence[Account
 
 def checks(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
     """Return, for each setting, the seconds of stages by steps and by trace, for cases that have both."""
-
-    def stage(agreement: Agreement) -> str:
-        return units.listing([_STAGE_NAMES.get(stage, stage) for stage in agreement.stages])
-
     fields: list[Field[tuple[Account, Agreement]]] = [
         *identity(analysis, lambda check: check[0].case),
-        word("stage", lambda check: stage(check[1])),
+        word("stage", lambda check: units.listing(stages(check[1]))),
         number("by steps", lambda check: units.seconds(check[1].steps)),
         number("by trace", lambda check: units.seconds(check[1].traced)),
         number("trace − steps, of the call", lambda check: units.signed_percent(check[1].share)),
@@ -106,6 +102,11 @@ def checks(analysis: Analysis, accounts: Sequence[Account]) -> list[Table]:
         for setting, group in by_setting(accounts)
     }
     return [without_blanks(table) for table in settings.tables(fields, items)]
+
+
+def stages(agreement: Agreement) -> list[str]:
+    """Return the stages of an agreement in words."""
+    return [_STAGE_NAMES.get(stage, stage) for stage in agreement.stages]
 
 
 def ceilings(measured: Iterable[Ceilings]) -> Table | None:

@@ -49,6 +49,21 @@ class Waterfall:
         """Its share of the call; 0 if the call takes no picosecond."""
         return self.parts[-1].picoseconds / max(self.total, 1)
 
+    @property
+    def below(self) -> list[Part]:
+        """The parts below zero, of steps or stages that make the call faster."""
+        return [part for part in self.parts if part.picoseconds < 0]
+
+    @property
+    def losses(self) -> list[Part]:
+        """The parts above zero that come on top of the floors, the largest first."""
+        on_top = [part for part in self.parts if part.picoseconds > 0 and part.name not in parts.FLOORS]
+        return sorted(on_top, key=lambda part: -part.picoseconds)
+
+    def share(self, picoseconds: int) -> float:
+        """Return the share that a part has of all parts above zero, whose shares sum to 1."""
+        return picoseconds / max(sum(part.picoseconds for part in self.parts if part.picoseconds > 0), 1)
+
 
 @dataclass(frozen=True)
 class Shown:

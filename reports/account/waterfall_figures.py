@@ -42,8 +42,8 @@ def waterfall_chart(most: int) -> alt.LayerChart:
     tooltip = [
         "part:N",
         alt.Tooltip("shown:N", title="time"),
-        alt.Tooltip("share:Q", format=".1%"),
-        alt.Tooltip("interval:N"),
+        "share:N",
+        "interval:N",
     ]
     base = canvas.named(DATA)
     chart = canvas.finished(
@@ -63,13 +63,15 @@ def waterfall_chart(most: int) -> alt.LayerChart:
     drawn: alt.LayerChart = (
         chart.transform_calculate(kind=_kind(), part_ps="datum.kind == 'whole' ? 0 : datum.ps")
         .transform_window(sum="sum(part_ps)", place="row_number()", frame=[None, 0])
-        .transform_joinaggregate(total="sum(part_ps)")
+        .transform_calculate(above="max(datum.part_ps, 0)")
+        .transform_joinaggregate(positive="sum(above)")
         .transform_calculate(
             start="datum.kind == 'whole' ? 0 : (datum.sum - datum.ps) * 1e-12",
             end="datum.start + datum.ps * 1e-12",
             right="max(datum.start, datum.end)",
             room=f"{ROOM} * datum.right",
-            share="datum.ps / max(datum.total, 1)",
+            share="datum.kind == 'whole' ? '' : datum.ps < 0 ? 'below zero'"
+            " : format(datum.ps / max(datum.positive, 1), '.1%')",
             interval="datum.interval || ''",
         )
     )

@@ -33,6 +33,7 @@ def break_even_section(maps: Sequence[Map]) -> Section | None:
         "their fastest measured form. The rows were searched by bisection; between neighbours that agree nothing was "
         "measured.",
         findings=findings(maps),
+        about="from how many rows on sparse beats dense, by size of the layer",
     )
 
 

@@ -43,6 +43,7 @@ def cases_section(rows: Sequence[Row]) -> Section | None:
         "unmatched has heads of different size, one marked lower precision has weights stored in fewer bits. A copy "
         "holds what is shown, to three digits; summary.csv holds every case in full."
         f"{f' The same for all: {same}.' if same else ''}",
+        about="one table to sort, filter and copy",
     )
 
 

@@ -35,7 +35,13 @@ def cold_start_section(analysis: Analysis) -> Section:
         "that of one call above the resting level, at the batch that took most."
     )
     nothing = PageOnly([Text("Neither cold start nor memory was recorded.", "note")])
-    return Section("cold-start", "Cold start and memory", shown or [nothing], reading=reading if shown else "")
+    return Section(
+        "cold-start",
+        "Cold start and memory",
+        shown or [nothing],
+        reading=reading if shown else "",
+        about="what preparing a form takes, and its peak of memory",
+    )
 
 
 def _starts(records: Sequence[CaseRecord]) -> list[float]:

@@ -36,6 +36,7 @@ def classifier_section(analysis: Analysis) -> Section | None:
         heading="The head within its classifier",
         reading="the share of a whole image’s time that the head alone takes, at as many rows; whatever a head saves, "
         "an image saves no more than this share.",
+        about="what share of a whole image’s time the head takes",
     )
 
 
@@ -71,6 +72,7 @@ def training_section(analysis: Analysis) -> Section | None:
         "is compared with training alone: theoretical, attainable and realised are over the fastest dense form that "
         "trains. The forward pass and training were measured apart.",
         findings=[verdicts.message(group, f"{label} in training") for label, group in groups if group],
+        about="the same comparison for training",
     )
 
 
@@ -91,6 +93,7 @@ def cold_section(analysis: Analysis) -> Section | None:
         shown,
         reading="the same case with warm caches, and with everything it reads driven out of them before each call; the "
         "two were measured apart.",
+        about="each case with its data driven out of the caches",
     )
 
 

@@ -46,6 +46,7 @@ def efficiency_section(analysis: Analysis) -> Section | None:
         heading="Efficiency at the paper’s setting",
         reading=f"the quantities of the paper’s efficiency script (arXiv 2601.15021); {rates}",
         brief=f"{rates[0].upper()}{rates[1:]}",
+        about="the quantities of the paper’s efficiency script",
     )
 
 

@@ -23,7 +23,13 @@ def not_measured_section(analysis: Analysis) -> Section:
         for (status, reason), records in order
     ]
     blocks = blocks or [Text("Every case was measured.")]
-    return Section("not-measured", "Not measured", blocks, heading="What has no time, and why")
+    return Section(
+        "not-measured",
+        "Not measured",
+        blocks,
+        heading="What has no time, and why",
+        about="cases without a time, each with its reason",
+    )
 
 
 def _scopes(analysis: Analysis, records: Sequence[CaseRecord]) -> Iterator[str]:

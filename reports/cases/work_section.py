@@ -35,6 +35,7 @@ def work_section(analysis: Analysis) -> Section | None:
         reading="what the forms that count their work execute, beside what the head needs. Padding of tiles counts "
         "as executed; requested are the bytes that all programs of a launch read and write, whichever memory serves "
         "them, and least is each value once.",
+        about="operations and bytes executed beside those needed",
     )
 
 

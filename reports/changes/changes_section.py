@@ -54,6 +54,7 @@ def changes_section(changes: Changes, gate: MergeGate | None = None) -> Section:
         f"{'Intervals cover what runs of one side differ by.' if changes_text.several(changes) else WITHIN_A_RUN}",
         brief=f"Speed-up is the time in BASE over the time in NEW, so above 1× NEW is faster; {units.INTERVAL}s.",
         findings=[*([gate.sentence] if gate else []), changes_text.message(changes)],
+        about="each case beside the same one in an earlier run",
     )
 
 

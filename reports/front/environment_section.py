@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from reports.noise.sampling_section import DRIFTED, marked
-from reports.noise.self_test import in_brief
+from reports.noise.self_test import in_brief, is_of
 from reports.numbers import units
 from reports.numbers.groups import grouped
 from reports.output.blocks import Block, Facts, Section, Table, Text, without_blanks
@@ -25,7 +25,16 @@ def environment_section(analysis: Analysis, tests: Sequence[SelfTest], others: S
         blocks.append(models)
     if replaced := len(analysis.results.replaced):
         blocks.append(Text(f"{units.plural(replaced, 'case')} in more than one file; the latest of each counts."))
-    return Section("environment", "Environment", blocks) if blocks else None
+    return (
+        Section(
+            "environment",
+            "Environment",
+            blocks,
+            about="each machine, its versions, and how steady it was",
+        )
+        if blocks
+        else None
+    )
 
 
 def machines(analysis: Analysis, tests: Sequence[SelfTest] = ()) -> list[Facts]:
@@ -78,7 +87,7 @@ def _facts(
         "trained on": _joined(record.data for record in records),
         "rows from": _joined(record.routing for record in records),
         "drift": _drift([group for group in analysis.results.groups if group.group_id in groups]),
-        "self-test": "; ".join(in_brief(test) for test in tests if _is_of(test, records[0])),
+        "self-test": "; ".join(in_brief(test) for test in tests if is_of(test, records[0])),
     }
     return [(name, value) for name, value in facts.items() if value]
 
@@ -101,10 +110,3 @@ def _drift(groups: Sequence[Group]) -> str:
         return ""
     off = units.count(sum(len(marked(group)) for group in groups))
     return f"in {off} of {units.plural(blocks, 'block')} the anchor was more than {100 * DRIFTED:g} % off its median"
-
-
-def _is_of(test: SelfTest, record: CaseRecord) -> bool:
-    """Return whether a self-test was measured on the machine of a record, with as many threads."""
-    environment = test.environment
-    device = environment.get("device_name") or environment.get("device")
-    return (device, environment.get("threads")) == (record.device_name, str(record.threads))

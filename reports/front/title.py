@@ -46,7 +46,13 @@ def lede(analysis: Analysis, inputs: Inputs, recipes: list[Recipe]) -> str:
 
 def remake_section(commands: Sequence[str]) -> Section:
     """Return the last section: what to run to make the report again."""
-    return Section("remake", "Remake", [Commands(commands)], heading="Make it again")
+    return Section(
+        "remake",
+        "Remake",
+        [Commands(commands)],
+        heading="Make it again",
+        about="the commands that measure and report this again",
+    )
 
 
 def footnotes(inputs: Inputs) -> list[str]:

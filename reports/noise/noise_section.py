@@ -83,6 +83,7 @@ def noise_section(analysis: Analysis) -> Section | None:
         "logarithmic axis of time, the step line the median of each block, the dashed line the median over blocks and "
         f"the shade its {units.INTERVAL}. If not all samples are shown, those shown are evenly spaced, the least and "
         f"the greatest among them.{others}",
+        about="every call that was timed, in the order taken",
     )
 
 

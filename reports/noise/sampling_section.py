@@ -47,7 +47,13 @@ def sampling_section(analysis: Analysis) -> Section | None:
         "are a GPU’s, read after each block. Overhead is the group’s time outside timed calls and the preparing of "
         "forms.",
     )
-    return Section("sampling", "Sampling", [*map(Text, costs), PageOnly([groups])], heading="How it was sampled")
+    return Section(
+        "sampling",
+        "Sampling",
+        [*map(Text, costs), PageOnly([groups])],
+        heading="How it was sampled",
+        about="what measuring took, and the drift of each group",
+    )
 
 
 def drift(analysis: Analysis) -> list[Table]:

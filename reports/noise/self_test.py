@@ -15,6 +15,7 @@ import numpy as np
 from reports.numbers import stats, units
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
 from reports.output.blocks import Table, numeric, worded
+from reports.records.record import CaseRecord
 from reports.records.self_test import SelfComparison, SelfTest
 
 MOST_WRONG = 0.05
@@ -153,6 +154,13 @@ def holds(answers: Sequence[KnownAnswer]) -> bool:
     identical, slowed = _pools(answers)
     few_wrong = identical.wrong <= MOST_WRONG * len(identical.verdicts)
     return few_wrong and slowed.covered >= LEAST_COVERED * len(slowed.verdicts)
+
+
+def is_of(test: SelfTest, record: CaseRecord) -> bool:
+    """Return whether a self-test was measured on the machine of a record, with as many threads."""
+    environment = test.environment
+    device = environment.get("device_name") or environment.get("device")
+    return (device, environment.get("threads")) == (record.device_name, str(record.threads))
 
 
 def in_brief(test: SelfTest) -> str:

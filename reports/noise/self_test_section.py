@@ -22,6 +22,7 @@ def self_test_section(tests: Sequence[SelfTest]) -> Section | None:
         reading="identical code was compared with itself under two names, and with itself slowed by a known share, by "
         "the sampling and the statistics of every other verdict. A wrong verdict contradicts what is known; UNCLEAR "
         "never does.",
+        about="how often a verdict is wrong when the answer is known",
     )
 
 

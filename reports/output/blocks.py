@@ -117,10 +117,11 @@ class Legend:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and their values, such as a machine's."""
+    """Names and their values, such as a machine's; `warnings` are the names of those that weaken the results."""
 
     title: str
     rows: Sequence[tuple[str, str]]
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -133,31 +134,41 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A large number of a card, with a name above and a note below."""
+class Clause:
+    """Some words of an answer, and their `verdict` if they state one."""
 
-    name: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Card:
-    """A finding at the top of a report, linked to the `section` that shows why; `setting` says what it is about."""
-
-    title: str
-    sentences: Sequence[str]
-    section: str
-    setting: tuple[str, ...] = ()
-    figures: tuple[Figure, ...] = ()
+    words: str
     verdict: str = ""
 
 
 @dataclass(frozen=True)
-class Cards:
-    """Cards side by side."""
+class Answer:
+    """The answer for one head: a sentence in clauses, what it is about, and sentences that explain it."""
 
-    cards: Sequence[Card]
+    clauses: Sequence[Clause]
+    setting: str
+    sentences: Sequence[str]
+
+    @property
+    def words(self) -> str:
+        """The sentence as plain text."""
+        return "".join(clause.words for clause in self.clauses)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a section of a report found, linked to it."""
+
+    title: str
+    sentences: Sequence[str]
+    section: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What sections found, one below the other."""
+
+    findings: Sequence[Finding]
 
 
 @dataclass(frozen=True)
@@ -173,6 +184,13 @@ class Grid:
 
     blocks: Sequence[Block]
     wide: bool = False
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A block and the others in a narrow column beside it, on a phone below it."""
+
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True)
@@ -219,9 +237,11 @@ Block: TypeAlias = (
     | Legend
     | Facts
     | Reason
-    | Cards
+    | Answer
+    | Findings
     | Commands
     | Grid
+    | Beside
     | Panel
     | Subsection
     | Details
@@ -241,6 +261,8 @@ class Section:
         brief: What Markdown says instead.
         heading: Its heading, if not the title.
         findings: Its results, in sentences for the top of the report.
+        about: What a reader finds there, in a line beside the heading of a folded section.
+        folded: Whether the page folds it away under its heading.
     """
 
     id: str
@@ -250,6 +272,8 @@ class Section:
     brief: str = ""
     heading: str = ""
     findings: Sequence[str] = ()
+    about: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)

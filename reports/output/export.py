@@ -13,7 +13,7 @@ from typing import Any
 import altair
 import vl_convert
 
-from reports.output.blocks import Block, Chart, Details, Grid, PageOnly, Panel, Section, Subsection
+from reports.output.blocks import Beside, Block, Chart, Details, Grid, PageOnly, Panel, Section, Subsection
 from reports.output.canvas import CONFIG, INK
 from reports.output.write import write, write_bytes
 
@@ -92,7 +92,7 @@ def _within(blocks: Sequence[Block], setting: str = "") -> Iterator[Picture]:
                 yield Picture(block, setting)
             case Panel():
                 yield from _within(block.blocks, "; ".join(filter(None, (block.title, block.machine))))
-            case Grid() | Subsection() | Details() | PageOnly():
+            case Grid() | Beside() | Subsection() | Details() | PageOnly():
                 yield from _within(block.blocks, setting)
 
 

@@ -48,7 +48,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
-    environment.filters |= {"embedded": _embedded, "packed": _packed, "shown": _shown}
+    environment.filters |= {"embedded": _embedded, "packed": _packed, "sentence": _sentence, "shown": _shown}
     return environment
 
 
@@ -56,6 +56,11 @@ def _shown(blocks: Sequence[Block | Section], level: int) -> Markup:
     """Return blocks as HTML, each by the macro named after its class; `level` is that of their headings."""
     macros = _environment().get_template("blocks.html").module
     return Markup("").join(getattr(macros, type(block).__name__)(block, level) for block in blocks)
+
+
+def _sentence(words: str) -> str:
+    """Return words that begin a sentence."""
+    return words[:1].upper() + words[1:]
 
 
 def _seen(value: object) -> object:

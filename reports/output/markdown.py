@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from reports.output.blocks import (
+    Answer,
+    Beside,
     Block,
-    Cards,
     Chart,
     Commands,
     Details,
     Facts,
+    Findings,
     Grid,
     Items,
     Page,
@@ -85,20 +87,21 @@ def _block(block: Block, whole: bool) -> Iterator[str]:
             yield from _chart(block)
         case Facts():
             yield from (f"**{text(block.title)}**", "")
-            yield from (f"- {text(name)}: {text(value)}" for name, value in block.rows)
+            for name, value in block.rows:
+                yield f"- {'**Warning:** ' if name in block.warnings else ''}{text(name)}: {text(value)}"
         case Reason():
             yield f"- **{text(block.status)}**: {text(block.reason)}"
             yield from (f"  - {text(case)}" for case in block.cases)
-        case Cards():
-            for card in block.cards:
-                verdict = f" {text(card.verdict)}." if card.verdict else ""
-                about = ", ".join([f"**{text(card.title)}**", *map(text, card.setting)])
-                yield f"- {about}:{verdict} {' '.join(map(text, card.sentences))}"
+        case Answer():
+            yield f"- **{text(block.words)}** {text(block.setting)}. {' '.join(map(text, block.sentences))}"
+        case Findings():
+            for finding in block.findings:
+                yield f"- **{text(finding.title)}**: {' '.join(map(text, finding.sentences))}"
         case Commands():
             yield from (f"- {code(line)}" for line in block.lines)
         case PageOnly():
             yield from _lines(block.blocks, whole) if whole else ()
-        case Grid():
+        case Grid() | Beside():
             yield from _lines(block.blocks, whole)
         case Subsection():
             yield from _under([f"### {text(block.title)}"], block.blocks, whole)

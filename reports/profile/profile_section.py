@@ -37,6 +37,7 @@ def profile_section(files: Sequence[ProfileFile]) -> Section | None:
         "the stages. Hover a piece for its time; all numbers are in the tables.",
         brief="Profiling slows short calls: read shares, not times.",
         findings=[_sentence(file, rows, group) for file in files for rows, group in _by_rows(file).items()],
+        about="every operator and kernel of a call",
     )
 
 

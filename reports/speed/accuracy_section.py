@@ -33,7 +33,14 @@ def accuracy_section(analysis: Analysis) -> Section:
             "up is more accurate, left is faster; the forms of one head stand at one height, and its fastest form "
             "carries its name."
         )
-    return Section("accuracy", "Accuracy", [PageOnly(blocks)], heading="Accuracy against latency", reading=reading)
+    return Section(
+        "accuracy",
+        "Accuracy",
+        [PageOnly(blocks)],
+        heading="Accuracy against latency",
+        reading=reading,
+        about="what a faster head costs in test accuracy",
+    )
 
 
 def _chart(analysis: Analysis, cases: Sequence[MeasuredCase], batch: int) -> Chart:

@@ -68,7 +68,7 @@ class Setting:
         """Return a sorting key: head before classifier, GPU before CPU, wall before device, float32 first.
 
         A forward pass comes before training, warm caches before cold ones, and rows as they are before rows made for a
-        routing, the most even first.
+        routing, the most even first. Of one suite most threads come first: that is the machine as a whole.
         """
         return (
             self.part != "head",
@@ -78,7 +78,7 @@ class Setting:
             self.passes != "forward",
             self.cache != "warm",
             ("", *MADE_ROUTINGS).index(self.routing),
-            (self.suite, self.dtype, self.device_name, self.threads),
+            (self.suite, self.dtype, self.device_name, -self.threads),
         )
 
 

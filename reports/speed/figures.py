@@ -9,11 +9,11 @@ from typing import Any
 import altair as alt
 
 from reports.numbers import units
-from reports.numbers.stats import Estimate
+from reports.numbers.stats import Estimate, Verdict
 from reports.output import canvas
 from reports.output.blocks import Datasets
 from reports.output.canvas import INK
-from reports.output.styles import COLOURS, Style
+from reports.output.styles import COLOURS, GREY, Style
 from reports.reading.load import MeasuredCase
 from reports.records.record import CaseRecord
 from reports.speed.analysis import Comparison, Speedup
@@ -68,6 +68,40 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
             x=dodged, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=canvas.colour(styles, "form")
         ),
         *_lines(base, dodged, y, styles, tooltip),
+    )
+
+
+def answer_chart(speedups: Sequence[Speedup]) -> alt.LayerChart:
+    """Draw what the fastest form of one head reached by rows, with its intervals, below theory and the attainable.
+
+    Each point has the colour of its verdict: faster, slower, or neither clearly.
+    """
+    sizes = [speedup.rows for speedup in speedups]
+    points = [{**_speedup_point(each.best), "theoretical": each.best.theoretical} for each in speedups]
+    possible = [
+        {"rows": speedup.rows, "attainable": attainable}
+        for speedup in speedups
+        if (attainable := speedup.best.attainable) is not None
+    ]
+    ends = [1.0, *(point["theoretical"] for point in points), *(point["attainable"] for point in possible)]
+    ends += [point[end] for point in points for end in ("speedup", "low", "high") if point[end] is not None]
+    x, y = _rows_axis(sizes), _factor_axis(_bounds(ends, max(1.004, (max(ends) / min(ends)) ** 0.08)))
+    base, machine = alt.Chart(canvas.rounded(points)), alt.Chart(canvas.rounded(possible))
+    colour = alt.Color("verdict:N", scale=alt.Scale(domain=[*Verdict], range=_VERDICTS), legend=None)
+    tooltip = [*_TOOLTIP_CASE, "speed-up:N", "interval:N", "verdict:N"]
+    return canvas.finished(
+        base.mark_area(color=INK, opacity=0.07).encode(x=x, y=alt.Y("theoretical:Q"), y2=alt.Y2("speedup:Q")),
+        alt.Chart(canvas.data([{"y": 1.0}])).mark_rule(color=INK, opacity=0.6).encode(y=alt.Y("y:Q")),  # equal speed
+        base.mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5, point=_BAR).encode(x=x, y="theoretical:Q"),
+        machine.mark_line(color=INK, strokeDash=ATTAINABLE, strokeWidth=2, point=_BAR).encode(x=x, y="attainable:Q"),
+        _named_line(points, x, "theoretical", "theoretical", above=True),
+        _named_line(possible, x, "attainable", "attainable", above=False),
+        base.mark_line(color=INK, strokeWidth=2).encode(x=x, y=y),
+        base.mark_rule(strokeWidth=2).encode(x=x, y=alt.Y("low:Q"), y2=alt.Y2("high:Q"), color=colour),
+        base.mark_point(filled=True, size=90, opacity=1).encode(
+            x=x, y=y, color=colour, tooltip=canvas.tooltips(tooltip)
+        ),
+        height=220,
     )
 
 
@@ -202,6 +236,7 @@ def fastest(cases: Sequence[MeasuredCase], latencies: Mapping[MeasuredCase, Esti
 
 
 _BAR = alt.OverlayMarkDef(shape="stroke", color=INK, size=120, strokeWidth=1.5, filled=False)  # for a line of one point
+_VERDICTS = [COLOURS[2], COLOURS[4], GREY, GREY]  # in the order of `Verdict`
 _RATES = {"value": "rows a second", "low": "at least", "high": "at most"}
 _TOOLTIP_CASE = ["form:N", alt.Tooltip("rows:Q", format=",")]
 

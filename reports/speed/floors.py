@@ -2,9 +2,11 @@
 
     floor = max(FLOPs / peak, least bytes / rate) + one launch
 
-The peak is that of the best large product. The rate is the greatest of any copy whose working set holds the least
-bytes: a smaller set can be copied as fast as a larger one, but a small copy is slowed by its launch. With cold caches
-it is the rate of the largest set, which lies in memory.
+The peak is that of the best large product. The rate at the working set of a copy is the greatest of that copy and of
+all larger ones: a smaller set can be copied as fast as a larger one, but a small copy is slowed by its launch. Between
+two working sets the rate is interpolated, logarithm over logarithm, so that it falls from a cache's to memory's without
+a cliff: a set that is slightly too large for a cache still finds most of its bytes there. With cold caches it is the
+rate of the largest set, which lies in memory.
 
 A copy reads as much as it writes. Work that mostly reads may exceed its rate, so movement is no strict bound.
 
@@ -15,8 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 from operator import attrgetter
 from typing import Literal
+
+import numpy as np
 
 from reports.records.record import CaseRecord, Ceilings
 
@@ -73,8 +78,7 @@ def floor(record: CaseRecord, measured: Sequence[Ceilings]) -> Floor | None:
     if ceilings is None or not record.least_bytes or not record.flops:
         return None
     memory = ceilings.copies[-1].bytes_per_s
-    held = [copy.bytes_per_s for copy in ceilings.copies if copy.working_set >= record.least_bytes]
-    rate = max(held, default=memory) if record.cache == "warm" else memory
+    rate = _rate(ceilings, record.least_bytes) if record.cache == "warm" else memory
     return Floor(
         arithmetic=record.flops / ceilings.flops_per_s,
         bandwidth=record.least_bytes / rate,
@@ -85,15 +89,27 @@ def floor(record: CaseRecord, measured: Sequence[Ceilings]) -> Floor | None:
     )
 
 
-def fitting(record: CaseRecord, measured: Sequence[Ceilings]) -> Ceilings | None:
-    """Return the ceilings of the case's machine, threads and dtype that were measured last before the case.
+def _rate(ceilings: Ceilings, working_set: int) -> float:
+    """Return the bytes per second at a working set, between those of the copies beside it."""
+    sizes = [copy.working_set for copy in ceilings.copies]
+    rates = [copy.bytes_per_s for copy in ceilings.copies]
+    greatest = np.maximum.accumulate(rates[::-1])[::-1]
+    return float(np.exp(np.interp(log(working_set), np.log(sizes), np.log(greatest))))
 
-    If none were measured before it, the first after it count. Ceilings of threads that wait in another way count only
-    if there are no others.
+
+def of_machine(record: CaseRecord, measured: Sequence[Ceilings]) -> list[Ceilings]:
+    """Return the ceilings of the case's machine, threads and dtype.
+
+    Ceilings of threads that wait in another way count only if there are no others.
     """
     machine = attrgetter("device", "device_name", "cpu", "threads", "dtype")
     same_machine = [each for each in measured if machine(each) == machine(record)]
-    candidates = [each for each in same_machine if each.thread_wait == record.thread_wait] or same_machine
+    return [each for each in same_machine if each.thread_wait == record.thread_wait] or same_machine
+
+
+def fitting(record: CaseRecord, measured: Sequence[Ceilings]) -> Ceilings | None:
+    """Return the ceilings `of_machine` that were measured last before the case, or else the first after it."""
+    candidates = of_machine(record, measured)
     before = [each for each in candidates if each.moment <= record.moment]
     if before:
         return max(before, key=lambda each: each.moment)

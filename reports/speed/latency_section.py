@@ -44,7 +44,14 @@ def latency_section(analysis: Analysis) -> Section:
         words = analysis.missing if only_mapped and analysis.missing else "Nothing was measured."
         blocks, reading = [PageOnly([Text(words, "note")])], ""
     heading = "Latency and throughput against batch"
-    return Section("latency", "Latency and throughput", blocks, heading=heading, reading=reading)
+    return Section(
+        "latency",
+        "Latency and throughput",
+        blocks,
+        heading=heading,
+        reading=reading,
+        about="how long a call takes in each form, and rows a second",
+    )
 
 
 def latency_panels(analysis: Analysis) -> list[Panel]:

@@ -2,7 +2,7 @@
 
 It shows operations a second, reached and possible, by operations per byte that a call must move at least (Williams,
 Waterman and Patterson, doi 10.1145/1498765.1498785). Memory's roof has the rate of the largest copy, the cache's that
-of the fastest. A case's own roof comes from its floor, with the rate of working sets that hold its bytes
+of the fastest. A case's own roof comes from its floor, with the rate at as many bytes
 (`reports.speed.floors`).
 """
 
@@ -76,8 +76,9 @@ def roofline_section(analysis: Analysis) -> Section | None:
         reading="both axes are logarithmic, and a line joins the rows of a form, the fewest on the left. Roofs are "
         "what this machine reached in the same run: its peak on a large product, and the rate of a copy in memory and "
         "in the fastest cache times the operations per byte. The dotted line is what one launch leaves of the roof at "
-        "best. A share is of the case’s own roof, with the rate of working sets that hold its bytes; a call that "
+        "best. A share is of the case’s own roof, with the rate at as many bytes as it must move; a call that "
         "mostly reads may exceed it.",
+        about="how near each form comes to what the machine can do",
     )
 
 

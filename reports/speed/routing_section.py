@@ -64,7 +64,12 @@ def routing_section(analysis: Analysis) -> Section:
                 "the dashed line is the fastest dense form.",
             )
         )
-    return Section("routing", "Routing", blocks)
+    return Section(
+        "routing",
+        "Routing",
+        blocks,
+        about="how evenly rows are spread over experts, and what skew costs",
+    )
 
 
 def routing_charts(analysis: Analysis) -> list[Chart]:

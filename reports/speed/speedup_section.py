@@ -31,4 +31,11 @@ def speedup_section(analysis: Analysis) -> Section:
             "the gap. The numbers stand in the account."
         )
     heading = "Theoretical, attainable and realised speed-up"
-    return Section("speedup", "Speed-up", [PageOnly(blocks)], heading=heading, reading=reading)
+    return Section(
+        "speedup",
+        "Speed-up",
+        [PageOnly(blocks)],
+        heading=heading,
+        reading=reading,
+        about="every form of every head over the fastest dense form, by rows",
+    )

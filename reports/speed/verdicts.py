@@ -1,4 +1,4 @@
-"""The answer in words: how much faster a head could be in theory, how much it is, and at which sizes it is not."""
+"""The answer in words: at which sizes a head is faster, as fast, slower or neither clearly, and by how much at best."""
 
 from __future__ import annotations
 
@@ -6,30 +6,65 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reports.numbers import units
+from reports.numbers.groups import grouped
 from reports.numbers.stats import Verdict
+from reports.output.blocks import Clause
 from reports.records.record import Status
-from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Comparison, Speedup
+from reports.speed.analysis import KINDS, MAP_SUITE, Analysis, Comparison, Setting, Speedup
 from reports.speed.floors import Floor
 from reports.speed.settings import CLOCKS, DEVICES, machine
+
+_WORDS = {
+    Verdict.FASTER: "faster",
+    Verdict.SAME: "as fast",
+    Verdict.SLOWER: "slower",
+    Verdict.UNCLEAR: "unclear",
+}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one MoE head reached on one machine, at its `best`: the figures, and sentences that explain them."""
+    """What one MoE head reached on one machine: the verdicts by range of rows, and a sentence on its `best`.
+
+    `speedups` are those of the head in the setting of its best, fewest rows first.
+    """
 
     best: Comparison
-    floor: Floor | None
+    speedups: Sequence[Speedup]
     head: str
     shape: str
     machine: str
-    summary: str  # the first sentence, fit for a terminal
+    ranges: Sequence[tuple[Verdict, str]]
     sentence: str
+
+    @property
+    def setting(self) -> Setting:
+        """What all its cases share."""
+        return self.speedups[0].setting
+
+    @property
+    def clauses(self) -> list[Clause]:
+        """The verdicts by range of rows, as a sentence."""
+        stated = [Clause(f"{_WORDS[verdict]} {where}", verdict) for verdict, where in self.ranges]
+        joints = [*[", "] * (len(stated) - 2), *[" and "] * (len(stated) > 1), "."]
+        pairs = zip(stated, map(Clause, joints), strict=True)
+        return [Clause(f"The {self.head} is "), *(clause for pair in pairs for clause in pair)]
+
+    @property
+    def reach(self) -> str:
+        """The verdicts by range of rows, in words."""
+        return units.listing([f"{_WORDS[verdict]} {where}" for verdict, where in self.ranges])
+
+    @property
+    def summary(self) -> str:
+        """That sentence as plain text."""
+        return f"The {self.head} is {self.reach}."
 
 
 def answers(analysis: Analysis) -> list[Answer]:
     """Return an answer for each MoE head and machine, from the head alone and the wall clock if both were measured.
 
-    The setting with the greatest speed-up speaks for the head, so the answer is the best it got. The many heads of a
+    The setting with the greatest speed-up speaks for the head, at all of its numbers of rows. The many heads of a
     break-even map have their answers in the map.
     """
     chosen: dict[tuple[str, str], Speedup] = {}
@@ -42,12 +77,12 @@ def answers(analysis: Analysis) -> list[Answer]:
 
 
 def headline(analysis: Analysis) -> list[str]:
-    """Return three lines for a terminal: the sparse heads' best, the soft heads' best, and what was measured."""
+    """Return lines for a terminal: two on the sparse head, two on the soft one, and what was measured."""
     matched_first = sorted(answers(analysis), key=lambda answer: not answer.best.matched)
     lines = []
     for kind in ("sparse", "soft"):
-        summaries = [answer.summary for answer in matched_first if answer.best.case.record.head == kind]
-        lines += summaries[:1] or [f"No {kind} head was measured beside a dense one."]
+        first = next((answer for answer in matched_first if answer.best.case.record.head == kind), None)
+        lines += [first.summary, first.sentence] if first else [f"No {kind} head was measured beside a dense one."]
     return [*lines, tally(analysis)]
 
 
@@ -74,7 +109,8 @@ def message(speedups: Sequence[Speedup], label: str) -> str:
     possible = f", attainable {units.factor(best.attainable)}" if best.attainable is not None else ""
     return (
         f"The {label}: theoretical {units.factor(best.theoretical)}{possible}, realised at best "
-        f"{units.factor(best.realised.value)}, at {_rows(best)} ({best.case.record.form}); {_range(speedups)}."
+        f"{units.factor(best.realised.value)}, at {_rows(best)} ({best.case.record.form}); it is "
+        f"{units.listing([f'{_WORDS[verdict]} {where}' for verdict, where in ranges(speedups)])}."
     )
 
 
@@ -119,20 +155,16 @@ def _answer(analysis: Analysis, label: str, speedup: Speedup) -> Answer:
     samples = units.count(best.realised.samples)
     details = f"{against}{passes}, {CLOCKS[record.clock]}, {record.dtype}{weights}, n = {samples}"
     warning = "" if best.matched else " The dense head has another size, so this says little."
-    summary = (
-        f"The {label} {_operations(best)}; {_floors(best, floor)}{_realised(best, where)} ({_certainty(best)}) at "
-        f"{_rows(best)} ({details})."
-        f"{warning}"
-    )
-    sizes = _range(analysis.of(speedup.setting, speedup.head))
+    speedups = analysis.of(speedup.setting, speedup.head)
     return Answer(
         best=best,
-        floor=floor,
+        speedups=speedups,
         head=label,
         shape="; ".join(filter(None, (speedup.head.shape, record.shrunk))),
         machine=machine(speedup.setting),
-        summary=summary,
-        sentence=f"{summary} {sizes[0].upper()}{sizes[1:]}.",
+        ranges=ranges(speedups),
+        sentence=f"It {_operations(best)}; {_floors(best, floor)}{_realised(best, where)} ({_certainty(best)}) at "
+        f"{_rows(best)} ({details}).{warning}",
     )
 
 
@@ -161,17 +193,11 @@ def _certainty(best: Comparison) -> str:
     return interval if best.realised.low is None else f"{units.INTERVAL} {interval}"
 
 
-def _range(speedups: Sequence[Speedup]) -> str:
-    """Return the numbers of rows at which the head is slower, as fast and faster, as a clause."""
+def ranges(speedups: Sequence[Speedup]) -> list[tuple[Verdict, str]]:
+    """Return each verdict on a head and the numbers of rows that have it, in words; that of the fewest rows first."""
     verdicts = {speedup.rows: speedup.best.verdict for speedup in speedups}
-    clauses = []
-    for verdict, word in ((Verdict.SLOWER, "slower"), (Verdict.SAME, "as fast"), (Verdict.FASTER, "faster")):
-        rows = sorted(size for size, reached in verdicts.items() if reached is verdict)
-        if rows:
-            clauses.append(f"{word} {_where(rows, sorted(verdicts))}")
-    if not clauses:
-        return f"no difference is clear ({_span(verdicts)})"
-    return f"it is {units.listing(clauses)}"
+    same = grouped(sorted(verdicts), verdicts.__getitem__)
+    return [(verdict, _where(rows, sorted(verdicts))) for verdict, rows in same.items()]
 
 
 def _where(rows: list[int], measured: list[int]) -> str:
@@ -181,6 +207,8 @@ def _where(rows: list[int], measured: list[int]) -> str:
         return f"up to {units.row_counts(rows[-1:])}"
     if len(rows) > 1 and rows == measured[-len(rows) :]:
         return f"from {units.row_counts(rows[:1])} on"
+    if len(rows) > 2 and measured[measured.index(rows[0]) :][: len(rows)] == rows:
+        return f"from {_span(rows)}"
     return f"at {units.row_counts(rows)}"
 
 

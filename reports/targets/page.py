@@ -46,6 +46,7 @@ def targets_section(runs: Sequence[TargetRun]) -> Section | None:
         reading="our kernels beside their peers on layers of the paper and of large models. A target holds if all of "
         "its numbers do, each by the worse end of its interval, so the worst one is shown.",
         findings=[_sentence(run.kind, results) for run, results in evaluated],
+        about="our kernels beside their peers",
     )
 
 

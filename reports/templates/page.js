@@ -162,6 +162,38 @@ theme.addEventListener("click", () => {
 });
 theme.hidden = false;
 
+// A link to something that is folded away opens it, and a chart that was drawn while folded takes the width it then has.
+
+function reveal() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  const inside = target.querySelector(":scope > details.fold");
+  for (let part = inside ?? target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+  target.scrollIntoView();
+}
+
+addEventListener("hashchange", reveal);
+reveal();
+document.querySelector("nav").addEventListener("click", (event) => {
+  if (event.target.hash === location.hash) reveal(); // the address stays, so no event tells
+});
+let fitting = 0;
+document.addEventListener("toggle", () => { // once for all that are opened together
+  cancelAnimationFrame(fitting);
+  fitting = requestAnimationFrame(() => dispatchEvent(new Event("resize")));
+}, true); // this event does not bubble
+
+// The contents mark the section that is being read.
+
+const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+const reading = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) links.get(target.id).ariaCurrent = "true";
+    else links.get(target.id).removeAttribute("aria-current");
+  }
+}, { rootMargin: "-20% 0px -80%" });
+for (const section of document.querySelectorAll("main > section")) reading.observe(section);
+
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
   for (const figure of waiting) begin(figure);

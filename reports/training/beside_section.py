@@ -80,6 +80,7 @@ def beside_section(recipes: Sequence[Recipe], sharpness: Sequence[Sharpness], re
         reading="what arXiv 2601.15021 published, beside the same recipe here: mean and sample standard deviation over "
         "seeds. Other recipes, data or lengths never count; if one is named, it is for orientation.",
         findings=[_tally(published)],
+        about="each published number beside ours",
     )
 
 
@@ -226,11 +227,17 @@ def _not_run(number: paper.Published, command: str) -> Beside:
 
 
 def _tally(rows: Sequence[Beside]) -> str:
-    counts = Counter(row.verdict for row in rows)
+    """Say how many results were run and reproduced, and apart from them how many counts agree."""
+    counted = Counter(row.verdict for row in rows if row.published.quantity in _COUNTED)
+    results = Counter(row.verdict for row in rows if row.published.quantity not in _COUNTED)
+    run = results.total() - results[Reproduction.NOT_RUN]
+    became = (
+        f": {results[Reproduction.REPRODUCED]} reproduced, {results[Reproduction.DEFECT]} different because of a known "
+        f"defect, {results[Reproduction.DIFFERS]} otherwise"
+    )
     return (
-        f"Of {len(rows)} published numbers {counts[Reproduction.REPRODUCED]} are reproduced, "
-        f"{counts[Reproduction.DEFECT]} differ because of a known defect, {counts[Reproduction.DIFFERS]} differ "
-        f"otherwise, and {counts[Reproduction.NOT_RUN]} are not yet run."
+        f"Of {results.total()} published results {run} {'was' if run == 1 else 'were'} run{became if run else ''}. "
+        f"Of {counted.total()} counts, of parameters and operations, {counted[Reproduction.REPRODUCED]} agree."
     )
 
 

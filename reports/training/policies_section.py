@@ -65,6 +65,7 @@ def policies_section(studies: Sequence[PolicyStudy]) -> Section | None:
         "widened for the number of policies. Mutual information says how much the expert tells of the class, or of the "
         "domain; by chance is what as many assignments give without any tie.",
         findings=answers,
+        about="accuracy beside cost of each way to route",
     )
 
 

@@ -82,6 +82,7 @@ def sharpness_section(files: Sequence[Sharpness]) -> Section | None:
         "checkpoint that would gain more than 1 % of the loss has not converged. The loss is smooth only as long as no "
         "row takes another route.",
         findings=_curvature([part for _, part in parts]),
+        about="curvature of the loss around the trained heads",
     )
 
 

@@ -107,6 +107,7 @@ def training_section(recipes: Sequence[Recipe]) -> Section | None:
         reading="validation images choose the best epoch, test images are used once; ± is the sample standard "
         "deviation over seeds, and time is that of the whole training.",
         findings=[sentence(recipe) for recipe in recipes],
+        about="test accuracy and time of the trained heads",
     )
 
 

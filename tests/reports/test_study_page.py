@@ -34,7 +34,7 @@ def sections(page: Outline) -> list[str]:
 
 
 def test_studies_alone_show_their_sections_and_no_empty_ones(page: Outline) -> None:
-    assert sections(page) == ["verdict", "environment", "training", "policies", "sharpness", "beside", "remake"]
+    assert sections(page) == ["verdict", "training", "policies", "sharpness", "beside", "environment", "remake"]
     assert {link["href"] for link in page.all("a")} == {f"#{name}" for name in sections(page)}
     for absent in ("Nothing was measured", "No sparse head", "speed-up", "Last measured"):
         assert absent not in page.text
@@ -55,7 +55,7 @@ def test_both_reports_tell_the_findings(alone: Report, page: Outline) -> None:
     for text in (page.text, re.sub(r"\\(.)", r"\1", alone.markdown.read_text(encoding="utf-8"))):
         assert "Dynamic routing (top_p, threshold and expert_choice) is more accurate than fixed capacity" in text
         assert "sparse 88.20 ± 0.10 % (3 seeds)" in text
-        assert "Of 28 published numbers 0 are reproduced" in text
+        assert "Of 24 published results 0 were run." in text
         assert "moegap train --head all --seeds 3 --preset paper --data cifar10 --out runs/paper" in text
         assert "second difference of the loss agrees with the curvature" in text
     assert alone.headline[0].startswith("Preset fast on cifar10-jpeg, 12 epochs: mean test accuracy")
@@ -77,9 +77,9 @@ def test_markdown_tables_are_whole(alone: Report) -> None:
 def test_studies_stand_beside_benchmark_results(cpu_run: Path, tmp_path: Path) -> None:
     report = build([studies.everything(tmp_path)[1], cpu_run], tmp_path / "report", paper=True)
     page = Outline(report.index.read_text(encoding="utf-8"))
-    measured = "speedup account latency accuracy routing policies beside efficiency classifier cold-start cases"
-    assert " ".join(sections(page)) == f"verdict environment {measured} not-measured noise remake"
-    assert "Of 28 published numbers 4 are reproduced" in page.text
+    measured = "account speedup latency accuracy routing policies beside efficiency classifier cold-start cases"
+    assert " ".join(sections(page)) == f"verdict {measured} not-measured noise environment remake"
+    assert "Of 24 published results 0 were run. Of 4 counts, of parameters and operations, 4 agree." in page.text
     assert report.headline[-1].startswith("72 cases measured")
     assert report.index.stat().st_size < 3_000_000
 
@@ -138,7 +138,7 @@ def test_the_command_takes_any_file_and_none(tmp_path: Path) -> None:
     app.command()(command)
     result = CliRunner().invoke(app, ["--paper", "--out", str(tmp_path / "none")])
     assert result.exit_code == 0
-    assert "28 are not yet run." in result.stdout
+    assert "Of 24 published results 0 were run." in result.stdout
     path = studies.write(tmp_path / "policies.json", studies.policies())
     result = CliRunner().invoke(app, [str(path), "--out", str(tmp_path / "one")])
     assert result.exit_code == 0

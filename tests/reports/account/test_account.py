@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bench.commands.account import account as command
 from reports.account import tables as account_tables
 from reports.account import text as account_text
 from reports.account.account import Account, account, as_json
-from reports.account.account_section import account_section, sentences
+from reports.account.account_section import account_section, message, sentences
 from reports.account.parts import HOST
 from reports.account.waterfall import waterfall
 from reports.account.waterfall_figures import CALL, DATA, DENSE, THEORY, bars, waterfall_chart
@@ -25,8 +26,8 @@ from reports.cases import summary
 from reports.cases.cases_section import cases_section
 from reports.errors import ReportError
 from reports.front.environment_section import public
-from reports.numbers.units import MINUS, TIMES
-from reports.output.blocks import Chart, Details, FilteredTable, Items, Panel, Subsection
+from reports.numbers.units import MINUS, TIMES, signed_percent, signed_picoseconds
+from reports.output.blocks import Chart, Details, FilteredTable, Items, Panel
 from reports.page import Report, build
 from reports.reading.load import load
 from reports.records.record import Copy
@@ -52,8 +53,8 @@ def usual(analysis: Analysis, head: str, form: str, rows: int) -> Account:
 
 
 def waterfalls_of(analysis: Analysis, accounts: list[Account]) -> list[Chart]:
-    parts = within(account_section(analysis, accounts), Subsection)
-    return [chart for part in parts if part.title == "Where the time goes" for chart in within(part, Chart)]
+    charts = within(account_section(analysis, accounts), Chart)
+    return [chart for chart in charts if chart.heading == "Gap waterfall of one case"]
 
 
 def number(text: str) -> Decimal:
@@ -115,7 +116,7 @@ def test_ceilings_are_told_the_latest_first_and_once(accounts: Analysis) -> None
     table = account_tables.ceilings([*accounts.results.ceilings, later, ceilings()])
     assert table is not None
     assert [row[1] for row in table.rows] == ["bfloat16", "float32"]
-    assert "8.39 MB: 25.0, 134 MB: 10.0" in table.rows[1][-1]
+    assert "8.39 MB: 25.0, 16.8 MB: 10.0, 134 MB: 10.0" in table.rows[1][-1]
     assert account_tables.ceilings([]) is None
 
 
@@ -144,7 +145,42 @@ def test_every_split_case_can_be_chosen_the_most_telling_first(accounts: Analysi
     assert chart.message.startswith("At 256 rows the sparse head in the form grouped_mm takes 1.29 ms")
     assert "in theory it would take 28" in chart.message
     assert "the machine needs 183 µs at least (arithmetic, cache-resident)" in chart.message
-    assert "is unattributed. A profiled call is slower" in chart.choices[2].message
+    assert "below zero: unattributed, −" in chart.choices[2].message
+    assert ". A profiled call is slower" in chart.choices[2].message
+
+
+def test_the_headline_case_is_opened_whatever_it_comes_from(accounts: Analysis) -> None:
+    headline = usual(accounts, "soft", "onnxruntime", 32).case
+    (chart, _) = within(account_section(accounts, account(accounts), headline), Chart)
+    assert chart.choices[0].label == "soft head, onnxruntime, 32 rows"
+    assert chart.message == chart.choices[0].message
+
+
+def test_how_far_two_methods_agree_stands_beside_the_bars(accounts: Analysis) -> None:
+    case = usual(accounts, "sparse", "loop", 256)
+    furthest = max(case.agreements, key=lambda each: abs(each.share))
+    agree = sum(abs(each.share) <= 0.1 for each in case.agreements)
+    said = re.search(r"By a profiler (\d) of (\d) stages agree .*, by (\S+ %) of it\.", message(accounts, case))
+    assert said is not None
+    assert said.groups() == (str(agree), str(len(case.agreements)), signed_percent(furthest.share))
+    unseen = replace(case, agreements=())
+    assert "No second method saw these parts." in message(accounts, unseen)
+    traced = usual(accounts, "sparse", "onnxruntime", 256)
+    assert "method" not in message(accounts, traced)
+
+
+def test_shares_of_parts_above_zero_sum_to_one_and_parts_below_are_named_apart(accounts: Analysis) -> None:
+    falls = [one.waterfall for one in account(accounts) if one.waterfall.below]
+    assert falls
+    for one in account(accounts):
+        fall = one.waterfall
+        above = [part for part in fall.parts if part.picoseconds > 0]
+        assert sum(fall.share(part.picoseconds) for part in above) == pytest.approx(1)
+        shares = [float(text) for text in re.findall(r"\(([\d.]+) %\)", message(accounts, one))]
+        assert all(0 <= share <= 100 for share in shares)
+        assert sum(shares) < 100.1
+        for part in fall.below:
+            assert f"{part.name}, {signed_picoseconds(part.picoseconds)}" in message(accounts, one)
 
 
 @pytest.mark.parametrize("form", ["onnxruntime", "loop"])
@@ -265,8 +301,8 @@ def test_what_is_missing_is_said(analysis: Analysis) -> None:
         "No ceilings were measured with these results, so nothing has a floor and nothing attainable is known.",
         "No case was measured in steps: parts come from traces; without one all beyond floors is unattributed.",
     ]
-    assert within(found, Panel) == within(found, Details) == []
-    assert [part.title for part in within(found, Subsection)] == [
+    assert within(found, Panel) == []
+    assert [part.title for part in within(found, Details)] == [
         "Theoretical, attainable and realised, in numbers", "What the parts are worth",
     ]  # fmt: skip
 

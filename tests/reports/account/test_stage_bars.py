@@ -11,17 +11,23 @@ from hypothesis import strategies as st
 from reports.account import parts, stage_bars
 from reports.account.account import account
 from reports.account.parts import CHOICE, COMBINE, DISPATCH, FLOORS, GATE, GEMM, IMBALANCE, LAST, WORK, Part
-from reports.account.stage_bars import BARS, NAMES, RIVAL, STAGES, labelled, stage_chart
+from reports.account.stage_bars import BARS, NAMES, RIVAL, STAGES, labelled, stage_chart, stage_legend
 from reports.account.waterfall import waterfall
-from reports.output.blocks import Chart, Legend
+from reports.output.blocks import Chart
+from reports.reading.load import MeasuredCase
 from reports.speed.analysis import Analysis
+from reports.speed.settings import is_drawn
 from tests.reports import drawn
+from tests.reports.account.test_account import usual
 from tests.reports.account.test_waterfall import STEPS, floor_of, steady, steps
-from tests.reports.within import within
+
+
+def chart_of(analysis: Analysis, headline: MeasuredCase | None = None) -> Chart:
+    return stage_chart(analysis, [each for each in account(analysis) if is_drawn(each.setting)], headline)
 
 
 def test_every_head_and_number_of_rows_can_be_chosen(accounts: Analysis) -> None:
-    (chart,) = within(stage_bars.stage_blocks(accounts, account(accounts)), Chart)
+    chart = chart_of(accounts)
     labels = [choice.label for choice in chart.choices]
     assert labels[:4] == [
         "sparse head, 256 rows",
@@ -33,8 +39,10 @@ def test_every_head_and_number_of_rows_can_be_chosen(accounts: Analysis) -> None
     assert len(labels) == 3 * 4
     assert chart.message.startswith("Sparse head, 256 rows: onnxruntime 66")
     assert "The best dense form takes 1.09 ms" in chart.message
-    assert chart.message.endswith("Parts below zero stand left of it: onnxruntime and compile.")
+    assert " Below zero, and in no bar: onnxruntime unattributed −" in chart.message
     assert [choice.data[RIVAL][0]["ps"] > 0 for choice in chart.choices] == [True] * 8 + [False] * 4
+    soft = usual(accounts, "soft", "onnxruntime", 2048).case
+    assert chart_of(accounts, soft).choices[0].label == "soft head, 2,048 rows"
 
 
 def test_the_stages_of_a_form_sum_to_its_median_exactly(accounts: Analysis) -> None:
@@ -43,7 +51,7 @@ def test_the_stages_of_a_form_sum_to_its_median_exactly(accounts: Analysis) -> N
         bars = stage_bars.bars("loop", one.waterfall)
         assert sum(bar["ps"] for bar in bars) == one.waterfall.total == bars[-1]["call"]
         assert [bar["stage"] for bar in bars] == sorted((bar["stage"] for bar in bars), key=NAMES.index)
-    (chart,) = within(stage_bars.stage_blocks(accounts, found), Chart)
+    chart = chart_of(accounts)
     for choice in chart.choices:
         forms: dict[str, int] = {}
         calls: dict[str, int] = {}
@@ -54,23 +62,27 @@ def test_the_stages_of_a_form_sum_to_its_median_exactly(accounts: Analysis) -> N
         assert list(calls.values()) == sorted(calls.values())
 
 
-def test_bars_are_drawn_end_to_end_in_one_order_with_a_tick_at_the_median(accounts: Analysis) -> None:
-    (chart,) = within(stage_bars.stage_blocks(accounts, account(accounts)), Chart)
+def test_a_bar_is_as_long_as_its_call_and_its_pieces_are_the_shares_of_parts_above_zero(accounts: Analysis) -> None:
+    chart = chart_of(accounts)
+    data = chart.choices[0].data
+    bars = drawn.marks(drawn.svg(chart.spec, data), "bar")
+    calls = {bar["form"]: bar["call"] for bar in data[BARS] if "call" in bar}
+    lengths = {form: [drawn.span(bar) for bar in bars if bar["form"] == form] for form in calls}
+    (zero,) = {pieces[0][0] for pieces in lengths.values()}
+    scale = {(pieces[-1][1] - zero) / calls[form] for form, pieces in lengths.items()}
+    assert min(scale) == pytest.approx(max(scale), rel=1e-3)  # no bar is longer than its call
+    for form, pieces in lengths.items():
+        above = [bar["ps"] for bar in data[BARS] if bar["form"] == form and bar["ps"] > 0]
+        shares = [(end - start) / (pieces[-1][1] - zero) for start, end in pieces]
+        assert shares == pytest.approx([size / sum(above) for size in above], abs=1e-4)
+        assert sum(shares) == pytest.approx(1)
+        assert all(after[0] == pytest.approx(before[1], abs=1e-6) for before, after in itertools.pairwise(pieces))
+    assert any(bar["ps"] < 0 for bar in data[BARS])
+
+
+def test_the_best_dense_form_is_a_dashed_line(accounts: Analysis) -> None:
+    chart = chart_of(accounts)
     picture = drawn.svg(chart.spec, chart.choices[0].data)
-    bars, ticks = drawn.marks(picture, "bar"), drawn.marks(picture, "tick")
-    assert [tick["form"] for tick in ticks] == ["onnxruntime", "compile", "grouped_mm", "loop"]
-    for form in ("loop", "onnxruntime"):
-        own = [bar for bar in bars if bar["form"] == form]
-        assert [bar["stage"] for bar in own] == sorted((bar["stage"] for bar in own), key=NAMES.index)
-        above = [drawn.span(bar) for bar in own if not bar["seconds"].startswith("−")]
-        below = [drawn.span(bar) for bar in own if bar["seconds"].startswith("−")]
-        for before, after in itertools.pairwise(above):
-            assert after[0] == pytest.approx(before[1], abs=1e-6)
-        zero = above[0][0]
-        assert all(end == pytest.approx(zero, abs=1e-6) for _, end in below[:1])
-        length = sum(end - start for start, end in above) - sum(end - start for start, end in below)
-        tick = next(tick for tick in ticks if tick["form"] == form)
-        assert sum(drawn.span(tick)) / 2 == pytest.approx(zero + length, abs=1e-6)
     assert picture.count('stroke-dasharray="6,4"') == 1
     assert "undefined" not in picture
     assert 'fill="#000"' not in picture
@@ -115,7 +127,7 @@ def test_every_part_has_a_stage(works: set[str]) -> None:
 
 
 def test_only_shown_stages_stand_in_the_legend(accounts: Analysis) -> None:
-    (legend,) = within(stage_bars.stage_blocks(accounts, account(accounts)), Legend)
+    legend = stage_legend(chart_of(accounts))
     shown = (
         "floors", "imbalance", "GEMM", "gate", "top-k", "dispatch", "combine", "outside", "host", "unattributed",
     )  # fmt: skip
@@ -143,8 +155,4 @@ def test_names_are_read_on_their_colours(stage) -> None:
 
 def test_every_stage_has_a_colour_of_its_own() -> None:
     assert len({stage.colour for stage in STAGES}) == len(STAGES)
-    assert "datasets" not in stage_chart(3).to_dict()
-
-
-def test_forms_that_nothing_splits_have_no_chart(analysis: Analysis) -> None:
-    assert stage_bars.stage_blocks(analysis, account(analysis)) == []
+    assert "datasets" not in stage_bars.draw(3).to_dict()

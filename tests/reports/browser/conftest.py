@@ -39,6 +39,8 @@ DRAWN = """async (patience) => {
     }
 }"""
 
+OPEN_ALL = "for (const details of document.querySelectorAll('details')) details.open = true"
+
 
 class Visits:
     """Opens pages, each in a context of its own; `complaints` holds what no page may do.

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from reports.page import Report, build
-from tests.reports.browser.conftest import Visits, visiting
+from tests.reports.browser.conftest import OPEN_ALL, Visits, visiting
 from tests.reports.synthetic import benchmark, record, samples, write
 
 TABLE = "#cases div.scroll > table#all-cases"
@@ -75,6 +75,7 @@ def page(chromium: Browser, account_report: Report) -> Iterator[Page]:
     with visiting(chromium) as visits:
         page = visits.open(account_report.index, permissions=CLIPBOARD)
         page.evaluate(ALONE)
+        page.evaluate(OPEN_ALL)
         yield page
 
 
@@ -174,6 +175,7 @@ def test_what_is_shown_is_what_is_copied(page: Page, clipboard: bool) -> None:
 
 def test_hostile_cells_survive_the_copy(visits: Visits, hostile: Report) -> None:
     page = visits.open(hostile.index, permissions=CLIPBOARD)
+    page.evaluate(OPEN_ALL)
     header, *found = copied(page)
     place = header.index("form")
     assert {cell[place].removeprefix("'") for cell in found} == set(HOSTILE)

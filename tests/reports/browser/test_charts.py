@@ -14,7 +14,7 @@ from reports.output import canvas
 from reports.output.blocks import Chart, Choice, choosing
 from reports.page import Report, build
 from reports.speed import routing_section
-from tests.reports.browser.conftest import Visits
+from tests.reports.browser.conftest import OPEN_ALL, Visits
 from tests.reports.synthetic import benchmark, record, samples, write
 
 UNDRAWN = """() => [...document.querySelectorAll("figure")].filter((figure) => {
@@ -101,6 +101,7 @@ def test_a_choice_changes_marks_and_words(
 ) -> None:
     monkeypatch.setattr(routing_section, "routing_charts", lambda analysis: [chart_of_choices()])
     opened = visits.open(build([few_run], tmp_path).index)
+    opened.evaluate(OPEN_ALL)
     figure = opened.locator("#routing figure")
     bars = figure.locator(".mark-rect.role-mark path")
     assert bars.count() == 1
@@ -121,7 +122,9 @@ def test_what_is_picked_before_a_chart_is_drawn_is_what_it_shows(
     second = text.replace("<option>second", "<option selected>second")
     assert second != text
     report.index.write_text(second, encoding="utf-8")
-    figure = visits.open(report.index).locator("#routing figure")
+    opened = visits.open(report.index)
+    opened.evaluate(OPEN_ALL)
+    figure = opened.locator("#routing figure")
     figure.locator(".mark-rect.role-mark path").nth(1).wait_for()
     assert figure.locator("figcaption").text_content() == "Two bars."
     assert figure.locator(".chart").get_attribute("aria-label") == "Two bars."
@@ -129,6 +132,7 @@ def test_what_is_picked_before_a_chart_is_drawn_is_what_it_shows(
 
 def test_every_choice_of_an_account_is_drawn(visits: Visits, account_report: Report) -> None:
     opened = visits.open(account_report.index)
+    opened.evaluate(OPEN_ALL)
     for figure in opened.locator("figure:has(select)").all():
         select, caption = figure.locator("select"), figure.locator("figcaption")
         for place in range(1, min(4, select.locator("option").count())):

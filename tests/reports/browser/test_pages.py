@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from reports.page import Report
-from tests.reports.browser.conftest import Visits, visiting
+from tests.reports.browser.conftest import OPEN_ALL, Visits, visiting
 from tests.reports.browser.test_charts import undrawn
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
@@ -20,7 +20,6 @@ GRAVE = ("serious", "critical")
 COLOURS = ["color-contrast", "link-in-text-block"]
 PHONE = {"width": 380, "height": 800}
 A4 = {"width": 718, "height": 1047}  # at 96 dots per inch, within margins of 1 cm
-OPEN_ALL = "for (const details of document.querySelectorAll('details')) details.open = true"
 FEW = "tbody tr:nth-child(n+4), figure ~ figure { display: none; }"  # the others are like them; axe looks at each cell
 BEYOND = """allowed => [...document.querySelectorAll("body :not(svg *)")].filter((part) =>
     part.checkVisibility() && part.getBoundingClientRect().right > innerWidth + 1 && !part.closest(allowed))
@@ -103,7 +102,7 @@ def test_a_phone_scrolls_tables_and_never_the_page(page: Page, request: pytest.F
     page.set_viewport_size(PHONE)
     page.evaluate(OPEN_ALL)
     page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")
-    assert page.evaluate(BEYOND, ".scroll, pre, .unseen, .skip") == []
+    assert page.evaluate(BEYOND, ".scroll, pre, .unseen, .skip, nav") == []
     regions = page.locator("div.scroll").all()
     wide = [region for region in regions if region.evaluate("region => region.scrollWidth > region.clientWidth")]
     assert wide

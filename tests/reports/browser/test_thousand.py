@@ -12,7 +12,7 @@ import pytest
 
 from reports.page import build
 from reports.records.record import Group
-from tests.reports.browser.conftest import Visits
+from tests.reports.browser.conftest import OPEN_ALL, Visits
 from tests.reports.browser.test_cases_table import shown
 from tests.reports.synthetic import (
     FLOPS,
@@ -76,6 +76,7 @@ def test_it_stays_small(built: tuple[Path, float]) -> None:
 
 def test_its_cases_are_sorted_and_filtered_at_once(visits: Visits, built: tuple[Path, float]) -> None:
     page = visits.open(built[0])
+    page.evaluate(OPEN_ALL)
     assert len(shown(page)) == 990
     took = page.evaluate("""() => {
         const start = performance.now();

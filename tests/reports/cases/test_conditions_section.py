@@ -91,4 +91,4 @@ def test_the_answer_is_about_the_forward_pass_and_training_is_drawn_nowhere_else
 def test_an_answer_about_training_says_so(tmp_path: Path) -> None:
     entries = [entry for entry in training_cases() if entry["extra_info"]["passes"] == "training"]
     (answer,) = answers(analyse(load([write(tmp_path / "a.json", entries)])))
-    assert "eager dense, forward and backward, wall clock" in answer.summary
+    assert "eager dense, forward and backward, wall clock" in answer.sentence

@@ -94,7 +94,7 @@ def test_full_weights_stand_for_the_head(analysis: Analysis, tmp_path: Path) -> 
     assert "triton" in accuracy
     assert '"form": "triton_mxfp4"' not in accuracy
     (alone,) = answers(analysed(tmp_path, case(8e-4, **DENSE), case(3e-4, **STORED)))
-    assert "float32, weights in mxfp4, n = " in alone.summary
+    assert "float32, weights in mxfp4, n = " in alone.sentence
     assert stored_section(analysed(tmp_path, case(8e-4, **DENSE), case(3e-4, **STORED))) is None
 
 

@@ -9,17 +9,19 @@ import pytest
 
 from reports.output import blocks, html, markdown
 from reports.output.blocks import (
+    Answer,
+    Beside,
     Block,
-    Card,
-    Cards,
     Chart,
     Choice,
+    Clause,
     Commands,
     Details,
     Facts,
-    Figure,
     Filter,
     FilteredTable,
+    Finding,
+    Findings,
     Grid,
     Items,
     Key,
@@ -51,9 +53,11 @@ KINDS: list[Block] = [
     Legend("Forms", [Key(f"key {ATTACK}", "<circle/>")]),
     Facts(f"machine {ATTACK}", [("CPU", ATTACK)]),
     Reason("failed", f"reason {ATTACK}", (f"case {ATTACK}",)),
-    Cards([Card(f"card {ATTACK}", [ATTACK], "here", (ATTACK,), (Figure("realised", "2×", ATTACK),), "FASTER")]),
+    Answer([Clause("It is "), Clause(ATTACK, "FASTER")], ATTACK, [ATTACK]),
+    Findings([Finding(f"title {ATTACK}", [ATTACK], "here")]),
     Commands([f"moegap {ATTACK}"]),
     Grid([Text(f"in a grid {ATTACK}")]),
+    Beside([Text("wide"), Text(f"narrow {ATTACK}")]),
     Panel(f"panel {ATTACK}", ATTACK, [Text("within")]),
     Subsection(f"subsection {ATTACK}", [Text("within")], reading=ATTACK),
     Details(f"details {ATTACK}", [Text("within")], reading=ATTACK),
@@ -93,9 +97,28 @@ def test_markdown_leaves_out_what_is_for_the_page_alone() -> None:
 
 def test_only_the_page_says_how_to_read_it() -> None:
     both = page(Text("shown"), reading="up is better.", brief="Up is better, in short.")
-    assert "How to read it: up is better." in html.render(both)
+    assert "<summary>How to read it</summary><p>Up is better.</p>" in html.render(both)
     assert "How to read it" not in markdown.render(both)
     assert "in short" not in html.render(both)
+
+
+def test_a_folded_section_is_closed_under_its_heading_and_says_what_it_is_about() -> None:
+    section = Section("here", "Here", [Text("inside")], about="what is there", folded=True)
+    text = html.render(Page("a name", "A heading", "A lede.", [section]))
+    assert re.search(r'<details class="fold">\s*<summary><h2 id="here-title">Here</h2> <span[^>]*>what is there<', text)
+    assert markdown.rendered(section) == "## Here\n\ninside\n\n"
+
+
+def test_a_fact_that_weakens_the_numbers_is_a_warning() -> None:
+    facts = Facts("machine", [("load", "9"), ("date", "now")], warnings=["load"])
+    assert html.render(page(facts)).count('<div class="warning"><dt>load</dt>') == 1
+    assert "- **Warning:** load: 9\n- date: now" in markdown.render(page(facts))
+
+
+def test_an_answer_shows_each_verdict_in_its_words() -> None:
+    answer = Answer([Clause("It is "), Clause("slower at 1 row", "SLOWER"), Clause(".")], "here", ["Because."])
+    assert 'It is <strong data-verdict="SLOWER">slower at 1 row</strong>.' in html.render(page(answer))
+    assert "- **It is slower at 1 row.** here. Because." in markdown.render(page(answer))
 
 
 def test_a_chart_of_choices_says_its_first_or_every_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -35,24 +36,37 @@ def test_a_floor_is_the_longer_of_arithmetic_and_movement_and_one_launch() -> No
 @pytest.mark.parametrize(
     ("least_bytes", "rate", "cached"),
     [
+        (1, 40e9, True),
         (131_072, 40e9, True),
-        (131_073, 25e9, True),
+        (262_144, 25e9, True),
         (8_388_608, 25e9, True),
-        (8_388_609, 10e9, False),
-        (10**9, 10e9, False),
+        (16_777_216, 10e9, False),
+        (10**12, 10e9, False),
     ],
 )
-def test_the_rate_is_that_of_the_smallest_working_set_that_holds_the_case(
-    least_bytes: int, rate: float, cached: bool
-) -> None:
-    assert (found(least_bytes).rate, found(least_bytes).cached) == (rate, cached)
+def test_the_rate_at_the_working_set_of_a_copy_is_that_copys(least_bytes: int, rate: float, cached: bool) -> None:
+    assert found(least_bytes).rate == pytest.approx(rate)
+    assert found(least_bytes).cached is cached
+
+
+def test_between_two_working_sets_the_rate_is_their_geometric_mean_halfway() -> None:
+    halfway = found(round(math.sqrt(8_388_608 * 16_777_216)))
+    assert halfway.rate == pytest.approx(math.sqrt(25e9 * 10e9), rel=1e-6)
+
+
+@given(st.integers(1, 10**9))
+def test_a_little_more_to_move_is_never_a_cliff(least_bytes: int) -> None:
+    rate, beyond = found(least_bytes).rate, found(least_bytes + max(1, least_bytes // 100)).rate
+    assert beyond <= rate * (1 + 1e-12)
+    assert beyond > 0.97 * rate or least_bytes < 100
 
 
 def test_a_small_copy_slowed_by_its_launch_does_not_lower_the_rate() -> None:
     copies = [Copy(working_set=10_000, bytes_per_s=1e9), Copy(working_set=10**8, bytes_per_s=3e12)]
     result = floor(record(least_bytes=1_000), [ceilings(copies=copies)])
     assert result is not None
-    assert (result.rate, result.cached) == (3e12, False)
+    assert result.rate == pytest.approx(3e12)
+    assert not result.cached
 
 
 def test_cold_caches_are_read_at_the_rate_of_memory() -> None:

@@ -46,7 +46,9 @@ def rows(found: Section, quantity: str, head: str, table: int = 0) -> dict[str, 
 def test_with_nothing_given_every_number_is_not_yet_run_and_says_how(tmp_path: Path) -> None:
     found = shown(tmp_path)
     assert len(within(found, Table)[0].rows) == len(PUBLISHED) == 28
-    assert found.findings[0].endswith("and 28 are not yet run.")
+    assert list(found.findings) == [
+        "Of 24 published results 0 were run. Of 4 counts, of parameters and operations, 0 agree."
+    ]
     for table in within(found, Table):
         for row in table.rows:
             assert row[-2] == "not yet run"
@@ -90,6 +92,20 @@ def test_another_recipe_never_counts_and_is_named_for_orientation(tmp_path: Path
     assert row["verdict"] == "not yet run"
     assert "for orientation only: " in row["why, or how to run it"]
     assert "86.44 ± 0.00 %" in row["why, or how to run it"]
+
+
+def test_results_that_were_run_are_told_apart_from_counts(tmp_path: Path) -> None:
+    found = shown(tmp_path, paper_runs(shift=0.0069))
+    verdicts = [
+        row[-2] for row in within(found, Table)[0].rows if row[0].startswith(("validation", "test ", "best", "batches"))
+    ]
+    assert len(verdicts) == 4 * 3
+    reproduced, differs = (verdicts.count(verdict) for verdict in ("reproduced", "differs"))
+    assert min(reproduced, differs) > 0
+    assert list(found.findings) == [
+        f"Of 24 published results 12 were run: {reproduced} reproduced, 0 different because of a known defect, "
+        f"{differs} otherwise. Of 4 counts, of parameters and operations, 3 agree."
+    ]
 
 
 def test_an_unfinished_run_does_not_count(tmp_path: Path) -> None:
@@ -144,6 +160,9 @@ def test_what_is_counted_comes_from_records_of_the_papers_size(tmp_path: Path) -
         assert rows(found, "parameters of the head", head)["verdict"] == "reproduced"
     row = rows(found, "FLOPs saved, dense / sparse", "sparse")
     assert (row["ours"], row["verdict"]) == ("3.77", "reproduced")
+    assert list(found.findings) == [
+        "Of 24 published results 0 were run. Of 4 counts, of parameters and operations, 4 agree."
+    ]
     other = shown(tmp_path, records=(record(features=128),))
     assert rows(other, "parameters of the head", "sparse")["verdict"] == "not yet run"
 
