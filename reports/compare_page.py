@@ -12,8 +12,8 @@ from reports.front import verdict_section
 from reports.front.title import remake_section
 from reports.output import html, markdown
 from reports.output.blocks import Page
-from reports.output.write import check_folder, write
 from reports.page import Report
+from reports.records.files import check_folder, make_folder, write
 
 
 def build(changes: Changes, gate: MergeGate | None, out: Path, command: str) -> Report:
@@ -27,7 +27,7 @@ def build(changes: Changes, gate: MergeGate | None, out: Path, command: str) -> 
     verdict = verdict_section.section(verdict_section.findings([changed]))
     sections = [verdict, changed, remake_section([command])]
     page = Page("before and after", "Two runs, before and after", changes_text.between(changes), sections)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     report = Report(out / "index.html", out / "compare.md", None, {}, list(changed.findings))
     write(report.index, html.render(page))
     write(report.markdown, markdown.render(page))

@@ -50,7 +50,7 @@ def compare(
     from reports.changes import text as changes_text
     from reports.changes.files import compare as compared
     from reports.compare_page import build
-    from reports.output.write import check_folder
+    from reports.records.files import check_folder
 
     if out is not None:
         check_folder(out)

@@ -41,8 +41,9 @@ def infer(
     from bench.timing.precision import exact_float32, resolve_dtype
     from models.classifier.checkpoint import load
     from models.device import device_name, pick_device
-    from models.storage import write_atomically
+    from reports.records.files import writable, write
 
+    writable(out)
     chosen, place, precision = form_named(form), pick_device(device), resolve_dtype(dtype)
     loaded = load(checkpoint)
     model = loaded.model.to(place, precision).requires_grad_(False)
@@ -51,8 +52,6 @@ def infer(
         raise BenchError(f"form {form} computes no logits: it is {chosen.summary}; choose another --form")
     if reason is not None:
         raise BenchError(f"form {form} cannot run here: {reason}")
-    if not out.parent.is_dir() or out.is_dir():
-        raise BenchError(f"cannot write {out}: name a file in a folder that exists with --out")
     exact_float32()
     x = given_features(loaded, inputs, images=images).to(place, precision)
     try:
@@ -65,6 +64,6 @@ def infer(
         ) from None
     buffer = io.BytesIO()
     np.save(buffer, logits.float().cpu().numpy())
-    write_atomically(out, buffer.getvalue())
+    write(out, buffer.getvalue())
     ran_on = ", ".join(f"{key} {value}" for key, value in runner.runs_on.items() if key != "device")
     typer.echo(f"{len(logits)} rows of logits in {out}: {form} on {device_name(place)}, {dtype}, {ran_on}")

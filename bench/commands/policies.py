@@ -110,6 +110,7 @@ def policies(
     from models.policies.contenders import contenders
     from models.policies.study import Plan
     from models.progress import Progress
+    from reports.records.files import alone
 
     forms = chosen_forms(form or ()) if latency else []
     shared = present({"experts": experts, "hidden": hidden, "k": k})
@@ -124,7 +125,10 @@ def policies(
     )
     exact_float32()
     progress = Progress()
-    with on_interrupt(lambda: f"{out} keeps what is finished; run the same command again to continue"):
+    with (
+        alone(out),
+        on_interrupt(lambda: f"{out} keeps what is finished; run the same command again to continue"),
+    ):
         results = _train(plan, out, device, progress)
         if results.runs and latency:
             _measure(results, rows, forms, seconds, device, progress)

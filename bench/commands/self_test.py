@@ -37,15 +37,16 @@ def self_test(
     from bench.errors import BenchError
     from bench.suites import self_test as comparing
     from models.device import pick_device
-    from models.storage import make_folder, write_atomically
     from reports.noise import self_test as verdicts
+    from reports.records.files import alone, make_folder, writable, write
 
     set_threads(threads)
     place = pick_device(device)
+    make_folder(out.parent)
+    writable(out)
     if out.exists():
         raise BenchError(f"{out} exists already; choose another --out")
-    make_folder(out.parent)
-    with progress_bar() as bar:
+    with alone(out), progress_bar() as bar:
         task = bar.add_task(f"{comparisons} comparisons", total=1.0)
         result = comparing.self_test(
             comparisons,
@@ -56,7 +57,7 @@ def self_test(
             busy=busy,
             command=command_line(),
         )
-    write_atomically(out, result.text(indent=None).encode())
+        write(out, result.text(indent=None))
     for line in verdicts.lines(result):
         typer.echo(line)
     typer.echo(f"self-test: {out}")

@@ -74,7 +74,7 @@ def sharpness(
     from models.progress import Progress
     from models.sharpness.config import QUICK, sharpness_config
     from models.sharpness.measure import check_names, measure_sharpness
-    from models.storage import write_atomically
+    from reports.records.files import alone, write
     from reports.training.sharpness_section import picture
 
     options = {
@@ -99,8 +99,9 @@ def sharpness(
     progress = Progress()
     with on_interrupt(lambda: f"{out} keeps every finished piece; run the same command again to continue"):
         for checkpoint in checkpoints:
-            result = measure_sharpness(
-                checkpoint, out, config, data=data, device=device, progress=progress, command=command_line()
-            )
+            with alone(out / checkpoint.resolve().name):
+                result = measure_sharpness(
+                    checkpoint, out, config, data=data, device=device, progress=progress, command=command_line()
+                )
             if (svg := picture(result)) is not None:
-                write_atomically(out / f"{result.checkpoint}.svg", svg.encode())
+                write(out / f"{result.checkpoint}.svg", svg)

@@ -6,7 +6,6 @@ STUDY/study.json    all finished trainings, written after each
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ from models.heads.heads import HEAD_KINDS, settings_of
 from models.progress import SILENT, Progress, StudyProgress
 from models.result_file import check_same, write_result
 from models.settings import ConfigError
-from models.storage import StorageError
 from models.training.recipes import TrainConfig, train_config
 from models.training.train import train
 from models.training.trainer import training_environment
 from models.training.training_state import read_state
+from reports.records.files import StorageError, read, read_json
 from reports.records.training_study import TrainingRun, TrainingStudy
 
 FILE = "study.json"
@@ -48,7 +47,8 @@ def run_study(
     """Train each of `configs`; return all finished trainings in `out`, and the failures by name of the folder.
 
     A finished training is not repeated, and a failed one stops no other. Raises `ModelError` if all would fail: for bad
-    data or device, or an `out` that holds a study with other settings or cannot be written.
+    data or device, or an `out` that holds a study with other settings; and `StorageError` if `out` cannot be written or
+    another process trains there.
     """
     where = pick_device(device)
     _check_same(out, configs)
@@ -84,7 +84,7 @@ def run_study(
 def _listed(out: Path) -> set[str]:
     """Return the folders of the runs in study.json; none if it cannot be read."""
     try:
-        study = TrainingStudy.model_validate_json((out / FILE).read_bytes())
+        study = TrainingStudy.model_validate_json(read(out / FILE))
     except (OSError, ValueError):
         return set()
     return {run.folder for run in study.runs}
@@ -103,7 +103,7 @@ def finished(out: Path) -> list[TrainingRun]:
 
 def _run(folder: Path) -> TrainingRun:
     config = checkpoint.read_config(folder)
-    metrics = json.loads((folder / checkpoint.METRICS).read_text())
+    metrics = read_json(folder / checkpoint.METRICS)
     history, head = metrics["history"], config.model.head
     best = history[metrics["best_epoch"] - 1]
     return TrainingRun(

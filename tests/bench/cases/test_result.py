@@ -7,7 +7,7 @@ import pytest
 
 from bench.cases.result import Outcome, ResultFile
 from bench.errors import BenchError
-from models.storage import StorageError
+from reports.records.files import StorageError
 from reports.records.record import NOT_MEASURED_KEY, Status
 from tests.bench.records import record
 

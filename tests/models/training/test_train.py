@@ -13,15 +13,16 @@ import pytest
 import torch
 
 from models.classifier import checkpoint
+from models.classifier.checkpoint import TRAINING
 from models.data.data import load_data
 from models.data.images import DataError
 from models.errors import ModelError, ResumeError
 from models.progress import SILENT, Progress
-from models.storage import TRAINING, StorageError
 from models.training.recipes import TrainConfig, train_config
 from models.training.train import train
 from models.training.trainer import Trainer
 from models.training.training_state import read_state
+from reports.records.files import StorageError
 from tests.killed import Killed
 from tests.models.pictures import write_folder
 
