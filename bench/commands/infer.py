@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands import early
 from bench.commands.shared import CheckpointArgument, DeviceOption, DtypeOption, examples
 
 
@@ -20,7 +21,9 @@ def infer(
     checkpoint: CheckpointArgument,
     inputs: Annotated[Path, typer.Argument(help="Features (N, D), or images with --images, as a .npy file.")],
     out: Annotated[Path, typer.Option(help="Where to write the logits (N, C), a .npy file of float32.")],
-    form: Annotated[str, typer.Option(help="The form to run; `moegap doctor` lists them.")] = "eager",
+    form: Annotated[
+        str, typer.Option(help="The form to run; `moegap doctor` lists them.", callback=early.checked_form)
+    ] = "eager",
     images: Annotated[
         bool, typer.Option("--images", help="INPUTS holds images (N, channels, height, width), uint8 or in [0, 1].")
     ] = False,
@@ -32,6 +35,9 @@ def infer(
     The head takes all rows of INPUTS as one batch. With the policies `capacity` and `expert_choice` the rows of a batch
     compete for the experts, so a row's logits depend on the other rows of INPUTS.
     """
+    from reports.records.files import writable, write
+
+    writable(out)
     import numpy as np
 
     from bench.errors import BenchError, message
@@ -41,9 +47,7 @@ def infer(
     from bench.timing.precision import exact_float32, resolve_dtype
     from models.classifier.checkpoint import load
     from models.device import device_name, pick_device
-    from reports.records.files import writable, write
 
-    writable(out)
     chosen, place, precision = form_named(form), pick_device(device), resolve_dtype(dtype)
     loaded = load(checkpoint)
     model = loaded.model.to(place, precision).requires_grad_(False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.commands import early
 from bench.commands.shared import (
     DataOption,
     DeviceOption,
@@ -60,7 +61,11 @@ NOTE = (
 def policies(
     data: DataOption = "digits",
     preset: Annotated[
-        str | None, typer.Option(help="As for `moegap train`. By default demo for digits and --features, else quick.")
+        str | None,
+        typer.Option(
+            help="As for `moegap train`. By default demo for digits and --features, else quick.",
+            callback=early.one_of("preset", early.PRESETS),
+        ),
     ] = None,
     policy: Annotated[
         list[str] | None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands import early
 from bench.commands.shared import (
     DeviceOption,
     ThreadsOption,
@@ -34,7 +35,7 @@ def self_test(
     The code is the trained heads that come with moegap, in several forms. Sampling takes at most COMPARISONS x 2 x
     SECONDS.
     """
-    from bench.errors import BenchError
+    early.check_new(out)
     from bench.suites import self_test as comparing
     from models.device import pick_device
     from reports.noise import self_test as verdicts
@@ -43,10 +44,9 @@ def self_test(
     set_threads(threads)
     place = pick_device(device)
     make_folder(out.parent)
-    writable(out)
-    if out.exists():
-        raise BenchError(f"{out} exists already; choose another --out")
     with alone(out), progress_bar() as bar:
+        early.check_new(out)
+        writable(out)
         task = bar.add_task(f"{comparisons} comparisons", total=1.0)
         result = comparing.self_test(
             comparisons,

@@ -141,9 +141,12 @@ def sorted_by_expert(ids: Tensor, weights: Tensor, E: int, block: int) -> tuple[
     return TopK(torch.cat(rows).view(-1, k), torch.cat(shares).view(-1, k)), torch.stack(ends)
 
 
-@torch.compiler.assume_constant_result
 def _threads() -> int:
     return torch.get_num_threads()
+
+
+_threads._dynamo_marked_constant = True  # type: ignore[attr-defined]
+# as torch.compiler.assume_constant_result does, which imports the compiler for seconds
 
 
 def _stacked(experts: Experts) -> Experts:

@@ -67,7 +67,7 @@ def test_a_file_larger_than_expected_is_not_read(tmp_path: Path) -> None:
     assert read(tmp_path / "file", 4) == b"1234"
     with pytest.raises(OSError, match="it has more than 3 bytes"):
         read(tmp_path / "file", 3)
-    os.truncate(tmp_path / "file", 2**45)
+    os.truncate(tmp_path / "file", 2**40)
     with pytest.raises(OSError, match=r"it has more than 1,073,741,824 bytes"):
         read(tmp_path / "file")
 
@@ -75,7 +75,7 @@ def test_a_file_larger_than_expected_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", [b"[" * 10**5, b"{", b"", b"\xff"])
 def test_what_is_no_json_is_a_value_error(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "file").write_bytes(text)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r".+"):
         read_json(tmp_path / "file")
 
 
@@ -121,10 +121,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> N
 def test_writers_at_once_leave_one_of_their_files_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     contents = [bytes([number]) * 50_000 for number in range(8)]
-    writers = [
-        threading.Thread(target=lambda content=content: [write(path, content) for _ in range(5)])
-        for content in contents
-    ]
+    writers = [threading.Thread(target=write, args=(path, content)) for content in contents * 4]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -136,12 +133,7 @@ def test_writers_at_once_leave_one_of_their_files_whole(tmp_path: Path) -> None:
 def test_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
     with alone(path):
-        with (
-            pytest.raises(
-                StorageError, match=r"another moegap is writing .*file; wait until it ends, or choose another"
-            ),
-            alone(path),
-        ):
+        with pytest.raises(StorageError, match=r"another moegap is writing .*file; wait until it ends"), alone(path):
             pass
         with alone(path.with_name("other")):
             pass
