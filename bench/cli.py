@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -110,7 +111,7 @@ def _commands() -> Any:
 def _check_streams(failed: int) -> None:
     """Let any character pass to a terminal of any encoding, and end if there is nothing to print on."""
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
     if sys.stdout is None:
         _fail("standard output is closed; leave it open, or send it to /dev/null", failed)
     for stream in (sys.stdout, sys.stderr):
