@@ -24,6 +24,7 @@ SUITES = ("demo", "paper", "batch", "routing", "models")
 SKEWS = ("balanced", "uniform", "zipf1", "zipf2", "hot", "one")
 SUBSETS = ("train", "test")
 ACTIVATIONS = get_args(Activation)
+ENTRY_POINTS = "moegap.forms"
 FORM = re.compile(r'\bForm\(\s*(f?)"([^"{]*)')
 """The name of a form in its source, or how it begins."""
 
@@ -43,7 +44,7 @@ def one_of(what: str, names: tuple[str, ...]) -> Callable[[Value], Value]:
 
 def checked_forms(names: list[str] | None) -> list[str] | None:
     """Return the names; raises `BenchError` if one is surely no form: no file has it, and no other package has any."""
-    if not names or entry_points(group="moegap.forms"):
+    if not names or entry_points(group=ENTRY_POINTS):
         return names
     sources = (Path(__file__).parents[1] / "forms").rglob("*.py")
     known = [(begins, name) for source in sorted(sources) for begins, name in FORM.findall(source.read_text())]

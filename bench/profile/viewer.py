@@ -14,17 +14,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tensorboard import default, main_lib, program
-
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 LOCAL = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?")
-
-
-class LocalServer(program.WerkzeugServer):  # type: ignore[misc]
-    """A server that answers requests to local names alone."""
-
-    def __init__(self, app: App, flags: object) -> None:
-        super().__init__(local_alone(app), flags)
 
 
 def local_alone(app: App) -> App:
@@ -45,10 +36,19 @@ def _end_with_caller() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run TensorBoard as the command line says."""
     from absl import app
+    from tensorboard import default, main_lib, program
 
     threading.Thread(target=_end_with_caller, daemon=True).start()
     main_lib.global_init()
-    board = program.TensorBoard(plugins=default.get_plugins(), server_class=LocalServer)
+    board = program.TensorBoard(
+        plugins=default.get_plugins(),
+        server_class=lambda app, flags: program.WerkzeugServer(local_alone(app), flags),
+    )
     app.run(board.main, flags_parser=board.configure)
+
+
+if __name__ == "__main__":
+    main()

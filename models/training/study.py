@@ -17,7 +17,7 @@ from models.config import head_config
 from models.data.data import CACHE
 from models.data.images import DataError
 from models.device import pick_device
-from models.errors import ModelError
+from models.errors import ModelError, ResumeError
 from models.heads.cost import parameters
 from models.heads.heads import HEAD_KINDS, settings_of
 from models.progress import SILENT, Progress, StudyProgress
@@ -103,22 +103,26 @@ def finished(out: Path) -> list[TrainingRun]:
 
 def _run(folder: Path) -> TrainingRun:
     config = checkpoint.read_config(folder)
-    metrics = read_json(folder / checkpoint.METRICS)
-    history, head = metrics["history"], config.model.head
-    best = history[metrics["best_epoch"] - 1]
-    return TrainingRun(
-        folder=folder.name,
-        head=head.kind,
-        policy=head.policy,
-        seed=config.training["seed"],
-        parameters=parameters(head),
-        best_epoch=metrics["best_epoch"],
-        val_accuracy=best["val_accuracy"],
-        test_accuracy=metrics["test_accuracy"],
-        train_accuracy=best["train_accuracy"],
-        seconds=sum(row["seconds"] for row in history),
-        history=history,
-    )
+    head = config.model.head
+    try:
+        metrics = read_json(folder / checkpoint.METRICS)
+        history = metrics["history"]
+        best = history[metrics["best_epoch"] - 1]
+        return TrainingRun(
+            folder=folder.name,
+            head=head.kind,
+            policy=head.policy,
+            seed=config.training["seed"],
+            parameters=parameters(head),
+            best_epoch=metrics["best_epoch"],
+            val_accuracy=best["val_accuracy"],
+            test_accuracy=metrics["test_accuracy"],
+            train_accuracy=best["train_accuracy"],
+            seconds=sum(row["seconds"] for row in history),
+            history=history,
+        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        raise ResumeError(f"{folder} holds no results of a training of this study; use another --out") from None
 
 
 def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:

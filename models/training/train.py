@@ -87,7 +87,10 @@ def _finished(config: TrainConfig, out: Path) -> dict[str, Any] | None:
         return None
     done = checkpoint.load(out)
     check_same(f"{out} holds a training", done.config.training, config.model_dump(mode="json"))
-    return done.metrics
+    match done.metrics:
+        case {"test_accuracy": float() | int(), "best_epoch": int(), "history": [dict(), *_]}:
+            return done.metrics
+    raise ResumeError(f"{out / checkpoint.METRICS} lacks the results of a training; use another --out")
 
 
 def _keep(trainer: Trainer, out: Path) -> dict[str, Any]:
