@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
 import typer
 from pydantic import ValidationError
 
@@ -90,7 +89,7 @@ def main() -> NoReturn:
     except MemoryError:
         _fail(NO_MEMORY, failed)
     except Exception as error:
-        if isinstance(error, click.Abort):  # what typer makes of Ctrl-C
+        if isinstance(error, typer.Abort):  # what typer makes of Ctrl-C
             _fail("stopped", INTERRUPTED)
         if "allocate memory" in str(error) or "out of memory" in str(error):
             _fail(NO_MEMORY, failed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from bench.commands import early
+from bench import early
 from bench.commands.measurement import Measurement, measurement
 from bench.commands.shared import (
     DeviceOption,

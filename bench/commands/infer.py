@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands import early
+from bench import early
 from bench.commands.shared import CheckpointArgument, DeviceOption, DtypeOption, examples
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.commands import early
+from bench import early
 from bench.commands.measurement import measurement
 from bench.commands.shared import (
     DeviceOption,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands import early
+from bench import early
 from bench.commands.shared import (
     DataOption,
     DeviceOption,

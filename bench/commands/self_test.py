@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands import early
+from bench import early
 from bench.commands.shared import (
     DeviceOption,
     ThreadsOption,

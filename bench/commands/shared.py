@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.commands import early
+from bench import early
 from bench.errors import printable
 from reports.output import blocks
 

@@ -1,6 +1,7 @@
 """Result files: whole after every group, readable by pytest-benchmark, refused when they are something else."""
 
 import json
+import os
 import statistics
 
 import pytest
@@ -76,3 +77,22 @@ def test_an_unwritable_place_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         ResultFile(tmp_path / "file" / "result.json", {"benchmarks": [], NOT_MEASURED_KEY: []}).add([])
+
+
+def test_a_result_without_a_case_leaves_no_file(tmp_path):
+    path = tmp_path / "new" / "result.json"
+    result = ResultFile.create(path)
+    assert not path.exists()
+    ResultFile.create(path)  # so a corrected call is not told that it exists
+    result.add([Outcome(record("a", blocks=[0]), (1.0,))])
+    assert path.exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_result_is_no_pipe_and_no_device(tmp_path, resume):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/full")
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("pipe", "device", "circle"):
+        with pytest.raises((BenchError, StorageError), match=f"{name}"):
+            (ResultFile.resume if resume else ResultFile.create)(tmp_path / name)

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from bench.commands import early
+from bench import early
 from bench.errors import BenchError
 from bench.forms import ENTRY_POINTS, forms
 from bench.rooms import ROOT

@@ -46,7 +46,7 @@ def checked_forms(names: list[str] | None) -> list[str] | None:
     """Return the names; raises `BenchError` if one is surely no form: no file has it, and no other package has any."""
     if not names or entry_points(group=ENTRY_POINTS):
         return names
-    sources = (Path(__file__).parents[1] / "forms").rglob("*.py")
+    sources = (Path(__file__).parent / "forms").rglob("*.py")
     known = [(begins, name) for source in sorted(sources) for begins, name in FORM.findall(source.read_text())]
     for name in names:
         if not any(name.startswith(form) if begins else name == form for begins, form in known):
