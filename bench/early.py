@@ -35,8 +35,9 @@ def one_of(what: str, names: tuple[str, ...]) -> Callable[[Value], Value]:
     """Return a callback of an option that takes one or more of `names`; raises `ConfigError` for another."""
 
     def check(value: Value) -> Value:
-        for name in value if isinstance(value, list) else [value] if value else []:
-            check_choice(what, name, names)
+        for name in value if isinstance(value, list) else [value]:
+            if name is not None:
+                check_choice(what, str(name), names)
         return value
 
     return check

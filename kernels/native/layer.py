@@ -61,11 +61,11 @@ class Native:
         E, H, C, activation = problem.E, problem.H, problem.C, ACTIVATIONS.index(experts.activation)
         self._packed = self.w1, b1, self.w2, b2, H, C, activation
         self._sizes = D, b1.shape[1], H, E, C
-        self._routed: tuple[Any, ...] = *(None,) * 6, E, 1.0, False, False
+        self._routed: tuple[Any, ...] = (E,)
         if gate is not None:
             weight = gate.weight.float().t()[None]  # (1, D, E)
-            settings = gate.k, gate.temperature, gate.standardise, gate.weights_over == "all"
-            self._routed = _panels(weight), _bias(gate.bias, weight), *(None,) * 4, *settings
+            packed = _panels(weight), _bias(gate.bias, weight)
+            self._routed = gate.k, *packed, gate.temperature, gate.standardise, gate.weights_over == "all"
 
     def __call__(
         self,
@@ -79,10 +79,11 @@ class Native:
         Args:
             x: Of the dtype of the weights, any strides.
             routing: Experts of each row; by default the gate decides, and without a gate all serve, with weight 1.
-            plan: How to run the call.
+            plan: How to run the call; by default the kernel chooses.
         """
-        decided = self._routed if routing is None else self._given(x, routing, None, False)
-        y: Tensor = native_moe(x, *decided, *self._packed, True, plan or self.plan(x.shape[0], decided[6]))
+        if routing is not None or plan is not None:
+            return self.bound(x, routing, plan=plan)()
+        y: Tensor = native_moe(x, *self._packed, *self._routed)
         return y
 
     def bound(
@@ -90,7 +91,7 @@ class Native:
         x: Tensor,
         routing: RoutingSource | None = None,
         *,
-        plan: Plan,
+        plan: Plan | None = None,
         gated: bool = False,
         ends: Tensor | None = None,
         combines: bool = True,
@@ -106,24 +107,24 @@ class Native:
             combines: False leaves out the weighted sum, so that the outputs mean nothing.
         """
         decided = self._routed if routing is None else self._given(x, routing, ends, gated)
-        return partial(native_moe, x, *decided, *self._packed, combines, plan)
+        return partial(native_moe, x, *self._packed, *decided, combines=combines, plan=plan or ())
 
     def _given(self, x: Tensor, routing: RoutingSource, ends: Tensor | None, gated: bool) -> tuple[Any, ...]:
         """Return the operator's arguments for a routing that is given, as `_routed` for the gate's."""
         k, _ = routing.sizes(x, self.w1.shape[0])
-        assigned: tuple[Tensor | None, Tensor, Tensor]
+        assigned: tuple[Tensor, Tensor, Tensor | None]
         if isinstance(routing, TopK):
-            assigned = None, routing.ids, routing.weights
+            assigned = routing.ids, routing.weights, None
         elif isinstance(routing, Flat):
             assigned = _by_row(routing, x.shape[0])
         else:
             raise ValueError("the native kernel packs its gate once; pass it with the experts")  # noqa: TRY004
-        scores = self._routed[:2] if gated else (None, None)
-        return *scores, *assigned, ends, k, 1.0, False, False
+        scores = self._routed[1:3] if gated else (None, None)
+        return k, *scores, 1.0, False, False, *assigned, ends
 
     def plan(self, N: int, k: int) -> Plan:
         """Return the plan of a call on N rows with k experts each."""
-        return plan_of(N, *self._sizes, k, self.w1.element_size(), _threads())
+        return plan_of(N, *self._sizes, k, self.w1.element_size(), torch.get_num_threads())
 
 
 def sorted_by_expert(ids: Tensor, weights: Tensor, E: int, block: int) -> tuple[TopK, Tensor]:
@@ -139,14 +140,6 @@ def sorted_by_expert(ids: Tensor, weights: Tensor, E: int, block: int) -> tuple[
         shares.append(weights[start : start + len(part)].flatten()[order])
         ends.append(pad(torch.bincount(part.flatten(), minlength=E).cumsum(0), (1, 0)))
     return TopK(torch.cat(rows).view(-1, k), torch.cat(shares).view(-1, k)), torch.stack(ends)
-
-
-def _threads() -> int:
-    return torch.get_num_threads()
-
-
-_threads._dynamo_marked_constant = True  # type: ignore[attr-defined]
-# as torch.compiler.assume_constant_result does, which imports the compiler for seconds
 
 
 def _stacked(experts: Experts) -> Experts:
@@ -179,11 +172,11 @@ def _bias(bias: Tensor | None, w: Tensor, blocks: int = 1) -> Tensor:
     return pad(filled.float().reshape(E, blocks, -1), (0, -(X // blocks) % width)).flatten(1).contiguous()
 
 
-def _by_row(routing: Flat, N: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a list of assignments by row: the first of each row and one past the last (N + 1,), ids and weights."""
+def _by_row(routing: Flat, N: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return a list of assignments by row: ids, weights, and the first of each row and one past the last (N + 1,)."""
     rows, experts, weights = routing.rows, routing.experts, routing.weights
     if not routing.ordered:
         rows, order = torch.sort(rows, stable=True)
         experts, weights = experts[order], weights[order]
     starts = torch.searchsorted(rows, torch.arange(N + 1, dtype=rows.dtype, device=rows.device))
-    return starts, experts, weights
+    return experts, weights, starts

@@ -315,11 +315,36 @@ struct Block {
   Sorted sorted;
 };
 
-// See kernels/native/plan.py.
+// How a call is run: the threads that take part, the rows of a block, which go through all steps together, and whether
+// threads share every step of a block, or each takes blocks of its own.
 struct Plan {
   int64_t threads, block;
   bool shared;
 };
+
+// Limits were measured on an AMD EPYC with 512 KB of second and 32 MB of last cache, and matter little around their
+// values.
+constexpr int64_t BLOCK = 256;  // rows that one thread takes through all steps, unless their hidden values are wide
+constexpr int64_t LEAST_BLOCK = CHUNK;
+constexpr int64_t CACHED = 1 << 18;  // bytes of the hidden values of a thread's block: half of the second cache
+constexpr int64_t SHARED = 1 << 28;  // bytes of the hidden values of a block that threads share
+constexpr int64_t RESIDENT = 1 << 24;  // bytes of weights that stay in the last cache
+constexpr int64_t THREAD_WORK = 1000000;  // operations that are worth another thread: about as long as it takes to wake
+
+// Threads take blocks of their own if the weights stay in a cache that they share: then nobody waits. Otherwise they
+// share every step of a block, so that weights are read from memory once.
+Plan plan_of(int64_t N, int64_t D, int64_t W, int64_t H, int64_t E, int64_t C, int64_t k, int64_t element_size,
+             int64_t threads) {
+  auto weights = D * W + H * C;  // of one expert
+  auto used = std::min(E, N * k) * weights * element_size;
+  threads = std::clamp<int64_t>(2 * N * k * weights / THREAD_WORK, 1, threads);
+  auto row = 4 * std::max<int64_t>(1, k) * W;  // bytes of hidden values
+  if (used > RESIDENT || threads > N)
+    return {threads, std::clamp<int64_t>(SHARED / row, std::min(N, LEAST_BLOCK), std::max<int64_t>(1, N)), true};
+  auto most = std::clamp(CACHED / row, LEAST_BLOCK, BLOCK);
+  auto rounds = std::max<int64_t>(1, (N + threads * most - 1) / (threads * most));
+  return {threads, std::max<int64_t>(1, (N + threads * rounds - 1) / (threads * rounds)), false};
+}
 
 template <typename T>
 struct Call {
@@ -501,9 +526,9 @@ void run(Call<T>& call) {
 using Optional = const std::optional<Tensor>&;
 
 // See kernels/native/operator.py.
-Tensor moe(const Tensor& features, Optional gate, Optional gate_bias, Optional starts, Optional ids, Optional weights,
-           Optional ends, int64_t k, double temperature, bool standardise, bool over_all, const Tensor& w1,
-           const Tensor& b1, const Tensor& w2, const Tensor& b2, int64_t H, int64_t C, int64_t activation,
+Tensor moe(const Tensor& features, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2, int64_t H,
+           int64_t C, int64_t activation, int64_t k, Optional gate, Optional gate_bias, double temperature,
+           bool standardise, bool over_all, Optional ids, Optional weights, Optional starts, Optional ends,
            bool combines, at::IntArrayRef plan) {
   TORCH_CHECK_VALUE(features.dim() == 2 && features.size(1) == w1.size(2), "x must be (N, D) with D = ", w1.size(2),
                     ", as in w1, and is ", features.sizes());
@@ -532,7 +557,12 @@ Tensor moe(const Tensor& features, Optional gate, Optional gate_bias, Optional s
     call.assignments = {starts ? starts->const_data_ptr<int64_t>() : nullptr, k,
                         ids ? chosen->data_ptr<int64_t>() : nullptr, ids ? shares->data_ptr<float>() : nullptr};
     if (ends) call.ends = ends->data_ptr<int64_t>();
-    call.plan = {plan[0], plan[1], plan[2] != 0};
+    if (plan.empty()) {
+      auto size = static_cast<int64_t>(sizeof(T));
+      call.plan = plan_of(call.N, call.D, call.W(), H, call.E, C, k, size, at::get_num_threads());
+    } else {
+      call.plan = {plan[0], plan[1], plan[2] != 0};
+    }
     run(call);
   };
   if (x.scalar_type() == at::kFloat) run_as(float{});
@@ -546,4 +576,9 @@ TORCH_LIBRARY_IMPL(moegap, CPU, library) { library.impl("native_moe", moe); }
 
 TORCH_LIBRARY_IMPL(moegap, CompositeExplicitAutograd, library) {
   library.impl("native_width", [] { return WIDTH; });
+  library.impl("native_plan", [](int64_t N, int64_t D, int64_t W, int64_t H, int64_t E, int64_t C, int64_t k,
+                                 int64_t element_size, int64_t threads) {
+    auto plan = plan_of(N, D, W, H, E, C, k, element_size, threads);
+    return std::make_tuple(plan.threads, plan.block, plan.shared);
+  });
 }

@@ -18,9 +18,13 @@ ACTIVATIONS: tuple[Activation, ...] = ("relu", "gelu", "silu", "swiglu")
 _library = torch.library.Library("moegap", "FRAGMENT")
 _library.define("native_width() -> int")
 _library.define(
-    "native_moe(Tensor x, Tensor? gate, Tensor? gate_bias, Tensor? starts, Tensor? ids, Tensor? weights, Tensor? ends, "
-    "int k, float temperature, bool standardise, bool over_all, Tensor w1, Tensor b1, Tensor w2, Tensor b2, "
-    "int hidden, int outputs, int activation, bool combines, int[] plan) -> Tensor"
+    "native_plan(int N, int D, int W, int H, int E, int C, int k, int element_size, int threads) -> (int, int, bool)"
+)
+_library.define(
+    "native_moe(Tensor x, Tensor w1, Tensor b1, Tensor w2, Tensor b2, int hidden, int outputs, int activation, int k, "
+    "Tensor? gate=None, Tensor? gate_bias=None, float temperature=1.0, bool standardise=False, bool over_all=False, "
+    "Tensor? ids=None, Tensor? weights=None, Tensor? starts=None, Tensor? ends=None, bool combines=True, "
+    "int[] plan=[]) -> Tensor"
 )
 native_moe = torch.ops.moegap.native_moe.default
 """x (N, D) -> (N, C). `gate`, `w1` and `w2` are panels (E, P, K, width). Without `ids` the gate decides, or all experts
@@ -34,18 +38,33 @@ def panel_width() -> int:
 
 
 @torch.library.register_fake("moegap::native_moe", lib=_library)
-def _fake(x: Tensor, *others: Any) -> Tensor:
-    return x.new_empty(x.shape[0], others[-4])
+def _fake(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, hidden: int, outputs: int, *_: Any) -> Tensor:
+    return x.new_empty(x.shape[0], outputs)
 
 
 @register_flop_formula(torch.ops.moegap.native_moe)
 def _flops(
-    x_shape: torch.Size, gate: Any, bias: Any, starts: Any, ids: Any, *others: Any, out_shape: torch.Size
+    x: torch.Size,
+    w1: torch.Size,
+    b1: Any,
+    w2: Any,
+    b2: Any,
+    hidden: int,
+    outputs: int,
+    activation: int,
+    k: int,
+    gate: torch.Size | None = None,
+    gate_bias: Any = None,
+    temperature: float = 1.0,
+    standardise: bool = False,
+    over_all: bool = False,
+    ids: torch.Size | None = None,
+    *_: Any,
+    out_shape: torch.Size,
 ) -> int:
     """Return the operations of the gate and of the chosen experts, without padding."""
-    k, w1, hidden, outputs, activation = others[2], others[6], *others[10:13]
-    N, D = x_shape
+    N, D = x
     M = N * k if ids is None else torch.Size(ids).numel()
     halves = 2 if ACTIVATIONS[activation] == "swiglu" else 1
-    experts: int = 2 * M * hidden * (D * halves + outputs)
+    experts = 2 * M * hidden * (D * halves + outputs)
     return experts + 2 * N * D * w1[0] if gate is not None else experts

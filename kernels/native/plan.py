@@ -1,29 +1,11 @@
-"""How a call of the native kernel is run, chosen from its sizes.
-
-Threads take blocks of rows through all steps, each its own, if the weights stay in a cache that they share: then nobody
-waits. Otherwise they share every step of a block, so that weights are read from memory once. Limits were measured on
-an AMD EPYC with 512 KB of second and 32 MB of last cache, and matter little around their values.
-
-N rows, D input width, W padded columns of an expert's first product, H hidden width of one expert, E experts, k experts
-per row, C output width.
-"""
+"""How a call of the native kernel is run; moe.cpp chooses it from the sizes of the call."""
 
 from typing import NamedTuple
 
-from kernels.launch.integers import cdiv
+import torch
 
-BLOCK = 256
-"""Rows that one thread takes through all steps, unless their hidden values are wide."""
-LEAST_BLOCK = 96
-"""Rows of a block, of whatever width; the kernel multiplies so many at once."""
-CACHED = 2**18
-"""Bytes of the hidden values of a thread's block: half of the second cache."""
-SHARED = 2**28
-"""Bytes of the hidden values of a block that threads share."""
-RESIDENT = 2**24
-"""Bytes of weights that stay in the last cache."""
-THREAD_WORK = 1_000_000
-"""Operations that are worth another thread: about as long as it takes to wake one."""
+import kernels.native.operator  # noqa: F401  defines the operator
+from kernels.native.build import load
 
 
 class Plan(NamedTuple):
@@ -41,13 +23,10 @@ class Plan(NamedTuple):
 
 
 def plan_of(N: int, D: int, W: int, H: int, E: int, C: int, k: int, element_size: int, threads: int) -> Plan:
-    """Return the plan for a call on at most `threads` threads, with weights of `element_size` bytes."""
-    weights = D * W + H * C  # of one expert
-    used = min(E, N * k) * weights * element_size
-    threads = max(1, min(threads, 2 * N * k * weights // THREAD_WORK))
-    row = 4 * max(1, k) * W  # bytes of hidden values
-    if used > RESIDENT or threads > N:
-        return Plan(threads, max(1, min(N, max(LEAST_BLOCK, SHARED // row))), True)
-    most = min(BLOCK, max(LEAST_BLOCK, CACHED // row))
-    rounds = max(1, cdiv(N, threads * most))
-    return Plan(threads, max(1, cdiv(N, threads * rounds)), False)
+    """Return the kernel's plan for a call on at most `threads` threads, with weights of `element_size` bytes.
+
+    N rows, D input width, W padded columns of an expert's first product, H hidden width of one expert, E experts, k
+    experts per row, C output width.
+    """
+    load()
+    return Plan(*torch.ops.moegap.native_plan(N, D, W, H, E, C, k, element_size, threads))

@@ -38,6 +38,6 @@ def test_passes_torchs_own_check_of_an_operator() -> None:
     layer = Native(call.experts, call.routing)
     torch.library.opcheck(
         native_moe,
-        (call.x, *layer._routed, *layer._packed, True, [1, 6, 0]),
+        (call.x, *layer._packed, *layer._routed),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )

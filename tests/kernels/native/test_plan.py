@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.launch.integers import cdiv
-from kernels.native.plan import BLOCK, SHARED, plan_of
+from kernels.native.plan import plan_of
 
+BLOCK, SHARED = 256, 2**28
 SIZES = {"D": 512, "W": 64, "H": 64, "E": 8, "C": 10, "k": 2, "element_size": 4}
 LARGE = {"D": 2048, "W": 2048, "H": 1024, "E": 64, "C": 2048, "k": 8, "element_size": 4}
 
