@@ -49,11 +49,11 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -94,6 +94,14 @@ class CheckpointConfig(Config):
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     training: dict[str, Any]
     sha256: dict[FileName, str]
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        kinds = {"val_share": float, "split_seed": int}
+        for name, value in self.split.items():
+            if not isinstance(value, kinds[name]) or not value >= 0:
+                raise ValueError(f"training.{name} is no number of at least 0")
+        return self
 
     @property
     def split(self) -> dict[str, Any]:

@@ -84,6 +84,8 @@ def train(
 def _finished(config: TrainConfig, out: Path) -> dict[str, Any] | None:
     """Return the metrics of the checkpoint in `out`, or None; raise `ResumeError` if it is of another config."""
     if not (out / checkpoint.CONFIG).exists():
+        if (out / checkpoint.WEIGHTS).exists() and not (out / TRAINING).is_dir():
+            raise ResumeError(f"{out / checkpoint.WEIGHTS} is not of a training of moegap; use another --out")
         return None
     done = checkpoint.load(out)
     check_same(f"{out} holds a training", done.config.training, config.model_dump(mode="json"))

@@ -295,3 +295,10 @@ def test_bad_data_leaves_no_folder(cache: Path, tmp_path: Path) -> None:
 def test_unfinished_training_has_its_folder(folder: Path, cache: Path, tmp_path: Path) -> None:
     interrupted(folder, cache, tmp_path)
     assert (tmp_path / TRAINING).is_dir()
+
+
+def test_weights_of_somebody_else_are_not_trained_over(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"theirs")
+    with pytest.raises(ResumeError, match=r"model\.safetensors is not of a training of moegap; use another --out"):
+        train(train_config("digits", "dense", epochs=1), tmp_path, device="cpu")
+    assert (tmp_path / "model.safetensors").read_bytes() == b"theirs"
