@@ -97,10 +97,9 @@ class CheckpointConfig(Config):
 
     @model_validator(mode="after")
     def _check_split(self) -> Self:
-        kinds = {"val_share": float, "split_seed": int}
         for name, value in self.split.items():
-            if not isinstance(value, kinds[name]) or not value >= 0:
-                raise ValueError(f"training.{name} is no number of at least 0")
+            if not isinstance(value, int if name == "split_seed" else int | float):
+                raise ValueError(f"training.{name} is no number")
         return self
 
     @property

@@ -453,8 +453,8 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"config\.json describes no model \(the head takes 99 features",
     ),
     "huge head": (
-        lambda p: edit_config(p, lambda c: c["model"]["head"].update(hidden=10**12)),
-        r"model\.safetensors holds head\.\w+ as .*, but config\.json asks for .*1000000000000",
+        lambda p: edit_config(p, lambda c: c["model"]["head"].update(hidden=10**9)),
+        r"model\.safetensors holds head\.\w+ as .*, but config\.json asks for .*1000000000",
     ),
     "no weights": (lambda p: (p / "model.safetensors").unlink(), r"model\.safetensors cannot be read \(No such file"),
     "half the weights": (lambda p: truncate(p / "model.safetensors", 0.5), r"model\.safetensors is not the file"),
