@@ -77,7 +77,8 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="A quarter of the sampling time.")] = False,
     form: FormsOption = None,
     rows: Annotated[
-        list[int] | None, typer.Option(min=1, help="Rows of the head alone; may be repeated. By default the suite's.")
+        list[int] | None,
+        typer.Option(min=1, max=2**31 - 1, help="Rows of the head alone; may be repeated. By default the suite's."),
     ] = None,
     routing: Annotated[
         list[str] | None,

@@ -95,7 +95,7 @@ def policies(
         int | None,
         typer.Option(help="Experts per row: of top_k exactly, of capacity at most, of expert_choice on average."),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows of the batch whose latency is measured.")] = 256,
+    rows: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="Rows of the batch whose latency is measured.")] = 256,
     form: FormsOption = None,
     latency: Annotated[bool, typer.Option(help="Measure the latency of the trained heads in every form.")] = True,
     seconds: Annotated[float, typer.Option(min=0.01, help="Sampling time per head and form.")] = 1.0,

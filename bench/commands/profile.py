@@ -46,7 +46,8 @@ def profile(
     checkpoint: CheckpointArgument,
     form: FormsOption = None,
     rows: Annotated[
-        list[int] | None, typer.Option(min=1, help=f"Rows of features in a call; may be repeated. By default {ROWS}.")
+        list[int] | None,
+        typer.Option(min=1, max=2**31 - 1, help=f"Rows of features in a call; may be repeated. By default {ROWS}."),
     ] = None,
     graph: Annotated[
         bool, typer.Option("--graph", help="Also profile CUDA graph replays of each form that can be captured.")

@@ -99,7 +99,7 @@ class CheckpointConfig(Config):
     def _check_split(self) -> Self:
         for name, value in self.split.items():
             if not isinstance(value, int if name == "split_seed" else int | float):
-                raise ValueError(f"training.{name} is no number")
+                raise ValueError(f"training.{name} is no number")  # noqa: TRY004 - pydantic takes it for a sentence
         return self
 
     @property
