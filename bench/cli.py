@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bench.commands.account import account
 from bench.commands.bench import bench
-from bench.commands.compare import compare
+from bench.commands.compare import SIDES, compare
 from bench.commands.doctor import doctor
 from bench.commands.infer import infer
 from bench.commands.map import break_even_map
@@ -23,7 +23,7 @@ from bench.commands.policies import policies
 from bench.commands.profile import profile
 from bench.commands.report import report
 from bench.commands.self_test import self_test
-from bench.commands.shared import INTERRUPTED, description, epilog
+from bench.commands.shared import INTERRUPTED, description, epilog, several_values
 from bench.commands.sharpness import sharpness
 from bench.commands.targets import targets
 from bench.commands.traces import traces
@@ -73,11 +73,13 @@ LONGEST = 2_000
 
 def main() -> NoReturn:
     """Run the command line; bad input ends it with one sentence and a non-zero status."""
-    failed = TROUBLE if sys.argv[1:2] == ["compare"] else FAILED
+    comparing = sys.argv[1:2] == ["compare"]
+    failed = TROUBLE if comparing else FAILED
     _check_streams(failed)
+    words = several_values(sys.argv[1:], SIDES if comparing else ())
     try:
         check_rooms()
-        status = _commands()(prog_name="moegap", standalone_mode=False)
+        status = _commands()(words, prog_name="moegap", standalone_mode=False)
     except (BenchError, ModelError, ReportError) as error:
         _fail(str(error), failed)
     except ValidationError as error:

@@ -19,10 +19,11 @@ def case_record(case: Case, fields: dict[str, Any], step: Step = "", **more: Any
     """Return the record of `case`, or of one of its steps: what it is, what it costs, and the measured `fields`."""
     counts = fields.get("rows_per_expert") or None
     named = {"case_id": f"{case.id}-{step}" if step else case.id, "step": step}
-    return CaseRecord.model_validate({**_identity(case), **named, **_cost(case, counts), **fields, **more})
+    return CaseRecord.model_validate({**identity(case), **named, **_cost(case, counts), **fields, **more})
 
 
-def _identity(case: Case) -> dict[str, Any]:
+def identity(case: Case) -> dict[str, Any]:
+    """Return what `case` is, as the fields of its record that need no measurement."""
     subject, shape, config, chosen = case.subject, case.shape, case.subject.head.config, form(case.form)
     real = subject.features is not None and shape.part == "head"
     return {

@@ -17,8 +17,8 @@ class Replay:
         self._samples = iter(samples)
 
     def step(self) -> None:
-        """Let one sample's time pass."""
-        self.now += next(self._samples)
+        """Let one sample's time pass; none after the last, as when cProfile calls once more."""
+        self.now += next(self._samples, 0.0)
 
     def __call__(self) -> float:
         """Return the present time."""

@@ -25,6 +25,7 @@ from reports.records.record import (
     COMMAND_KEY,
     GROUPS_KEY,
     NOT_MEASURED_KEY,
+    STEPS_KEY,
     CaseRecord,
     Ceilings,
     Group,
@@ -33,6 +34,8 @@ from reports.records.record import (
 
 SOURCE = "bench/bench_heads.py"
 TEST = "bench_head"
+PARAMETERS = ("head", "form", "rows", "dtype", "routing", "cache")
+"""Parameters of a case's test beside its name, by which pytest-benchmark can group."""
 DIGITS = 6
 """Significant digits kept of a sample: no clock resolves a millionth of it."""
 
@@ -80,7 +83,7 @@ class ResultFile:
 
     def records(self) -> list[CaseRecord]:
         """Return the record of every case in the file."""
-        measured = [entry["extra_info"] for entry in self._document["benchmarks"]]
+        measured = [entry["extra_info"] for entry in self._measured()]
         return [CaseRecord.model_validate(record) for record in measured + self._document[NOT_MEASURED_KEY]]
 
     def cases(self) -> list[CaseRecord]:
@@ -91,8 +94,12 @@ class ResultFile:
         """Return every case that has a time, and every step, with its samples."""
         return [
             Outcome(CaseRecord.model_validate(entry["extra_info"]), tuple(entry["stats"]["data"]))
-            for entry in self._document["benchmarks"]
+            for entry in self._measured()
         ]
+
+    def _measured(self) -> list[dict[str, Any]]:
+        """Return the entry of every case and step that has a time; files of older versions list steps as benchmarks."""
+        return [*self._document["benchmarks"], *self._document.get(STEPS_KEY, [])]
 
     def groups(self) -> list[Group]:
         """Return how each group in the file was sampled, in the order measured."""
@@ -118,20 +125,31 @@ class ResultFile:
         """
         outcomes = list(outcomes)
         tried = {outcome.record.case_id for outcome in outcomes}
-        for key in (NOT_MEASURED_KEY, "benchmarks"):
-            kept = [entry for entry in self._document[key] if entry.get("extra_info", entry)["case_id"] not in tried]
-            self._document[key] = kept
-        for outcome in outcomes:
-            if outcome.record.status is Status.MEASURED:
-                self._document["benchmarks"].append(benchmark_entry(outcome))
-            else:
-                self._document[NOT_MEASURED_KEY].append(outcome.record.model_dump(mode="json"))
-        if group is not None:
-            self._document.setdefault(GROUPS_KEY, []).append(group.model_dump(mode="json"))
+        for key in (NOT_MEASURED_KEY, STEPS_KEY, "benchmarks"):
+            entries = self._document.get(key, [])
+            self._document[key] = [entry for entry in entries if entry.get("extra_info", entry)["case_id"] not in tried]
+        recorded(self._document, outcomes, [] if group is None else [group])
         self._write()
 
     def _write(self) -> None:
         write(self.path, json.dumps(self._document, separators=(",", ":")))
+
+
+def recorded(
+    document: dict[str, Any],
+    outcomes: Iterable[Outcome],
+    groups: Iterable[Group] = (),
+    ceilings: Iterable[Ceilings] = (),
+) -> None:
+    """Append to a result `document` what was measured, each in its list."""
+    for outcome in outcomes:
+        record = outcome.record
+        if record.status is Status.MEASURED:
+            document.setdefault(STEPS_KEY if record.step else "benchmarks", []).append(benchmark_entry(outcome))
+        else:
+            document.setdefault(NOT_MEASURED_KEY, []).append(record.model_dump(mode="json"))
+    document.setdefault(GROUPS_KEY, []).extend(group.model_dump(mode="json") for group in groups)
+    document.setdefault(CEILINGS_KEY, []).extend(each.model_dump(mode="json") for each in ceilings)
 
 
 def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
@@ -143,14 +161,20 @@ def benchmark_entry(outcome: Outcome) -> dict[str, Any]:
         stats.update(sample)
     return {
         "group": group_name(record),
-        "name": f"{TEST}[{record.case_id}]",
+        "name": test_name(record),
         "fullname": f"{SOURCE}::{TEST}[{record.case_id}]",
-        "params": {"case": record.case_id},
+        "params": {"case": record.case_id, **{name: getattr(record, name) for name in PARAMETERS}},
         "param": record.case_id,
         "extra_info": record.model_dump(mode="json"),
         "options": {"disable_gc": True, "timer": "replayed", "warmup": True},
         "stats": {**stats.as_dict(), "data": samples, "iterations": 1},
     }
+
+
+def test_name(record: CaseRecord) -> str:
+    """Return the name of a case's test in tables and histograms, which cut long labels: what its group does not say."""
+    special = [word for word in (record.routing, record.cache) if word not in ("features", "noise", "warm")]
+    return f"{TEST}[{' '.join([record.checkpoint, record.form, f'n{record.rows}', *special])}]"
 
 
 def group_name(record: CaseRecord) -> str:
@@ -168,6 +192,7 @@ def _empty_document(command: str) -> dict[str, Any]:
         "commit_info": get_commit_info(),
         "benchmarks": [],
         NOT_MEASURED_KEY: [],
+        STEPS_KEY: [],
         CEILINGS_KEY: [],
         GROUPS_KEY: [],
         "datetime": datetime.now(UTC).isoformat(),

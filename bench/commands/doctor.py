@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from reports.records.record import Ceilings
 
 TINY: dict[str, dict[str, int]] = {
-    "dense": {"hidden": 64},
-    "soft": {"experts": 4, "hidden": 16},
-    "sparse": {"experts": 4, "hidden": 16},
+    "dense": {"hidden": 128},
+    "soft": {"experts": 4, "hidden": 32},
+    "sparse": {"experts": 4, "hidden": 32},
 }
 FEATURES = 32
 ROWS = 16

@@ -191,6 +191,9 @@ def _stage_note(profiles: Sequence[Profile], device: str) -> str:
         note += " host: until the last launch returns."
     if named := [each.label for each in profiles if each.told_by == "names"]:
         note += f" Stages of {', '.join(named)} are recognised by operator names."
+    for each in profiles:
+        if each.dropped:
+            note += f" {each.label}: the profiler lost kernels of {each.dropped} more calls, which do not count."
     return note
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -139,9 +140,32 @@ def progress_bar() -> rich.progress.Progress:
     )
 
 
+class _Terminal(Console):
+    """A console whose reader may leave: `| head -1` closes the pipe, and the command goes on to its own status."""
+
+    def on_broken_pipe(self) -> None:
+        """Write no more."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def several_values(words: Sequence[str], options: Collection[str]) -> list[str]:
+    """Return a command line on which each value of `options` follows its option: --base A B as --base A --base B."""
+    spread: list[str] = []
+    option = ""
+    for word in words:
+        if word.startswith("-"):
+            name, equals, _ = word.partition("=")
+            option = name if name in options else ""
+            spread += [word] if equals or not option else []
+        else:
+            spread += [option, word] if option else [word]
+    return spread
+
+
 def terminal() -> Console:
     """Return the console for text and tables: it has no markup, and a log is wide."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    return _Terminal(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def print_table(console: Console, table: blocks.Table, note: str = "", *, gap: int = 1, ruled: bool = False) -> None:

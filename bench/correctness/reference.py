@@ -112,13 +112,17 @@ def _outputs(config: HeadConfig, weights: Weights, x: Tensor, selected: NDArray[
     """Return the logits (N, C) of x (N, D) in float64; `selected` (N, E) are a sparse head's experts."""
     if isinstance(config, DenseConfig):
         return _expert(config.activation, x, *(weights[name] for name in EXPERT))
-    shares = _shares(config, _scores(config, weights, x)[0], selected)
+    scores = _scores(config, weights, x)[0]
+    shares = _shares(config, scores, selected)
     stacks = [weights[name].unbind() for name in EXPERT]
     logits = x.new_zeros(len(x), config.classes)
     for e in np.flatnonzero(_wide(shares).any(axis=0)):
         rows = (shares[:, e] != 0).nonzero()[:, 0]  # (m,)
         y = _expert(config.activation, x[rows], *(stack[e] for stack in stacks))
         logits.index_add_(0, rows, shares[rows, e, None] * y)
+    if config.batch_coupled:
+        spoilt = (scores.isnan() | (scores == torch.inf)).any(dim=1)
+        logits[spoilt] = torch.nan  # also if no expert serves the row
     return logits
 
 

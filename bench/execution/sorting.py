@@ -37,7 +37,8 @@ def combine(y: Tensor, places: Sorted, routing: Routing) -> Tensor:
     """
     if routing.per_row is None:
         weighted = y * routing.weights[places.order, None]  # (M, C), as wide as the weights
-        return weighted.new_zeros(routing.scores.shape[0], y.shape[-1]).index_add(0, places.rows, weighted).to(y.dtype)
+        out = weighted.new_zeros(routing.scores.shape[0], y.shape[-1]).index_add(0, places.rows, weighted)
+        return routing.spoil(out).to(y.dtype)
     weights = routing.row_weights  # (N, k)
     by_row = torch.empty_like(y).index_copy_(0, places.order, y)  # (M, C), in the order of the assignments
     by_row = by_row.view(*weights.shape, y.shape[-1]).to(weights.dtype)  # (N, k, C)

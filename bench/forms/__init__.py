@@ -23,6 +23,7 @@ from bench.execution.form import Form, Runner
 __all__ = ["Form", "Runner", "default_forms", "form", "forms"]
 
 ENTRY_POINTS = "moegap.forms"
+_joined: dict[str, tuple[str, Form]] = {}
 
 
 @cache
@@ -33,7 +34,7 @@ def forms() -> dict[str, Form]:
     """
     sources: dict[str, str] = {}
     collected: list[Form] = []
-    for source, form in (*_built_in(), *_installed()):
+    for source, form in (*_built_in(), *_installed(), *_joined.values()):
         if form.name in sources:
             raise BenchError(
                 f"two forms are named {form.name!r}, one in {sources[form.name]} and one in {source}; "
@@ -42,6 +43,12 @@ def forms() -> dict[str, Form]:
         sources[form.name] = source
         collected.append(form)
     return {form.name: form for form in sorted(collected, key=lambda form: (form.rank, form.name))}
+
+
+def join(source: str, *more: Form) -> None:
+    """Add forms that no package brings, from a `source` in words; one that is there already changes nothing."""
+    _joined.update({form.name: (source, form) for form in more})
+    forms.cache_clear()
 
 
 def default_forms() -> list[str]:

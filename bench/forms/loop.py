@@ -84,7 +84,7 @@ def _sparse_loop(head: SparseMoEHead, x: Tensor) -> Tensor:
             y = _expert(head, e, gathered)  # (m, C)
         with stage("combine"):
             out[rows] += routing.weights[chosen, None] * y
-    return out.to(x.dtype)
+    return routing.spoil(out).to(x.dtype)
 
 
 def _gathered(x: Tensor, routing: Routing) -> Iterator[tuple[int, Tensor]]:

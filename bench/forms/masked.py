@@ -42,9 +42,10 @@ def wide_sparse(head: SparseMoEHead, route: Callable[[Tensor], Routing]) -> Call
 
     def run(x: Tensor) -> Tensor:
         with stage("route"):
-            weights = route(x).matrix().to(x.dtype)  # (N, E)
+            routing = route(x)
+            weights = routing.matrix().to(x.dtype)  # (N, E)
         with stage("experts"):
-            return out(weights @ head.b2, hidden(x) * weights[:, :, None])
+            return routing.spoil(out(weights @ head.b2, hidden(x) * weights[:, :, None]))
 
     return run
 

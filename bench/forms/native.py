@@ -53,12 +53,13 @@ class _NativeHead:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits (N, C) of x (N, D)."""
-        routing = None
-        if self.gate is None and not isinstance(self.head, DenseHead):
-            with stage("route"):
-                routing = routing_source(self.head.routing(x))
+        if self.gate is not None or isinstance(self.head, DenseHead):
+            with stage("fused"):
+                return self.layer(x)
+        with stage("route"):
+            routing = self.head.routing(x)
         with stage("fused"):
-            return self.layer(x, routing)
+            return routing.spoil(self.layer(x, routing_source(routing)))
 
 
 def _prepare(head: Head, example: Tensor) -> Runner:

@@ -83,8 +83,11 @@ class Kernels:
 
     def __call__(self, x: Tensor, routing: RoutingSource | None = None, options: Options | None = None) -> Tensor:
         """Return the outputs (N, C) of x (N, D); by default the head routes and the kernels choose their options."""
-        routing = routing or self.gate or self.routed(x)
-        return moe(x, routing, self.experts, options=options)
+        if given := routing or self.gate:
+            return moe(x, given, self.experts, options=options)
+        with stage("route"):
+            decided = self.head.routing(x)
+        return decided.spoil(moe(x, routing_source(decided), self.experts, options=options))
 
     def dispatch(self, routing: Routing, options: Grouped) -> Dispatch:
         """Return the rows of a routing sorted by expert, in the layout that the products of `options` take."""

@@ -9,27 +9,35 @@ call is slower than a timed one: its shares say where time goes, not how long a 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from bench.errors import BenchError
 from bench.execution.stages import CALL, OPERATORS, OTHER, PREFIX, PROVIDER, RANGES, STAGES
-from bench.profile.spans import Span, Timeline, in_turn, read_spans
-from bench.profile.stage_names import KERNELS, stage_named
+from bench.profile.spans import Span, Timeline, in_turn, read_spans, without_overruns
+from bench.profile.stage_names import KERNELS, stages_named
 from reports.records.profile import Operator, Stage, StagePart, ToldBy
 
 LAUNCHES = ("cuda_runtime", "cuda_driver")
+KERNEL_LAUNCH, GRAPH_LAUNCH = "LaunchKernel", "GraphLaunch"
+"""In the names of the calls of CUDA and of HIP that start one kernel, and those of a graph."""
 DEVICE_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 WRAPPERS = ("Torch-Compiled Region", "## Call CompiledFxGraph")
 """Name prefixes of operators that only wrap the kernels of torch.compile: their self time is Python's."""
 _STAGES = {PREFIX + stage: stage for stage in STAGES}
 
 
+class LostWorkError(BenchError):
+    """The profiler lost kernels of every call."""
+
+
 @dataclass(frozen=True)
 class Breakdown:
     """Means over the `calls` of a trace; `parts` has every stage and `other`, `operators` the longest first.
 
+    Calls of which the profiler lost a kernel are not among these: there are `dropped` of them.
     `told_by` says whether ranges or names decided the stages. `host` is the seconds per call that the host works: on a
     GPU from the beginning of the call until its last launch returns, `overlap` of them while the device is busy; on a
     CPU the time outside all operators.
@@ -41,6 +49,7 @@ class Breakdown:
     told_by: ToldBy
     host: float
     overlap: float
+    dropped: int = 0
 
     @property
     def seconds(self) -> float:
@@ -75,12 +84,16 @@ class _Totals:
     host: int = 0
     overlap: int = 0
 
-    def stage(self, work: Span, ranges: Timeline, started: Span | None) -> str:
-        """Return the stage of a piece of work, by the range in which it was `started` or by its name."""
+    def stages(self, work: Sequence[Span], ranges: Timeline, started: Sequence[Span | None]) -> list[str]:
+        """Return the stage of each piece of `work`, by the range in which it was `started` or by its name."""
         if self.told_by == "names":
-            return stage_named(work.name)
-        stage = _stage(ranges.at(started.start) if started else None)
-        return KERNELS.get(work.name, OTHER) if stage == OTHER else stage
+            order = sorted(range(len(work)), key=lambda place: work[place].start)
+            named = dict(zip(order, stages_named([work[place].name for place in order]), strict=True))
+            return [named[place] for place in range(len(work))]
+        stages = [_stage(ranges.at(span.start) if span else None) for span in started]
+        return [
+            KERNELS.get(span.name, OTHER) if stage == OTHER else stage for span, stage in zip(work, stages, strict=True)
+        ]
 
 
 def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
@@ -88,12 +101,17 @@ def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
 
     The middle call is the one of median length, which a few disturbed calls do not change.
 
-    Raises `BenchError` for a file that is no trace or holds no call.
+    Raises `BenchError` for a file that is no trace, holds no call, or lost a kernel of every call.
     """
     spans = read_spans(path)
-    calls = [span for span in spans if span.category == RANGES and span.name == CALL]
-    if not calls:
+    every = [span for span in spans if span.category == RANGES and span.name == CALL]
+    if not every:
         raise BenchError(f"{path} holds no {CALL} range; write the trace with `moegap profile`")
+    lost = _lost_launches(spans, every)
+    calls = [call for call in every if not any(map(call.holds, lost))]
+    if not calls:
+        raise LostWorkError(f"{path} lacks kernels of every call, which the profiler lost; profile again")
+    sound = calls
     if middle:
         calls = [sorted(calls, key=lambda call: call.end - call.start)[(len(calls) - 1) // 2]]
     work = _work_by_call(spans, calls) if any(span.category in DEVICE_WORK for span in spans) else None
@@ -106,7 +124,7 @@ def breakdown(path: Path, *, middle: bool = False) -> Breakdown:
             _add_host(totals, call, ranges, list(filter(_does_work, within)))
         else:
             _add_device(totals, call, ranges, work[place])
-    return _means(totals, len(calls))
+    return _means(totals, len(calls), len(every) - len(sound))
 
 
 def _names_stage(span: Span) -> bool:
@@ -120,29 +138,32 @@ def _does_work(span: Span) -> bool:
 def _add_host(totals: _Totals, call: Span, ranges: Timeline, operators: list[Span]) -> None:
     """Add a call on a CPU, whose stages and operators ran in the call's own thread."""
     self_times = _add_operators(totals, operators)
+    stages = totals.stages(operators, ranges, operators)
     gap = call.end - call.start - sum(self_times)
     if totals.told_by == "ranges":
         for span, nanoseconds in zip(ranges.spans, ranges.self_times(), strict=True):
             totals.parts[_stage(span)] += nanoseconds
     else:
-        for operator, nanoseconds in zip(operators, self_times, strict=True):
-            totals.parts[stage_named(operator.name)] += nanoseconds
+        for stage, nanoseconds in zip(stages, self_times, strict=True):
+            totals.parts[stage] += nanoseconds
         totals.parts[OTHER] += gap
     totals.host += gap
     end = call.start
-    for operator in sorted(operators, key=lambda span: (span.start, -span.end)):
+    for operator, stage in sorted(zip(operators, stages, strict=True), key=lambda pair: (pair[0].start, -pair[0].end)):
         if operator.start >= end:
-            totals.launches[totals.stage(operator, ranges, operator)] += 1
+            totals.launches[stage] += 1
             end = operator.end
 
 
 def _add_device(totals: _Totals, call: Span, ranges: Timeline, work: list[tuple[Span, Span | None]]) -> None:
     """Add a call on a GPU, with its device work and the host's spans that launched it, if the trace has them."""
+    latest = 2 * call.end - call.start  # no clock is off by a whole call, which waits for its work
+    work = [(span if span.end <= latest else span.within(call), launch) for span, launch in work]
     call = replace(call, end=max([call.end, *(done.end for done, _ in work)]))
     done = in_turn([span.within(call) for span, _ in work])
     busy = _add_operators(totals, done)
-    for (span, launch), nanoseconds in zip(work, busy, strict=True):
-        stage = totals.stage(span, ranges, launch)
+    stages = totals.stages([span for span, _ in work], ranges, [launch for _, launch in work])
+    for stage, nanoseconds in zip(stages, busy, strict=True):
         totals.launches[stage] += 1
         totals.parts[stage] += nanoseconds
     totals.parts[OTHER] += call.end - call.start - sum(busy)
@@ -174,9 +195,7 @@ def _work_by_call(spans: list[Span], calls: list[Span]) -> list[list[tuple[Span,
     launches = {span.args.get("correlation"): span for span in spans if span.category in LAUNCHES}
     operators = {span.args.get("External id"): span for span in spans if span.category in (OPERATORS, RANGES)}
     work: list[list[tuple[Span, Span | None]]] = [[] for _ in calls]
-    for span in spans:
-        if span.category not in DEVICE_WORK:
-            continue
+    for span in without_overruns([span for span in spans if span.category in DEVICE_WORK]):
         correlation, external = span.args.get("correlation"), span.args.get("External id")
         launch = launches.get(correlation) if correlation else None
         launch = launch or (operators.get(external) if external else None)
@@ -186,7 +205,27 @@ def _work_by_call(spans: list[Span], calls: list[Span]) -> list[list[tuple[Span,
     return work
 
 
-def _means(totals: _Totals, calls: int) -> Breakdown:
+def _lost_launches(spans: list[Span], calls: list[Span]) -> list[Span]:
+    """Return the host's launches in `calls` of kernels that the trace does not have.
+
+    A graph that is replayed in every call launches as many kernels in each, so the fullest one has all of them.
+    """
+    works = Counter(span.args.get("correlation") for span in spans if span.category in DEVICE_WORK)
+    launches = sorted(
+        (span for span in spans if span.category in LAUNCHES and span.args.get("correlation")),
+        key=lambda span: span.start,
+    )
+    lost = [span for span in launches if KERNEL_LAUNCH in span.name and not works[span.args["correlation"]]]
+    graphs = [span for span in launches if GRAPH_LAUNCH in span.name]
+    by_call = [[span for span in graphs if call.holds(span)] for call in calls]
+    for replays in zip_longest(*by_call):
+        nodes = [(span, works[span.args["correlation"]]) for span in replays if span]
+        most = max(number for _, number in nodes)
+        lost += [span for span, number in nodes if number < max(most, 1)]
+    return lost
+
+
+def _means(totals: _Totals, calls: int, dropped: int) -> Breakdown:
     def seconds(nanoseconds: int) -> float:
         return nanoseconds / calls * 1e-9
 
@@ -198,4 +237,4 @@ def _means(totals: _Totals, calls: int) -> Breakdown:
         Operator(name=name, where=where, seconds=seconds(nanoseconds), count=totals.counts[name, where] / calls)
         for (name, where), nanoseconds in totals.operators.most_common()
     )
-    return Breakdown(calls, parts, operators, totals.told_by, seconds(totals.host), seconds(totals.overlap))
+    return Breakdown(calls, parts, operators, totals.told_by, seconds(totals.host), seconds(totals.overlap), dropped)

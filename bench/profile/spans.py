@@ -93,6 +93,22 @@ def in_turn(spans: Sequence[Span]) -> list[Span]:
     return cut
 
 
+def without_overruns(spans: Sequence[Span]) -> list[Span]:
+    """Return the spans in their order, those cut at the next start that last beyond the end of a later one.
+
+    Work of one stream ends in the order in which it began, so such a length is a mistake of the profiler.
+    """
+    cut = [*spans]
+    later: dict[tuple[Any, Any], tuple[int, int]] = {}  # of each stream: the next start, and the earliest end after it
+    for place in sorted(range(len(spans)), key=lambda place: (spans[place].start, spans[place].end), reverse=True):
+        span = spans[place]
+        start, end = later.get(span.thread, (span.end, span.end))
+        if span.end > end:
+            cut[place] = replace(span, end=start)
+        later[span.thread] = span.start, min(spans[place].end, end)
+    return cut
+
+
 class Timeline:
     """The instants in which any of `spans` runs; each belongs to the running span that started last.
 

@@ -5,6 +5,9 @@ Such are traces of CUDA-graph replays, of compiled forms and of an engine with i
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections.abc import Iterable, Sequence
+
 from bench.execution.stages import OTHER
 
 KERNELS = {
@@ -17,8 +20,12 @@ KERNELS = {
     "_fused_rows_kernel": "fused",
 }
 """Our own kernels."""
+PRODUCTS = ("mm", "gemv", "MatMul", "MoE", "nvjet", "cutlass")
+GATES = ("Sigmoid", "sigmoid", "Silu", "SiLU", "silu", "Swish", "swish", "SwiGLU", "swiglu", "act_and_mul")
+"""Activations whose output multiplies another product."""
+ACTIVATIONS = ("Relu", "relu", "Gelu", "GELU", "gelu", "Erf", "Tanh", "tanh", *GATES)
 OPERATORS = {
-    "experts": ("mm", "gemv", "MatMul", "MoE", "nvjet", "cutlass", "Relu", "relu", "Gelu", "gelu", "Sigmoid"),
+    "experts": (*PRODUCTS, *ACTIVATIONS),
     "route": ("TopK", "ReduceMean", "ReduceL2", "Softmax", "SoftMax", "Sort", "sort", "topk", "softmax"),
     "combine": ("Scatter", "Mul", "Add", "Sum", "scatter", "index_add", "index_put"),
     "dispatch": ("NonZero", "Split", "Gather", "Equal", "nonzero", "index", "gather"),
@@ -27,8 +34,34 @@ OPERATORS = {
 
 A router's product has the same name as an expert's, so it counts as an expert's.
 """
+ELEMENTWISE = ("Mul", "Add")
+"""Operators of combine that an expert's activation has too."""
 GENERATED = "_fused_"
 """In a name of torch.compile's kernels; the operators that the kernel computes follow."""
+
+
+def stages_named(names: Sequence[str]) -> list[str]:
+    """Return the stage of each name, in the order in which the work of one call began.
+
+    A multiplication or an addition at an expert's activation is the expert's: the bias before it, and after it the gate
+    times the value, whose product may come in between. Any other one weighs or sums outputs.
+    """
+    stages = [stage_named(name) for name in names]
+    simple = {place for place, stage in enumerate(stages) if stage == "combine" and _has(names[place], ELEMENTWISE)}
+    others = [place for place, stage in enumerate(stages) if stage != OTHER and place not in simple]
+    for place in simple:
+        after = bisect(others, place)
+        earlier, before = ["", "", *(names[other] for other in others[:after][-2:])][-2:]
+        ahead = names[others[after]] if after < len(others) else ""
+        biased = _has(before, PRODUCTS) and _has(ahead, ACTIVATIONS)
+        gated = _has(earlier, GATES) and _has(before, PRODUCTS) and _has(ahead, PRODUCTS)
+        if biased or gated or _has(before, ACTIVATIONS):
+            stages[place] = "experts"
+    return stages
+
+
+def _has(name: str, parts: Iterable[str]) -> bool:
+    return any(part in name for part in parts)
 
 
 def stage_named(name: str) -> str:
@@ -37,7 +70,7 @@ def stage_named(name: str) -> str:
         return KERNELS[name]
     *_, operators = name.partition(GENERATED)
     if not operators:
-        return next((stage for stage, parts in OPERATORS.items() if any(part in name for part in parts)), OTHER)
+        return next((stage for stage, parts in OPERATORS.items() if _has(name, parts)), OTHER)
     stages = set()
     for stage, parts in OPERATORS.items():
         for part in parts:

@@ -32,6 +32,7 @@ PAPER, OLMOE, MIXTRAL, E128, DEEPSEEK = "paper", "olmoe-1b-7b", "mixtral-8x7b", 
 GPT_OSS = "gpt-oss-20b"
 
 HEAD_FP32 = ("empty", "triton", "triton_fused", "triton_grouped", "loop", "eager", "masked")
+ENGINE = ("onnxruntime_moe", "onnxruntime_moe_graph")
 HEAD = (*HEAD_FP32, "grouped_mm")
 CEILINGS = ("copy", "peak")
 COMPILED = ("compile_grouped_mm", "compile_max")
@@ -48,6 +49,7 @@ ROTATED = ("triton", "eager")
 CPU_HEAD = ("native", "eager", "compile", "grouped_mm", "onnxruntime", "onnxruntime_moe")
 CPU_DENSE = ("native", "eager", "compile", "onnxruntime")
 CPU_LARGE = ("native", "read", "peak")
+CPU_STORED = ("onnxruntime_int8", "onnxruntime_int4")
 CPU_SKEWS: tuple[Skew, ...] = ("zipf2", "hot")
 
 View = tuple[ClockName, Cache]
@@ -111,7 +113,7 @@ def plan() -> list[Contest]:
         Contest(PAPER, 256, bf16, HEAD + CEILINGS + COMPILED, compiled, rotated=ROTATED),
         Contest(E128, 8192, bf16, (*LARGE, *GIVEN, "peak", "compile_grouped_mm"), skewed=SKEWED),
         Contest(DEEPSEEK, 64, bf16, FEW_ROWS + STORED),
-        Contest(PAPER, 1024, fp32, HEAD_FP32 + CEILINGS, eager),
+        Contest(PAPER, 1024, fp32, HEAD_FP32 + CEILINGS + ENGINE, eager),
         *(Contest(PAPER, rows, fp32, HEAD_FP32, eager) for rows in (1, 65536, 64, 16384)),
         Contest(E128, 32768, bf16, (*LARGE, *GIVEN)),
         Contest(DEEPSEEK, 8192, bf16, LARGE),
@@ -136,7 +138,11 @@ def cpu_plan() -> list[Contest]:
             Contest(PAPER, rows, fp32, CPU_HEAD, CPU_DENSE, skewed.get(rows, ()), CPU_SKEWS, views=views)
             for rows in (1, 256, 8192, 32, 2048, 65536)
         ),
-        *(Contest(layer, rows, fp32, CPU_LARGE, views=views) for layer in (OLMOE, E128) for rows in (1, 16, 1024)),
+        *(
+            Contest(layer, rows, fp32, (*CPU_LARGE, *(CPU_STORED if rows < 1024 else ())), views=views)
+            for layer in (OLMOE, E128)
+            for rows in (1, 16, 1024)
+        ),
         *(Contest(GPT_OSS, rows, torch.bfloat16, CPU_LARGE[:2], views=views) for rows in (1, 16)),
         Contest(GPT_OSS, 1024, fp32, CPU_LARGE, views=views, shrink=2),
     ]

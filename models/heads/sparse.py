@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.heads.experts import Mixture
-from models.routing import Routing, router_scores, standardise
+from models.routing import Routing, ranks, router_scores, standardise
 from models.routing.policy import SparseConfig
 
 
@@ -18,7 +18,7 @@ class SparseMoEHead(Mixture):
     """sum over the selected e of weight_e (activation(x w1_e + b1_e) w2_e + b2_e), (N, D) -> (N, C).
 
     `forward` is the readable definition; `bench.forms` has the fast ways to execute it. A row without experts has
-    logits of zero. If `config.batch_coupled`, the logits of a row depend on the other rows of x.
+    logits of zero, or NaN if a score is NaN. If `config.batch_coupled`, the logits of a row depend on other rows of x.
     """
 
     correction: Tensor
@@ -42,7 +42,8 @@ class SparseMoEHead(Mixture):
         decisive = scores if noisy is None else noisy
         ranking = decisive + self.correction.to(decisive.dtype) if config.bias_correction else decisive
         rows, experts, weights, per_row, dropped = config.route(ranking, decisive)
-        return Routing(rows, experts, weights, scores, per_row, dropped, noisy, noise_std, raw)
+        spoilt = ~ranks(decisive) if config.batch_coupled else None
+        return Routing(rows, experts, weights, scores, per_row, dropped, noisy, noise_std, raw, spoilt)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (N, C) of x (N, D)."""
@@ -57,7 +58,7 @@ class SparseMoEHead(Mixture):
             h = self.hidden(x[rows], self.w1[e], self.b1[e])  # (m, H)
             y = h @ self.w2[e] + self.b2[e]  # (m, C)
             out = out.index_add(0, rows, y * routing.weights[places, None])
-        return out.to(torch.promote_types(x.dtype, self.w1.dtype))
+        return routing.spoil(out).to(torch.promote_types(x.dtype, self.w1.dtype))
 
     @torch.no_grad()
     def correct(self, routing: Routing, rate: float) -> None:

@@ -42,6 +42,7 @@ class Routing(NamedTuple):
     noisy: Tensor | None = None  # (N, E)
     noise_std: Tensor | None = None  # (N, E)
     raw: Tensor | None = None  # (N, E)
+    spoilt: Tensor | None = None  # (N,) bool, rows with NaN, which may have no expert to say so; None if all have one
 
     @property
     def ids(self) -> Tensor:
@@ -57,6 +58,10 @@ class Routing(NamedTuple):
         """Return the number of rows that each expert serves, (E,) int64, without synchronising the device."""
         none = self.experts.new_zeros(self.scores.shape[-1])
         return none.scatter_add(0, self.experts, torch.ones_like(self.experts))
+
+    def spoil(self, out: Tensor) -> Tensor:
+        """Return the outputs (N, C) with NaN in spoilt rows, also in those that no expert serves."""
+        return out if self.spoilt is None else out.masked_fill(self.spoilt[:, None], torch.nan)
 
     def matrix(self) -> Tensor:
         """Return the weights as (N, E): zero if an expert does not serve a row."""
@@ -103,6 +108,11 @@ def select(scores: Tensor, k: int) -> Tensor:
     Always k distinct ids: equal scores rank by lowest id and NaN ranks above every number.
     """
     return torch.sort(scores, dim=-1, descending=True, stable=True).indices[:, :k]
+
+
+def ranks(scores: Tensor) -> Tensor:
+    """Return which rows of scores (N, E) can be ranked, (N,) bool: those without NaN and positive infinity."""
+    return (scores < torch.inf).all(dim=-1)
 
 
 def every_row(rows: int, times: int, device: torch.device) -> Tensor:

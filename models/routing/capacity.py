@@ -4,7 +4,8 @@
           that ask, in order of n, until it serves P rows from all rounds; m.k rounds if m.overflow is "drop", E if it
           is "next"
 
-Places go first to earlier choices, then to earlier rows (Lepikhin et al. 2020, GShard).
+Places go first to earlier choices, then to earlier rows (Lepikhin et al. 2020, GShard). A row with NaN, as padding may
+have, asks nobody.
 
 Letters: N rows, E experts, k wanted experts per row, P places of an expert, R rounds.
 """
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.routing import Assignments, select, weigh
+from models.routing import Assignments, ranks, select, weigh
 from models.routing.decision import Decision, Integers, Mask, Ranked
 from models.routing.places import Factor, PlacesConfig
 
@@ -46,7 +47,8 @@ class CapacityConfig(PlacesConfig):
         `ranking` (N, E) chooses them and `scores` (N, E) weigh them.
         """
         order = select(ranking, self.rounds)  # (N, R)
-        granted = places(order, self.k, self.capacity(order.shape[0]), self.experts)  # (N, R)
+        wanted = self.k * ranks(ranking)  # (N,)
+        granted = places(order, wanted, self.capacity(order.shape[0]), self.experts)  # (N, R)
         rows, rounds = torch.where(granted)  # (M,), (M,)
         experts = order[rows, rounds]
         weights = weigh(scores, rows, experts, self.temperature, self.weights_over)
@@ -54,16 +56,19 @@ class CapacityConfig(PlacesConfig):
 
     def decide(self, ranked: Ranked) -> Decision:
         """Return the same choice as `route`, in float64, and what may change if close neighbours swap."""
-        selected, _ = self._places(ranked.order, np.zeros_like(ranked.near))
-        surely, maybe = self._places(ranked.order, ranked.near)
+        wanted = np.where(ranked.scores[:, 0] < np.inf, self.k, 0)
+        selected, _ = self._places(ranked.order, np.zeros_like(ranked.near), wanted)
+        surely, maybe = self._places(ranked.order, ranked.near, wanted)
         return Decision(selected, maybe & ~surely)
 
     def most_assignments(self, rows: int) -> int:
         """Return the most assignments to experts that N = `rows` can have."""
         return min(rows * self.k, self.all_places(rows))
 
-    def _places(self, order: Integers, near: Mask) -> tuple[Mask, Mask]:
+    def _places(self, order: Integers, near: Mask, wanted: Integers) -> tuple[Mask, Mask]:
         """Return who surely gets a place and who may get one, both (N, E), if `near` neighbours of `order` may swap.
+
+        Each row asks for as many experts as are `wanted` (N,).
 
         Each count has a least and a most: the places taken (E,) and the experts that a row still lacks (N,).
         """
@@ -71,7 +76,7 @@ class CapacityConfig(PlacesConfig):
         places = ceil(Fraction(repr(self.capacity_factor)) * N * self.k / self.experts)
         surely, maybe = np.zeros((N, E), dtype=bool), np.zeros((N, E), dtype=bool)
         least_taken, most_taken = np.zeros(E, dtype=np.int64), np.zeros(E, dtype=np.int64)
-        least_lacking, most_lacking = np.full(N, self.k), np.full(N, self.k)
+        least_lacking, most_lacking = wanted, wanted
         swaps = np.cumsum(np.hstack([np.zeros((N, 1), dtype=bool), ~near]), axis=1)  # (N, E): equal ranks may swap
         for turn in range(self.rounds):
             may_ask = np.zeros((N, E), dtype=bool)
@@ -91,11 +96,14 @@ class CapacityConfig(PlacesConfig):
         return surely, maybe
 
 
-def places(order: Tensor, k: int, capacity: int, experts: int) -> Tensor:
-    """Return which requests of `order` (N, R), the experts of each row round by round, get a place: (N, R) bool."""
+def places(order: Tensor, wanted: Tensor, capacity: int, experts: int) -> Tensor:
+    """Return which requests get a place, (N, R) bool.
+
+    `order` (N, R) has the experts that each row asks, round by round, until it has as many as are `wanted` (N,).
+    """
     every = torch.arange(experts, device=order.device)
     taken = torch.zeros_like(every)  # (E,)
-    lacking = torch.full_like(order[:, 0], k)  # (N,)
+    lacking = wanted
     granted = []
     for asked in order.unbind(dim=1):
         asks = (asked[:, None] == every) & (lacking > 0)[:, None]  # (N, E)

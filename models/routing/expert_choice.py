@@ -2,7 +2,8 @@
 
     expert e is in S_n for the min(N, P) rows n with the largest q_n[e]; the lowest n first if equal
 
-The experts of a row depend on the whole batch, and a row may have none.
+The experts of a row depend on the whole batch, and a row may have none. A row with NaN, as padding may
+have, is the last choice of every expert.
 
 Letters: N rows, E experts, k experts per row on average, P places of an expert, M = E P.
 """
@@ -37,9 +38,11 @@ class ExpertChoiceConfig(PlacesConfig):
     def route(self, ranking: Tensor, scores: Tensor) -> Assignments:
         """Return the assignments, row by row, chosen by softmax(ranking / temperature) and weighed by `scores`.
 
-        Both are (N, E). The lowest of the rows with equal shares comes first, and NaN ranks above every number.
+        Both are (N, E). The lowest of the rows with equal shares comes first, and rows with NaN come last, so that they
+        take no place that another row wants.
         """
         share = shares(ranking, self.temperature).T  # (E, N)
+        share = torch.where(share.isnan(), -1, share)
         best = torch.sort(share, dim=-1, descending=True, stable=True).indices  # (E, N)
         places = min(share.shape[1], self.capacity(share.shape[1]))
         taken = best[:, :places].reshape(-1)  # (M,), expert by expert
@@ -51,10 +54,10 @@ class ExpertChoiceConfig(PlacesConfig):
         """Return the same choice as `route`, in float64, and what may change if shares move by the error."""
         unranked = np.argsort(ranked.order, axis=1)
         nan = np.isinf(ranked.scores[:, :1])
-        share = np.take_along_axis(np.where(nan, np.inf, ranked.shares), unranked, axis=1)  # (N, E)
+        share = np.take_along_axis(np.where(nan, -1, ranked.shares), unranked, axis=1)  # (N, E)
         odds, error = ranked.log_odds(), 2 * ranked.error[:, None] + ROUNDING
-        low = np.take_along_axis(np.where(nan, np.inf, expit(odds - error)), unranked, axis=1)
-        high = np.take_along_axis(np.where(nan, np.inf, expit(odds + error)), unranked, axis=1)
+        low = np.take_along_axis(np.where(nan, -1, expit(odds - error)), unranked, axis=1)
+        high = np.take_along_axis(np.where(nan, -1, expit(odds + error)), unranked, axis=1)
         low, high = np.minimum(low, share), np.maximum(high, share)
         places = ceil(Fraction(repr(self.capacity_factor)) * len(share) * self.k / self.experts)
 

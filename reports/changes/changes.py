@@ -14,19 +14,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import exp, hypot, log
 
-import numpy as np
-
 from reports.changes import conditions as changed_conditions
-from reports.changes.conditions import RunFacts
+from reports.changes.change import Change, Doubtful, Side, Untimed, change
+from reports.changes.conditions import Anchors, RunFacts
 from reports.errors import ReportError
-from reports.numbers import stats, units
+from reports.numbers import units
+from reports.numbers.groups import grouped
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
 from reports.reading.load import MeasuredCase, Results
 from reports.records.record import CaseRecord, Status
 from reports.speed.analysis import Head, labels
 
-ROUNDING = 1e-9
-"""Share of the least effect left to floating point: a change of exactly the least effect counts as beyond it."""
 Key = tuple[str | int, ...]
 WORST_FIRST = (Verdict.SLOWER, Verdict.UNCLEAR, Verdict.FASTER, Verdict.SAME)
 _AXES = {
@@ -34,34 +32,6 @@ _AXES = {
     "routing": "routing {}",
 }  # fmt: skip
 """What may differ between cases of one head, form and number of rows, and how a label says it."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """A case that has a time in both runs.
-
-    Attributes:
-        case: Its name in both files.
-        label: A name for charts, which says how it differs from the others.
-        family: The summary that it belongs to: its head and form, or the group of a plain benchmark.
-        form: The form it runs in; "" for a plain benchmark.
-        together: Cases that share it were measured interleaved.
-        base: Its median before, in seconds; `new` is that after.
-        ratio: base / new.
-        verdict: Whether NEW is faster.
-        by_quartiles: The interval comes from quartiles, since raw samples are missing.
-    """
-
-    case: str
-    label: str
-    family: str
-    form: str
-    together: str
-    base: float
-    new: float
-    ratio: Estimate
-    verdict: Verdict
-    by_quartiles: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,14 +57,16 @@ class Mean:
 class Changes:
     """What differs between two runs; `changes` the worst first, `gained` the cases that have a time only after.
 
-    `only_base` and `only_new` have a time in one run and are missing from the other. `warnings` are sentences on what
-    else may have changed a time.
+    `untimed` have a time of zero in either run, and so no ratio. `only_base` and `only_new` have a time in one run and
+    are missing from the other. `warnings` are sentences on what else may have changed a time. `runs` are those of BASE,
+    then those of NEW; there are several a side if their spread decides.
     """
 
-    runs: tuple[RunFacts, RunFacts]
+    runs: tuple[RunFacts, ...]
     kind: str  # what a family is, for a heading
     least: float
     changes: tuple[Change, ...]
+    untimed: tuple[Untimed, ...] = ()
     lost: tuple[Lost, ...] = ()
     gained: tuple[str, ...] = ()
     only_base: tuple[str, ...] = ()
@@ -102,28 +74,36 @@ class Changes:
     warnings: tuple[str, ...] = ()
 
     @property
+    def sound(self) -> list[Change]:
+        """The changes that are not in doubt, or judged all the same."""
+        return [each for each in self.changes if not each.doubt or each.verdict is not Verdict.UNCLEAR]
+
+    @property
     def families(self) -> list[Mean]:
-        """The mean of each family over its shapes, the worst first."""
-        members: dict[str, list[Change]] = {}
-        for change in self.changes:
-            members.setdefault(change.family, []).append(change)
-        means = [mean(name, changes) for name, changes in members.items()]
-        return sorted(means, key=lambda family: family.ratio.value)
+        """The mean of each family over its shapes, without cases in doubt, the worst first."""
+        families = grouped(self.sound, lambda each: each.family)
+        return sorted(
+            (mean(name, members) for name, members in families.items()), key=lambda family: family.ratio.value
+        )
 
     @property
     def overall(self) -> Mean | None:
-        """The mean over all changes, None without any."""
-        return mean("all cases", self.changes) if self.changes else None
+        """The mean over all changes that are not in doubt, None without any."""
+        return mean("all cases", self.sound) if self.sound else None
 
     def of(self, *verdicts: Verdict) -> list[Change]:
         """Return the changes with one of these verdicts, the worst first."""
-        return [change for change in self.changes if change.verdict in verdicts]
+        return [each for each in self.changes if each.verdict in verdicts]
 
 
-def between(base: Results, new: Results, least: float = LEAST_EFFECT) -> Changes:
+def between(
+    base: Results, new: Results, least: float = LEAST_EFFECT, doubtful: Doubtful = "unclear", *, several: bool = False
+) -> Changes:
     """Return what changed from `base` to `new`; `least` is the smallest effect that counts, as a share.
 
-    Raises `ReportError` if `new` has no case of those with a time in `base`.
+    `doubtful` says what becomes of cases whose ratio is in doubt; `several` that they are one pair of several runs a
+    side, whose spread tells what runs of one commit differ by. Raises `ReportError` if `new` has no case of those
+    with a time in `base`.
     """
     key = _identity(base, new)
     before, after = ({key(case.record): case for case in side.cases} for side in (base, new))
@@ -131,23 +111,23 @@ def between(base: Results, new: Results, least: float = LEAST_EFFECT) -> Changes
     pairs = [(case, after[name]) for name, case in before.items() if name in after]
     lost = [record for name, record in without_after.items() if name in before]
     if not pairs and not lost:
-        raise nothing_in_common(*(units.listing(list(map(str, side.sources))) for side in (base, new)))
+        raise nothing_in_common(
+            *(units.listing(list(map(str, side.sources))) for side in (base, new)),
+            *(side.records[0].case_id for side in (base, new)),
+        )
+    moved = changed_conditions.anchors(base, new, pairs)
+    commit = "" if several else changed_conditions.of_one_commit_only(base, new, pairs)
     return Changes(
-        runs=(changed_conditions.run(base), changed_conditions.run(new)),
+        runs=(changed_conditions.run(base, "BASE"), changed_conditions.run(new, "NEW")),
         kind="head and form",
         least=least,
-        changes=worst_first(_changes(pairs, least)),
+        changes=worst_first(_changes(pairs, moved, commit, least, doubtful)),
         lost=tuple(Lost(record.case_id, record.status, record.reason) for record in lost),
         gained=tuple(case.record.case_id for name, case in after.items() if name in without_before),
         only_base=_missing(before, {*after, *without_after}),
         only_new=_missing(after, {*before, *without_before}),
-        warnings=tuple(changed_conditions.warnings(base, new, pairs, least)),
+        warnings=tuple(changed_conditions.warnings(pairs, {} if several else moved, commit, least)),
     )
-
-
-def verdict(ratio: Estimate, least: float) -> Verdict:
-    """Return the verdict on NEW; a change of exactly `least` counts as beyond it, in spite of floating point."""
-    return stats.verdict(ratio, least * (1 - ROUNDING))
 
 
 def worst_first(changes: Iterable[Change]) -> tuple[Change, ...]:
@@ -170,14 +150,12 @@ def mean(name: str, changes: Sequence[Change]) -> Mean:
     )
 
 
-def middle(samples: stats.Floats, blocks: stats.Integers) -> float:
-    """Return the median over blocks of the median of each, in seconds, without its interval."""
-    return float(np.median(stats.block_medians(samples, blocks)[1]))
-
-
-def nothing_in_common(base: str, new: str) -> ReportError:
-    """Return the error of two files without a common case."""
-    return ReportError(f"{base} and {new} have no case in common: compare two runs of the same benchmarks.")
+def nothing_in_common(base: str, new: str, first: str, other: str) -> ReportError:
+    """Return the error of two files without a common case, with the name of one case of each."""
+    return ReportError(
+        f"{base} and {new} have no case in common ({first} in one, {other} in the other): compare two runs of the same "
+        "benchmarks."
+    )
 
 
 def _geometric_mean(ratios: Sequence[tuple[str, Estimate]]) -> Estimate:
@@ -207,26 +185,26 @@ def _missing(cases: dict[Key, MeasuredCase], known: set[Key]) -> tuple[str, ...]
     return tuple(case.record.case_id for name, case in cases.items() if name not in known)
 
 
-def _changes(pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], least: float) -> Iterable[Change]:
+def _changes(
+    pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], moved: Anchors, commit: str, least: float, doubtful: Doubtful
+) -> Iterable[Change]:
     names = labels(Head.of(new.record) for _, new in pairs)
     differing = [axis for axis in _AXES if len({getattr(new.record, axis) for _, new in pairs}) > 1]
     for base, new in pairs:
-        record = new.record
-        before, after = (middle(case.samples, case.blocks) for case in (base, new))
-        ratio = stats.ratio_of_medians(
-            base.samples, base.blocks, new.samples, new.blocks, interleaved=base.record.group_id == record.group_id
-        )
+        record, groups = new.record, (base.record.group_id, new.record.group_id)
         apart = [axis for axis in ("device", "passes") if axis in differing]
         family = [names[Head.of(record)], record.form, *(getattr(record, axis) for axis in apart)]
         axes = [_AXES[axis].format(getattr(record, axis)) for axis in differing]
-        yield Change(
+        yield change(
+            *(Side(case.samples, case.blocks, case.summary) for case in (base, new)),
             case=record.case_id,
             label=", ".join([*family[:2], units.plural(record.rows, "row"), *axes]),
             family=", ".join(family),
             form=record.form,
             together=record.group_id,
-            base=before,
-            new=after,
-            ratio=ratio,
-            verdict=verdict(ratio, least),
+            interleaved=groups[0] == groups[1],
+            doubt="" if groups[0] == groups[1] else changed_conditions.doubt(moved.get(groups), commit, least),
+            least=least,
+            doubtful=doubtful,
+            anchor=moved.get(groups),
         )

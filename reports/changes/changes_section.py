@@ -8,7 +8,8 @@ from typing import Any
 import altair as alt
 
 from reports.changes import text as changes_text
-from reports.changes.changes import Change, Changes, Mean
+from reports.changes.change import Change
+from reports.changes.changes import Changes, Mean
 from reports.changes.merge_gate import MergeGate
 from reports.numbers import units
 from reports.numbers.stats import Estimate, Verdict
@@ -23,6 +24,7 @@ STEP = 30
 """Height of a line with its name above it, in pixels."""
 ALONE = Style("", INK, (), "circle")
 """How a case without a form is drawn."""
+WITHIN_A_RUN = "Intervals cover noise within a run, not a change in machine load between the two runs."
 DRAWN = ("name", "form", "ratio", "low", "high")
 """What a chart draws of a row; the rest stands in its tooltip."""
 ForestRow = dict[str, Any]
@@ -39,16 +41,17 @@ def changes_section(changes: Changes, gate: MergeGate | None = None) -> Section:
             PageOnly([Text(changes_text.message(changes))]),
             *_aside("What else differs", changes.warnings),
             *_aside("What lost its time", changes_text.lost(changes)),
+            *_aside("What has no ratio", changes_text.untimed(changes)),
             *(Text(note, "note") for note in changes_text.notes(changes)),
             changes_text.runs(changes),
             PageOnly([*forms, *(Grid([chart]) for chart in _charts(changes, form_styles))]),
-            changes_text.summary(changes),
+            *([changes_text.summary(changes)] if changes.sound else []),
             *_cases(changes),
         ],
         reading="a speed-up is the time in BASE over the time in NEW, so right of 1× NEW is faster. Within the shaded "
         f"band a change is too small to count. FASTER and SLOWER need a {units.INTERVAL} that excludes 1 and a change "
-        "of at least that size, SAME an interval within the band; everything else is UNCLEAR. Intervals cover noise "
-        "within a run, not a change in machine load between the two runs.",
+        "of at least that size, SAME an interval within the band; everything else is UNCLEAR. "
+        f"{'Intervals cover what runs of one side differ by.' if changes_text.several(changes) else WITHIN_A_RUN}",
         brief=f"Speed-up is the time in BASE over the time in NEW, so above 1× NEW is faster; {units.INTERVAL}s.",
         findings=[*([gate.sentence] if gate else []), changes_text.message(changes)],
     )

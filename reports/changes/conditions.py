@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,11 @@ from reports.reading.load import MeasuredCase, Results
 from reports.records.record import CaseRecord, Group
 
 UNKNOWN = "not recorded"
+ONE_COMMIT = "both runs are of one commit"
+MOVED = "the anchor moved"
+OVERRULED = "--doubtful raw judges by the ratio as it is, --doubtful normalised by that beside the anchor"
+Anchors = Mapping[tuple[str, str], float]
+"""How many times as long the anchor took in NEW, by the group in BASE and that in NEW."""
 ARROW = "\N{RIGHTWARDS ARROW}"
 SIDES = ("BASE", "NEW")
 OTHERS = 1.0
@@ -21,16 +27,17 @@ OTHERS = 1.0
 
 @dataclass(frozen=True)
 class RunFacts:
-    """One of two runs in words: its file, its commit, and when and on what it was measured."""
+    """A run in words: its file, its commit, when and on what it was measured, and whether it is of BASE or of NEW."""
 
     file: str
     commit: str
     measured: str
     machine: str
+    side: str = ""
 
 
-def run(results: Results) -> RunFacts:
-    """Return a run in words."""
+def run(results: Results, side: str) -> RunFacts:
+    """Return a run of BASE or NEW in words."""
     records = results.records
     threads = ({units.plural(record.threads, "thread") for record in records if record.device == "cpu"}) or {""}
     devices = sorted({record.device_name for record in records})
@@ -39,6 +46,7 @@ def run(results: Results) -> RunFacts:
         commit=commits((record.commit, record.dirty) for record in records),
         measured=units.moment(max(record.moment for record in records)),
         machine=", ".join(filter(None, [*devices, units.listing(sorted(threads))])),
+        side=side,
     )
 
 
@@ -51,17 +59,63 @@ def commits(pairs: Iterable[tuple[str, bool | None]]) -> str:
 
 
 def warnings(
-    base: Results, new: Results, pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], least: float
+    pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], moved: Anchors, commit: str, least: float
 ) -> list[str]:
-    """Return in sentences what differs between matched cases beside the code; `least` is that of the verdicts."""
-    facts = [(_facts(before.record), _facts(after.record)) for before, after in pairs]
+    """Return in sentences what differs between matched cases beside the code; `least` is that of the verdicts.
+
+    `moved` is how far the anchors of their groups moved, and `commit` the only one of both sides, "" if there are more.
+    """
     sides = {side: [pair[place] for pair in pairs] for place, side in enumerate(SIDES)}
     return [
-        *differences(facts),
+        *differences(_all_facts(pairs)),
         *(uncommitted(side) for side, cases in sides.items() if any(case.record.dirty for case in cases)),
         *(sentence for side, cases in sides.items() for sentence in _load(side, cases)),
-        *_anchors(base, new, pairs, least),
+        *_anchors(moved, pairs, least),
+        *([of_one_commit(commit)] if commit else []),
     ]
+
+
+def anchors(base: Results, new: Results, pairs: Sequence[tuple[MeasuredCase, MeasuredCase]]) -> Anchors:
+    """Return how many times as long the anchor took in NEW, for the groups of each case, if they are two."""
+    before, after = ({group.group_id: _middle(group) for group in side.groups} for side in (base, new))
+    matched = dict.fromkeys((old.record.group_id, now.record.group_id) for old, now in pairs)
+    return {
+        (old, now): after[now] / before[old]
+        for old, now in matched
+        if old != now and before.get(old) and after.get(now)
+    }
+
+
+def doubt(anchor: float | None, commit: str, least: float) -> str:
+    """Return why the ratio of a case may mislead, by how far its `anchor` moved and the one `commit` of both sides."""
+    if anchor is not None and _has_moved(anchor, least):
+        return MOVED
+    return ONE_COMMIT if commit else ""
+
+
+def of_one_commit_only(base: Results, new: Results, pairs: Sequence[tuple[MeasuredCase, MeasuredCase]]) -> str:
+    """Return the commit of both sides if they are two runs of one and nothing else on record differs, else ""."""
+    apart = [(old.record, now.record) for old, now in pairs if old.record.group_id != now.record.group_id]
+    if not apart or any(differences(_all_facts(pairs))):
+        return ""
+    return same_commit(*([(record.commit, record.dirty) for record in side] for side in zip(*apart, strict=True)))
+
+
+def same_commit(base: Collection[tuple[str, bool | None]], new: Collection[tuple[str, bool | None]]) -> str:
+    """Return the only commit of both sides, "" if there are several, none is known, or any had uncommitted changes."""
+    every = {*base, *new}
+    commit, dirty = next(iter(every), ("", None))
+    is_hash = re.fullmatch("[0-9a-f]{7,}", commit)  # and not "unversioned"
+    return commit if is_hash and len(every) == 1 and dirty is False else ""
+
+
+def of_one_commit(commit: str) -> str:
+    """Return the warning that both runs are of one commit."""
+    return (
+        f"Both runs are of commit {commits([(commit, False)])} and nothing that the files record differs, so a ratio "
+        "shows by how much runs differ from each other, and no case is judged: give several runs a side "
+        f"(--base A B C --new D E F), or {OVERRULED}."
+    )
 
 
 def differences(pairs: Sequence[tuple[Mapping[str, str], Mapping[str, str]]]) -> Iterator[str]:
@@ -94,20 +148,27 @@ def _facts(record: CaseRecord) -> Mapping[str, str]:
     }
 
 
-def _anchors(
-    base: Results, new: Results, pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], least: float
-) -> Iterator[str]:
+def _all_facts(
+    pairs: Iterable[tuple[MeasuredCase, MeasuredCase]],
+) -> list[tuple[Mapping[str, str], Mapping[str, str]]]:
+    return [(_facts(before.record), _facts(after.record)) for before, after in pairs]
+
+
+def _has_moved(anchor: float, least: float) -> bool:
+    return max(anchor, 1 / anchor) >= 1 + least
+
+
+def _anchors(moved: Anchors, pairs: Sequence[tuple[MeasuredCase, MeasuredCase]], least: float) -> Iterator[str]:
     """Warn if the time of the anchor, work that never changes, moved by `least` or more in any group."""
-    before, after = ({group.group_id: group for group in side.groups} for side in (base, new))
-    matched = dict.fromkeys((old.record.group_id, now.record.group_id) for old, now in pairs)
-    known = [(before[old], after[now]) for old, now in matched if old != now and old in before and now in after]
-    factors = [_middle(now) / _middle(old) for old, now in known if _middle(old) and _middle(now)]
-    moved = sum(max(factor, 1 / factor) >= 1 + least for factor in factors)
-    if moved:
+    beyond = {groups for groups, factor in moved.items() if _has_moved(factor, least)}
+    if beyond:
+        factors = moved.values()
         span = " to ".join(dict.fromkeys(units.factor(pick(factors)) for pick in (min, max)))
+        cases = sum((old.record.group_id, now.record.group_id) in beyond for old, now in pairs)
+        are = f"{units.plural(cases, 'case')} {'is' if cases == 1 else 'are'} in doubt ({OVERRULED})"
         yield (
             f"The anchor, work that never changes, took {span} as long in NEW as in BASE, beyond the least effect in "
-            f"{units.count(moved)} of {units.plural(len(factors), 'group')}: there the machine itself changed."
+            f"{units.count(len(beyond))} of {units.plural(len(factors), 'group')}: there the machine changed, so {are}."
         )
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import PurePath
 
-from reports.changes.changes import WORST_FIRST, Change, Changes, Mean
+from reports.changes.change import Change
+from reports.changes.changes import WORST_FIRST, Changes, Mean
 from reports.changes.conditions import SIDES
 from reports.numbers import units
-from reports.numbers.stats import Estimate
+from reports.numbers.groups import grouped
+from reports.numbers.stats import Estimate, Verdict
 from reports.output.blocks import Table, numeric, worded
 
+BESIDE = "beside the anchor"
+"""The speed-up if the anchor, work that never changes, had taken as long in both runs."""
 NAMED = 10
 """How many cases of one run alone are named."""
 _SUMMARY = numeric("cases", "speed-up", units.INTERVAL, "time", *WORST_FIRST)
@@ -17,24 +23,31 @@ _CASES = (*worded("case"), *numeric("base", "new", "speed-up", units.INTERVAL, "
 
 
 def between(changes: Changes) -> str:
-    """Return which two runs these are, in one sentence."""
-    base, new = (f"commit {run.commit}, last measured {run.measured}" for run in changes.runs)
+    """Return which runs these are, in one sentence."""
+    base, new = (
+        units.listing(
+            [f"commit {run.commit}, last measured {run.measured}" for run in changes.runs if run.side == side]
+        )
+        for side in SIDES
+    )
     return f"From {base}, to {new}."
 
 
 def message(changes: Changes) -> str:
     """Return the outcome in one sentence."""
+    if not changes.changes:
+        return "No case has a time in both runs."
+    tally = [f"{units.count(number)} {word}" for word in WORST_FIRST if (number := len(changes.of(word)))]
+    total = units.plural(len(changes.changes), "case")
+    least = units.percent(changes.least)
+    verdicts = f"Of {total} with a time in both runs {units.listing(tally)}, by a least effect of {least}"
     overall = changes.overall
     if overall is None:
-        return "No case has a time in both runs."
-    tally = [f"{units.count(number)} {word}" for word in WORST_FIRST if (number := overall.verdicts[word])]
-    total = units.plural(len(changes.changes), "case")
+        return f"{verdicts}; all of them are in doubt."
     ends = f", {interval(overall.ratio)}" if overall.ratio.low is not None else ""
-    return (
-        f"Of {total} with a time in both runs {units.listing(tally)}, by a least effect of "
-        f"{units.percent(changes.least)}; over all of them NEW takes {_more(overall.ratio)} time (speed-up "
-        f"{units.factor(overall.ratio.value)}, a geometric mean{ends})."
-    )
+    over = "all of them" if len(changes.sound) == len(changes.changes) else "those not in doubt"
+    speed_up = f"speed-up {units.factor(overall.ratio.value)}, a geometric mean{ends}"
+    return f"{verdicts}; over {over} NEW takes {_more(overall.ratio)} time ({speed_up})."
 
 
 def notes(changes: Changes) -> Iterator[str]:
@@ -46,9 +59,18 @@ def notes(changes: Changes) -> Iterator[str]:
         yield f"Compared block by block, because both files hold the same blocks: {_share(paired, total)}."
     if rough:
         yield (
-            "With an interval from quartiles, as if samples were independent, because a file was saved without samples "
-            f"(--benchmark-save-data keeps them): {_share(rough, total)}."
+            "With an interval from quartiles, or least and greatest of few rounds, as if samples were independent, "
+            f"because a file was saved without samples (--benchmark-save-data keeps them): {_share(rough, total)}."
         )
+    if several(changes):
+        yield (
+            f"From several runs a side: speed-ups are those of mean medians, and a {units.INTERVAL} holds what runs of "
+            "one side differ by."
+        )
+    for doubt, cases in grouped((each for each in changes.changes if each.doubt), lambda each: each.doubt).items():
+        verdicts = "UNCLEAR" if all(case.verdict is Verdict.UNCLEAR for case in cases) else "judged all the same"
+        names = units.some([case.case for case in cases], NAMED)
+        yield f"In doubt and {verdicts}, because {doubt}: {_share(len(cases), total)} ({names})."
     yield from _aside("With a time in NEW and none in BASE, which says why", changes.gained)
     yield from _aside("With a time in BASE and missing from NEW", changes.only_base)
     yield from _aside("With a time in NEW and missing from BASE", changes.only_new)
@@ -62,31 +84,80 @@ def lost(changes: Changes) -> list[str]:
     ]
 
 
+def side_by_side(comparisons: Sequence[Changes], *, same: bool = True) -> Table:
+    """Return all cases of several runs compared with one, a column each: the ratio to the first run, and the verdict.
+
+    Without `same`, cases that are SAME in every run are left out. The last row has the geometric means.
+    """
+    names = _short([changes.runs[-1].file for changes in comparisons])
+    columns = (*worded("case"), *numeric("first"), *numeric(*names))
+    found = [{each.case: each for each in changes.changes} for changes in comparisons]
+    lost = [{each.case: each.status.upper() for each in changes.lost} for changes in comparisons]
+    cases = dict.fromkeys([*chain.from_iterable(found), *chain.from_iterable(lost)])
+    shown = [case for case in cases if same or any(_verdict(run, case) is not Verdict.SAME for run in found)]
+    rows = [
+        (
+            case,
+            next((units.seconds(run[case].base) for run in found if case in run), ""),
+            *(_cell(run.get(case), gone.get(case, "missing")) for run, gone in zip(found, lost, strict=True)),
+        )
+        for case in shown
+    ]
+    means = [changes.overall for changes in comparisons]
+    total = ("all cases", "", *(units.factor(mean.ratio.value) if mean else "in doubt" for mean in means))
+    return Table("Speed-up over the first run", columns, (*rows, total))
+
+
+def _verdict(run: Mapping[str, Change], case: str) -> Verdict | None:
+    return run[case].verdict if case in run else None
+
+
+def _cell(change: Change | None, without: str) -> str:
+    return f"{units.factor(change.ratio.value)} {change.verdict}" if change else without
+
+
+def _short(files: Sequence[str]) -> list[str]:
+    """Return the names of files without their folders, or whole if two are alike."""
+    names = [PurePath(file).name for file in files]
+    return names if len(set(names)) == len(names) else list(files)
+
+
+def several(changes: Changes) -> bool:
+    """Return whether a side has several runs."""
+    return len(changes.runs) > len(SIDES)
+
+
+def untimed(changes: Changes) -> list[str]:
+    """Return a sentence for each case without a ratio."""
+    return [f"{each.case} has no ratio: {each.reason}." for each in changes.untimed]
+
+
 def runs(changes: Changes) -> Table:
-    """Return which two runs these are."""
+    """Return which runs these are."""
     columns = worded("run", "file", "commit", "last measured", "machine")
-    rows = tuple(
-        (side, run.file, run.commit, run.measured, run.machine) for side, run in zip(SIDES, changes.runs, strict=True)
-    )
-    return Table("The two runs", columns, rows)
+    rows = tuple((run.side, run.file, run.commit, run.measured, run.machine) for run in changes.runs)
+    return Table("The runs", columns, rows)
 
 
 def summary(changes: Changes) -> Table:
     """Return the geometric mean of each family, the worst first, and that of all cases."""
     means = [*changes.families, *([changes.overall] if changes.overall else [])]
     columns = (*worded(changes.kind), *_SUMMARY)
-    return Table("Geometric means, the worst first", columns, tuple(_mean_row(each) for each in means))
+    without = "" if len(changes.sound) == len(changes.changes) else " of cases not in doubt"
+    return Table(f"Geometric means{without}, the worst first", columns, tuple(_mean_row(each) for each in means))
 
 
-def cases(caption: str, changes: Iterable[Change]) -> Table:
-    """Return `changes` in their order, one per row."""
-    return Table(caption, _CASES, tuple(_case_row(change) for change in changes))
+def cases(caption: str, changes: Sequence[Change]) -> Table:
+    """Return `changes` in their order, one per row; beside the raw speed-up that by the anchor, if any is known."""
+    anchored = any(change.anchor is not None for change in changes)
+    columns = (*_CASES[:5], *(numeric(BESIDE) if anchored else ()), *_CASES[5:])
+    return Table(caption, columns, tuple(_case_row(change, anchored) for change in changes))
 
 
 def interval(ratio: Estimate, by_quartiles: bool = False) -> str:
     """Return the interval of a ratio, or why there is none."""
     if ratio.low is None and by_quartiles:
-        return f"no interval from quartiles of {units.plural(ratio.samples, 'round')}"
+        return f"no interval from the summary of {units.plural(ratio.samples, 'round')}"
     return units.factor_interval(ratio)
 
 
@@ -114,13 +185,15 @@ def _mean_row(mean: Mean) -> tuple[str, ...]:
     )
 
 
-def _case_row(change: Change) -> tuple[str, ...]:
+def _case_row(change: Change, anchored: bool) -> tuple[str, ...]:
+    normalised = change.normalised
     return (
         change.case,
         units.seconds(change.base),
         units.seconds(change.new),
         units.factor(change.ratio.value),
         interval(change.ratio, change.by_quartiles),
+        *([units.factor(normalised.value) if normalised else ""] if anchored else []),
         time(change.ratio),
         change.verdict,
     )

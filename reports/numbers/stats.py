@@ -19,12 +19,16 @@ Letters: n samples, B blocks, R resamples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from reports.numbers import ranks
 
 CONFIDENCE = 0.99
 LEAST_EFFECT = 0.03
@@ -62,6 +66,13 @@ class Estimate:
     paired: bool = False
 
 
+class Reading(NamedTuple):
+    """What one run says of a case: its median in seconds, above zero, and the median's standard error as a share."""
+
+    median: float
+    error: float
+
+
 def median(samples: Floats, blocks: Integers) -> Estimate:
     """Return the median over blocks of the median of each: of `samples` (n,) in seconds, taken in `blocks` (n,)."""
     times = block_medians(samples, blocks)[1]
@@ -76,19 +87,68 @@ def ratio_of_medians(
 
     If `interleaved`, only shared blocks count: the estimate is the median over them of the ratio of the block's two
     medians. Otherwise, or if they share fewer than `LEAST_BLOCKS` blocks, it is the ratio of the two medians over
-    blocks, resampled apart. Swapping the sides gives the reciprocal.
+    blocks, resampled apart. If they are not `interleaved` and a side has fewer blocks than that, the interval comes
+    from the ranks of the blocks' medians; if the median of a block is zero, there is none. Swapping the sides gives the
+    reciprocal.
     """
     base_numbers, base_times = block_medians(base, base_blocks)
     numbers, times = block_medians(samples, blocks)
     shared, places, base_places = np.intersect1d(numbers, base_numbers, assume_unique=True, return_indices=True)
-    if interleaved and shared.size >= LEAST_BLOCKS:
+    zero = not (base_times.all() and times.all())
+    if interleaved and shared.size >= LEAST_BLOCKS and not zero:
         least_samples = min(int(np.isin(blocks, shared).sum()), int(np.isin(base_blocks, shared).sum()))
         logs = np.log(base_times[base_places] / times[places])
         low, high = _interval(np.exp, logs)
         return Estimate(float(np.exp(_median(logs))), low, high, least_samples, shared.size, paired=True)
-    low, high = _interval(np.divide, base_times, times)
     least_samples, least_blocks = min(base.size, samples.size), min(base_times.size, times.size)
+    if zero:
+        low = high = None
+    elif least_blocks < LEAST_BLOCKS and not interleaved:
+        low, high = ranks.interval(base_times, times, CONFIDENCE)
+    else:
+        low, high = _interval(np.divide, base_times, times)
     return Estimate(float(_median(base_times) / _median(times)), low, high, least_samples, least_blocks)
+
+
+def ratio_of_runs(base: Sequence[Reading], runs: Sequence[Reading]) -> Estimate:
+    """Return how many times faster `runs` are than those of `base`, each run by its reading of one case.
+
+    The value is the ratio of the geometric means of both sides' medians. The interval is Student's, of the logarithms
+    of the medians, with one spread for both sides: what a run differs from the next by, but at least what the errors
+    within the runs would make it. Both sides have two runs or more, since one alone may be the odd one.
+    """
+    sides = [np.log([reading.median for reading in side]) for side in (base, runs)]
+    value = float(np.exp(sides[0].mean() - sides[1].mean()))
+    least, freedom = min(len(base), len(runs)), len(base) + len(runs) - 2
+    between = sum(float(np.square(side - side.mean()).sum()) for side in sides) / freedom
+    within = float(np.mean([error**2 for _, error in (*base, *runs)]))
+    quantile = float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    width = float(np.exp(quantile * (max(between, within) * (1 / len(base) + 1 / len(runs))) ** 0.5))
+    return Estimate(value, value / width, value * width, least, least)
+
+
+def loosened(ratio: Estimate, base: float, samples: float) -> Estimate:
+    """Return `ratio` with the doubt that two coarse clocks leave: each median is off by up to this share of it."""
+    if ratio.low is None or ratio.high is None or not (base or samples):
+        return ratio
+    if max(base, samples) >= 1:
+        return replace(ratio, low=None, high=None)
+    return replace(ratio, low=ratio.low * (1 - base) / (1 + samples), high=ratio.high * (1 + base) / (1 - samples))
+
+
+def tick(samples: Floats) -> float:
+    """Return the seconds between two readings of the clock that took `samples` (n,); 0 for one that is fine enough.
+
+    A coarse clock gives few values, all of them multiples of its tick. Values closer than a ten-thousandth of the
+    median count as one.
+    """
+    values = np.sort(samples)
+    jumps = np.flatnonzero(np.diff(values) > 1e-4 * np.median(values))
+    if not 0 < jumps.size < values.size / 2 - 1:
+        return 0.0
+    readings = values[[0, *(jumps + 1)]]
+    step = float(np.diff(readings).min())
+    return step if np.all(np.abs(readings / step - np.round(readings / step)) < 0.02) else 0.0
 
 
 def verdict(ratio: Estimate, least_effect: float = LEAST_EFFECT) -> Verdict:
@@ -108,6 +168,11 @@ def verdict(ratio: Estimate, least_effect: float = LEAST_EFFECT) -> Verdict:
     if ratio.high < 1 and ratio.value < lower:
         return Verdict.SLOWER
     return Verdict.UNCLEAR
+
+
+def middle(samples: Floats, blocks: Integers) -> float:
+    """Return the median over blocks of the median of each, in seconds, without its interval."""
+    return float(np.median(block_medians(samples, blocks)[1]))
 
 
 def block_medians(samples: Floats, blocks: Integers) -> tuple[Integers, Floats]:

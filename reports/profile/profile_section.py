@@ -109,12 +109,18 @@ def _stages(file: ProfileFile) -> Table:
     return tabulated("Share of a profiled call by stage", fields, file.profiles)
 
 
+def _calls(profile: Profile) -> str:
+    """Return how many calls count, and how many do not because the profiler lost kernels of them."""
+    lost = f" ({units.count(profile.dropped)} more lost kernels)" if profile.dropped else ""
+    return f"{units.count(profile.calls)}{lost}"
+
+
 def _busy(file: ProfileFile) -> Table:
     """Return how long something runs, how often it is started, and the host against the device."""
     cuda = file.runs_on == "cuda"
     fields: list[Field[Profile]] = [
         *_names(lambda profile: profile),
-        number("calls", lambda profile: units.count(profile.calls)),
+        number("calls", _calls),
         number("kernels and copies" if cuda else "operators or nodes", lambda profile: _mean(profile.launches)),
         number("GPU busy" if cuda else "in operators", lambda profile: units.seconds(profile.busy)),
         number("share", lambda profile: units.percent(profile.busy / profile.seconds)),

@@ -18,6 +18,7 @@ from reports.errors import ReportError
 from reports.reading.documents import parsed
 from reports.reading.files import Content, read
 from reports.records.record import BenchmarkFile, CaseRecord, Ceilings, Group
+from reports.records.summary import Summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +26,14 @@ class MeasuredCase:
     """One measured case.
 
     `samples` (n,) in seconds in the order taken, `blocks` (n,) the block of each, both read-only; `source` the file.
+    Only `moegap compare` reads files without samples: then both are empty, and `summary` is all that is known.
     """
 
     record: CaseRecord
     samples: NDArray[np.float64]
     blocks: NDArray[np.int64]
     source: Path
+    summary: Summary | None = None
 
     def __post_init__(self) -> None:
         self.samples.setflags(write=False)
@@ -84,22 +87,33 @@ def load(paths: Sequence[Path]) -> Results:
     return gather(read(paths))
 
 
-def gather(contents: Mapping[Path, Content]) -> Results:
-    """Return the cases of result files already read; raises as `load` does."""
+def gather(contents: Mapping[Path, Content], *, summaries: bool = False) -> Results:
+    """Return the cases of result files already read; raises as `load` does.
+
+    With `summaries` a file may also lack samples, as `--benchmark-save` writes it.
+    """
     files: dict[Path, BenchmarkFile] = {}
     for source, content in contents.items():
         file = parsed(source, content)
         if not isinstance(file, BenchmarkFile):
             raise ReportError(f"{source} holds no result of a benchmark: give a file that `moegap bench` wrote.")
         files[source] = file
-    return merged(files)
+    return merged(files, summaries=summaries)
 
 
-def merged(files: Mapping[Path, BenchmarkFile]) -> Results:
-    """Return the cases of all files, of each the latest; raises `ReportError` for a file without a case."""
+def merged(files: Mapping[Path, BenchmarkFile], *, summaries: bool = False) -> Results:
+    """Return the cases of all files, of each the latest; raises `ReportError` for a file without a case.
+
+    A file without samples is an error too, except with `summaries`.
+    """
     latest: dict[tuple[str, str, str, int], Entry] = {}
     replaced: list[CaseRecord] = []
     for source, file in files.items():
+        if not summaries and any(entry.stats.summary for entry in file.timed):
+            raise ReportError(
+                f"{source} was saved without samples: measure again with --benchmark-save-data or --benchmark-json; "
+                "`moegap compare` takes it as it is."
+            )
         for entry in _entries(source, file):
             record = record_of(entry)
             older = latest.pop(record.identity, None)
@@ -136,14 +150,19 @@ def _entries(source: Path, file: BenchmarkFile) -> list[Entry]:
     """Return the cases of one file."""
     cases = [
         MeasuredCase(
-            entry.extra_info, np.array(entry.stats.data), np.array(entry.extra_info.blocks, dtype=np.int64), source
+            entry.extra_info,
+            np.array(entry.stats.data),
+            np.array(entry.extra_info.blocks[: len(entry.stats.data)], dtype=np.int64),
+            source,
+            entry.stats.summary,
         )
         for entry in file.timed
     ]
     if not cases and not file.not_measured:
         if file.benchmarks:
             raise ReportError(
-                f"{source} is a pytest-benchmark file without moegap records: give a file that moegap wrote."
+                f"{source} is a pytest-benchmark file without moegap records: give it to `moegap compare` beside "
+                "another such file; a report needs one that moegap wrote."
             )
         raise ReportError(f"{source} holds no case: nothing was selected, or the run was killed before its first one.")
     return [*cases, *file.not_measured]

@@ -16,6 +16,8 @@ NEWER = "newer"
 """The type of the error of a file that a newer moegap wrote."""
 LARGEST = 1e30
 MOST = 10**24
+LONGEST = 1e9
+"""The longest time in seconds: no call takes thirty years."""
 ROUNDING = 1e-5  # shares and losses are float32 sums: a one may lie a little above 1, a zero a little below 0
 
 

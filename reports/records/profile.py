@@ -61,7 +61,7 @@ class ProfiledForm(Schema):
 
 
 class Profile(ProfiledForm):
-    """One form: means over `calls`, or over replays.
+    """One form: means over `calls`, or over replays. The profiler lost kernels of `dropped` further ones.
 
     `busy` is how long any operator (CPU) or kernel (GPU) runs, `gap` the rest. On a GPU `host` is the time until the
     last launch returns, and `overlap` the part of it in which the device is busy. `nodes` of an engine on a GPU take
@@ -69,6 +69,7 @@ class Profile(ProfiledForm):
     """
 
     calls: Annotated[int, Field(ge=1, le=10**9)]
+    dropped: Count = 0
     told_by: ToldBy
     seconds: Annotated[float, Field(gt=0, le=LARGEST)]
     busy: Time

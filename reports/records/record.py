@@ -7,7 +7,8 @@ raw samples in seconds, in the order taken, and `CaseRecord.blocks` the block of
 of cases was sampled. Nothing here is derived: speed-ups, floors, waterfalls, intervals and verdicts are computed from
 it.
 
-A form that can be split is also measured in `step`s: counterfactuals, each of which does more of the call:
+A form that can be split is also measured in `step`s: counterfactuals, each of which does more of the call. They stand
+in the top-level list `moegap_steps`, written as benchmarks are, or among the benchmarks in files of older versions:
 
     balanced    the experts' products alone, on prepared rows spread evenly over the experts
     products    the same with the rows that each expert really has
@@ -30,18 +31,20 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from reports.records.fields import MOST, Count, Label, Schema, check_moment, moment, no_newer_than
+from reports.records.fields import LONGEST, MOST, Count, Label, Schema, check_moment, moment, no_newer_than
+from reports.records.summary import Summary
 
 SCHEMA_VERSION = 2  # version 1 had no steps, ceilings, groups, caches nor made routings; it is still read
 NOT_MEASURED_KEY = "moegap_not_measured"
+STEPS_KEY = "moegap_steps"
 CEILINGS_KEY = "moegap_ceilings"
 GROUPS_KEY = "moegap_groups"
 COMMAND_KEY = "moegap_command"  # optional: the command line that measured, shown so that it can be repeated
 
-SHORTEST, LONGEST = 1e-12, 1e9
-"""Bounds of a timed call in seconds: an account counts whole picoseconds, and no call takes thirty years."""
+SHORTEST = 1e-12
+"""The shortest timed call in seconds: an account counts whole picoseconds."""
 
 BlockNumber = Annotated[int, Field(ge=0, le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]
@@ -269,9 +272,20 @@ Samples = Annotated[tuple[Annotated[Seconds, Field(ge=SHORTEST)], ...], Field(mi
 
 
 class Statistics(Schema):
-    """What is read of pytest-benchmark's statistics."""
+    """What is read of pytest-benchmark's statistics: the samples, or their `summary` if the file was saved without."""
 
-    data: Samples
+    data: Samples = ()
+    summary: Summary | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _summarise(cls, stats: object) -> object:
+        return {"summary": stats} if isinstance(stats, dict) and "data" not in stats else stats
+
+    @property
+    def rounds(self) -> int:
+        """How many samples there are or were."""
+        return self.summary.rounds if self.summary else len(self.data)
 
 
 class TimedCase(Schema):
@@ -280,16 +294,9 @@ class TimedCase(Schema):
     extra_info: Record
     stats: Statistics
 
-    @field_validator("stats", mode="before")
-    @classmethod
-    def _check_kept(cls, stats: object) -> object:
-        if isinstance(stats, dict) and "data" not in stats:
-            raise ValueError("it has no raw samples: run without --benchmark-disable")
-        return stats
-
     @model_validator(mode="after")
     def _check_samples(self) -> Self:
-        record, samples = self.extra_info, len(self.stats.data)
+        record, samples = self.extra_info, self.stats.rounds
         if record.status is not Status.MEASURED:
             raise ValueError(f"it has samples though it is {record.status}")
         if samples != len(record.blocks):
@@ -304,14 +311,15 @@ class BenchmarkFile(Schema):
     not_measured: list[Annotated[Record, AfterValidator(_check_without_time)]] = Field(
         [], validation_alias=NOT_MEASURED_KEY
     )
+    steps: list[TimedCase] = Field([], validation_alias=STEPS_KEY)
     ceilings: list[Annotated[Ceilings, AfterValidator(_check_ceilings)]] = Field([], validation_alias=CEILINGS_KEY)
     groups: list[Annotated[Group, AfterValidator(_check_group)]] = Field([], validation_alias=GROUPS_KEY)
     command: str = Field("", validation_alias=COMMAND_KEY, max_length=100_000, pattern=r"^[^\p{C}\p{Zl}\p{Zp}]*$")
 
     @property
     def timed(self) -> list[TimedCase]:
-        """The cases that have a time."""
-        return [entry for entry in self.benchmarks if entry is not None]
+        """The cases and steps that have a time; older files list steps among the benchmarks."""
+        return [*(entry for entry in self.benchmarks if entry is not None), *self.steps]
 
     @model_validator(mode="after")
     def _check_once(self) -> Self:

@@ -61,6 +61,8 @@ def logits(head: Head, x: Tensor) -> np.ndarray:
     for n, (row, weights) in enumerate(zip(rows, _weights(head, parameters, rows), strict=True)):
         for e, weight in weights.items():
             found[n] += weight * _expert(head.config.activation, row, *(stacked[e] for stacked in experts))
+        if head.config.batch_coupled and np.isnan(row).any():
+            found[n] = math.nan
     return found
 
 
@@ -203,15 +205,21 @@ def serving(config: SparseConfig, rankings: list[list[float]]) -> list[list[int]
         case "capacity":
             room = [places] * config.experts
             for turn in range(config.k if config.overflow == "drop" else config.experts):
-                for row, order in zip(chosen, best, strict=True):
+                for row, order, share in zip(chosen, best, shares, strict=True):
+                    if _is_spoilt(share):
+                        continue
                     if len(row) < config.k and room[order[turn]]:
                         room[order[turn]] -= 1
                         row.append(order[turn])
         case "expert_choice":
             for e in range(config.experts):
-                for n in sorted(range(len(shares)), key=lambda n: (_falling(shares[n][e]), n))[:places]:
+                for n in sorted(range(len(shares)), key=lambda n: (_is_spoilt(shares[n]), -shares[n][e], n))[:places]:
                     chosen[n].append(e)
     return chosen
+
+
+def _is_spoilt(shares: list[float]) -> bool:
+    return any(math.isnan(share) for share in shares)
 
 
 def _falling(value: float) -> float:

@@ -85,7 +85,7 @@ def test_every_end_is_one_sentence(
     status: int,
     words: str,
 ) -> None:
-    def command(**_: object) -> None:
+    def command(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "_commands", lambda: command)
@@ -111,7 +111,7 @@ def test_any_character_passes_to_any_terminal(monkeypatch: pytest.MonkeyPatch, e
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
     monkeypatch.setattr(sys, "argv", ["moegap", "bench", "--help"])
-    monkeypatch.setattr(cli, "_commands", lambda: lambda **_: typer.echo("3 µs, 1.13× 日本"))
+    monkeypatch.setattr(cli, "_commands", lambda: lambda *_, **__: typer.echo("3 µs, 1.13× 日本"))
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -147,11 +148,13 @@ def test_a_bad_file_is_one_sentence_and_a_status_of_its_own(demo, tmp_path, comp
     ("options", "said"),
     [
         (("--fail-on", "slow"), "--fail-on takes SLOWER, FASTER, UNCLEAR and MISSING, not 'slow'"),
-        (("--least", "500%"), "--least takes a share below 1 such as 5% or 0.05, not '500%'"),
+        (("--least", "5"), "--least takes a share such as 5%, 150% or 0.05, not '5'"),
+        (("--doubtful", "maybe"), "--doubtful takes unclear, raw and normalised, not 'maybe'"),
+        (("--base", DEMO, "--new", DEMO), "not "),
         (("--least", "nan"), "not 'nan'"),
         (("--out", DEMO), "is not a folder"),
         (("--out", DEMO / "in" / "it"), "demo.json"),
-        (("extra",), "extra"),
+        (("extra",), "extra does not exist"),
     ],
 )
 def test_bad_options_are_one_sentence_and_a_status_of_its_own(compared, options, said):
@@ -159,6 +162,71 @@ def test_bad_options_are_one_sentence_and_a_status_of_its_own(compared, options,
     assert status == 2
     assert said in err
     assert err.count("\n") == 1
+
+
+FIELD = ROOT / "tests/reports/changes/field"
+FACTORS = {"slow": 1.25, "same": 1.0, "slower": 2.0}
+RUNS = [FIELD / f"pb_same_commit_run{number}.json" for number in range(1, 6)]
+
+
+def test_several_runs_a_side_as_a_shell_gives_them(tmp_path, compared):
+    status, out, errors = compared("--base", *RUNS[:3], "--new", *RUNS[3:], *GATE, "--out", tmp_path / "out")
+    assert (status, errors) == (1, "")
+    assert "Gate failed: nothing was decided: there are only 5 UNCLEAR cases" in out
+    assert all(run.name in out for run in RUNS)
+    assert "what runs of one side differ by" in " ".join(out.split())
+    assert compared("--new", *RUNS[3:], "--allow-undecided", *GATE, "--base", *RUNS[:3])[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (("--base", *RUNS[:2], "--new", RUNS[2]), "2 and 1 runs: give two or more a side"),
+        (("--base", *RUNS[:2], "--new", RUNS[2], RUNS[2]), "name one file twice"),
+        (("--base", *RUNS[:2]), "2 files after --base and 0 after --new"),
+        ((), "not no file without an option"),
+    ],
+)
+def test_runs_on_one_side_alone_are_one_sentence(compared, files, said):
+    status, _, err = compared(*files)
+    assert (status, err.count("\n")) == (2, 1)
+    assert said in err
+
+
+@pytest.mark.parametrize(("new", "status"), [("pb_rootdir_new.json", 0), ("pb_five_rounds_new.json", 1)])
+@pytest.mark.parametrize("reader", ["true", "head -1"])
+def test_a_closed_pipe_is_no_regression(new, status, reader):
+    """The reader leaves before the first line or after it; the status is still that of the gate."""
+    base = new.replace("new", "base")
+    words = [sys.executable, "-m", "bench.cli", "compare", str(FIELD / base), str(FIELD / new), *GATE]
+    command = f"set -o pipefail; {shlex.join(words)} | {reader} >/dev/null"
+    for unbuffered in ("", "1"):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": unbuffered}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_several_results_stand_side_by_side(demo, tmp_path, compared):
+    few = demo | {"benchmarks": demo["benchmarks"][:3]}
+    base = saved(tmp_path / "base.json", few)
+    slow, same, slower = (saved(tmp_path / f"{name}.json", slowed(few, factor)) for name, factor in FACTORS.items())
+    status, out, errors = compared(base, slow, same, slower, *GATE, "--out", tmp_path / "out")
+    assert (status, errors) == (1, "")
+    rows = [line.split() for line in out[out.index("Speed-up over the first run") :].splitlines()]
+    assert rows[1] == ["case", "first", "slow.json", "same.json", "slower.json"]
+    name = few["benchmarks"][0]["extra_info"]["case_id"]
+    (row,) = [row for row in rows if row[:1] == [name]]
+    assert row[3:] == ["0.80×", "SLOWER", "1.00×", "SAME", "0.50×", "SLOWER"]
+    assert ["all", "cases", "0.80×", "1.00×", "0.50×"] in rows
+    assert [line.split(":")[0] for line in out.splitlines() if line.startswith("Gate")] == [
+        "Gate failed", "Gate passed", "Gate failed",
+    ]  # fmt: skip
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert all(f'id="{section}"' in page for section in ("side-by-side", "changes-1", "changes-2", "changes-3"))
+    assert "0.50×" in (tmp_path / "out" / "compare.md").read_text()
+    assert compared(base, same, same, *GATE)[0] == 0
 
 
 def test_a_missing_file_is_one_sentence(compared, tmp_path):

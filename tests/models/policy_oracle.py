@@ -65,6 +65,8 @@ def capacity(scores: Float64, config: SparseConfig) -> Chosen:
     chosen: Chosen = {}
     for turn in range(config.k if config.overflow == "drop" else config.experts):
         for n, row in enumerate(scores):
+            if not (row < math.inf).all():
+                continue
             e = best_first(row)[turn]
             if len(chosen.get(n, [])) < config.k and room[e] > 0:
                 room[e] -= 1
@@ -76,7 +78,7 @@ def expert_choice(scores: Float64, config: SparseConfig) -> Chosen:
     share = [softmax(row / config.temperature) for row in scores]
     chosen: Chosen = {}
     for e in range(config.experts):
-        order = sorted(range(len(scores)), key=lambda n: (-share[n][e], n))
+        order = sorted(range(len(scores)), key=lambda n: (bool(np.isnan(share[n]).any()), -share[n][e], n))
         for n in order[: places(config, len(scores))]:
             chosen.setdefault(n, []).append(e)
     return chosen

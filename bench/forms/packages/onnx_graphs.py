@@ -18,11 +18,15 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from bench.errors import UnavailableError
+from bench.forms.packages.integers import Scheme, rounded
 from kernels.problem.experts import interleave
 from models.heads.sparse import SparseMoEHead
 from models.settings import Activation
 
 ELEMENT_TYPES = {torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16}
+LARGEST = 2**31 - 2**20
+"""Bytes of constants in a model: protobuf's limit less what the nodes take."""
 SMALLEST_DEVIATION = 1e-100
 """Of a row of scores, so that equal scores get equal weights; no two float32 scores differ so little."""
 
@@ -53,7 +57,13 @@ class Graph:
         return name
 
     def model(self, head: SparseMoEHead, logits: str) -> bytes:
-        """Return the graph with input `x` (N, D) and output `logits` (N, C), serialised."""
+        """Return the graph with input `x` (N, D) and output `logits` (N, C), serialised.
+
+        Raises `UnavailableError` if it is larger than ONNX allows.
+        """
+        size = sum(len(constant.raw_data) for constant in self.constants)
+        if size > LARGEST:
+            raise UnavailableError(f"an ONNX model holds at most 2 GiB, and this one's weights take {size / 2**30:.1f}")
         element = ELEMENT_TYPES[head.w1.dtype]
         self.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
         widths = {"x": head.config.features, "logits": head.config.classes}
@@ -84,8 +94,10 @@ def split(head: SparseMoEHead) -> bytes:
     return g.model(head, _cast(g, g("Squeeze", mixed, torch.tensor([1])), torch.float32, dtype))
 
 
-def fused(head: SparseMoEHead) -> bytes:
-    """Return a plain top-k head as a graph around `com.microsoft::MoE`, (N, D) -> (N, C), with C at most D.
+def fused(head: SparseMoEHead, scheme: Scheme | None = None) -> tuple[bytes, int]:
+    """Return a plain top-k head as a graph around `com.microsoft::MoE`, (N, D) -> (N, C), and its number of nodes.
+
+    C is at most D. With a scheme the operator is `com.microsoft::QMoE`, whose weights are integers.
 
     The operator gives equal scores to the highest id and turns NaN into numbers. So the graph selects: it passes the
     logarithm of a chosen expert's weight, and almost nothing for the others; and it multiplies the outputs with the sum
@@ -100,15 +112,28 @@ def fused(head: SparseMoEHead) -> bytes:
     gated = head.config.activation == "swiglu"  # whose halves the operator wants in turn
     w1, b1 = (interleave(each) if gated else each for each in (head.w1, head.b1))
     w2, b2 = (_widened(each, head.config.features) for each in (head.w2, head.b2))
-    experts = w1.transpose(1, 2), b1, w2.transpose(1, 2), b2  # (E, W, D), (E, W), (E, D, H), (E, D)
+    weights1, weights2 = (_stored(w, scheme) for w in (w1, w2))  # (E, W, D) and (E, D, H), with scales in a scheme
     swiglu = {"activation_alpha": 1.0, "activation_beta": 0.0, "swiglu_fusion": 1}
     wide = g(
-        "MoE", "x", passed, *experts, domain="com.microsoft", k=head.config.k, normalize_routing_weights=1,
-        activation_type=head.config.activation, **(swiglu if gated else {}),
+        "QMoE" if scheme else "MoE", "x", passed, *weights1, b1, *weights2, b2, domain="com.microsoft",
+        k=head.config.k, normalize_routing_weights=1, activation_type=head.config.activation,
+        **(swiglu if gated else {}), **_storage(scheme),
     )  # (N, D)  # fmt: skip
     logits = g("Slice", wide, torch.tensor([0]), torch.tensor([C]), torch.tensor([1]))
     total = g("ReduceSum", weights, torch.tensor([1]))  # (N, 1)
-    return g.model(head, g("Mul", logits, _cast(g, total, torch.float32, dtype)))
+    return g.model(head, g("Mul", logits, _cast(g, total, torch.float32, dtype))), len(g.nodes)
+
+
+def _stored(w: Tensor, scheme: Scheme | None) -> tuple[Tensor, ...]:
+    """Return weights (E, D, W) as the fused operators take them: (E, W, D), or packed integers and their scales."""
+    return rounded(w, scheme).packed() if scheme else (w.transpose(1, 2),)
+
+
+def _storage(scheme: Scheme | None) -> dict[str, int]:
+    """Return the attributes that tell QMoE how weights are stored."""
+    if scheme is None:
+        return {}
+    return {"expert_weight_bits": scheme.bits, **({"block_size": scheme.group} if scheme.group else {})}
 
 
 def _routed(g: Graph, head: SparseMoEHead) -> tuple[str, str, str]:

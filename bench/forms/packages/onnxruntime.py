@@ -6,10 +6,6 @@ times as fast at 1, 32, 256 and 2,048 rows (D 128, H 64, C 10, one thread, AMD E
 processes, 2026-11-29). A graph of all experts in one masked product was up to 1.5 times as fast as the written one
 below 16 rows, and half as fast at 2,048.
 
-The CPU provider also has `QMoE`, with weights of 8 and 4 bits. With a scale per column it agreed with float64 on the
-rounded weights within 3e-7, with 8 bits in blocks of 16 or 32 only within 1e-2. It is no form yet, because a form that
-rounds weights must be checked against the rounded ones.
-
 Letters: N rows, D input width, H hidden width of one expert, E experts, C output width, W = H columns of an expert's
 first product, or 2H for swiglu.
 """
@@ -18,31 +14,27 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import math
-import tempfile
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError
 from bench.execution.form import Form, Runner
 from bench.execution.stages import CALL, OPERATORS, PROVIDER, RANGES
 from bench.forms.eager import wide_soft
 from bench.forms.packages import onnx_graphs
+from bench.forms.packages.integers import Scheme
 from bench.forms.packages.onnx_graphs import ELEMENT_TYPES
+from bench.forms.packages.onnx_session import PROVIDERS, profiled, runner
 from bench.timing.precision import dtype_name
 from models.heads.heads import Head, HeadConfig
 from models.heads.soft import SoftMoEHead
@@ -50,7 +42,6 @@ from models.heads.sparse import SparseMoEHead
 from models.routing.places import PlacesConfig
 from models.routing.top_k import plain_top_k
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 MOST_ROWS = 2**24
 
 
@@ -69,7 +60,8 @@ def _unavailable(config: HeadConfig, device: torch.device, dtype: torch.dtype) -
     return None
 
 
-def _unavailable_fused(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+def unavailable_fused(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Return why the fused operator cannot run a head of this configuration here, or None."""
     if not plain_top_k(config) or config.weights_over == "all":
         return (
             "ONNX Runtime's MoE weighs the k best experts by a softmax over their own scores, and knows no other gate"
@@ -81,6 +73,12 @@ def _unavailable_fused(config: HeadConfig, device: torch.device, dtype: torch.dt
     return _unavailable(config, device, dtype)
 
 
+def _unavailable_graph(config: HeadConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cuda":
+        return "only a session on a CUDA device replays a CUDA graph"
+    return unavailable_fused(config, device, dtype)
+
+
 def _places_overflow(config: PlacesConfig) -> bool:
     """Return whether the products in `config.capacity` pass 64 bits within MOST_ROWS rows."""
     numerator, denominator = config.exact_factor
@@ -89,58 +87,25 @@ def _places_overflow(config: PlacesConfig) -> bool:
 
 def _prepare(head: Head, example: Tensor) -> Runner:
     model, reused_s = _exported(head, example)
-    return _runner(head, example, model, reused_s)
+    return runner(model, example, head.config.classes, reused_s)
 
 
-def _prepare_fused(head: Head, example: Tensor) -> Runner:
+def prepare_fused(head: Head, example: Tensor, scheme: Scheme | None = None, *, graph: bool = False) -> Runner:
+    """Return the runner of the fused operator, with weights stored in `scheme` or in full, or in a CUDA `graph`."""
     assert isinstance(head, SparseMoEHead)
     E, D, W = head.w1.shape
-    model = onnx_graphs.fused(head)
-    nodes = len(onnx.load_from_string(model).graph.node)
+    H, size = head.config.hidden, example.dtype.itemsize
+    model, nodes = onnx_graphs.fused(head, scheme)
+    expert = sum(scheme.matrix_bytes(*shape) if scheme else size * math.prod(shape) for shape in ((D, W), (H, D)))
 
     def work(rows_per_expert: list[int]) -> dict[str, int]:
         """Count the products as the operator executes them: the second one has D columns, however few are kept."""
-        M = sum(rows_per_expert)
-        values = M * (D + W + head.config.hidden + D) + sum(map(bool, rows_per_expert)) * D * (W + head.config.hidden)
-        flops = 2 * len(example) * D * E + 2 * M * D * (W + head.config.hidden)
-        return {"launches": nodes, "executed_flops": flops, "requested_bytes": example.dtype.itemsize * values}
+        M, used = sum(rows_per_expert), sum(map(bool, rows_per_expert))
+        flops = 2 * len(example) * D * E + 2 * M * D * (W + H)
+        requested = size * M * (D + W + H + D) + used * expert
+        return {"launches": nodes, "executed_flops": flops, "requested_bytes": requested}
 
-    return replace(_runner(head, example, model, 0.0), work=work)
-
-
-def _runner(head: Head, example: Tensor, model: bytes, reused_s: float) -> Runner:
-    """Return the runner of a model, in a session for as many threads as torch has now."""
-    provider = PROVIDERS[example.device.type]
-    if example.device.type == "cuda":
-        onnxruntime.preload_dlls()
-    session = _session(model, provider)
-    if session.get_providers()[0] != provider:
-        raise BenchError(f"ONNX Runtime gave {session.get_providers()[0]} and {provider} was asked for")
-    C = head.config.classes
-    binding = session.io_binding()
-
-    def run(x: Tensor) -> Tensor:
-        x = x.contiguous()
-        out = torch.empty(x.shape[0], C, dtype=x.dtype, device=x.device)
-        if x.shape[0] == 0:
-            return out
-        place = (x.device.type, x.device.index or 0, ELEMENT_TYPES[x.dtype])
-        binding.bind_input("x", *place, tuple(x.shape), x.data_ptr())
-        binding.bind_output("logits", *place, tuple(out.shape), out.data_ptr())
-        if x.is_cuda:
-            torch.cuda.current_stream().synchronize()
-        session.run_with_iobinding(binding)
-        return out
-
-    runs_on = {
-        "device": str(example.device),
-        "provider": provider,
-        "library": f"onnxruntime {onnxruntime.__version__}",
-        "options": f"{torch.get_num_threads()} threads, no spinning, no TF32",
-    }
-    if len(session.get_providers()) > 1 and example.shape[0]:
-        runs_on["nodes"] = _placement(model, provider, example)
-    return Runner(run, runs_on, reused_s)
+    return replace(runner(model, example, head.config.classes, graph=graph), work=work)
 
 
 _exports: WeakKeyDictionary[Head, tuple[bytes, float]] = WeakKeyDictionary()
@@ -213,42 +178,17 @@ def _stable_sort(places_nan: bool) -> Any:
     return sort_stable
 
 
-def _session(model: bytes, provider: str, profile: str | None = None) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = profile
-    settings = [(provider, {"use_tf32": "0"} if provider == PROVIDERS["cuda"] else {})]
-    return onnxruntime.InferenceSession(model, options, providers=settings)
-
-
-def _placement(model: bytes, provider: str, example: Tensor) -> str:
-    """Return how many nodes each provider ran in one call.
-
-    Shape arithmetic may run on the CPU. Raises `BenchError` if a matrix product does.
-    """
-    (call,) = _profiled(model, provider, example, calls=1)
-    nodes = [node["args"] for node in call[1:]]
-    outside = [node["op_name"] for node in nodes if node["provider"] != provider]
-    if products := [name for name in outside if "MatMul" in name or "Gemm" in name]:
-        raise BenchError(f"ONNX Runtime ran {len(products)} products ({products[0]}) outside {provider}")
-    counts = Counter(node["provider"] for node in nodes)
-    return ", ".join(f"{count} on {name}" for name, count in counts.items())
-
-
 def _model(head: Head, x: Tensor) -> bytes:
     return _exported(head, x)[0]
 
 
-def _fused_model(head: Head, x: Tensor) -> bytes:
+def fused_model(head: Head, x: Tensor, scheme: Scheme | None = None) -> bytes:
+    """Return the head around the fused operator as a serialised model, the same for all rows x."""
     assert isinstance(head, SparseMoEHead)
-    return onnx_graphs.fused(head)
+    return onnx_graphs.fused(head, scheme)[0]
 
 
-def _events(model_of: Callable[[Head, Tensor], bytes], head: Head, x: Tensor, calls: int) -> list[dict[str, Any]]:
+def events(model_of: Callable[[Head, Tensor], bytes], head: Head, x: Tensor, calls: int) -> list[dict[str, Any]]:
     """Return ONNX Runtime's own profile of `calls` on x (N, D): a range for each call, with its nodes inside.
 
     A node is an operator named by its type, with its name and provider as arguments. A node of a GPU's provider shows
@@ -256,37 +196,28 @@ def _events(model_of: Callable[[Head, Tensor], bytes], head: Head, x: Tensor, ca
     """
     if x.shape[0] == 0:
         return []
-    model = model_of(head, x)
-    events = []
-    for run, *nodes in _profiled(model, PROVIDERS[x.device.type], x, calls):
-        events.append({**run, "name": CALL, "cat": RANGES})
+    trace = []
+    for run, *nodes in profiled(model_of(head, x), PROVIDERS[x.device.type], x, calls):
+        trace.append({**run, "name": CALL, "cat": RANGES})
         for node in nodes:
             arguments = {PROVIDER: node["args"]["provider"], "node": node["name"].removesuffix("_kernel_time")}
             length = min(node["dur"], run["ts"] + run["dur"] - node["ts"])  # both are rounded to microseconds
-            events.append({**node, "name": node["args"]["op_name"], "cat": OPERATORS, "dur": length, "args": arguments})
-    return events
-
-
-def _profiled(model: bytes, provider: str, x: Tensor, calls: int) -> list[list[dict[str, Any]]]:
-    """Return the event of each of `calls` and the events of its nodes, after as many calls to warm up."""
-    feed = {"x": x.cpu().numpy()}
-    with tempfile.TemporaryDirectory() as folder:
-        session = _session(model, provider, profile=str(Path(folder) / "profile"))
-        for _ in range(2 * calls):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text())
-    runs = sorted((event for event in events if event["name"] == "model_run"), key=lambda run: run["ts"])[calls:]
-    nodes = [event for event in events if event.get("args", {}).get("provider")]
-    return [[run, *(node for node in nodes if 0 <= node["ts"] - run["ts"] < run["dur"])] for run in runs]
+            trace.append({**node, "name": node["args"]["op_name"], "cat": OPERATORS, "dur": length, "args": arguments})
+    return trace
 
 
 FORMS = (
     Form(
         "onnxruntime", 5, "ONNX Runtime on a graph of the head", _unavailable, _prepare,
-        memory_seen=False, events=partial(_events, _model), setup=1.0, capturable=False,
+        memory_seen=False, events=partial(events, _model), setup=1.0, capturable=False,
     ),
     Form(
-        "onnxruntime_moe", 5, "ONNX Runtime's fused operator", _unavailable_fused, _prepare_fused,
-        memory_seen=False, events=partial(_events, _fused_model), setup=1.0, capturable=False, default=False,
+        "onnxruntime_moe", 5, "ONNX Runtime's fused operator", unavailable_fused, prepare_fused,
+        memory_seen=False, events=partial(events, fused_model), setup=1.0, capturable=False, default=False,
+    ),
+    Form(
+        "onnxruntime_moe_graph", 5, "ONNX Runtime's fused operator in its own CUDA graph", _unavailable_graph,
+        partial(prepare_fused, graph=True), memory_seen=False, events=partial(events, fused_model), setup=1.0,
+        capturable=False, reusable=False, default=False,
     ),
 )  # fmt: skip

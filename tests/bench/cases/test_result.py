@@ -8,8 +8,9 @@ import pytest
 
 from bench.cases.result import Outcome, ResultFile
 from bench.errors import BenchError
+from reports.reading.load import load
 from reports.records.files import StorageError
-from reports.records.record import NOT_MEASURED_KEY, Status
+from reports.records.record import NOT_MEASURED_KEY, STEPS_KEY, Status
 from tests.bench.records import record
 
 
@@ -48,6 +49,26 @@ def test_a_new_try_replaces_the_steps_that_the_failed_one_left(tmp_path):
         ("a-gated", (3.0,)),
     ]
     assert len(result.records()) == 2
+
+
+def test_steps_are_no_benchmarks_but_in_files_of_older_versions(tmp_path):
+    path = tmp_path / "result.json"
+    step, later = (Outcome(record("a-gated", step="gated", blocks=[0]), (time,)) for time in (1.0, 3.0))
+    ResultFile.create(path).add([Outcome(record("a", blocks=[0]), (2.0,)), step])
+    document = json.loads(path.read_text())
+    assert [entry["extra_info"]["case_id"] for entry in document["benchmarks"]] == ["a"]
+    assert [entry["extra_info"]["case_id"] for entry in document[STEPS_KEY]] == ["a-gated"]
+    results = load([path])
+    assert ([case.record.case_id for case in results.cases], len(results.steps)) == (["a"], 1)
+    old = {**document, "benchmarks": document["benchmarks"] + document.pop(STEPS_KEY)}
+    old.pop(STEPS_KEY)
+    path.write_text(json.dumps(old))
+    again = load([path])
+    assert ([case.record.case_id for case in again.cases], len(again.steps)) == (["a"], 1)
+    resumed = ResultFile.resume(path)
+    assert {each.case_id for each in resumed.records()} == {"a", "a-gated"}
+    resumed.add([later])
+    assert [each.samples for each in resumed.outcomes()] == [(2.0,), (3.0,)]
 
 
 def test_resuming_reads_what_is_there(tmp_path):

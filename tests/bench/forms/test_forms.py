@@ -312,6 +312,7 @@ def test_onnxruntime_never_falls_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch
     model = onnx.parser.parse_model(identity).SerializeToString()
     monkeypatch.setattr(onnx_form, "_exported", lambda head, example: (model, 0.0))
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(cuda_stream=1))
     on_cuda: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32, shape=(4, 24))
     with pytest.raises(BenchError, match="CUDAExecutionProvider was asked for"):
         form("onnxruntime").prepare(head, on_cuda)

@@ -22,8 +22,9 @@ from tests.bench.checkpoints import sparse_checkpoint
 PLUGIN = Path(__file__).with_name("plugin")
 PEERS = {
     "masked", "compile_max", "compile_grouped_mm", "triton_fused", "triton_grouped", "triton_given", "triton_products",
-    "cublas", "liger", "moe_ops", "onnxruntime_moe", "empty", "copy", "read", "peak", "triton_fp8",
-    "triton_fp8_channels", "triton_fp8_blocks", "triton_mxfp4",
+    "cublas", "liger", "moe_ops", "onnxruntime_moe", "onnxruntime_moe_graph", "onnxruntime_int8",
+    "onnxruntime_int4", "empty", "copy", "read", "peak", "triton_fp8", "triton_fp8_channels", "triton_fp8_blocks",
+    "triton_mxfp4",
 }  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def test_every_form_of_the_plan_exists_and_a_contest_has_no_case_twice():
     named = {name for contest in plans for name in (*contest.forms, *contest.dense, *contest.skewed)}
     assert named <= forms().keys()
     assert named >= {name for name, form in forms().items() if not (form.default or form.stored)}
-    assert {"triton_fp8_blocks", "triton_mxfp4"} <= named
+    assert {"triton_fp8_blocks", "triton_mxfp4", "onnxruntime_int8", "onnxruntime_int4"} <= named
     for contest in rehearsal():
         ids = [case.id for case in contest.cases(targets._subjects(contest, CPU), CPU)]
         assert len(ids) == len(set(ids))

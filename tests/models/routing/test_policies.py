@@ -3,6 +3,7 @@
 import inspect
 import math
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.classifier.checkpoint import load
 from models.classifier.evaluate import routing_statistics
 from models.config import head_config
 from models.heads.heads import build_head
@@ -251,9 +253,43 @@ def test_one_expert_of_few_teaches_the_gate(experts: int) -> None:
     assert head.config.standardise == (experts != 2)
 
 
-@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "expert_choice"])
+FIELD = Path(__file__).parent / "field" / "expert_choice_nan"
+
+
+@pytest.mark.parametrize("spoilt", [1, 2, 3, 5])
+def test_padding_with_nan_takes_no_place_of_a_good_row(spoilt: int) -> None:
+    """vllm#39391, sglang#30079 and aiter#4530: five NaN rows zeroed all seven good ones."""
+    head = load(FIELD).model.head.double().eval()
+    x = torch.from_numpy(np.load(FIELD / f"seven_rows_and_{spoilt}_nan.npy")).double()
+    logits, routing = head(x), head.routing(x)
+    assert logits[7:].isnan().all()
+    assert logits[:7].isfinite().all()
+    served = torch.bincount(routing.rows, minlength=len(x))
+    assert served[:7].sum() == head.config.experts * min(7, head.config.capacity(len(x)))
+    if spoilt == 5:
+        assert np.allclose(logits[:7].detach(), np.load(FIELD / "expected_first_seven.npy"), rtol=1e-12)
+
+
+@pytest.mark.parametrize("policy", ["capacity", "expert_choice"])
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_wherever_a_nan_row_stands_good_rows_are_served_as_without_it(policy: str, place: int) -> None:
+    """The places are those of seven rows: the factor makes as many of eight."""
+    good = torch.randn(7, 5)
+    head = head_of(policy, capacity_factor=1.0).eval()
+    more = head_of(policy, capacity_factor=0.875).eval()
+    more.load_state_dict(head.state_dict())
+    assert head.config.capacity(7) == more.config.capacity(8)
+    x = torch.cat([good[:place], torch.full((1, 5), math.nan), good[place:]])
+    logits = more(x)
+    assert logits[place].isnan().all()
+    others = [n for n in range(8) if n != place]
+    assert torch.allclose(logits[others], head(good), atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
 def test_a_nan_row_spoils_itself_alone(policy: str) -> None:
-    head, x = head_of(policy, capacity_factor=9 if policy == "capacity" else None).eval(), torch.randn(7, 5)
+    factor = 9 if policy in ("capacity", "expert_choice") else None
+    head, x = head_of(policy, capacity_factor=factor).eval(), torch.randn(7, 5)
     spoilt = x.index_fill(0, torch.tensor([3]), math.nan)
     others = [0, 1, 2, 4, 5, 6]
     assert head(spoilt)[3].isnan().all()

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.changes import changes
-from reports.changes.changes import Change, Changes, between, mean, verdict
+from reports.changes import change as changing
+from reports.changes.change import Change, verdict
+from reports.changes.changes import Changes, between, mean
 from reports.errors import ReportError
 from reports.numbers import stats
 from reports.numbers.stats import Estimate, Verdict
@@ -108,7 +109,7 @@ def test_a_comparison_the_wrong_way_round_would_be_seen() -> None:
 def test_a_comparison_without_pairing_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     ratio_of_medians = stats.ratio_of_medians
     monkeypatch.setattr(
-        changes.stats, "ratio_of_medians", lambda *sides, interleaved: ratio_of_medians(*sides, interleaved=False)
+        changing.stats, "ratio_of_medians", lambda *sides: ratio_of_medians(*sides[:4], interleaved=False)
     )
     with pytest.raises(AssertionError):
         check_pairing(between)
@@ -128,7 +129,8 @@ def test_turning_the_runs_round_inverts_ratios_and_verdicts(
     factor: float, seed: int, noise: float, paired: bool
 ) -> None:
     before = timed(1e-3, seed, noise)
-    after = timed(factor * 1e-3, seed + 1, noise, group_id=before["extra_info"]["group_id"] if paired else "another")
+    group = before["extra_info"]["group_id"] if paired else "another"
+    after = timed(factor * 1e-3, seed + 1, noise, group_id=group, commit="another")
     (there,) = between(run([before]), run([after])).changes
     (back,) = between(run([after]), run([before])).changes
     assert back.ratio.value == pytest.approx(1 / there.ratio.value)
@@ -149,7 +151,11 @@ def test_a_slowdown_well_above_the_least_effect_is_found_in_noise(
 ) -> None:
     before = timed(1e-3, seed, noise)
     after = timed(
-        (1 + slowdown) * 1e-3, seed + 1, noise, group_id=before["extra_info"]["group_id"] if paired else "another"
+        (1 + slowdown) * 1e-3,
+        seed + 1,
+        noise,
+        group_id=before["extra_info"]["group_id"] if paired else "another",
+        commit="another",
     )
     (found,) = between(run([before]), run([after]), 0.05).changes
     assert found.verdict is Verdict.SLOWER

@@ -36,7 +36,8 @@ def pair(folder: Path, factors: dict[str, float], lost: CaseRecord | None = None
     records = [record(case_id=name, group_id=f"group {place}", **fields) for place, name in enumerate(factors)]
     gone = [record(case_id=lost.case_id)] if lost else []
     write(base, [benchmark(case, samples(1e-3)) for case in records + gone])
-    after = [benchmark(case, samples(1e-3 * factors[case.case_id])) for case in records]
+    later = (case.model_copy(update={"commit": "another"}) for case in records)
+    after = [benchmark(case, samples(1e-3 * factors[case.case_id])) for case in later]
     write(new, after, [lost] if lost else [])
     return compare(base, new)
 
@@ -116,7 +117,9 @@ def test_of_many_cases_the_worst_are_drawn(tmp_path: Path) -> None:
 
 
 def test_a_case_without_an_interval_is_drawn_as_a_mark(tmp_path: Path) -> None:
-    base, new = (write(tmp_path / f"{n}.json", [benchmark(record(group_id=n), [1e-3] * 6)]) for n in ("a", "b"))
+    base, new = (
+        write(tmp_path / f"{n}.json", [benchmark(record(group_id=n, commit=n), [1e-3] * 6)]) for n in ("a", "b")
+    )
     section = changes_section(compare(base, new))
     assert within(section, Table)[2].rows[0][4] == "no interval from 3 blocks"
     vl_convert.vegalite_to_svg(within(section, Chart)[0].spec)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reports.changes.changes import between
-from reports.changes.conditions import commits
+from reports.changes.conditions import OVERRULED, commits
 from reports.reading.load import Results, load
 from reports.records.record import Group
 from tests.reports.synthetic import benchmark, record, samples, write
@@ -28,6 +28,7 @@ def run(path: Path, anchor: float | None = None, rows: tuple[int, ...] = (1, 32)
 
 
 def warnings(folder: Path, base: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    new = {"commit": "another"} | new
     return list(between(run(folder / "a.json", **base), run(folder / "b.json", **new), 0.05).warnings)
 
 
@@ -76,7 +77,7 @@ def test_only_matched_cases_count(tmp_path: Path) -> None:
 def test_it_is_told_in_how_many_cases(tmp_path: Path) -> None:
     base = run(tmp_path / "a.json")
     entries = [
-        benchmark(record(rows=rows, versions=VERSIONS, threads=threads), samples(1e-3))
+        benchmark(record(rows=rows, versions=VERSIONS, threads=threads, commit="another"), samples(1e-3))
         for rows, threads in ((1, 1), (32, 4))
     ]
     new = load([write(tmp_path / "b.json", entries)])
@@ -86,7 +87,7 @@ def test_it_is_told_in_how_many_cases(tmp_path: Path) -> None:
 def test_the_anchor_tells_of_another_machine(tmp_path: Path) -> None:
     assert warnings(tmp_path, {"anchor": 1e-3}, {"anchor": 1.1e-3}) == [
         "The anchor, work that never changes, took 1.10× as long in NEW as in BASE, beyond the least effect in 2 of 2 "
-        "groups: there the machine itself changed."
+        f"groups: there the machine changed, so 2 cases are in doubt ({OVERRULED})."
     ]
     (faster,) = warnings(tmp_path, {"anchor": 1e-3}, {"anchor": 0.5e-3})
     assert "took 0.50× as long" in faster
@@ -96,7 +97,7 @@ def test_one_group_in_which_the_anchor_moved_is_enough(tmp_path: Path) -> None:
     """Means over groups would hide it: here one is slower as much as the other is faster."""
     sides = []
     for name, anchors in (("a", (1e-3, 1e-3)), ("b", (2e-3, 0.5e-3))):
-        records = [record(rows=rows, group_id=f"{name}-{rows}") for rows in (1, 32)]
+        records = [record(rows=rows, group_id=f"{name}-{rows}", commit=name) for rows in (1, 32)]
         groups = [
             Group(group_id=case.group_id, anchor=[anchor], wall=1, sampling=1, cold_start=0)
             for case, anchor in zip(records, anchors, strict=True)

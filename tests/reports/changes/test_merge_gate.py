@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.changes import merge_gate
-from reports.changes.changes import Change, Changes, Lost
+from reports.changes.change import Change, Untimed
+from reports.changes.changes import Changes, Lost
 from reports.changes.conditions import RunFacts
 from reports.errors import ReportError
 from reports.numbers.stats import LEAST_EFFECT, Estimate, Verdict
@@ -76,6 +77,48 @@ def test_missing_cases_fail_a_gate_that_asks_for_them() -> None:
     assert whole.failures == ()
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "lost", "said"),
+    [
+        ((Verdict.UNCLEAR, Verdict.UNCLEAR), (), ": there are only 2 UNCLEAR cases"),
+        ((), (Status.UNAVAILABLE, Status.SKIPPED), ": there are only 2 cases without a time in NEW"),
+        ((), (), ""),
+    ],
+)
+def test_a_gate_that_decided_nothing_fails_unless_that_is_allowed(
+    verdicts: tuple[Verdict, ...], lost: tuple[Status, ...], said: str
+) -> None:
+    some = changes(*verdicts, lost=lost)
+    found = merge_gate.judged(some, (Verdict.SLOWER,))
+    assert found is not None
+    assert found.failures == (f"nothing was decided{said} (--allow-undecided lets that pass)",)
+    allowed = merge_gate.judged(some, (Verdict.SLOWER,), allow_undecided=True)
+    assert allowed is not None
+    assert allowed.failures == ()
+
+
+def test_one_decided_case_is_enough() -> None:
+    found = merge_gate.judged(changes(Verdict.UNCLEAR, Verdict.SAME), (Verdict.SLOWER,))
+    assert found is not None
+    assert found.failures == ()
+
+
+def test_a_gate_says_how_to_judge_cases_in_doubt() -> None:
+    some = changes(Verdict.UNCLEAR, Verdict.SAME)
+    doubtful = replace(some, changes=(replace(some.changes[0], doubt="the anchor moved"), some.changes[1]))
+    for each, told in ((some, False), (doubtful, True)):
+        found = merge_gate.judged(each, (Verdict.SLOWER,))
+        assert found is not None
+        assert ("--doubtful raw" in found.sentence) is told
+
+
+def test_a_case_without_a_ratio_is_unclear() -> None:
+    some = replace(changes(Verdict.SAME), untimed=(Untimed("zero", "its median is 0 s"),))
+    found = merge_gate.judged(some, (Verdict.UNCLEAR,))
+    assert found is not None
+    assert found.failures == ("1 case is UNCLEAR (zero)",)
+
+
 def test_of_many_cases_some_are_named() -> None:
     found = merge_gate.judged(changes(*[Verdict.SLOWER] * 8), (Verdict.SLOWER,))
     assert found is not None
@@ -110,24 +153,34 @@ def test_a_gate_that_overlooks_broken_cases_would_be_seen(
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("5%", 0.05), ("5 %", 0.05), (" 5% ", 0.05), ("0.05", 0.05), ("2.5%", 0.025), ("0", 0.0), (None, LEAST_EFFECT)],
+    [
+        ("5%", 0.05),
+        ("5 %", 0.05),
+        (" 5% ", 0.05),
+        ("0.05", 0.05),
+        ("2.5%", 0.025),
+        ("0", 0.0),
+        ("100%", 1.0),
+        ("500 %", 5.0),
+        (None, LEAST_EFFECT),
+    ],
 )
 def test_a_share_is_read(text: str | None, value: float) -> None:
     assert merge_gate.share(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
-    "text", ["-5%", "-0.05", "nan", "inf", "500%", "100%", "5", "1", "", "%", "five", "5%%", "5% of it", "5‰"]
+    "text", ["-5%", "-0.05", "nan", "inf", "nan%", "inf%", "1e400%", "5", "1", "", "%", "five", "5%%", "5% of it", "5‰"]
 )
 def test_anything_else_is_one_sentence(text: str) -> None:
-    with pytest.raises(ReportError, match="--least takes a share below 1 such as 5%"):
+    with pytest.raises(ReportError, match=r"--least takes a share such as 5%, 150% or 0\.05, not "):
         merge_gate.share(text)
 
 
 @given(st.text())
 def test_any_text_is_a_share_or_one_sentence(text: str) -> None:
     with contextlib.suppress(ReportError):
-        assert 0 <= merge_gate.share(text) < 1
+        assert 0 <= merge_gate.share(text) < merge_gate.MOST
 
 
 def test_verdicts_are_read_in_any_case_and_once() -> None:
