@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -21,7 +23,7 @@ from bench.commands.policies import policies
 from bench.commands.profile import profile
 from bench.commands.report import report
 from bench.commands.self_test import self_test
-from bench.commands.shared import description, epilog, several_values
+from bench.commands.shared import INTERRUPTED, description, epilog, several_values
 from bench.commands.sharpness import sharpness
 from bench.commands.targets import targets
 from bench.commands.traces import traces
@@ -64,12 +66,16 @@ for name, command in COMMANDS.items():
 
 FAILED = 1
 TROUBLE = 2  # of `compare`, as of `diff`: 1 is for a gate that found something
+NO_MEMORY = "there is not enough memory for this; free some, or ask for fewer rows, a smaller model or a smaller file"
+LONGEST = 2_000
+"""Characters of a sentence on the terminal, since it may quote what a file holds."""
 
 
 def main() -> NoReturn:
     """Run the command line; bad input ends it with one sentence and a non-zero status."""
     comparing = sys.argv[1:2] == ["compare"]
     failed = TROUBLE if comparing else FAILED
+    _check_streams(failed)
     words = several_values(sys.argv[1:], SIDES if comparing else ())
     try:
         check_rooms()
@@ -79,8 +85,16 @@ def main() -> NoReturn:
     except ValidationError as error:
         _fail(unwritable(error), failed)
     except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", failed)
+        _fail(f"{error.filename or 'standard output'}: {error.strerror or error}", failed)
+    except KeyboardInterrupt:
+        _fail("stopped", INTERRUPTED)
+    except MemoryError:
+        _fail(NO_MEMORY, failed)
     except Exception as error:
+        if isinstance(error, typer.Abort):  # what typer makes of Ctrl-C
+            _fail("stopped", INTERRUPTED)
+        if "allocate memory" in str(error) or "out of memory" in str(error):
+            _fail(NO_MEMORY, failed)
         if hasattr(error, "format_message"):
             _fail(error.format_message(), getattr(error, "exit_code", 2))
         if os.environ.get("MOEGAP_DEBUG"):
@@ -95,8 +109,20 @@ def _commands() -> Any:
     return typer.main.get_command(app)
 
 
+def _check_streams(failed: int) -> None:
+    """Let any character pass to a terminal of any encoding, and end if there is nothing to print on."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
+    if sys.stdout is None:
+        _fail("standard output is closed; leave it open, or send it to /dev/null", failed)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _fail(sentence: str, status: int) -> NoReturn:
-    typer.echo(f"moegap: {printable(sentence)}", err=True)
+    shown = sentence if len(sentence) <= LONGEST else f"{sentence[: LONGEST // 2]} … {sentence[-LONGEST // 2 :]}"
+    typer.echo(f"moegap: {printable(shown)}", err=True)
     sys.exit(status)
 
 

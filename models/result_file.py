@@ -12,13 +12,13 @@ import torch
 
 from models.device import device_name
 from models.errors import ResumeError
-from models.storage import write_atomically
 from reports.records.document import Document
+from reports.records.files import write
 
 
 def write_result(path: Path, document: Document) -> None:
     """Put `document` at `path` in one step. Raises `StorageError` if it cannot be written there."""
-    write_atomically(path, document.text().encode())
+    write(path, document.text())
 
 
 def environment(device: torch.device) -> dict[str, Any]:

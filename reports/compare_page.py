@@ -14,9 +14,9 @@ from reports.front import verdict_section
 from reports.front.title import remake_section
 from reports.output import html, markdown
 from reports.output.blocks import Page, Section, folded
-from reports.output.write import check_folder, write
 from reports.page import Report
 from reports.reading.visible import visible
+from reports.records.files import check_folder, make_folder, write
 
 
 def build(changes: Changes, gate: MergeGate | None, out: Path, command: str) -> Report:
@@ -47,7 +47,7 @@ def _write(
     check_folder(out)
     verdict = verdict_section.section(verdict_section.findings(changed))
     page = Page("before and after", title, between, [verdict, *before, *changed, remake_section([command])])
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     report = Report(
         out / "index.html",
         out / "compare.md",

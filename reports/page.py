@@ -38,12 +38,12 @@ from reports.noise.self_test_section import self_test_section
 from reports.output import html, markdown
 from reports.output.blocks import Page, Section
 from reports.output.export import Picture, pictures
-from reports.output.write import check_folder, write
 from reports.profile import profile_section as profiles
 from reports.profile.profile_section import profile_section
 from reports.reading.files import search
 from reports.reading.inputs import Inputs, gather
 from reports.reading.load import load
+from reports.records.files import check_folder, make_folder, write
 from reports.speed import verdicts
 from reports.speed.accuracy_section import accuracy_section
 from reports.speed.analysis import MAP_SUITE, Analysis, analyse
@@ -104,7 +104,7 @@ def build(results: Sequence[Path], out: Path, *, paper: bool = False, base: Path
     if answers(analysis):
         sections = [replace(section, folded=section.id not in OPEN) for section in sections]
     page = Page(*title(inputs), lede(analysis, inputs, trained), sections, footnotes(inputs), MORE)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     index, text = out / "index.html", out / "report.md"
     write(index, html.render(page))
     write(text, markdown.render(page))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from pytest_benchmark.utils import get_commit_info
 
 from bench.errors import BenchError
 from bench.timing.sampling import rounded
-from models.storage import make_folder, write_atomically
+from reports.records.files import make_folder, read_json, writable, write
 from reports.records.record import (
     CEILINGS_KEY,
     COMMAND_KEY,
@@ -56,16 +57,16 @@ class ResultFile:
 
     @classmethod
     def create(cls, path: Path, command: str = "") -> ResultFile:
-        """Write an empty result at `path`, made by `command`, in a folder that is made if need be.
+        """Return an empty result, made by `command`, that is written at `path` with its first piece.
 
-        Raises `BenchError` if the path exists and `StorageError` if it cannot be written.
+        Its folder is made if need be. Raises `BenchError` if the path exists, and `StorageError` if it cannot be
+        written.
         """
         make_folder(path.parent)
+        writable(path)
         if path.exists():
             raise BenchError(f"{path} exists already; pass --resume to continue it, or choose another --out")
-        result = cls(path, _empty_document(command))
-        result.add(())
-        return result
+        return cls(path, _empty_document(command))
 
     @classmethod
     def resume(cls, path: Path, command: str = "") -> ResultFile:
@@ -73,10 +74,10 @@ class ResultFile:
         if not path.exists():
             return cls.create(path, command)
         try:
-            result = cls(path, json.loads(path.read_bytes()))
+            result = cls(path, read_json(path, sys.maxsize))
             result.records()
             result.outcomes()
-        except (ValueError, KeyError, TypeError, ValidationError):
+        except (OSError, ValueError, KeyError, TypeError, ValidationError):
             raise BenchError(f"{path} is no result that can be resumed; move it away or choose another --out") from None
         return result
 
@@ -131,7 +132,7 @@ class ResultFile:
         self._write()
 
     def _write(self) -> None:
-        write_atomically(self.path, json.dumps(self._document, separators=(",", ":")).encode())
+        write(self.path, json.dumps(self._document, separators=(",", ":")))
 
 
 def recorded(

@@ -21,10 +21,12 @@ def account(
     from reports.account import text as account_text
     from reports.account.account import as_json
     from reports.errors import ReportError
-    from reports.output.write import write
     from reports.reading.load import load
+    from reports.records.files import writable, write
     from reports.speed.analysis import analyse
 
+    if to is not None:
+        writable(to)
     analysis = analyse(load(results))
     if to is not None:
         write(to, json.dumps(as_json(analysis), indent=1))

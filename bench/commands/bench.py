@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from bench import early
 from bench.commands.measurement import Measurement, measurement
 from bench.commands.shared import (
     DeviceOption,
@@ -24,6 +25,7 @@ from bench.commands.shared import (
     ThreadsOption,
     examples,
 )
+from bench.errors import BenchError
 from reports.records.record import Status
 
 if TYPE_CHECKING:
@@ -43,6 +45,13 @@ QUICK = 0.25
 """Share of a suite's sampling time that a quick run takes."""
 
 
+def _suite(name: str) -> str:
+    """Return the name of a suite; raises `BenchError` for that of the map, and `ConfigError` for any other."""
+    if name == MAP_SUITE:
+        raise BenchError("the break-even map is not a suite of `moegap bench`; use `moegap map`")
+    return early.one_of("suite", early.SUITES)(name)
+
+
 @examples(
     "moegap bench",
     "moegap bench --suite demo --out runs/demo.json --resume",
@@ -57,19 +66,25 @@ def bench(
         list[Path] | None,
         typer.Argument(
             help="Folders of trained models. By default those in models/zoo; for the suite paper the paper's untrained "
-            "heads; for the suite models the expert layers of public models."
+            "heads; for the suite models the expert layers of public models.",
+            callback=early.checked_checkpoints,
         ),
     ] = None,
-    suite: Annotated[str, typer.Option(help="demo, paper, batch, routing or models.")] = "demo",
+    suite: Annotated[
+        str,
+        typer.Option(help="demo, paper, batch, routing or models.", callback=_suite),
+    ] = "demo",
     quick: Annotated[bool, typer.Option("--quick", help="A quarter of the sampling time.")] = False,
     form: FormsOption = None,
     rows: Annotated[
-        list[int] | None, typer.Option(min=1, help="Rows of the head alone; may be repeated. By default the suite's.")
+        list[int] | None,
+        typer.Option(min=1, max=2**31 - 1, help="Rows of the head alone; may be repeated. By default the suite's."),
     ] = None,
     routing: Annotated[
         list[str] | None,
         typer.Option(
-            help="Also measure rows made for a routing: balanced, uniform, zipf1, zipf2, hot or one; may be repeated."
+            help="Also measure rows made for a routing: balanced, uniform, zipf1, zipf2, hot or one; may be repeated.",
+            callback=early.one_of("routing", early.SKEWS),
         ),
     ] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Also measure with cold caches at all rows.")] = False,
@@ -93,11 +108,9 @@ def bench(
     interleaved, in randomly ordered blocks. A form that can be split is also timed in growing parts. The result is
     written after every shape, so an interrupted run loses at most one.
     """
-    from bench.errors import BenchError
+    early.check_new(out, resume=resume)
     from bench.suites.suite import adapted, chosen_forms, suite_named
 
-    if suite == MAP_SUITE:
-        raise BenchError("the break-even map is not a suite of `moegap bench`; use `moegap map`")
     chosen = adapted(suite_named(suite), rows or (), routing or (), cold, training)
     per_case = chosen.seconds_per_case * (QUICK if quick else 1.0) if seconds is None else seconds
     forms = chosen_forms(form or (), chosen)

@@ -71,7 +71,7 @@ def compare(
     from reports.changes.files import compare as compared
     from reports.changes.files import compare_runs
     from reports.compare_page import build, build_several
-    from reports.output.write import check_folder
+    from reports.records.files import check_folder
 
     if out is not None:
         check_folder(out)

@@ -1,4 +1,4 @@
-"""`moegap doctor`: what this machine can run, form by form, tried on tiny heads."""
+"""`moegap doctor`: what this machine can run, form by form."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.shared import columns, examples, print_table, terminal
+from bench.commands.shared import columns, examples, print_table, progress_bar, terminal
 
 if TYPE_CHECKING:
     import torch
-    from rich.console import Console
 
     from bench.forms import Form
     from models.heads.heads import Head
@@ -26,16 +25,19 @@ FEATURES = 32
 ROWS = 16
 
 
-@examples("moegap doctor", "moegap doctor --quick", "moegap doctor --ceilings")
+@examples("moegap doctor", "moegap doctor --try", "moegap doctor --ceilings")
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Ask the forms only; do not try them.")] = False,
+    tried: Annotated[
+        bool, typer.Option("--try", help="Also try every form on a tiny head of each kind: a minute or two.")
+    ] = False,
     ceilings: Annotated[
         bool, typer.Option("--ceilings", help="Also measure what the machine can do: a few seconds for each dtype.")
     ] = False,
 ) -> None:
-    """Show what this machine can run: every form is tried on a tiny head of each kind; if one fails, why and the fix.
+    """Show what this machine can run, form by form, and why it cannot run the rest.
 
-    Forms that are measured only by name are asked but not tried: tuning one takes a minute.
+    Each form is asked, which takes seconds. With --try it must also get the outputs of tiny heads right; forms that are
+    measured only by name are not tried, since tuning one takes a minute.
     """
     import torch
 
@@ -56,15 +58,15 @@ def doctor(
     for device in devices:
         threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
         title = f"{'GPU' if device.type == 'cuda' else 'CPU'}: {device_name(device)}{threads}"
-        print_table(console, _form_table(device, title, quick, console), gap=2, ruled=True)
+        print_table(console, _form_table(device, title, tried), gap=2, ruled=True)
         if ceilings:
             with console.status("measuring ceilings"):
                 measured = [measure_ceilings(device, dtype) for dtype in (torch.float32, torch.bfloat16)]
             print_table(console, _ceiling_table(measured, title), gap=2, ruled=True)
 
 
-def _form_table(device: torch.device, title: str, quick: bool, console: Console) -> Table:
-    """Try every form on a tiny head of every kind, and return the results."""
+def _form_table(device: torch.device, title: str, tried: bool) -> Table:
+    """Ask every form about a tiny head of every kind, or also try it there, and return the results."""
     import torch
 
     from bench.forms import forms
@@ -73,15 +75,17 @@ def _form_table(device: torch.device, title: str, quick: bool, console: Console)
     from reports.output.blocks import Table
 
     rows = []
-    for kind in HEAD_KINDS:
-        torch.manual_seed(0)
-        config = head_config(kind, "paper", features=FEATURES, classes=10, **TINY[kind])
-        head = build_head(config).to(device).eval().requires_grad_(False)
-        for form in forms().values():
-            if form.computes != "head":
-                continue
-            with console.status(f"trying {form.name} on the {kind} head"):
-                rows.append((kind, form.name, *_trial(form, head, device, quick=quick or not form.default)))
+    computing = [form for form in forms().values() if form.computes == "head"]
+    with progress_bar() as bar:
+        task = bar.add_task("", total=len(HEAD_KINDS) * len(computing), visible=tried)
+        for kind in HEAD_KINDS:
+            torch.manual_seed(0)
+            config = head_config(kind, "paper", features=FEATURES, classes=10, **TINY[kind])
+            head = build_head(config).to(device).eval().requires_grad_(False)
+            for form in computing:
+                bar.update(task, description=f"trying {form.name} on the {kind} head")
+                rows.append((kind, form.name, *_trial(form, head, device, asked=not tried or not form.default)))
+                bar.advance(task)
     return Table(title, columns("head", "form", "can run", "why not, or how it was tried"), tuple(rows))
 
 
@@ -117,8 +121,8 @@ def _binary(size: int) -> str:
     return f"{size / unit:.3g} {units[unit]}"
 
 
-def _trial(form: Form, head: Head, device: torch.device, *, quick: bool) -> tuple[str, str]:
-    """Return yes, no or WRONG, and why; tried is the first dtype that the form takes."""
+def _trial(form: Form, head: Head, device: torch.device, *, asked: bool) -> tuple[str, str]:
+    """Return yes, no or WRONG, and why; the form is only `asked`, or tried in the first dtype that it takes."""
     import torch
 
     from bench.correctness.equivalence import deviation, head_reference
@@ -130,7 +134,7 @@ def _trial(form: Form, head: Head, device: torch.device, *, quick: bool) -> tupl
     dtype = next((dtype for dtype, reason in reasons.items() if reason is None), None)
     if dtype is None:
         return "no", reasons[torch.float32] or ""
-    if quick:
+    if asked:
         return "yes", "not tried"
     head = head.to(dtype)
     x = torch.randn(ROWS, head.config.features, device=device).to(dtype)  # (N, D)

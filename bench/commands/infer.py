@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench import early
 from bench.commands.shared import CheckpointArgument, DeviceOption, DtypeOption, examples
 
 
@@ -20,7 +21,9 @@ def infer(
     checkpoint: CheckpointArgument,
     inputs: Annotated[Path, typer.Argument(help="Features (N, D), or images with --images, as a .npy file.")],
     out: Annotated[Path, typer.Option(help="Where to write the logits (N, C), a .npy file of float32.")],
-    form: Annotated[str, typer.Option(help="The form to run; `moegap doctor` lists them.")] = "eager",
+    form: Annotated[
+        str, typer.Option(help="The form to run; `moegap doctor` lists them.", callback=early.checked_form)
+    ] = "eager",
     images: Annotated[
         bool, typer.Option("--images", help="INPUTS holds images (N, channels, height, width), uint8 or in [0, 1].")
     ] = False,
@@ -32,6 +35,9 @@ def infer(
     The head takes all rows of INPUTS as one batch. With the policies `capacity` and `expert_choice` the rows of a batch
     compete for the experts, so a row's logits depend on the other rows of INPUTS.
     """
+    from reports.records.files import writable, write
+
+    writable(out)
     import numpy as np
 
     from bench.errors import BenchError, message
@@ -41,7 +47,6 @@ def infer(
     from bench.timing.precision import exact_float32, resolve_dtype
     from models.classifier.checkpoint import load
     from models.device import device_name, pick_device
-    from models.storage import write_atomically
 
     chosen, place, precision = form_named(form), pick_device(device), resolve_dtype(dtype)
     loaded = load(checkpoint)
@@ -51,8 +56,6 @@ def infer(
         raise BenchError(f"form {form} computes no logits: it is {chosen.summary}; choose another --form")
     if reason is not None:
         raise BenchError(f"form {form} cannot run here: {reason}")
-    if not out.parent.is_dir() or out.is_dir():
-        raise BenchError(f"cannot write {out}: name a file in a folder that exists with --out")
     exact_float32()
     x = given_features(loaded, inputs, images=images).to(place, precision)
     try:
@@ -65,6 +68,6 @@ def infer(
         ) from None
     buffer = io.BytesIO()
     np.save(buffer, logits.float().cpu().numpy())
-    write_atomically(out, buffer.getvalue())
+    write(out, buffer.getvalue())
     ran_on = ", ".join(f"{key} {value}" for key, value in runner.runs_on.items() if key != "device")
     typer.echo(f"{len(logits)} rows of logits in {out}: {form} on {device_name(place)}, {dtype}, {ran_on}")

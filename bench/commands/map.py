@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from bench import early
 from bench.commands.measurement import measurement
 from bench.commands.shared import (
     DeviceOption,
@@ -50,6 +51,7 @@ def break_even_map(
     The map covers heads of many widths, experts E and experts per row k. The search is a bisection over rows: each
     measurement decides the next. The result is written after every shape, so an interrupted run loses at most one.
     """
+    early.check_new(out, resume=resume)
     from bench.cases.resume import check_conditions
     from bench.suites.break_even import map_grid
     from bench.suites.map import measure_map

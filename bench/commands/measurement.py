@@ -76,20 +76,22 @@ def measurement(
     from bench.timing.cold_start import empty_compiler_caches
     from bench.timing.precision import chosen_dtypes
     from models.device import pick_device
+    from reports.records.files import alone
 
     set_threads(threads)
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     place, precisions = pick_device(device), chosen_dtypes(dtypes)
-    result = (ResultFile.resume if resume else ResultFile.create)(out, command_line(without="--resume"))
-    start, groups = time.perf_counter(), len(result.groups())
-    with (
-        on_interrupt(lambda: f"{out} keeps {len(result.cases())} cases; continue with --resume"),
-        progress_bar() as bar,
-        empty_compiler_caches(),
-    ):
-        run = Measurement(result, bar, place, precisions, deadline)
-        yield run
-        run.measure_ceilings_again()
+    with alone(out):
+        result = (ResultFile.resume if resume else ResultFile.create)(out, command_line(without="--resume"))
+        start, groups = time.perf_counter(), len(result.groups())
+        with (
+            on_interrupt(lambda: f"{out} keeps {len(result.cases())} cases; continue with --resume"),
+            progress_bar() as bar,
+            empty_compiler_caches(),
+        ):
+            run = Measurement(result, bar, place, precisions, deadline)
+            yield run
+            run.measure_ceilings_again()
     records = result.records()
     if not records:
         raise BenchError("time was up before the first shape; give more --minutes")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench import early
 from bench.commands.shared import (
     DataOption,
     DeviceOption,
@@ -60,7 +61,11 @@ NOTE = (
 def policies(
     data: DataOption = "digits",
     preset: Annotated[
-        str | None, typer.Option(help="As for `moegap train`. By default demo for digits and --features, else quick.")
+        str | None,
+        typer.Option(
+            help="As for `moegap train`. By default demo for digits and --features, else quick.",
+            callback=early.one_of("preset", early.PRESETS),
+        ),
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -90,7 +95,7 @@ def policies(
         int | None,
         typer.Option(help="Experts per row: of top_k exactly, of capacity at most, of expert_choice on average."),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows of the batch whose latency is measured.")] = 256,
+    rows: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="Rows of the batch whose latency is measured.")] = 256,
     form: FormsOption = None,
     latency: Annotated[bool, typer.Option(help="Measure the latency of the trained heads in every form.")] = True,
     seconds: Annotated[float, typer.Option(min=0.01, help="Sampling time per head and form.")] = 1.0,
@@ -110,6 +115,7 @@ def policies(
     from models.policies.contenders import contenders
     from models.policies.study import Plan
     from models.progress import Progress
+    from reports.records.files import alone
 
     forms = chosen_forms(form or ()) if latency else []
     shared = present({"experts": experts, "hidden": hidden, "k": k})
@@ -124,7 +130,10 @@ def policies(
     )
     exact_float32()
     progress = Progress()
-    with on_interrupt(lambda: f"{out} keeps what is finished; run the same command again to continue"):
+    with (
+        alone(out),
+        on_interrupt(lambda: f"{out} keeps what is finished; run the same command again to continue"),
+    ):
         results = _train(plan, out, device, progress)
         if results.runs and latency:
             _measure(results, rows, forms, seconds, device, progress)

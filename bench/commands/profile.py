@@ -46,7 +46,8 @@ def profile(
     checkpoint: CheckpointArgument,
     form: FormsOption = None,
     rows: Annotated[
-        list[int] | None, typer.Option(min=1, help=f"Rows of features in a call; may be repeated. By default {ROWS}.")
+        list[int] | None,
+        typer.Option(min=1, max=2**31 - 1, help=f"Rows of features in a call; may be repeated. By default {ROWS}."),
     ] = None,
     graph: Annotated[
         bool, typer.Option("--graph", help="Also profile CUDA graph replays of each form that can be captured.")
@@ -64,14 +65,13 @@ def profile(
     """
     from bench.cases.case import Shape
     from bench.errors import BenchError
-    from bench.profile.trace import PROFILE_FILE
     from bench.subjects.subject import load_subjects
     from bench.timing import environment
     from bench.timing.precision import exact_float32, resolve_dtype
     from models.device import device_name, pick_device
     from models.result_file import write_result
-    from models.storage import make_folder
-    from reports.records.profile import LeftOut, Profile, ProfileFile
+    from reports.records.files import make_folder, writable
+    from reports.records.profile import PROFILE_FILE, LeftOut, Profile, ProfileFile
 
     exact_float32()
     set_threads(threads)
@@ -81,7 +81,7 @@ def profile(
     (subject,) = load_subjects([checkpoint])
     shapes = [Shape("head", N, resolve_dtype(dtype), place) for N in dict.fromkeys(rows or [ROWS])]
     console = terminal()
-    make_folder(out)
+    writable(make_folder(out) / PROFILE_FILE)
     machine = environment.snapshot(place)
     with console.status("") as status:
         passes = list(_passes(subject, form or (), shapes, graph, out, status.update))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.shared import examples
+from bench.commands.shared import examples, on_interrupt
 from bench.errors import printable
 
 OUT = Path("runs/report")
@@ -38,13 +38,18 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder for index.html, report.md, summary.csv and charts/.")] = OUT,
 ) -> None:
     """Build a report of result and study files: one page, its Markdown and its charts. Needs no GPU and no torch."""
+    with on_interrupt(lambda: f"{out} may hold an earlier report; run the same command again"):
+        _build(results or [], out, paper, base, charts)
+
+
+def _build(results: list[Path], out: Path, paper: bool, base: Path | None, charts: bool) -> None:
     from rich.console import Console
     from rich.progress import track
 
     from reports.output.export import FOLDER, export
     from reports.page import build
 
-    made = build(results or [], out, paper=paper, base=base)
+    made = build(results, out, paper=paper, base=base)
     for path in made.left_out:
         typer.echo(printable(f"left out because it holds no result: {path}"))
     for line in made.headline:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench import early
 from bench.commands.shared import (
     DeviceOption,
     ThreadsOption,
@@ -34,18 +35,18 @@ def self_test(
     The code is the trained heads that come with moegap, in several forms. Sampling takes at most COMPARISONS x 2 x
     SECONDS.
     """
-    from bench.errors import BenchError
+    early.check_new(out)
     from bench.suites import self_test as comparing
     from models.device import pick_device
-    from models.storage import make_folder, write_atomically
     from reports.noise import self_test as verdicts
+    from reports.records.files import alone, make_folder, writable, write
 
     set_threads(threads)
     place = pick_device(device)
-    if out.exists():
-        raise BenchError(f"{out} exists already; choose another --out")
     make_folder(out.parent)
-    with progress_bar() as bar:
+    with alone(out), progress_bar() as bar:
+        early.check_new(out)
+        writable(out)
         task = bar.add_task(f"{comparisons} comparisons", total=1.0)
         result = comparing.self_test(
             comparisons,
@@ -56,7 +57,7 @@ def self_test(
             busy=busy,
             command=command_line(),
         )
-    write_atomically(out, result.text(indent=None).encode())
+        write(out, result.text(indent=None))
     for line in verdicts.lines(result):
         typer.echo(line)
     typer.echo(f"self-test: {out}")

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench import early
 from bench.errors import printable
 from reports.output import blocks
 
@@ -27,21 +28,35 @@ LOG_WIDTH = 140
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-CheckpointArgument = Annotated[Path, typer.Argument(help="Folder of a trained model.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-DtypeOption = Annotated[str, typer.Option(help="float32, float16 or bfloat16.")]
+CheckpointArgument = Annotated[
+    Path, typer.Argument(help="Folder of a trained model.", callback=early.checked_checkpoint)
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=early.one_of("device", early.DEVICES))]
+DtypeOption = Annotated[
+    str, typer.Option(help="float32, float16 or bfloat16.", callback=early.one_of("dtype", early.DTYPES))
+]
 DtypesOption = Annotated[
-    list[str] | None, typer.Option(help="float32, float16 or bfloat16; may be repeated. By default float32.")
+    list[str] | None,
+    typer.Option(
+        help="float32, float16 or bfloat16; may be repeated. By default float32.",
+        callback=early.one_of("dtype", early.DTYPES),
+    ),
 ]
 FormsOption = Annotated[
     list[str] | None,
     typer.Option(
         help="A form; may be repeated; `moegap doctor` lists them. By default the suite's forms; peers, "
-        "anchors and weights in 8 or 4 bits (triton_fp8_blocks, triton_mxfp4) only by name."
+        "anchors and weights in 8 or 4 bits (triton_fp8_blocks, triton_mxfp4) only by name.",
+        callback=early.checked_forms,
     ),
 ]
 ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="Threads on a CPU. By default one for each core that torch finds.")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Threads on a CPU. By default one for each core that torch finds.",
+        callback=early.checked_threads,
+    ),
 ]
 MinutesOption = Annotated[
     float | None, typer.Option(min=0.1, help="No new shape begins after this time; --resume measures the rest.")

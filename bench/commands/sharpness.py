@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench import early
 from bench.commands.shared import DeviceOption, command_line, examples, on_interrupt, present
 
 OUT = Path("runs/sharpness")
@@ -18,7 +19,9 @@ OUT = Path("runs/sharpness")
     "moegap sharpness runs/sparse --data digits --subset train --dtype float64 --eigenvalues 10",
 )
 def sharpness(
-    checkpoints: Annotated[list[Path], typer.Argument(help="Folders of trained models.")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Folders of trained models.", callback=early.checked_checkpoints)
+    ],
     data: Annotated[
         str | None,
         typer.Option(
@@ -28,7 +31,12 @@ def sharpness(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for CHECKPOINT.json and .svg. Continues what is there.")] = OUT,
-    subset: Annotated[list[str] | None, typer.Option(help="train or test; may be repeated. By default both.")] = None,
+    subset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="train or test; may be repeated. By default both.", callback=early.one_of("subset", early.SUBSETS)
+        ),
+    ] = None,
     block: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,7 +66,10 @@ def sharpness(
     surface: Annotated[bool, typer.Option(help="Measure the loss over a plane.")] = True,
     worst_case: Annotated[bool, typer.Option(help="Measure the worst case within a radius.")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="200 images, fewer probes and points: a first look.")] = False,
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32 or float64.", callback=early.one_of("dtype", ("float32", "float64"))),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the images and of all random vectors; 0 by default.")
     ] = None,
@@ -74,7 +85,7 @@ def sharpness(
     from models.progress import Progress
     from models.sharpness.config import QUICK, sharpness_config
     from models.sharpness.measure import check_names, measure_sharpness
-    from models.storage import write_atomically
+    from reports.records.files import alone, write
     from reports.training.sharpness_section import picture
 
     options = {
@@ -99,8 +110,9 @@ def sharpness(
     progress = Progress()
     with on_interrupt(lambda: f"{out} keeps every finished piece; run the same command again to continue"):
         for checkpoint in checkpoints:
-            result = measure_sharpness(
-                checkpoint, out, config, data=data, device=device, progress=progress, command=command_line()
-            )
+            with alone(out / checkpoint.resolve().name):
+                result = measure_sharpness(
+                    checkpoint, out, config, data=data, device=device, progress=progress, command=command_line()
+                )
             if (svg := picture(result)) is not None:
-                write_atomically(out / f"{result.checkpoint}.svg", svg.encode())
+                write(out / f"{result.checkpoint}.svg", svg)

@@ -41,9 +41,9 @@ def targets(
     from bench.cases.resume import check_conditions, check_same_run
     from bench.errors import BenchError
     from bench.suites.targets import REHEARSAL, SUITE, cpu_plan, measure_targets, plan, rehearsal
-    from models.storage import write_atomically
     from reports.reading.files import read
     from reports.reading.load import gather
+    from reports.records.files import alone, write
     from reports.targets.page import render, summary
     from reports.targets.run import runs
 
@@ -52,31 +52,33 @@ def targets(
     deadline = time.monotonic() + 60 * minutes - RESERVE
     device = torch.device("cuda" if torch.cuda.is_available() and not rehearse else "cpu")
     suite, contests = (REHEARSAL, rehearsal) if rehearse else (SUITE, plan if device.type == "cuda" else cpu_plan)
-    result = ResultFile.resume(out / "targets.json", command_line())
-    records = result.records()
-    check_conditions(result.path, records, device)
-    check_same_run(result.path, records, suite)
-    try:
-        with (
-            on_interrupt(lambda: f"{result.path} keeps what was measured; the same command continues"),
-            progress_bar() as bar,
-        ):
-            task = bar.add_task("", total=1.0)
-            pieces = measure_targets(
-                contests(),
-                suite,
-                device,
-                {record.case_id: record.status for record in records},
-                REHEARSED_SECONDS if rehearse else SECONDS[device.type],
-                seed,
-                deadline,
-                lambda what, share: bar.update(task, description=what, completed=share),
-                lambda line: bar.console.print(line, markup=False, soft_wrap=True),
-            )
-            result.extend(pieces)
-    finally:
-        for run in runs(gather(read([result.path]))):  # none if not even one case was tried
-            write_atomically(out / "targets.md", render(run).encode())
-            typer.echo(summary(run))
-            typer.echo(f"table: {out / 'targets.md'}")
-        typer.echo(f"result: {result.path}")
+    with alone(out / "targets.json"):
+        result = ResultFile.resume(out / "targets.json", command_line())
+        records = result.records()
+        check_conditions(result.path, records, device)
+        check_same_run(result.path, records, suite)
+        try:
+            with (
+                on_interrupt(lambda: f"{result.path} keeps what was measured; the same command continues"),
+                progress_bar() as bar,
+            ):
+                task = bar.add_task("", total=1.0)
+                pieces = measure_targets(
+                    contests(),
+                    suite,
+                    device,
+                    {record.case_id: record.status for record in records},
+                    REHEARSED_SECONDS if rehearse else SECONDS[device.type],
+                    seed,
+                    deadline,
+                    lambda what, share: bar.update(task, description=what, completed=share),
+                    lambda line: bar.console.print(line, markup=False, soft_wrap=True),
+                )
+                result.extend(pieces)
+        finally:
+            written = gather(read([result.path])) if result.records() else None
+            for run in runs(written) if written else ():
+                write(out / "targets.md", render(run))
+                typer.echo(summary(run))
+                typer.echo(f"table: {out / 'targets.md'}")
+            typer.echo(f"result: {result.path}")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from urllib.parse import urlencode
 import typer
 
 from bench.commands.shared import examples
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
+from bench.profile.spans import unpacked
+from reports.records.profile import PROFILE_FILE
 
 HOST = "127.0.0.1"
 PLUGIN = "/data/plugin/pytorch_profiler"
@@ -32,6 +35,9 @@ ANSWERS_WITHIN = 120.0
 """Seconds to wait for an answer, on a slow machine."""
 LOADS_WITHIN = 15.0
 """Seconds that the plugin may load nothing before it sees the next run; it looks every ten."""
+LARGEST_TRACE = 2**28
+"""Bytes of an unpacked trace; the plugin takes about ten times as many."""
+VIEWER = Path(__file__).parents[1] / "profile" / "viewer.py"
 STOPS_WITHIN = 10.0
 EVERY = 0.2
 
@@ -42,20 +48,18 @@ def traces(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
 ) -> None:
     """Show traces in TensorBoard's profiler plugin, on this machine alone, until Ctrl-C."""
-    from bench.profile.trace import PROFILE_FILE
-
     expected = run_names(folder)
     with _asked_to_stop() as stop, served(folder, port) as server:
         runs = shown_runs(server, expected, stop.wait)
         if stop.asked:
             return
-        typer.echo(f"TensorBoard shows {len(runs)} of {len(expected)} runs in {folder}:")
+        typer.echo(f"TensorBoard shows {len(runs)} of {len(expected)} runs in {printable(str(folder))}:")
         for run in expected:
-            typer.echo(f"  {run}{'' if run in runs else ' (not shown: its trace cannot be read)'}")
+            typer.echo(f"  {printable(run)}{'' if run in runs else ' (not shown: its trace cannot be read)'}")
         typer.echo(f"{server.url} (Ctrl-C stops it)")
         typer.echo("Its page loads its chart library from the web.")
         if (file := folder / PROFILE_FILE).exists():
-            typer.echo(f"Without a network, `moegap report {file}` shows where the time went.")
+            typer.echo(f"Without a network, `moegap report {printable(str(file))}` shows where the time went.")
         while not stop.wait(EVERY):
             server.check()
 
@@ -92,15 +96,29 @@ def _asked_to_stop() -> Iterator[_Stop]:
 def run_names(folder: Path) -> list[str]:
     """Return the plugin's names of the runs in `folder`: the relative path of each folder with a trace.
 
-    Raises `BenchError` if there is none.
+    Raises `BenchError` if there is none, or if one is too large.
     """
     if not folder.is_dir():
         raise BenchError(f"{folder} is no folder; write traces into one with `moegap profile --out`")
     root = folder.resolve()
-    runs = {trace.parent for pattern in PATTERNS for trace in root.rglob(pattern)}
-    if not runs:
+    traces = [trace for pattern in PATTERNS for trace in root.rglob(pattern)]
+    if not traces:
         raise BenchError(f"{folder} holds no trace (*.pt.trace.json.gz); write some with `moegap profile --out`")
+    for trace in traces:
+        _check_size(trace)
+    runs = {trace.parent for trace in traces}
     return sorted(str(run.relative_to(root)) if run != root else root.name for run in runs)
+
+
+def _check_size(trace: Path) -> None:
+    """Raise `BenchError` for a trace that would take several GB of memory, or never end; others may be damaged."""
+    try:
+        unpacked(trace, LARGEST_TRACE)
+    except (EOFError, zlib.error):
+        return
+    except OSError as error:
+        if error.errno:
+            raise BenchError(f"{trace} cannot be shown: {error.strerror}; move it out of the folder") from None
 
 
 @dataclass(frozen=True)
@@ -146,8 +164,9 @@ def served(folder: Path, port: int) -> Iterator[Server]:
     port = _free(port)
     options = ["--logdir", str(folder.resolve()), "--host", HOST, "--port", str(port), "--load_fast", "false"]
     with TemporaryFile() as errors:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter on a module of its own
-            [sys.executable, "-m", "tensorboard.main", *options],
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter on our own file
+            [sys.executable, "-P", str(VIEWER), *options],
+            stdin=subprocess.PIPE,  # held open for as long as this process lives
             stdout=subprocess.DEVNULL,
             stderr=errors,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
@@ -199,3 +218,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    assert process.stdin is not None
+    process.stdin.close()

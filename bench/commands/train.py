@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench import early
 from bench.commands.shared import (
     DataOption,
     DeviceOption,
@@ -38,14 +39,18 @@ ALL = "all"
     "moegap train --head sparse --policy top_p --mass 0.7 --balance load=0.1",
 )
 def train(
-    head: Annotated[list[str], typer.Option(help="dense, soft, sparse or all; may be repeated.")],
+    head: Annotated[
+        list[str],
+        typer.Option(help="dense, soft, sparse or all; may be repeated.", callback=early.one_of("head", early.HEADS)),
+    ],
     data: DataOption = "digits",
     preset: Annotated[
         str | None,
         typer.Option(
             help="demo: the head alone, in seconds. quick: a small network with a simple recipe. fast: a small network "
             "with a good recipe, in minutes on a CPU. paper: ResNet-18 as published, without augmentation (its defect "
-            "1). paper-fixed: the same with augmentation. By default demo for digits, else quick."
+            "1). paper-fixed: the same with augmentation. By default demo for digits, else quick.",
+            callback=early.one_of("preset", early.PRESETS),
         ),
     ] = None,
     out: Annotated[
@@ -65,7 +70,10 @@ def train(
         int | None, typer.Option(help="Seed of weights, order, noise and augmentation; 42 by default for one training.")
     ] = None,
     val_share: Annotated[float | None, typer.Option(help="Share of the training images used for validation.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="identity, small, fast or resnet18.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="identity, small, fast or resnet18.", callback=early.one_of("backbone", early.BACKBONES)),
+    ] = None,
     experts: Annotated[int | None, typer.Option(help="Experts E of a soft or sparse head.")] = None,
     hidden: Annotated[
         int | None,
@@ -74,7 +82,10 @@ def train(
         ),
     ] = None,
     k: Annotated[int | None, typer.Option(help="Experts per row of the sparse head.")] = None,
-    activation: Annotated[str | None, typer.Option(help="relu, gelu, silu or swiglu.")] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(help="relu, gelu, silu or swiglu.", callback=early.one_of("activation", early.ACTIVATIONS)),
+    ] = None,
     policy: Annotated[
         str | None, typer.Option(help="Routing of the sparse head: top_k, capacity, top_p, threshold, expert_choice.")
     ] = None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import json
 import zlib
 from bisect import bisect_right
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from reports.records.files import LARGEST, read
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,26 @@ def read_spans(path: Path) -> list[Span]:
     Raises `BenchError` for any other file.
     """
     try:
-        content = path.read_bytes()
-        trace = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        trace = json.loads(unpacked(path))
         return [_span(event) for event in trace["traceEvents"] if event["ph"] == "X"]
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise BenchError(f"{path} is no readable trace ({problem}); write it again with `moegap profile`") from None
+
+
+def unpacked(path: Path, most: int = LARGEST) -> bytes:
+    """Return the content of a file, decompressed if it is gzipped; raises `OSError` if it has more than `most` bytes.
+
+    Raises `EOFError` and `zlib.error` for a gzipped file that is cut off or damaged.
+    """
+    content = read(path, most)
+    if path.suffix != ".gz":
+        return content
+    with gzip.open(io.BytesIO(content)) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it unpacks to more than {most:,} bytes", str(path))
+    return content
 
 
 def _span(event: dict[str, Any]) -> Span:

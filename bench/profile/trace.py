@@ -23,10 +23,9 @@ from bench.profile.breakdown import breakdown
 from bench.timing.clock import synchronise
 from bench.timing.graphs import captured, waits_for_device
 from models.heads.heads import Head
+from reports.records.files import make_folder, write
 from reports.records.profile import Profile
 
-PROFILE_FILE = "profile.json"
-"""In the folder of the traces."""
 WAIT, WARMUP = 1, 3
 STEPS = 10
 
@@ -88,8 +87,7 @@ def write_trace(runner: Runner, x: Tensor, folder: Path, steps: int) -> Path:
 
     Every call is a step of the profiler and a range named `CALL`, which ends when the device has finished.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_worker()}.pt.trace.json.gz"
+    path = make_folder(folder) / f"{_worker()}.pt.trace.json.gz"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if x.is_cuda else [])]
     profiled = profile(
         activities=activities,
@@ -116,11 +114,10 @@ def write_engine_trace(form: Form, head: Head, x: Tensor, folder: Path, steps: i
     events = form.events(head, x, steps) if form.events else []
     if not events:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_worker()}.{form.name}.trace.json.gz"
+    path = make_folder(folder) / f"{_worker()}.{form.name}.trace.json.gz"
     process = {"ph": "M", "name": "process_name", "pid": events[0]["pid"], "args": {"name": form.name}}
     content = {"schemaVersion": 1, "displayTimeUnit": "ms", "traceEvents": [process, *events]}
-    path.write_bytes(gzip.compress(json.dumps(content).encode()))
+    write(path, gzip.compress(json.dumps(content).encode()))
     return path
 
 

@@ -49,21 +49,22 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from models.classifier.classifier import Classifier
+from models.classifier.npy import array
 from models.config import InputConfig, ModelConfig
 from models.errors import ModelError
 from models.settings import Config, ConfigError, validated
-from models.storage import TRAINING, make_folder, write_atomically
+from reports.records.files import LARGEST, make_folder, read, read_json, write
 
 FORMAT = 1
 CONFIG = "config.json"
@@ -73,6 +74,10 @@ METRICS: FileName = "metrics.json"
 ENVIRONMENT: FileName = "environment.json"
 FEATURES: FileName = "features.npy"
 LABELS: FileName = "labels.npy"
+LONGEST_HEADER = 2**20
+"""Bytes of the header of model.safetensors."""
+TRAINING = "training"
+"""The folder, inside that of a checkpoint, that holds an unfinished training."""
 
 
 class CheckpointError(ModelError):
@@ -89,6 +94,13 @@ class CheckpointConfig(Config):
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     training: dict[str, Any]
     sha256: dict[FileName, str]
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        for name, value in self.split.items():
+            if not isinstance(value, int if name == "split_seed" else int | float):
+                raise ValueError(f"training.{name} is no number")  # noqa: TRY004 - pydantic takes it for a sentence
+        return self
 
     @property
     def split(self) -> dict[str, Any]:
@@ -150,8 +162,8 @@ def save(
     make_folder(path)
     (path / CONFIG).unlink(missing_ok=True)
     for name, content in files.items():
-        write_atomically(path / name, content)
-    write_atomically(path / CONFIG, _json(config.model_dump(mode="json")))
+        write(path / name, content)
+    write(path / CONFIG, _json(config.model_dump(mode="json")))
 
 
 def load(path: Path) -> Checkpoint:
@@ -160,14 +172,17 @@ def load(path: Path) -> Checkpoint:
     Raises `CheckpointError` for a folder that is missing, unfinished, damaged or of another format.
     """
     config = read_config(path)
-    files = {name: _verified(path / name, digest) for name, digest in config.sha256.items()}
     for name in (WEIGHTS, METRICS, ENVIRONMENT):
-        if name not in files:
+        if name not in config.sha256:
             raise _damaged(path / CONFIG, f"lists no {name}")
-    features, labels = _tensor(files.get(FEATURES)), _tensor(files.get(LABELS))
-    model = _model(path, config, files[WEIGHTS])
-    metrics, environment = json.loads(files[METRICS]), json.loads(files[ENVIRONMENT])
-    return Checkpoint(path, model, config, metrics, environment, features, labels)
+    model = _without_weights(path, config)
+    most = {WEIGHTS: LONGEST_HEADER + sum(value.nbytes for value in model.state_dict().values())}
+    files = {name: _verified(path / name, digest, most.get(name, LARGEST)) for name, digest in config.sha256.items()}
+    _load_weights(path / WEIGHTS, model, files[WEIGHTS])
+    metrics, environment = (_object(path / name, files[name]) for name in (METRICS, ENVIRONMENT))
+    features, labels = (_tensor(path / name, files.get(name)) for name in (FEATURES, LABELS))
+    _check_rows(path, config, features, labels)
+    return Checkpoint(path, model.eval(), config, metrics, environment, features, labels)
 
 
 def read_config(path: Path) -> CheckpointConfig:
@@ -175,12 +190,17 @@ def read_config(path: Path) -> CheckpointConfig:
     if not path.is_dir():
         raise CheckpointError(f"there is no checkpoint folder {path}; train one with `moegap train --out {path}`")
     try:
-        content = json.loads((path / CONFIG).read_text())
+        content = read_json(path / CONFIG)
     except FileNotFoundError:
         raise _unfinished(path) from None
     except (OSError, ValueError) as error:
         raise _damaged(path / CONFIG, f"is not readable as JSON ({error})") from None
-    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+    if not isinstance(content, dict) or "sha256" not in content:
+        raise CheckpointError(
+            f"{path / CONFIG} is not from moegap, so {path} is somebody else's model: name a folder that `moegap "
+            "train` made, or make a checkpoint of a layer of that model as models/README.md shows"
+        )
+    if content.get("format", FORMAT) != FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {content['format']!r}, but this moegap reads format {FORMAT}; use the one "
             "that wrote it"
@@ -202,12 +222,12 @@ def _unfinished(path: Path) -> CheckpointError:
 
 
 def _damaged(file: Path, problem: str) -> CheckpointError:
-    return CheckpointError(f"{file} {problem}; copy the checkpoint again, or delete {file.parent} and train again")
+    return CheckpointError(f"{file} {problem}; copy the checkpoint again, or train it again in another folder")
 
 
-def _verified(file: Path, digest: str) -> bytes:
+def _verified(file: Path, digest: str, most: int) -> bytes:
     try:
-        content = file.read_bytes()
+        content = read(file, most)
     except OSError as error:
         raise _damaged(file, f"cannot be read ({error.strerror})") from None
     if _sha256(content) != digest:
@@ -215,29 +235,45 @@ def _verified(file: Path, digest: str) -> bytes:
     return content
 
 
-def _model(path: Path, config: CheckpointConfig, weights: bytes) -> Classifier:
-    try:
-        tensors = load_tensors(weights)
-    except SafetensorError as error:
-        raise _damaged(path / WEIGHTS, f"is no safetensors file ({error})") from None
+def _without_weights(path: Path, config: CheckpointConfig) -> Classifier:
+    """Return the model that `config` describes, with shapes alone: a wrong size costs no memory."""
     names, classes = len(config.classes), config.model.head.classes
     if names != classes:
         raise _damaged(path / CONFIG, f"names {names} classes for a head of {classes}")
     try:
-        with torch.device("meta"):  # shapes alone: a wrong size in the config costs no memory
-            model = Classifier(config.model, config.input)
+        with torch.device("meta"):
+            return Classifier(config.model, config.input)
     except ConfigError as error:
         raise _damaged(path / CONFIG, f"describes no model ({error})") from None
+    except (RuntimeError, OverflowError, TypeError, MemoryError):
+        raise _damaged(path / CONFIG, "describes a model larger than any memory") from None
+
+
+def _load_weights(file: Path, model: Classifier, weights: bytes) -> None:
+    try:
+        tensors = load_tensors(weights)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _damaged(file, f"is no safetensors file ({error})") from None
     expected = model.state_dict()
     for name in sorted(tensors.keys() ^ expected.keys()):
-        raise _damaged(path / WEIGHTS, f"{'lacks' if name in expected else 'has an extra'} tensor {name}")
+        raise _damaged(file, f"{'lacks' if name in expected else 'has an extra'} tensor {name}")
     for name, want in expected.items():
         have = tensors[name]
         if (have.shape, have.dtype) != (want.shape, want.dtype):
             holds, asks = f"{tuple(have.shape)} {have.dtype}", f"{tuple(want.shape)} {want.dtype}"
-            raise _damaged(path / WEIGHTS, f"holds {name} as {holds}, but {CONFIG} asks for {asks}")
+            raise _damaged(file, f"holds {name} as {holds}, but {CONFIG} asks for {asks}")
     model.load_state_dict(tensors, assign=True)
-    return model.eval()
+
+
+def _object(file: Path, content: bytes) -> dict[str, Any]:
+    """Return the JSON object in the content of a file."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise _damaged(file, "is no JSON object")
+    return value
 
 
 def _sha256(content: bytes) -> str:
@@ -254,5 +290,20 @@ def _npy(tensor: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def _tensor(npy: bytes | None) -> Tensor | None:
-    return None if npy is None else torch.from_numpy(np.load(io.BytesIO(npy)))
+def _tensor(file: Path, content: bytes | None) -> Tensor | None:
+    try:
+        return None if content is None else torch.from_numpy(array(content))
+    except ValueError as error:
+        raise _damaged(file, str(error)) from None
+
+
+def _check_rows(path: Path, config: CheckpointConfig, features: Tensor | None, labels: Tensor | None) -> None:
+    """Raise `CheckpointError` unless features are (n, D) float32 and labels (n,) int64 from 0 to C - 1."""
+    D, C = config.model.head.features, config.model.head.classes
+    if features is not None and (features.dtype != torch.float32 or features.ndim != 2 or features.shape[1] != D):
+        raise _damaged(path / FEATURES, f"holds {tuple(features.shape)} {features.dtype}, not (n, {D}) float32")
+    if labels is None:
+        return
+    n = len(labels) if features is None else len(features)
+    if labels.shape != (n,) or labels.dtype != torch.int64 or ((labels < 0) | (labels >= C)).any():
+        raise _damaged(path / LABELS, f"does not hold {n} classes from 0 to {C - 1} as int64")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from safetensors.torch import load, save
 
 from models.data.images import DataError, LabelledImages, Source
 from models.progress import Progress
-from models.storage import make_folder, write_atomically
+from reports.records.files import make_folder, read, write
 
 SIDE = 32
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -40,7 +41,7 @@ def image_folder(folder: Path, cache: Path, progress: Progress) -> Source:
         parts = {part: _decode(files[part], progress, f"decoding {folder / part}") for part in PARTS}
         make_folder(cache)
         fields = {f"{name}.{field}": tensor for name, part in parts.items() for field, tensor in vars(part).items()}
-        write_atomically(cached, save(fields))
+        write(cached, save(fields))
     return Source(folder.resolve().name, classes, parts["train"], parts["test"])
 
 
@@ -107,7 +108,7 @@ def _pixels(path: Path) -> NDArray[np.uint8]:
 def _read(cached: Path) -> dict[str, LabelledImages] | None:
     """Return the cached parts, or None if there is no complete file."""
     try:
-        tensors = load(cached.read_bytes())
+        tensors = load(read(cached, sys.maxsize))
         return {part: LabelledImages(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in PARTS}
     except (OSError, SafetensorError, KeyError):
         return None

@@ -23,7 +23,7 @@ from models.classifier.evaluate import BATCH
 from models.data.data import Dataset, digest_of
 from models.data.images import DataError, LabelledImages
 from models.progress import Progress
-from models.storage import write_atomically
+from reports.records.files import check_regular, write
 
 PARTS = ("train", "val", "test")
 
@@ -45,7 +45,7 @@ def frozen_features(source: Checkpoint, data: Dataset, kept: Path, device: torch
     features = _read(kept, digest)
     if features is None:
         features = {name: _features(source, part, name, device, progress) for name, part in parts.items()}
-        write_atomically(kept, save(features, metadata={"digest": digest}))
+        write(kept, save(features, metadata={"digest": digest}))
     deviation, mean = torch.std_mean(features["train"].double(), dim=0, correction=0)  # (D,), (D,)
     deviation = torch.where(deviation > 0, deviation, 1)  # a feature that is always the same stays so
     images: dict[str, Any] = {
@@ -72,6 +72,7 @@ def _features(source: Checkpoint, part: LabelledImages, name: str, device: torch
 def _read(kept: Path, digest: str) -> dict[str, Tensor] | None:
     """Return the features in the file `kept`, or None if they are not those of `digest`."""
     try:
+        check_regular(kept)
         with safe_open(kept, framework="pt") as file:
             if (file.metadata() or {}).get("digest") == digest:
                 return {part: file.get_tensor(part) for part in PARTS}

@@ -8,6 +8,7 @@ from typing import Any
 from models.errors import ResumeError
 from models.policies.contenders import rank
 from models.result_file import check_same, write_result
+from reports.records.files import read
 from reports.records.policy_study import Failure, Latency, PolicyRun, PolicyStudy
 
 FILE = "policies.json"
@@ -33,7 +34,7 @@ class PolicyResults:
 
     def _read(self) -> None:
         try:
-            study = PolicyStudy.model_validate_json(self.path.read_bytes())
+            study = PolicyStudy.model_validate_json(read(self.path))
             self.runs = sorted(study.runs, key=_place)
             self.latency = sorted(study.latency, key=lambda part: rank(part.policy))
         except (OSError, ValueError):

@@ -32,10 +32,10 @@ from models.progress import SILENT, Progress, StudyProgress
 from models.result_file import environment
 from models.routing import Routing
 from models.settings import ConfigError
-from models.storage import StorageError, make_folder
 from models.training.recipes import TrainConfig, train_config
 from models.training.train import train
 from models.training.trainer import model_config
+from reports.records.files import StorageError, make_folder
 from reports.records.policy_study import PolicyRun
 
 FEATURES = "features.safetensors"
@@ -94,8 +94,8 @@ def run_policies(
     """Train what `plan` names, seed by seed, and return all results in `out` and the runs that failed.
 
     A finished run is not repeated, an interrupted one continues, and a failed one stops no other. Raises `ModelError`
-    if all would fail: for bad settings, data or device, policies of unequal size, or an `out` that holds another study
-    or cannot be written.
+    if all would fail: for bad settings, data or device, policies of unequal size, or an `out` that holds another study;
+    and `StorageError` if `out` cannot be written or another process trains there.
     """
     where = pick_device(device)
     configs = [(one, plan.config(one, seed)) for seed in plan.seeds for one in plan.contenders]

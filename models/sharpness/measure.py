@@ -31,7 +31,7 @@ from models.sharpness.config import SharpnessConfig
 from models.sharpness.network import Network, network_blocks
 from models.sharpness.pieces import Sample, SubsetSharpness, sample_of_images
 from models.sharpness.resume import FinishedPieces
-from models.storage import make_folder
+from reports.records.files import make_folder, read
 from reports.records.sharpness import Sharpness, SharpnessPart
 
 
@@ -242,7 +242,7 @@ def _finished(target: Path, about: dict[str, Any]) -> Sharpness | None:
     if not target.exists():
         return None
     try:
-        result = Sharpness.model_validate_json(target.read_bytes())
+        result = Sharpness.model_validate_json(read(target))
     except (OSError, ValueError):
         raise ResumeError(f"{target} is no sharpness measurement; use another --out") from None
     check_same(f"{target} holds a measurement", result.settings or {}, about)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from models.errors import ResumeError
 from models.result_file import check_same
-from models.storage import make_folder, write_atomically
+from reports.records.files import make_folder, read, read_json, write
 
 FILE = "pieces.json"
 
@@ -37,7 +38,7 @@ class FinishedPieces:
 
     def _read(self) -> None:
         try:
-            old = json.loads((self.folder / FILE).read_bytes())
+            old = read_json(self.folder / FILE)
             then, pieces = old["about"], dict(old["pieces"])
         except (OSError, ValueError, KeyError, TypeError):
             raise ResumeError(
@@ -52,19 +53,19 @@ class FinishedPieces:
             self.pieces[name] = json.loads(json.dumps(measure(), allow_nan=False))  # as a later call will read it
             make_folder(self.folder)
             content = {"about": self.about, "pieces": self.pieces}
-            write_atomically(self.folder / FILE, json.dumps(content, allow_nan=False).encode())
+            write(self.folder / FILE, json.dumps(content, allow_nan=False))
         return self.pieces[name]
 
     def keep(self, name: str, vector: Tensor) -> None:
         """Write a vector (P,) that pieces after `name` need."""
         make_folder(self.folder)
-        write_atomically(self._vector(name), save({"vector": vector.detach().cpu().contiguous()}))
+        write(self._vector(name), save({"vector": vector.detach().cpu().contiguous()}))
 
     def kept(self, name: str) -> Tensor:
         """Return the vector of the piece `name`."""
         path = self._vector(name)
         try:
-            return load(path.read_bytes())["vector"]
+            return load(read(path, sys.maxsize))["vector"]
         except (OSError, SafetensorError, KeyError):
             raise ResumeError(f"{path} cannot be read; delete {self.folder} to measure from the beginning") from None
 

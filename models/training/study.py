@@ -6,7 +6,6 @@ STUDY/study.json    all finished trainings, written after each
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,17 @@ from models.config import head_config
 from models.data.data import CACHE
 from models.data.images import DataError
 from models.device import pick_device
-from models.errors import ModelError
+from models.errors import ModelError, ResumeError
 from models.heads.cost import parameters
 from models.heads.heads import HEAD_KINDS, settings_of
 from models.progress import SILENT, Progress, StudyProgress
 from models.result_file import check_same, write_result
 from models.settings import ConfigError
-from models.storage import StorageError
 from models.training.recipes import TrainConfig, train_config
 from models.training.train import train
 from models.training.trainer import training_environment
 from models.training.training_state import read_state
+from reports.records.files import StorageError, read, read_json
 from reports.records.training_study import TrainingRun, TrainingStudy
 
 FILE = "study.json"
@@ -48,7 +47,8 @@ def run_study(
     """Train each of `configs`; return all finished trainings in `out`, and the failures by name of the folder.
 
     A finished training is not repeated, and a failed one stops no other. Raises `ModelError` if all would fail: for bad
-    data or device, or an `out` that holds a study with other settings or cannot be written.
+    data or device, or an `out` that holds a study with other settings; and `StorageError` if `out` cannot be written or
+    another process trains there.
     """
     where = pick_device(device)
     _check_same(out, configs)
@@ -84,7 +84,7 @@ def run_study(
 def _listed(out: Path) -> set[str]:
     """Return the folders of the runs in study.json; none if it cannot be read."""
     try:
-        study = TrainingStudy.model_validate_json((out / FILE).read_bytes())
+        study = TrainingStudy.model_validate_json(read(out / FILE))
     except (OSError, ValueError):
         return set()
     return {run.folder for run in study.runs}
@@ -103,22 +103,26 @@ def finished(out: Path) -> list[TrainingRun]:
 
 def _run(folder: Path) -> TrainingRun:
     config = checkpoint.read_config(folder)
-    metrics = json.loads((folder / checkpoint.METRICS).read_text())
-    history, head = metrics["history"], config.model.head
-    best = history[metrics["best_epoch"] - 1]
-    return TrainingRun(
-        folder=folder.name,
-        head=head.kind,
-        policy=head.policy,
-        seed=config.training["seed"],
-        parameters=parameters(head),
-        best_epoch=metrics["best_epoch"],
-        val_accuracy=best["val_accuracy"],
-        test_accuracy=metrics["test_accuracy"],
-        train_accuracy=best["train_accuracy"],
-        seconds=sum(row["seconds"] for row in history),
-        history=history,
-    )
+    head = config.model.head
+    try:
+        metrics = read_json(folder / checkpoint.METRICS)
+        history = metrics["history"]
+        best = history[metrics["best_epoch"] - 1]
+        return TrainingRun(
+            folder=folder.name,
+            head=head.kind,
+            policy=head.policy,
+            seed=config.training["seed"],
+            parameters=parameters(head),
+            best_epoch=metrics["best_epoch"],
+            val_accuracy=best["val_accuracy"],
+            test_accuracy=metrics["test_accuracy"],
+            train_accuracy=best["train_accuracy"],
+            seconds=sum(row["seconds"] for row in history),
+            history=history,
+        )
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        raise ResumeError(f"{folder} holds no results of a training of this study; use another --out") from None
 
 
 def _check_same(out: Path, configs: Sequence[TrainConfig]) -> None:

@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from models.classifier.checkpoint import TRAINING
 from models.errors import ResumeError
-from models.storage import TRAINING, make_folder, write_atomically
+from reports.records.files import check_regular, make_folder, write
 
 FILE = "state.safetensors"
 _GROUPS = ("model", "best", "optimizer")
@@ -49,7 +50,7 @@ def write_state(out: Path, state: TrainingState) -> None:
     tensors = {f"{group}.{name}": tensor for group in _GROUPS for name, tensor in getattr(state, group).items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     record = json.dumps({"config": state.config, "data": state.data, "history": state.history})
-    write_atomically(make_folder(out / TRAINING) / FILE, save(plain, metadata={"state": record}))
+    write(make_folder(out / TRAINING) / FILE, save(plain, metadata={"state": record}))
 
 
 def read_state(out: Path) -> TrainingState | None:
@@ -61,6 +62,7 @@ def read_state(out: Path) -> TrainingState | None:
     if not path.exists():
         return None
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             record = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)

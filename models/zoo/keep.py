@@ -7,8 +7,8 @@ from pathlib import Path
 
 from models.classifier import checkpoint
 from models.errors import ModelError
-from models.storage import make_folder, write_atomically
 from models.training.study import FILE
+from reports.records.files import make_folder, read, write
 from reports.records.training_study import TrainingStudy
 
 MOST_BYTES = 8_000_000
@@ -37,15 +37,15 @@ def keep(study: Path, zoo: Path) -> list[Path]:
     for folder, files in contents.items():
         make_folder(folder)
         for name, content in files.items():
-            write_atomically(folder / name, content)
-    write_atomically(zoo / f"{preset}.json", (study / FILE).read_bytes())
-    write_atomically(zoo / "README.md", _readme(zoo).encode())
+            write(folder / name, content)
+    write(zoo / f"{preset}.json", read(study / FILE))
+    write(zoo / "README.md", _readme(zoo))
     return list(contents)
 
 
 def _read(study: Path) -> TrainingStudy:
     try:
-        return TrainingStudy.model_validate_json((study / FILE).read_bytes())
+        return TrainingStudy.model_validate_json(read(study / FILE))
     except (OSError, ValueError):
         raise ZooError(f"{study} holds no readable {FILE}; make one with `moegap train --head all`") from None
 
@@ -53,11 +53,11 @@ def _read(study: Path) -> TrainingStudy:
 def _files(folder: Path) -> dict[str, bytes]:
     """Return the files of a checkpoint by name, config.json last; raise if it does not load."""
     config = checkpoint.load(folder).config
-    return {name: (folder / name).read_bytes() for name in (*config.sha256, checkpoint.CONFIG)}
+    return {name: read(folder / name) for name in (*config.sha256, checkpoint.CONFIG)}
 
 
 def _readme(zoo: Path) -> str:
-    studies = {path: TrainingStudy.model_validate_json(path.read_bytes()) for path in sorted(zoo.glob("*.json"))}
+    studies = {path: TrainingStudy.model_validate_json(read(path)) for path in sorted(zoo.glob("*.json"))}
     sections = [_section(path, study) for path, study in studies.items()]
     return (
         "# Trained classifiers\n\nEach folder is a checkpoint as `models/classifier/checkpoint.py` describes it, "

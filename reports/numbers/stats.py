@@ -35,6 +35,7 @@ LEAST_EFFECT = 0.03
 LEAST_BLOCKS = 8  # with fewer there is no such interval: all blocks lie on one side with probability 2 x 0.5^B
 RESAMPLES = 1000
 SEED = 2601
+AT_ONCE = 2**22
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -75,7 +76,7 @@ class Reading(NamedTuple):
 def median(samples: Floats, blocks: Integers) -> Estimate:
     """Return the median over blocks of the median of each: of `samples` (n,) in seconds, taken in `blocks` (n,)."""
     times = block_medians(samples, blocks)[1]
-    low, high = _interval(_median, times)
+    low, high = _interval(np.copy, times)
     return Estimate(float(np.median(times)), low, high, samples.size, times.size)
 
 
@@ -97,16 +98,16 @@ def ratio_of_medians(
     if interleaved and shared.size >= LEAST_BLOCKS and not zero:
         least_samples = min(int(np.isin(blocks, shared).sum()), int(np.isin(base_blocks, shared).sum()))
         logs = np.log(base_times[base_places] / times[places])
-        low, high = _interval(_middle_factor, logs)
-        return Estimate(float(_middle_factor(logs)), low, high, least_samples, shared.size, paired=True)
+        low, high = _interval(np.exp, logs)
+        return Estimate(float(np.exp(_median(logs))), low, high, least_samples, shared.size, paired=True)
     least_samples, least_blocks = min(base.size, samples.size), min(base_times.size, times.size)
     if zero:
         low = high = None
     elif least_blocks < LEAST_BLOCKS and not interleaved:
         low, high = ranks.interval(base_times, times, CONFIDENCE)
     else:
-        low, high = _interval(_ratio, base_times, times)
-    return Estimate(float(_ratio(base_times, times)), low, high, least_samples, least_blocks)
+        low, high = _interval(np.divide, base_times, times)
+    return Estimate(float(_median(base_times) / _median(times)), low, high, least_samples, least_blocks)
 
 
 def ratio_of_runs(base: Sequence[Reading], runs: Sequence[Reading]) -> Estimate:
@@ -189,24 +190,25 @@ def _median(values: Floats) -> Floats:
     return (ranked[..., (size - 1) // 2] + ranked[..., size // 2]) / 2
 
 
-def _ratio(base: Floats, times: Floats) -> Floats:
-    return _median(base) / _median(times)
-
-
-def _middle_factor(logs: Floats) -> Floats:
-    """Return the median of factors from their logarithms (..., B); the geometric mean of the middle two if even."""
-    return np.exp(_median(logs))
-
-
 def _interval(statistic: Callable[..., Floats], *sides: Floats) -> tuple[float, float] | tuple[None, None]:
-    """Return the ends of the interval of `statistic` over the blocks of each side (B,), None for too few blocks."""
+    """Return the ends of the interval of a `statistic` of the medians over blocks of each side (B,).
+
+    They are None for too few blocks. From logarithms of factors `np.exp` gives the median factor, which is the
+    geometric mean of the middle two if B is even.
+    """
     if min(side.size for side in sides) < LEAST_BLOCKS:
         return None, None
     rng = np.random.default_rng(SEED)
-    drawn = [side[rng.integers(side.size, size=(RESAMPLES, side.size))] for side in sides]
-    ranked = np.sort(statistic(*drawn))
+    ranked = np.sort(statistic(*(_resampled(side, rng) for side in sides)))
     tail = (1 - CONFIDENCE) / 2
     return _quantile(ranked, tail), _quantile(ranked, 1 - tail)
+
+
+def _resampled(side: Floats, rng: np.random.Generator) -> Floats:
+    """Return the median of each resample of blocks: (B,) -> (R,). Only `AT_ONCE` values are in memory together."""
+    rows = max(1, AT_ONCE // side.size)
+    counts = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    return np.concatenate([_median(side[rng.integers(side.size, size=(count, side.size))]) for count in counts])
 
 
 def _quantile(ranked: Floats, share: float) -> float:

@@ -15,7 +15,7 @@ import vl_convert
 
 from reports.output.blocks import Beside, Block, Chart, Details, Grid, PageOnly, Panel, Section, Subsection
 from reports.output.canvas import CONFIG, INK
-from reports.output.write import write, write_bytes
+from reports.records.files import make_folder, write
 
 FOLDER = "charts"
 WIDTH = 560  # pixels
@@ -40,15 +40,15 @@ def export(pictures: Mapping[str, Picture], out: Path) -> Iterator[Path]:
 
     A chart of choices shows its first. Pictures of an earlier report in that folder are removed first.
     """
-    folder = out / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("*.svg"), *folder.glob("*.png")):
-        old.unlink()
+    folder = make_folder(out / FOLDER)
+    for pattern in ("*.svg", "*.png", "*.tmp"):
+        for old in folder.glob(pattern):
+            old.unlink()
     for name, picture in pictures.items():
         path = folder / f"{name}.svg"
         svg = vl_convert.vegalite_to_svg(json.dumps(specification(picture)), vl_version=VEGA_LITE)
         write(path, svg)
-        write_bytes(path.with_suffix(".png"), vl_convert.svg_to_png(svg, scale=SCALE))
+        write(path.with_suffix(".png"), vl_convert.svg_to_png(svg, scale=SCALE))
         yield path
 
 

@@ -51,8 +51,10 @@ def text(value: object) -> str:
 
 
 def code(value: str) -> str:
-    """Return `value` as a Markdown code span."""
+    """Return `value` as code, of which no renderer makes markup."""
     line = _line(value)
+    if "<" in line:
+        return f"<code>{text(line)}</code>"
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.errors import ReportError
+from reports.records.files import read_json
 
 Content = dict[str, Any]
 WRITTEN_BY = "give a file that `moegap bench`, `train`, `policies`, `sharpness`, `profile` or `targets` wrote"
@@ -59,15 +59,13 @@ def _result(file: Path) -> Content | None:
 
 
 def _object(source: Path) -> Content:
-    if source.exists() and not source.is_file() and not source.is_dir():
-        raise ReportError(f"{source} is a pipe or a device: give a result file.")
     try:
-        content = json.loads(source.read_bytes())  # in UTF-8, UTF-16 or UTF-32, with a mark of its order or without
+        content = read_json(source)
     except FileNotFoundError:
         raise ReportError(f"{source} does not exist: check the path, or run a benchmark first.") from None
     except OSError as error:
         raise ReportError(f"{source} cannot be read ({error.strerror}): give a readable result file.") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise ReportError(
             f"{source} is not JSON, or was cut off: run the command that wrote it again, or repair the file."
         ) from None

@@ -14,6 +14,8 @@ from pydantic import Field, model_validator
 from reports.records.document import Document, Environment
 from reports.records.fields import LARGEST, Count, Name, Prose, Schema, check_moment
 
+PROFILE_FILE = "profile.json"
+"""In the folder of the traces."""
 SUMS_WITHIN = 1e-6
 
 Stage = Literal["route", "dispatch", "experts", "combine", "fused", "other"]

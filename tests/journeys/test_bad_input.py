@@ -88,7 +88,7 @@ INFER = [
     ("good several.npz", "several.npz"),
     ("good cut.npy", "cut.npy"),
     ("good file", "numpy.save"),
-    ("good x.npy --form jax", "loop, eager"),
+    ("good x.npy --form jax", "eager, grouped_mm"),
     ("good x.npy --device tpu", "tpu"),
     ("good x.npy --dtype fp8", "float32, float16, bfloat16"),
     ("good x.npy --images", "takes images"),
@@ -113,7 +113,7 @@ OTHER = [
     ("train --head sparse --data digits --epochs 2 --out good", "good"),
     ("train --data digits --out t", "--head"),
     ("bench good --suite huge --out r.json", "demo, paper, batch"),
-    ("bench good --form jax --out r.json", "loop, eager"),
+    ("bench good --form jax --out r.json", "eager, grouped_mm"),
     ("bench missing --out r.json", "missing"),
     ("bench good --out x.npy", "--resume"),
     ("bench good --out broken.json --resume", "broken.json"),
@@ -130,7 +130,7 @@ OTHER = [
     ("bench --self-test --out r.json", "--self-test"),
     ("map good --out r.json", "good"),
     ("map --rows 8 --out r.json", "--rows"),
-    ("map --form jax --out r.json", "loop, eager"),
+    ("map --form jax --out r.json", "eager, grouped_mm"),
     ("map --out x.npy", "--resume"),
     ("map --out broken.json --resume", "broken.json"),
     ("map --minutes 0 --out r.json", "minutes"),
@@ -147,7 +147,7 @@ OTHER = [
     ("compare foreign.json broken.json", "foreign.json"),
     ("compare foreign.json foreign.json --least five", "5%"),
     ("profile missing", "missing"),
-    ("profile good --form jax", "loop, eager"),
+    ("profile good --form jax", "eager, grouped_mm"),
     ("profile good --rows 0", "rows"),
     ("profile good --rows 9 --rows 0", "rows"),
     ("profile good --graph --device cpu", "--graph"),
@@ -202,3 +202,4 @@ def test_one_sentence_and_a_status(place, moegap, monkeypatch, line, named):
     assert named in said
     assert "Traceback" not in said
     assert [path for path in before if not path.exists()] == []
+    assert not [path for path in place.rglob("*") if path.suffix in (".tmp", ".lock")]

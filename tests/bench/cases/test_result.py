@@ -1,14 +1,15 @@
 """Result files: whole after every group, readable by pytest-benchmark, refused when they are something else."""
 
 import json
+import os
 import statistics
 
 import pytest
 
 from bench.cases.result import Outcome, ResultFile
 from bench.errors import BenchError
-from models.storage import StorageError
 from reports.reading.load import load
+from reports.records.files import StorageError
 from reports.records.record import NOT_MEASURED_KEY, STEPS_KEY, Status
 from tests.bench.records import record
 
@@ -97,3 +98,22 @@ def test_an_unwritable_place_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         ResultFile(tmp_path / "file" / "result.json", {"benchmarks": [], NOT_MEASURED_KEY: []}).add([])
+
+
+def test_a_result_without_a_case_leaves_no_file(tmp_path):
+    path = tmp_path / "new" / "result.json"
+    result = ResultFile.create(path)
+    assert not path.exists()
+    ResultFile.create(path)  # so a corrected call is not told that it exists
+    result.add([Outcome(record("a", blocks=[0]), (1.0,))])
+    assert path.exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_result_is_no_pipe_and_no_device(tmp_path, resume):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/full")
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("pipe", "device", "circle"):
+        with pytest.raises((BenchError, StorageError), match=f"{name}"):
+            (ResultFile.resume if resume else ResultFile.create)(tmp_path / name)

@@ -1,19 +1,25 @@
 """`moegap traces`: what TensorBoard is given, and how it ends; tests/journeys/test_traces.py sees its answers."""
 
+import gzip
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from bench.commands.traces import run_names, served, shown_runs, traces
 from bench.errors import BenchError
+from bench.profile.viewer import local_alone
+from bench.rooms import ROOT
 
 
 @pytest.fixture
@@ -51,6 +57,69 @@ def test_a_folder_without_traces_is_told(folder: Path) -> None:
     for name in ("absent", "profile.json"):
         with pytest.raises(BenchError, match=rf"{name} is no folder"):
             run_names(folder / name)
+
+
+def packed(path: Path, megabytes: int) -> None:
+    """Write a file that unpacks to so many megabytes of blanks."""
+    path.parent.mkdir(exist_ok=True)
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(megabytes):
+            file.write(b" " * 10**6)
+
+
+def test_a_trace_that_unpacks_to_more_than_stated_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.commands.traces.LARGEST_TRACE", 5 * 10**6)
+    packed(folder / "a" / "worker.2.pt.trace.json.gz", 5)
+    assert run_names(folder) == ["a"]
+    packed(folder / "c" / "bomb.1.pt.trace.json.gz", 40)
+    assert (folder / "c" / "bomb.1.pt.trace.json.gz").stat().st_size < 10**6
+    tracemalloc.start()
+    with pytest.raises(BenchError, match=r"bomb.*gz cannot be shown: it unpacks to more than 5,000,000 bytes; move it"):
+        run_names(folder)
+    assert tracemalloc.get_traced_memory()[1] < 25 * 10**6
+    tracemalloc.stop()
+
+
+def test_a_pipe_among_the_traces_is_refused(folder: Path) -> None:
+    os.mkfifo(folder / "a" / "pipe.1.pt.trace.json")
+    with pytest.raises(BenchError, match=r"pipe.*json cannot be shown: it is no regular file; move it"):
+        run_names(folder)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:6006", "200 OK"), ("localhost", "200 OK"), ("localhost:1", "200 OK"), ("", "403 Forbidden"),
+     ("evil.example", "403 Forbidden"), ("127.0.0.1.evil.example:6006", "403 Forbidden"), ("[::1", "403 Forbidden"),
+     ("localhost:80@evil", "403 Forbidden"), ("localhost\n", "403 Forbidden")],
+)  # fmt: skip
+def test_only_local_names_are_answered(host: str, status: str) -> None:
+    seen: list[str] = []
+
+    def inner(request: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        start("200 OK", [])
+        return [b"traces"]
+
+    answer = local_alone(inner)({"HTTP_HOST": host}, lambda status, _: seen.append(status))
+    assert seen == [status]
+    assert ([*answer] == [b"traces"]) == (status == "200 OK")
+
+
+CALLER = """
+import sys, time
+from pathlib import Path
+from bench.commands.traces import served
+with served(Path(sys.argv[1]), 0) as server:
+    print(server.process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_tensorboard_ends_with_a_killed_caller(folder: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", CALLER, str(folder)], cwd=ROOT, stdout=subprocess.PIPE) as caller:
+        assert caller.stdout is not None
+        board = psutil.Process(int(caller.stdout.readline()))
+        caller.kill()
+    assert psutil.wait_procs([board], timeout=120)[1] == []
 
 
 def test_a_port_in_use_is_told(folder: Path) -> None:

@@ -1,6 +1,8 @@
 import hashlib
+import io
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +61,8 @@ def saved(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("backbone", ["small", "identity"])
 def test_round_trip(tmp_path: Path, backbone: str) -> None:
-    trained, features, labels = model(backbone=backbone), torch.randn(6, 16), torch.tensor([2, 0, 1, 1, 0, 2])
+    trained, labels = model(backbone=backbone), torch.tensor([2, 0, 1, 1, 0, 2])
+    features = torch.randn(6, trained.config.head.features)
     images = torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8)
     trained.train()(images)  # moves the statistics of batch normalisation
     trained.eval()
@@ -317,12 +320,106 @@ def flip_bit(file: Path) -> None:
     file.write_bytes(content)
 
 
+def replaced_by_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def replaced_by_link(file: Path, to: Path) -> None:
+    file.unlink()
+    file.symlink_to(to)
+
+
+def rewrite(file: Path, content: bytes) -> None:
+    """Replace a file of a checkpoint, and its hash in config.json."""
+    file.write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    edit_config(file.parent, lambda config: config["sha256"].update({file.name: digest}))
+
+
+def as_npy(array: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def promising(shape: tuple[int, ...]) -> bytes:
+    """Return a .npy file whose header names `shape`, with 400 bytes of numbers."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return buffer.getvalue() + bytes(400)
+
+
+HOSTILE_ARRAYS = {
+    "object": (as_npy(np.array([{}, 1], dtype=object)), "holds object, not one array of real numbers"),
+    "complex": (as_npy(np.zeros((6, 16), complex)), "holds complex128, not one array of real numbers"),
+    "text": (as_npy(np.array(["a"])), "holds <U1, not one array of real numbers"),
+    "endless": (promising((10**13, 16)), "holds 400 bytes of numbers, but its header promises the shape"),
+    "negative": (promising((-6, 16)), "holds 400 bytes of numbers, but its header promises the shape"),
+    "twice negative": (promising((-10, -10)), "holds 400 bytes of numbers, but its header promises the shape"),
+    "narrow": (as_npy(np.zeros((6, 15), np.float32)), r"holds \(6, 15\) torch\.float32, not \(n, 16\) float32"),
+    "double": (as_npy(np.zeros((6, 16))), r"holds \(6, 16\) torch\.float64, not \(n, 16\) float32"),
+    "flat": (as_npy(np.zeros(16, np.float32)), r"holds \(16,\) torch\.float32, not \(n, 16\) float32"),
+    "pickled": (b"\x80\x04N.", r"is no \.npy file that numpy\.save writes"),
+    "deep": (b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535, r"is no \.npy file that numpy\.save writes"),
+    "cut": (as_npy(np.zeros((6, 16), np.float32))[:90], r"is no \.npy file that numpy\.save writes"),
+}
 SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no config": (lambda p: (p / "config.json").unlink(), r"holds no config\.json, so it is no finished checkpoint"),
     "empty config": (lambda p: truncate(p / "config.json", 0), r"config\.json is not readable as JSON"),
     "half a config": (lambda p: truncate(p / "config.json", 0.5), r"config\.json is not readable as JSON"),
     "binary config": (lambda p: (p / "config.json").write_bytes(b"\xff\xfe"), r"config\.json is not readable as JSON"),
-    "a list": (lambda p: (p / "config.json").write_text("[]"), r"config\.json is no valid configuration"),
+    "a list": (lambda p: (p / "config.json").write_text("[]"), r"config\.json is not from moegap"),
+    "somebody else's": (
+        lambda p: (p / "config.json").write_text('{"architectures": ["MixtralForCausalLM"]}'),
+        r"is not from moegap, so .*saved is somebody else's model: name a folder",
+    ),
+    "deep config": (lambda p: (p / "config.json").write_text("[" * 10**5), r"config\.json is not readable as JSON"),
+    "a pipe": (lambda p: replaced_by_pipe(p / "config.json"), r"config\.json is not readable .*it is no regular file"),
+    "a pipe for weights": (
+        lambda p: replaced_by_pipe(p / "model.safetensors"),
+        r"model\.safetensors cannot be read \(it is no regular file",
+    ),
+    "endless weights": (
+        lambda p: replaced_by_link(p / "model.safetensors", Path("/dev/zero")),
+        r"model\.safetensors cannot be read \(it is no regular file",
+    ),
+    "weights in a circle": (
+        lambda p: replaced_by_link(p / "model.safetensors", p / "model.safetensors"),
+        r"model\.safetensors cannot be read \(Too many levels of symbolic links",
+    ),
+    "weights of a terabyte": (
+        lambda p: os.truncate(p / "model.safetensors", 2**40),
+        r"model\.safetensors cannot be read \(it has more than [\d,]+ bytes",
+    ),
+    "a width of 1e30": (
+        lambda p: edit_config(p, lambda c: c["model"]["head"].update(hidden=10**30)),
+        r"config\.json (is no valid configuration|describes a model larger than any memory)",
+    ),
+    "widths whose product overflows": (
+        lambda p: edit_config(p, lambda c: c["model"]["head"].update(hidden=2**31 - 1, experts=2**31 - 1)),
+        r"config\.json describes a model larger than any memory",
+    ),
+    **{
+        f"metrics {name}": (lambda p, text=text: rewrite(p / "metrics.json", text), r"metrics\.json is no JSON object")
+        for name, text in {"deep": b"[" * 10**5, "list": b"[]", "binary": b"\xff", "none": b""}.items()
+    },
+    **{
+        f"{name} features": (lambda p, npy=npy: rewrite(p / "features.npy", npy), rf"features\.npy {words}")
+        for name, (npy, words) in HOSTILE_ARRAYS.items()
+    },
+    **{
+        f"labels {name}": (
+            lambda p, labels=labels: rewrite(p / "labels.npy", as_npy(labels)),
+            r"labels\.npy does not hold 6 classes from 0 to 2 as int64",
+        )
+        for name, labels in {
+            "below": np.full(6, -1),
+            "above": np.full(6, 3),
+            "too few": np.zeros(5, int),
+            "real": np.zeros(6),
+        }.items()
+    },
     "format": (
         lambda p: edit_config(p, lambda c: c.update(format=2)),
         r"has checkpoint format 2, but this moegap reads format 1",
@@ -356,8 +453,8 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"config\.json describes no model \(the head takes 99 features",
     ),
     "huge head": (
-        lambda p: edit_config(p, lambda c: c["model"]["head"].update(hidden=10**12)),
-        r"model\.safetensors holds head\.\w+ as .*, but config\.json asks for .*1000000000000",
+        lambda p: edit_config(p, lambda c: c["model"]["head"].update(hidden=10**9)),
+        r"model\.safetensors holds head\.\w+ as .*, but config\.json asks for .*1000000000",
     ),
     "no weights": (lambda p: (p / "model.safetensors").unlink(), r"model\.safetensors cannot be read \(No such file"),
     "half the weights": (lambda p: truncate(p / "model.safetensors", 0.5), r"model\.safetensors is not the file"),
@@ -392,7 +489,14 @@ def test_a_spoilt_checkpoint_is_refused_in_one_sentence(saved: Path, spoil: Call
     message = str(caught.value)
     assert isinstance(caught.value, ModelError)
     assert "\n" not in message
+    assert "delete" not in message
     assert str(saved) in message
+
+
+def test_features_of_another_byte_order_or_layout_are_read(saved: Path) -> None:
+    features = np.asfortranarray(np.arange(96, dtype=">f4").reshape(6, 16))
+    rewrite(saved / "features.npy", as_npy(features))
+    assert np.array_equal(load(saved).features, features)
 
 
 def test_weights_that_are_no_safetensors_are_refused(saved: Path) -> None:

@@ -16,12 +16,12 @@ from models.heads.cost import parameters
 from models.heads.heads import HEAD_KINDS
 from models.progress import StudyProgress
 from models.settings import ConfigError
-from models.storage import StorageError
 from models.training import study as module
 from models.training.balance import BalanceWeights
 from models.training.recipes import TrainConfig
 from models.training.study import FILE, finished, run_study, study_configs
 from models.training.trainer import DivergedError
+from reports.records.files import StorageError
 from reports.records.training_study import TrainingStudy
 from tests.killed import Killed
 

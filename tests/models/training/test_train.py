@@ -13,15 +13,16 @@ import pytest
 import torch
 
 from models.classifier import checkpoint
+from models.classifier.checkpoint import TRAINING
 from models.data.data import load_data
 from models.data.images import DataError
 from models.errors import ModelError, ResumeError
 from models.progress import SILENT, Progress
-from models.storage import TRAINING, StorageError
 from models.training.recipes import TrainConfig, train_config
 from models.training.train import train
 from models.training.trainer import Trainer
 from models.training.training_state import read_state
+from reports.records.files import StorageError
 from tests.killed import Killed
 from tests.models.pictures import write_folder
 
@@ -273,7 +274,7 @@ def test_a_damaged_checkpoint_is_not_trained_over(folder: Path, cache: Path, tmp
     out = tmp_path / "out"
     train(recipe(folder, epochs=1), out, device="cpu", cache=cache)
     (out / checkpoint.WEIGHTS).write_bytes(b"")
-    with pytest.raises(checkpoint.CheckpointError, match=r"or delete .*out and train again"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"copy the checkpoint again, or train it again in another"):
         train(recipe(folder, epochs=1), out, device="cpu", cache=cache)
 
 
@@ -294,3 +295,10 @@ def test_bad_data_leaves_no_folder(cache: Path, tmp_path: Path) -> None:
 def test_unfinished_training_has_its_folder(folder: Path, cache: Path, tmp_path: Path) -> None:
     interrupted(folder, cache, tmp_path)
     assert (tmp_path / TRAINING).is_dir()
+
+
+def test_weights_of_somebody_else_are_not_trained_over(folder: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"theirs")
+    with pytest.raises(ResumeError, match=r"model\.safetensors is not of a training of moegap; use another --out"):
+        train(recipe(folder), tmp_path, device="cpu", cache=cache)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"theirs"

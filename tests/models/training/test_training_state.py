@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.classifier.checkpoint import TRAINING
 from models.errors import ResumeError
-from models.storage import TRAINING
 from models.training.training_state import FILE, TrainingState, best_epoch, read_state, write_state
 
 

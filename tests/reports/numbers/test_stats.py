@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -289,3 +290,20 @@ def test_a_greater_least_effect_never_finds_more_differences(found: Estimate, mo
     different = (Verdict.FASTER, Verdict.SLOWER)
     if stats.verdict(found, LEAST_EFFECT + more) in different:
         assert stats.verdict(found) in different
+
+
+def test_resampling_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = np.random.default_rng(0).lognormal(size=101)
+    whole = stats.median(times, np.arange(101))
+    monkeypatch.setattr(stats, "AT_ONCE", 1_000)
+    assert stats.median(times, np.arange(101)) == whole
+
+
+def test_a_million_blocks_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "RESAMPLES", 20)
+    monkeypatch.setattr(stats, "AT_ONCE", 2**17)
+    times = np.linspace(1, 2, 2**17)
+    tracemalloc.start()
+    stats.median(times, np.arange(times.size))
+    assert tracemalloc.get_traced_memory()[1] < 16 * times.nbytes
+    tracemalloc.stop()
