@@ -125,6 +125,7 @@ def alone(path: Path) -> Iterator[None]:
     Raises `StorageError` if one is at it. A file system without locks keeps nobody away.
     """
     place = Path(os.path.realpath(path))
+    made = [folder for folder in place.parents if not folder.exists()]
     lock = make_folder(place.parent) / f".{place.name}.lock"
     with contextlib.ExitStack() as held:
         try:
@@ -139,6 +140,9 @@ def alone(path: Path) -> Iterator[None]:
             yield
         finally:
             lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # nothing was built up if they are empty
+                for folder in made:
+                    folder.rmdir()
 
 
 @contextmanager
@@ -167,5 +171,5 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 def _unwritable(path: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"cannot write {path}: {error.strerror}; choose a folder that you may write to, with space left"
+        f"cannot write {path}: {error.strerror or error}; choose a folder that you may write to, with space left"
     )

@@ -29,7 +29,7 @@ def make_gpu(tmp_path):
         python.chmod(0o755)
         done = subprocess.run(
             ["make", target, "READY=", f"BIN={tmp_path}/bin", *more], cwd=ROOT, capture_output=True, text=True,
-            env={**os.environ, "OUT": f"{tmp_path}/out"},
+            env={**os.environ, "MAKEFLAGS": "", "OUT": f"{tmp_path}/out"},
         )  # fmt: skip
         return done, (tmp_path / "log").read_text().splitlines()
 

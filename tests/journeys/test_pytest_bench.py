@@ -152,7 +152,7 @@ def test_a_project_measures_a_suite_with_a_form_of_its_own(tmp_path):
     (tmp_path / "test_theirs.py").write_text("def test_theirs():\n    pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     done = pytest_bench(
-        "-p", "bench.pytest_plugin", "--moegap-suite=demo", "--moegap-seconds=0.02", "--benchmark-json=result.json",
+        "--moegap-suite=demo", "--moegap-seconds=0.02", "--benchmark-json=result.json",
         "-k", "theirs or (n32- and fast-sparse and (mine or loop))",
         cwd=tmp_path, path=ROOT,
     )  # fmt: skip
@@ -171,10 +171,10 @@ def test_the_plugin_stays_out_of_the_way(tmp_path):
     """It is loaded into every run of pytest, so it imports nothing heavy and adds nothing unless asked."""
     (tmp_path / "test_theirs.py").write_text(
         "import sys\n\ndef test_theirs(pytestconfig):\n"
-        "    assert pytestconfig.pluginmanager.has_plugin('bench.pytest_plugin')\n"
+        "    assert pytestconfig.pluginmanager.has_plugin('moegap')\n"
         "    assert not {'torch', 'numpy', 'pydantic', 'typer'} & set(sys.modules)\n"
     )
-    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "bench.pytest_plugin", "-q"]
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
     done = subprocess.run(
         words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )

@@ -93,7 +93,7 @@ def test_options_choose_what_is_measured(trained, tmp_path, monkeypatch, capsys)
             ("CHECKPOINT", "--data", "digits", "--block", "backbone"),
             "unknown block 'backbone'; choose one of all, gate",
         ),
-        (("CHECKPOINT", "--subset", "validation"), "subsets"),
+        (("CHECKPOINT", "--subset", "validation"), "unknown subset 'validation'"),
         (("CHECKPOINT", "--images", "0"), "images"),
         (("CHECKPOINT", "--dtype", "bfloat16"), "dtype"),
         (("CHECKPOINT", "--device", "tpu"), "unknown device 'tpu'"),

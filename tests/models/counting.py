@@ -21,7 +21,7 @@ PRODUCTS = {"mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2)}
 """Products by name, and which of their arguments are multiplied."""
 GATHERS = ("index", "index_select", "gather")
 """Operators that read only what their indices name of the first argument."""
-MOVES = ("view", "_unsafe_view", "permute", "transpose", "t", "expand", "clone", "_to_copy")
+MOVES = ("view", "_unsafe_view", "permute", "transpose", "t", "expand", "clone", "_to_copy", "masked_fill")
 """Operators that compute nothing."""
 PARTS = {"gate.weight": "gate", "w1": "experts", "w2": "experts"}
 

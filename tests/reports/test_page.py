@@ -18,6 +18,7 @@ from bench.commands.report import report as command
 from reports.errors import ReportError
 from reports.output import markdown
 from reports.page import Report, build
+from reports.records.files import StorageError
 from reports.records.record import Group
 from tests.reports.synthetic import benchmark, ceilings, record, samples, steps, unmeasured, write
 
@@ -250,7 +251,7 @@ def test_a_failed_write_leaves_the_old_page_and_no_draft(tmp_path: Path, monkeyp
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space"):
         built(
             tmp_path, entry, entry | {"extra_info": record(form="loop", blocks=list(range(40))).model_dump(mode="json")}
         )

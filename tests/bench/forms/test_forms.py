@@ -223,7 +223,7 @@ def test_compile_takes_no_rows_and_one(count: int, monkeypatch: pytest.MonkeyPat
         ("sparse", {"experts": 3, "activation": "swiglu", "hidden": 7}),
         *(
             (kind, {**changes, "experts": experts})
-            for (kind, changes), experts in zip(POLICIES[1:5], (3, 2, 2, 2), strict=True)
+            for (kind, changes), experts in zip(POLICIES[1:5], (3, 2, 3, 2), strict=True)
         ),
     ],
 )

@@ -158,12 +158,13 @@ def test_what_cannot_run_is_one_sentence(
 def test_everything_loads_without_the_packages_of_reports() -> None:
     """Rooms that measure, GPU tests, and a command, which loads its modules before it refuses an argument."""
     code = (
-        "import importlib, pkgutil, pytest, bench, kernels, models\n"
+        "import importlib, pkgutil, pytest\n"
+        "assert pytest.main(['--collect-only', '-q', '-m', 'gpu', '-p', 'no:cacheprovider']) == 0\n"
+        "import bench, kernels, models\n"
         "from bench import cli\n"
         "for room in (bench, kernels, models):\n"
         "    for module in pkgutil.walk_packages(room.__path__, room.__name__ + '.'):\n"
         "        importlib.import_module(module.name)\n"
-        "assert pytest.main(['--collect-only', '-q', '-m', 'gpu', '-p', 'no:cacheprovider']) == 0\n"
         "sys.argv = ['moegap', 'targets', '--rehearse', '--minutes', '0']\ncli.main()"
     )
     done = python(code)

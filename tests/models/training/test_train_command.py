@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from bench.commands.train import train
 from models.classifier import checkpoint
 from models.errors import ModelError
+from reports.records.files import StorageError
 from tests.models.pictures import write_folder
 
 app = typer.Typer()
@@ -73,16 +74,16 @@ def test_ctrl_c_says_how_to_continue(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ("arguments", "words"),
     [
         ("--head mixture", "unknown head 'mixture'; choose one of dense, soft, sparse"),
-        ("--head dense --preset best", "unknown preset 'best'; choose one of paper, paper-fixed, fast, quick, demo"),
+        ("--head dense --preset best", "unknown preset 'best'; choose one of demo, quick, fast, paper, paper-fixed"),
         ("--head dense --data mnist", "unknown data 'mnist'; choose digits, cifar10 or a folder"),
         ("--head dense --device tpu", "unknown device 'tpu'; choose one of auto, cpu, cuda"),
         (
             "--head dense --backbone vit",
-            "backbone.name: Input should be 'identity', 'resnet18', 'small' or 'fast', not 'vit'",
+            "unknown backbone 'vit'; choose one of identity, small, fast, resnet18",
         ),
         ("--head dense --experts 4", "the dense head has no setting 'experts'"),
         ("--head sparse --k 9", "k = 9 is more than experts = 8"),
-        ("--head sparse --activation tanh", "activation: Input should be 'relu', 'gelu', 'silu' or 'swiglu', not"),
+        ("--head sparse --activation tanh", "unknown activation 'tanh'; choose one of relu, gelu, silu, swiglu"),
         ("--head sparse --epochs 0", "epochs: Input should be greater than or equal to 1, not 0"),
         ("--head sparse --val-share 0.9999", "change --val-share"),
         ("--head sparse --balance load", "--balance 'load' is no NAME=WEIGHT"),
@@ -109,7 +110,7 @@ def test_bad_options_are_refused_in_one_sentence(
 def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = run("--head", "dense", "--out", str(tmp_path / "file" / "out"))
-    assert isinstance(result.exception, ModelError)
+    assert isinstance(result.exception, StorageError)
     assert "cannot create the folder" in str(result.exception)
 
 

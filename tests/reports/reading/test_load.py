@@ -164,7 +164,7 @@ SPOILED = {
     "name of a surrogate": (lambda content: first(content)["extra_info"].update(form="\ud800"), "broken at `form`"),
     "no samples": (
         lambda content: first(content)["stats"].pop("data"),
-        r"the record .* is broken at `stats\.summary\.median`",
+        r"the record .* is broken at `stats\.summary\.iqr`",
     ),
     "no stats": (lambda content: first(content).pop("stats"), "the record .* is broken at `stats`"),
     "text samples": (lambda content: first(content)["stats"].update(data=["fast"]), r"at `stats\.data\.0` .*number"),
