@@ -138,13 +138,10 @@ def cpu_plan() -> list[Contest]:
             Contest(PAPER, rows, fp32, CPU_HEAD, CPU_DENSE, skewed.get(rows, ()), CPU_SKEWS, views=views)
             for rows in (1, 256, 8192, 32, 2048, 65536)
         ),
-        *(
-            Contest(layer, rows, fp32, (*CPU_LARGE, *(CPU_STORED if rows < 1024 else ())), views=views)
-            for layer in (OLMOE, E128)
-            for rows in (1, 16, 1024)
-        ),
+        *(Contest(layer, rows, fp32, CPU_LARGE, views=views) for layer in (OLMOE, E128) for rows in (1, 16, 1024)),
         *(Contest(GPT_OSS, rows, torch.bfloat16, CPU_LARGE[:2], views=views) for rows in (1, 16)),
         Contest(GPT_OSS, 1024, fp32, CPU_LARGE, views=views, shrink=2),
+        *(Contest(MIXTRAL, rows, fp32, ("native", *CPU_STORED), views=views, shrink=4) for rows in (1, 16)),
     ]
 
 
@@ -177,7 +174,6 @@ def measure_targets(
     end before `deadline`, a value of `time.monotonic`, becomes skipped cases, which the next run tries again.
     `progress` gets the contest in words and the share of it that is done, `tell` a line on each contest.
     """
-    gc.freeze()  # modules stay, so collections between contests can ignore them
     ceilings: dict[torch.dtype, Ceilings] = {}
     timed = {case_id for case_id, status in statuses.items() if status is Status.MEASURED}
     for contest, cases in _open(contests, statuses, device):
