@@ -86,5 +86,5 @@ def checked_checkpoints(paths: list[Path] | None) -> list[Path] | None:
 
 def check_new(out: Path, *, resume: bool = False) -> None:
     """Raise `BenchError` if there is a result at `out` already, unless told to `resume` it."""
-    if os.path.lexists(out) and not resume and out.is_file():
+    if out.is_file() and not resume:
         raise BenchError(f"{out} exists already; pass --resume to continue it, or choose another --out")

@@ -17,6 +17,7 @@ from pytest_benchmark.plugin import pytest_benchmark_generate_machine_info
 from pytest_benchmark.stats import Stats
 from pytest_benchmark.utils import get_commit_info
 
+from bench.early import check_new
 from bench.errors import BenchError
 from bench.timing.sampling import rounded
 from reports.records.files import make_folder, read_json, writable, write
@@ -64,8 +65,7 @@ class ResultFile:
         """
         make_folder(path.parent)
         writable(path)
-        if path.exists():
-            raise BenchError(f"{path} exists already; pass --resume to continue it, or choose another --out")
+        check_new(path)
         return cls(path, _empty_document(command))
 
     @classmethod

@@ -26,6 +26,7 @@ _library.define(
     "Tensor? ids=None, Tensor? weights=None, Tensor? starts=None, Tensor? ends=None, bool combines=True, "
     "int[] plan=[]) -> Tensor"
 )
+native_plan = torch.ops.moegap.native_plan.default
 native_moe = torch.ops.moegap.native_moe.default
 """x (N, D) -> (N, C). `gate`, `w1` and `w2` are panels (E, P, K, width). Without `ids` the gate decides, or all experts
 serve all rows; with `starts` (N + 1,), row n has the assignments from starts[n] to starts[n + 1]."""

@@ -2,10 +2,8 @@
 
 from typing import NamedTuple
 
-import torch
-
-import kernels.native.operator  # noqa: F401  defines the operator
 from kernels.native.build import load
+from kernels.native.operator import native_plan
 
 
 class Plan(NamedTuple):
@@ -29,4 +27,4 @@ def plan_of(N: int, D: int, W: int, H: int, E: int, C: int, k: int, element_size
     experts per row, C output width.
     """
     load()
-    return Plan(*torch.ops.moegap.native_plan(N, D, W, H, E, C, k, element_size, threads))
+    return Plan(*native_plan(N, D, W, H, E, C, k, element_size, threads))

@@ -172,11 +172,16 @@ def _anchors(moved: Anchors, pairs: Sequence[tuple[MeasuredCase, MeasuredCase]],
         )
 
 
+def beside_other_work(record: CaseRecord) -> bool:
+    """Return whether more waited for the processor than the threads of the run when the case's group began."""
+    return (record.load_1m or 0.0) > record.threads + OTHERS
+
+
 def _load(side: str, cases: Iterable[MeasuredCase]) -> Iterator[str]:
     """Warn if more waited for the processor than the threads of the run."""
-    loads = [(case.record.load_1m or 0.0, case.record.threads) for case in cases]
-    busiest, threads = max(loads, key=lambda pair: pair[0] - pair[1], default=(0.0, 0))
-    if busiest > threads + OTHERS:
+    loads = [(case.record.load_1m or 0.0, case.record.threads) for case in cases if beside_other_work(case.record)]
+    if loads:
+        busiest, threads = max(loads, key=lambda pair: pair[0] - pair[1])
         yield (
             f"{side} was measured beside other work: the load average was {busiest:.1f} when a group began, with "
             f"{units.plural(threads, 'thread')} of its own."

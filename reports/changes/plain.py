@@ -145,7 +145,8 @@ def between(
     if not partners:
         names = (next(iter(side.benchmarks)) for side in (base, new))
         raise nothing_in_common(str(base.source), str(new.source), *map(visible, names))
-    pairs = [(base.benchmarks[old], new.benchmarks[now]) for old, now in partners.items()]
+    matched = ((base.benchmarks[old], new.benchmarks[now]) for old, now in partners.items())
+    pairs = [(old, now, _untimed(old, now)) for old, now in matched]
     same_run = base.file.datetime == new.file.datetime != ""
     differences = list(changed_conditions.differences([(base.file.facts, new.file.facts)]))
     commit = (
@@ -159,9 +160,9 @@ def between(
         kind="group or module",
         least=least,
         changes=worst_first(
-            _change(old, now, least, same_run, doubt, doubtful) for old, now in pairs if not _untimed(old, now)
+            _change(old, now, least, same_run, doubt, doubtful) for old, now, none in pairs if none is None
         ),
-        untimed=tuple(none for old, now in pairs if (none := _untimed(old, now))),
+        untimed=tuple(none for _, _, none in pairs if none is not None),
         only_base=tuple(name for name in base.benchmarks if name not in partners),
         only_new=tuple(name for name in new.benchmarks if name not in partners.values()),
         warnings=(

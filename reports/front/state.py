@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from reports.changes.conditions import OTHERS
+from reports.changes.conditions import beside_other_work
 from reports.noise.sampling_section import DRIFTED, marked
 from reports.noise.self_test import answers, holds, is_of
 from reports.numbers import units
@@ -59,7 +59,7 @@ def _load(records: Sequence[CaseRecord]) -> Fact:
     loads = [record.load_1m for record in records if record.load_1m is not None]
     if not loads:
         return ("load", "", False)
-    busy = records[0].device == "cpu" and max(loads) > records[0].threads + OTHERS
+    busy = records[0].device == "cpu" and any(map(beside_other_work, records))
     return ("load", f"{units.span(loads, decimals=1)}, {'beside other work' if busy else 'no other work'}", busy)
 
 

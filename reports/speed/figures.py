@@ -44,13 +44,8 @@ def speedup_chart(speedups: Sequence[Speedup], styles: Sequence[Style]) -> alt.L
         for speedup in speedups
     ]
     x, dodged = _rows_axis(sizes), _rows_axis(sizes, field="x")
-    possible = [
-        {"rows": speedup.rows, "attainable": attainable}
-        for speedup in speedups
-        if (attainable := speedup.best.attainable) is not None
-    ]
-    ends = [1.0, *(point["theoretical"] for point in bests), *(point["attainable"] for point in possible)]
-    ends += [point[end] for point in measured for end in ("speedup", "low", "high") if point[end] is not None]
+    possible = _possible(speedups)
+    ends = _ends(bests, possible, measured)
     y = _factor_axis(_bounds(ends, max(1.004, (max(ends) / min(ends)) ** 0.06)))
     gap = alt.Chart(canvas.rounded(bests)).mark_area(color=INK, opacity=0.07)
     theory = alt.Chart(canvas.rounded(bests)).mark_line(color=INK, strokeDash=THEORY, strokeWidth=1.5, point=_BAR)
@@ -78,13 +73,8 @@ def answer_chart(speedups: Sequence[Speedup]) -> alt.LayerChart:
     """
     sizes = [speedup.rows for speedup in speedups]
     points = [{**_speedup_point(each.best), "theoretical": each.best.theoretical} for each in speedups]
-    possible = [
-        {"rows": speedup.rows, "attainable": attainable}
-        for speedup in speedups
-        if (attainable := speedup.best.attainable) is not None
-    ]
-    ends = [1.0, *(point["theoretical"] for point in points), *(point["attainable"] for point in possible)]
-    ends += [point[end] for point in points for end in ("speedup", "low", "high") if point[end] is not None]
+    possible = _possible(speedups)
+    ends = _ends(points, possible, points)
     x, y = _rows_axis(sizes), _factor_axis(_bounds(ends, max(1.004, (max(ends) / min(ends)) ** 0.08)))
     base, machine = alt.Chart(canvas.rounded(points)), alt.Chart(canvas.rounded(possible))
     colour = alt.Color("verdict:N", scale=alt.Scale(domain=[*Verdict], range=_VERDICTS), legend=None)
@@ -239,6 +229,20 @@ _BAR = alt.OverlayMarkDef(shape="stroke", color=INK, size=120, strokeWidth=1.5, 
 _VERDICTS = [COLOURS[2], COLOURS[4], GREY, GREY]  # in the order of `Verdict`
 _RATES = {"value": "rows a second", "low": "at least", "high": "at most"}
 _TOOLTIP_CASE = ["form:N", alt.Tooltip("rows:Q", format=",")]
+
+
+def _possible(speedups: Sequence[Speedup]) -> list[dict[str, Any]]:
+    """Return the attainable speed-up at each number of rows where it is known."""
+    known = ((speedup.rows, speedup.best.attainable) for speedup in speedups)
+    return [{"rows": rows, "attainable": attainable} for rows, attainable in known if attainable is not None]
+
+
+def _ends(
+    bests: Sequence[Mapping[str, Any]], possible: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]
+) -> list[float]:
+    """Return all that the axis of a speed-up must hold: equal speed, both bounds, and what was measured."""
+    ends = [1.0, *(point["theoretical"] for point in bests), *(point["attainable"] for point in possible)]
+    return ends + [point[end] for point in measured for end in ("speedup", "low", "high") if point[end] is not None]
 
 
 def _speedup_point(comparison: Comparison) -> dict[str, Any]:

@@ -61,13 +61,16 @@ def runner(model: bytes, example: Tensor, C: int, reused_s: float = 0.0, *, grap
     return Runner(run, runs_on, reused_s)
 
 
-def provider_options(device: torch.device, stream: torch.cuda.Stream | None, *, graph: bool) -> dict[str, str]:
+def provider_options(
+    device: torch.device, stream: torch.cuda.Stream | None = None, *, graph: bool = False
+) -> dict[str, str]:
     """Return the options of the device's provider, on a stream of torch's if there is one."""
-    if stream is None:
+    if device.type == "cpu":
         return {}
-    number = device.index or 0
-    shared = {"device_id": str(number), "user_compute_stream": str(stream.cuda_stream)}
-    return {**shared, "use_tf32": "0", "enable_cuda_graph": str(int(graph))}
+    options = {"device_id": str(device.index or 0), "use_tf32": "0"}
+    if stream is None:
+        return options
+    return {**options, "user_compute_stream": str(stream.cuda_stream), "enable_cuda_graph": str(int(graph))}
 
 
 def _bound(session: onnxruntime.InferenceSession, C: int, stream: torch.cuda.Stream | None) -> Callable[..., Tensor]:
@@ -149,9 +152,8 @@ def _session(
 def profiled(model: bytes, provider: str, x: Tensor, calls: int) -> list[list[dict[str, Any]]]:
     """Return the event of each of `calls` and the events of its nodes, after as many calls to warm up."""
     feed = {"x": x.cpu().numpy()}
-    settings = {"use_tf32": "0", "device_id": str(x.device.index or 0)} if provider == PROVIDERS["cuda"] else {}
     with tempfile.TemporaryDirectory() as folder:
-        session = _session(model, provider, settings, profile=str(Path(folder) / "profile"))
+        session = _session(model, provider, provider_options(x.device), profile=str(Path(folder) / "profile"))
         for _ in range(2 * calls):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
